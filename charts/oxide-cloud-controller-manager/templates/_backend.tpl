@@ -1,0 +1,90 @@
+{{- /* The backend's container: the Oxide credential and nothing of Kubernetes. */ -}}
+{{- define "ccm.backendContainer" -}}
+name: oxide-backend
+image: {{ include "ccm.image" . | quote }}
+imagePullPolicy: {{ .Values.deployment.imagePullPolicy }}
+{{- if include "ccm.nativeSidecar" . }}
+restartPolicy: Always
+{{- end }}
+command:
+  - /usr/bin/oxide-backend
+args:
+  - --log-format={{ .Values.backend.logFormat }}
+  - --log-level={{ .Values.backend.logLevel }}
+  {{- if .Values.backend.metrics.enabled }}
+  - {{ printf "--metrics-listen=%s" (include "ccm.backendMetricsListen" .) | quote }}
+  {{- end }}
+  {{- if include "ccm.caConfigMap" . }}
+  - --oxide-ca-file=/etc/oxide/ca/ca.crt
+  {{- end }}
+  {{- range .Values.backend.extraArgs }}
+  - {{ . | quote }}
+  {{- end }}
+  - --listen=unix:///run/oxide/backend/backend.sock
+  - --health-listen={{ include "ccm.backendHealthListen" . }}
+  - --oxide-token-file=/etc/oxide/credentials/oxide-token
+env:
+  - name: OXIDE_HOST
+    valueFrom:
+      secretKeyRef:
+        name: {{ include "ccm.secretName" . }}
+        key: oxide-host
+        optional: true
+  - name: OXIDE_PROJECT
+    valueFrom:
+      secretKeyRef:
+        name: {{ include "ccm.secretName" . }}
+        key: oxide-project
+        optional: true
+  {{- with .Values.backend.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+ports:
+  - name: health
+    containerPort: {{ .Values.backend.healthPort }}
+    protocol: TCP
+  {{- if .Values.backend.metrics.enabled }}
+  - name: metrics
+    containerPort: {{ .Values.backend.metrics.port }}
+    protocol: TCP
+  {{- end }}
+startupProbe:
+  {{- include "ccm.backendProbe" (dict "root" . "path" "/livez") | nindent 2 }}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  {{- include "ccm.backendProbe" (dict "root" . "path" "/livez") | nindent 2 }}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+readinessProbe:
+  {{- include "ccm.backendProbe" (dict "root" . "path" "/readyz") | nindent 2 }}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 3
+resources:
+  {{- toYaml .Values.backend.resources | nindent 2 }}
+securityContext:
+  {{- include "ccm.containerSecurityContext" . | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  - name: socket
+    mountPath: /run/oxide
+  - name: oxide-credentials
+    mountPath: /etc/oxide/credentials
+    readOnly: true
+  {{- if include "ccm.caConfigMap" . }}
+  - name: oxide-ca
+    mountPath: /etc/oxide/ca
+    readOnly: true
+  {{- end }}
+  {{- with .Values.backend.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "ccm.backendMetricsListen" -}}
+{{- with .Values.backend.metrics -}}
+{{- if contains ":" .bindAddress -}}[{{ .bindAddress }}]{{- else -}}{{ .bindAddress }}{{- end -}}:{{ .port }}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,58 @@
+{{- /* The shim's container: the Kubernetes credential and nothing of Oxide. */ -}}
+{{- define "ccm.shimContainer" -}}
+name: ccm-shim
+image: {{ include "ccm.image" . | quote }}
+imagePullPolicy: {{ .Values.deployment.imagePullPolicy }}
+command:
+  - /usr/bin/ccm-shim
+args:
+  - --v={{ .Values.shim.verbosity }}
+  - --configure-cloud-routes=false
+  {{- with .Values.shim.clusterID }}
+  - {{ printf "--cluster-id=%s" . | quote }}
+  {{- end }}
+  {{- range .Values.shim.extraArgs }}
+  - {{ . | quote }}
+  {{- end }}
+  - --cloud-provider=oxide
+  - --backend=unix:///run/oxide/backend/backend.sock
+  - --leader-elect=true
+  - {{ printf "--bind-address=%s" (include "ccm.shimBindAddress" .) | quote }}
+  - --secure-port={{ .Values.shim.securePort }}
+{{- with .Values.shim.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+ports:
+  - name: https
+    containerPort: {{ .Values.shim.securePort }}
+    protocol: TCP
+startupProbe:
+  {{- include "ccm.shimProbe" . | nindent 2 }}
+  periodSeconds: 2
+  failureThreshold: 60
+livenessProbe:
+  {{- include "ccm.shimProbe" . | nindent 2 }}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+readinessProbe:
+  {{- include "ccm.shimProbe" . | nindent 2 }}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 3
+resources:
+  {{- toYaml .Values.shim.resources | nindent 2 }}
+securityContext:
+  {{- include "ccm.containerSecurityContext" . | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  - name: socket
+    mountPath: /run/oxide
+  - name: kubernetes-credentials
+    mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+    readOnly: true
+  {{- with .Values.shim.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
