@@ -51,7 +51,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- if $given -}}
 {{- if $missing -}}
-{{- fail (printf "%s is set, but %s is not: set oxide.host, oxide.token and oxide.project together, or none of them" (join ", " $given) (join ", " $missing)) -}}
+{{- fail (printf "%s given without %s: set oxide.host, oxide.token and oxide.project together, or none of them" (join ", " $given) (join ", " $missing)) -}}
 {{- end -}}
 {{- if .Values.oxide.existingSecret -}}
 {{- fail "oxide.existingSecret is set beside oxide.host, oxide.token and oxide.project: the settings come from one place, remove the other" -}}
