@@ -1,0 +1,154 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	api "github.com/oxidecomputer/oxide.go/oxide"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+)
+
+// APIVersion is the version of the Oxide API that oxide.go v0.10.0 speaks, as it sends it in the
+// header API-Version.
+const APIVersion = "2026060800.0.0"
+
+const (
+	// readTimeout bounds one try of a read.
+	readTimeout = 15 * time.Second
+	// readTries is how often a read is tried in all, within the caller's deadline.
+	readTries = 4
+	// mutationTimeout bounds a mutation: attach and detach wait for the sled, which Oxide gives
+	// up on after about a minute.
+	mutationTimeout = 95 * time.Second
+	// pageLimit is the page size of lists: large, because each page costs a request; Oxide caps
+	// it at 10,000.
+	pageLimit = 1000
+)
+
+// Client calls the Oxide API for one project. It is safe for concurrent use.
+type Client struct {
+	api     *api.Client
+	metrics *metrics
+	project string
+
+	identity identityCache
+	flights  singleflight.Group
+}
+
+// New returns a client. It sends nothing yet.
+func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
+	m := newMetrics(registerer)
+	httpClient := &http.Client{
+		Transport: &transport{next: newBaseTransport(cfg.RootCAs), token: cfg.Token, metrics: m},
+		// The token must not follow a redirect to somebody else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	client, err := api.NewClient(
+		api.WithHost(cfg.Host.String()),
+		// The library insists on a token; the transport replaces it by the one to use now.
+		api.WithToken("replaced-by-transport"),
+		api.WithHTTPClient(httpClient),
+		api.WithUserAgent(cfg.UserAgent),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("make the Oxide client: %s", oneLine(err.Error()))
+	}
+	return &Client{api: client, metrics: m, project: cfg.Project}, nil
+}
+
+// operation names a call: id is Oxide's operationId, for metrics; doing is for errors.
+type operation struct{ id, doing string }
+
+// read makes a call that changes nothing, and tries again with growing delay while Oxide is
+// unavailable and the context lasts.
+func read[T any](
+	ctx context.Context, c *Client, op operation, call func(context.Context) (T, error),
+) (T, error) {
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = 100*time.Millisecond, 2*time.Second
+	tries := 0
+	result, err := backoff.Retry(ctx, func() (T, error) {
+		if tries++; tries > 1 {
+			c.metrics.retries.WithLabelValues(op.id).Inc()
+		}
+		v, err := try(ctx, op, readTimeout, call)
+		if err != nil && !IsKind(err, KindUnavailable) {
+			return v, backoff.Permanent(err)
+		}
+		return v, err
+	}, backoff.WithBackOff(delays), backoff.WithMaxTries(readTries), backoff.WithMaxElapsedTime(0))
+	if err == nil {
+		return result, nil
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		// The context ended between two tries.
+		e = &Error{Operation: op.doing, Kind: KindEnded, Err: ctx.Err()}
+	}
+	return result, e
+}
+
+// mutate makes a call that changes something: once, because its outcome is not known if it fails,
+// and not at all if the caller has gone.
+func mutate[T any](
+	ctx context.Context, op operation, call func(context.Context) (T, error),
+) (T, error) {
+	if ctx.Err() != nil {
+		var none T
+		return none, &Error{Operation: op.doing, Kind: KindEnded, Err: ctx.Err()}
+	}
+	return try(ctx, op, mutationTimeout, call)
+}
+
+func try[T any](
+	ctx context.Context, op operation, timeout time.Duration,
+	call func(context.Context) (T, error),
+) (T, error) {
+	tryCtx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	x := &exchange{operation: op.id}
+	v, err := call(withExchange(tryCtx, x))
+	if err != nil {
+		// Only the caller's context counts as ended: a try that timed out means unavailable.
+		return v, newError(ctx, op.doing, err, x)
+	}
+	return v, nil
+}
+
+// page is one page of a list.
+type page[T any] struct {
+	items []T
+	next  string
+}
+
+// readAll reads all pages of a list. Oxide names a next page after every page that is not empty, so
+// a page that is not full is taken for the last one, which saves the request for an empty page.
+func readAll[T any](
+	ctx context.Context, c *Client, op operation,
+	fetch func(ctx context.Context, limit *int, token string) (page[T], error),
+) ([]T, error) {
+	var all []T
+	limit, token := pageLimit, ""
+	for {
+		p, err := read(ctx, c, op, func(ctx context.Context) (page[T], error) {
+			return fetch(ctx, &limit, token)
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.items...)
+		if len(p.items) < limit || p.next == "" {
+			return all, nil
+		}
+		token = p.next
+	}
+}

@@ -1,0 +1,196 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	api "github.com/oxidecomputer/oxide.go/oxide"
+)
+
+// Kind says what an error means, independent of its words.
+type Kind int
+
+// The kinds of error that a call of the Oxide API ends with.
+const (
+	// KindBadResponse: Oxide answered with something that cannot be understood.
+	KindBadResponse Kind = iota
+	// KindUnavailable: Oxide could not be reached, did not answer in time, or said that it cannot
+	// do this now (502, 503, 504). The outcome of a mutation is not known.
+	KindUnavailable
+	// KindNotFound: 404 ObjectNotFound. The object does not exist, or the token may not read it.
+	KindNotFound
+	// KindNoSuchRoute: 404 without an error code. This API version has no such call.
+	KindNoSuchRoute
+	// KindAlreadyExists: 400 ObjectAlreadyExists. The name is taken.
+	KindAlreadyExists
+	// KindRefused: 400 InvalidRequest or InvalidValue, or 409. Oxide understood, and will not do
+	// it in this state or with these values.
+	KindRefused
+	// KindMalformed: 400 without an error code. A bad parameter, or an API version that the rack
+	// does not speak.
+	KindMalformed
+	// KindVersionUnsupported: the rack is older than this client's API version.
+	KindVersionUnsupported
+	// KindUnauthorized: 401. The token is missing, unknown or expired.
+	KindUnauthorized
+	// KindForbidden: 403. The token's user may read the object but not do this.
+	KindForbidden
+	// KindNoCapacity: 507. The pool is exhausted.
+	KindNoCapacity
+	// KindInternal: 500. Oxide never says why.
+	KindInternal
+	// KindEnded: the caller's context ended first; the error wraps the context's.
+	KindEnded
+)
+
+// Error is the error of every call in this package. Its text is one line without URL, header or
+// secret.
+type Error struct {
+	// Operation is what was tried, for people, for example "attach the floating IP".
+	Operation string
+	// Kind is what the error means.
+	Kind Kind
+	// Status is the HTTP status, 0 if there was no answer.
+	Status int
+	// RequestID is the id under which Oxide logged the request; empty if it is not known.
+	RequestID string
+	// Detail is Oxide's own message, or the cause of a failed connection, as one short line.
+	Detail string
+	// Err is the context's error for KindEnded.
+	Err error
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	s := fmt.Sprintf("could not %s: %s", e.Operation, e.meaning())
+	if e.RequestID != "" {
+		s += fmt.Sprintf(" (request %s)", e.RequestID)
+	}
+	return s
+}
+
+// Unwrap returns the context's error, if there is one.
+func (e *Error) Unwrap() error { return e.Err }
+
+func (e *Error) meaning() string {
+	switch e.Kind {
+	case KindUnavailable:
+		if e.Status == 0 {
+			return "Oxide could not be reached: " + e.Detail
+		}
+		return fmt.Sprintf("Oxide cannot do it now (HTTP %d); it will be tried again", e.Status)
+	case KindNotFound:
+		return "Oxide says " + e.Detail + " (or the token has no role on it)"
+	case KindNoSuchRoute:
+		return "this Oxide API version has no such call (HTTP 404)"
+	case KindMalformed:
+		return fmt.Sprintf("Oxide finds the request malformed (HTTP 400): %s", e.Detail)
+	case KindVersionUnsupported:
+		return "this rack is older than the Oxide API version " + APIVersion +
+			" that is spoken here; update the rack, or install an older release"
+	case KindUnauthorized:
+		return "Oxide rejects the token (HTTP 401): it is unknown or expired; " +
+			"create one and put it where oxide-token is set"
+	case KindForbidden:
+		return "the token's user may not do this (HTTP 403); " +
+			"it needs the role limited-collaborator, or more, on the project"
+	case KindNoCapacity:
+		return "Oxide has no capacity left (HTTP 507): " + e.Detail
+	case KindInternal:
+		return fmt.Sprintf("Oxide failed (HTTP %d) and does not say why", e.Status)
+	case KindEnded:
+		if errors.Is(e.Err, context.DeadlineExceeded) {
+			return "the time for it was up"
+		}
+		return "the call was cancelled"
+	case KindBadResponse:
+		return "Oxide's answer cannot be understood: " + e.Detail
+	case KindAlreadyExists, KindRefused:
+		return "Oxide refuses: " + e.Detail
+	}
+	return e.Detail
+}
+
+// IsKind reports whether err is an *Error of this kind.
+func IsKind(err error, kind Kind) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == kind
+}
+
+// newError makes the *Error for what a call of oxide.go returned. That library formats causes into
+// text, so the cause is taken from the exchange that the transport recorded.
+func newError(ctx context.Context, operation string, err error, x *exchange) *Error {
+	e := &Error{Operation: operation, RequestID: x.requestID}
+	var httpErr *api.HTTPError
+	switch {
+	case errors.As(err, &httpErr):
+		e.Status = httpErr.HTTPResponse.StatusCode
+		code := ""
+		if httpErr.ErrorResponse != nil {
+			code = httpErr.ErrorResponse.ErrorCode
+			e.Detail = oneLine(httpErr.ErrorResponse.Message)
+		}
+		e.Kind = kindOf(e.Status, code)
+		if e.Detail == "" {
+			e.Detail = fmt.Sprintf("HTTP %d %s", e.Status, http.StatusText(e.Status))
+		}
+	case ctx.Err() != nil:
+		e.Kind, e.Err = KindEnded, ctx.Err()
+	case x.err != nil:
+		e.Kind, e.Detail = KindUnavailable, connectionDetail(x.err)
+	default:
+		e.Kind, e.Status, e.Detail = KindBadResponse, x.status, oneLine(err.Error())
+	}
+	return e
+}
+
+// kindOf maps status and error code, never the message: Oxide's words may change.
+func kindOf(status int, code string) Kind {
+	switch status {
+	case http.StatusBadRequest:
+		switch code {
+		case "":
+			return KindMalformed
+		case "ObjectAlreadyExists":
+			return KindAlreadyExists
+		}
+		return KindRefused
+	case http.StatusConflict:
+		return KindRefused
+	case http.StatusUnauthorized:
+		return KindUnauthorized
+	case http.StatusForbidden:
+		return KindForbidden
+	case http.StatusNotFound:
+		if code == "ObjectNotFound" {
+			return KindNotFound
+		}
+		return KindNoSuchRoute
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return KindUnavailable
+	case http.StatusInsufficientStorage:
+		return KindNoCapacity
+	case http.StatusInternalServerError:
+		return KindInternal
+	}
+	return KindBadResponse
+}
+
+// maxDetail bounds foreign text in an error: an event shows at most 1024 bytes in all.
+const maxDetail = 300
+
+// oneLine makes foreign text fit for one line of an event.
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > maxDetail {
+		s = strings.ToValidUTF8(s[:maxDetail], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,240 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxide
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	api "github.com/oxidecomputer/oxide.go/oxide"
+)
+
+// Run states of an instance in Oxide's words.
+const (
+	RunStateCreating   = "creating"
+	RunStateStarting   = "starting"
+	RunStateRunning    = "running"
+	RunStateStopping   = "stopping"
+	RunStateStopped    = "stopped"
+	RunStateRebooting  = "rebooting"
+	RunStateMigrating  = "migrating"
+	RunStateRepairing  = "repairing"
+	RunStateFailed     = "failed"
+	RunStateDestroyed  = "destroyed"
+	externalIPListName = "read the external IPs of instance "
+)
+
+// Instance is an instance as Oxide lists it, without its network facts.
+type Instance struct {
+	ID, Name, Hostname, ProjectID string
+	RunState                      string
+	// AutoRestart says whether Oxide restarts the instance by itself once it has failed.
+	AutoRestart         bool
+	CPUs                int
+	MemoryBytes         int64
+	CPUPlatform         string
+	TimeCreated         time.Time
+	TimeRunStateUpdated time.Time
+}
+
+// NetworkInterface is a network interface of an instance.
+type NetworkInterface struct {
+	ID, Name, InstanceID, VPCID, SubnetID string
+	Primary                               bool
+	// Addrs are the private addresses: at most one per family, IPv4 first.
+	Addrs []netip.Addr
+}
+
+// ExternalIPKind tells the kinds of external IPs apart.
+type ExternalIPKind string
+
+// The kinds of external IPs that Oxide lists at an instance.
+const (
+	ExternalIPSNAT      ExternalIPKind = "snat"
+	ExternalIPEphemeral ExternalIPKind = "ephemeral"
+	ExternalIPFloating  ExternalIPKind = "floating"
+)
+
+// ExternalIP is an external address of an instance.
+type ExternalIP struct {
+	Kind ExternalIPKind
+	Addr netip.Addr
+	// Description is the floating IP's; empty for the other kinds.
+	Description string
+}
+
+// InstanceByID reads one instance. The project is not sent: Oxide refuses an id together with a
+// project.
+func (c *Client) InstanceByID(ctx context.Context, id string) (Instance, error) {
+	return c.instanceView(ctx, api.InstanceViewParams{Instance: api.NameOrId(id)}, "instance "+id)
+}
+
+// InstanceByName reads the instance of this name in the project.
+func (c *Client) InstanceByName(ctx context.Context, name string) (Instance, error) {
+	id, err := c.Identity(ctx)
+	if err != nil {
+		return Instance{}, err
+	}
+	return c.instanceView(ctx, api.InstanceViewParams{
+		Instance: api.NameOrId(name), Project: api.NameOrId(id.ProjectID),
+	}, "instance "+name)
+}
+
+func (c *Client) instanceView(
+	ctx context.Context, params api.InstanceViewParams, what string,
+) (Instance, error) {
+	return read(ctx, c, operation{"instance_view", "read " + what},
+		func(ctx context.Context) (Instance, error) {
+			v, err := c.api.InstanceView(ctx, params)
+			if err != nil {
+				return Instance{}, err
+			}
+			return toInstance(*v), nil
+		})
+}
+
+// Instances reads all instances of the project, ordered by id.
+func (c *Client) Instances(ctx context.Context) ([]Instance, error) {
+	id, err := c.Identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(ctx, c, operation{"instance_list", "list the instances"},
+		func(ctx context.Context, limit *int, token string) (page[Instance], error) {
+			v, err := c.api.InstanceList(ctx, api.InstanceListParams{
+				Project: api.NameOrId(id.ProjectID), Limit: limit, PageToken: token,
+				SortBy: api.NameOrIdSortModeIdAscending,
+			})
+			if err != nil {
+				return page[Instance]{}, err
+			}
+			p := page[Instance]{next: v.NextPage}
+			for _, item := range v.Items {
+				p.items = append(p.items, toInstance(item))
+			}
+			return p, nil
+		})
+}
+
+// NetworkInterfaces reads the network interfaces of an instance, in no particular order. An instance
+// has at most 8, so one page holds them.
+func (c *Client) NetworkInterfaces(
+	ctx context.Context, instanceID string,
+) ([]NetworkInterface, error) {
+	op := operation{
+		"instance_network_interface_list", "read the network interfaces of instance " + instanceID,
+	}
+	return readAll(ctx, c, op,
+		func(ctx context.Context, limit *int, token string) (page[NetworkInterface], error) {
+			v, err := c.api.InstanceNetworkInterfaceList(ctx,
+				api.InstanceNetworkInterfaceListParams{
+					Instance: api.NameOrId(instanceID), Limit: limit, PageToken: token,
+					SortBy: api.NameOrIdSortModeIdAscending,
+				})
+			if err != nil {
+				return page[NetworkInterface]{}, err
+			}
+			p := page[NetworkInterface]{next: v.NextPage}
+			for _, item := range v.Items {
+				nic, err := toNetworkInterface(item)
+				if err != nil {
+					return page[NetworkInterface]{}, err
+				}
+				p.items = append(p.items, nic)
+			}
+			return p, nil
+		})
+}
+
+// ExternalIPs reads the external IPs of an instance. Oxide gives them in no stable order.
+func (c *Client) ExternalIPs(ctx context.Context, instanceID string) ([]ExternalIP, error) {
+	return read(ctx, c, operation{"instance_external_ip_list", externalIPListName + instanceID},
+		func(ctx context.Context) ([]ExternalIP, error) {
+			v, err := c.api.InstanceExternalIpList(ctx,
+				api.InstanceExternalIpListParams{Instance: api.NameOrId(instanceID)})
+			if err != nil {
+				return nil, err
+			}
+			ips := make([]ExternalIP, 0, len(v.Items))
+			for _, item := range v.Items {
+				ip, err := toExternalIP(item)
+				if err != nil {
+					return nil, err
+				}
+				ips = append(ips, ip)
+			}
+			return ips, nil
+		})
+}
+
+func toInstance(v api.Instance) Instance {
+	return Instance{
+		ID: v.Id, Name: string(v.Name), Hostname: v.Hostname, ProjectID: v.ProjectId,
+		RunState:            string(v.RunState),
+		AutoRestart:         v.AutoRestartEnabled != nil && *v.AutoRestartEnabled,
+		CPUs:                int(v.Ncpus),
+		MemoryBytes:         int64(v.Memory),
+		CPUPlatform:         string(v.CpuPlatform),
+		TimeCreated:         orZero(v.TimeCreated),
+		TimeRunStateUpdated: orZero(v.TimeRunStateUpdated),
+	}
+}
+
+func toNetworkInterface(v api.InstanceNetworkInterface) (NetworkInterface, error) {
+	nic := NetworkInterface{
+		ID: v.Id, Name: string(v.Name), InstanceID: v.InstanceId, VPCID: v.VpcId,
+		SubnetID: v.SubnetId, Primary: v.Primary != nil && *v.Primary,
+	}
+	var texts []string
+	switch stack := v.IpStack.Value.(type) {
+	case *api.PrivateIpStackV4:
+		texts = []string{stack.Value.Ip}
+	case *api.PrivateIpStackV6:
+		texts = []string{stack.Value.Ip}
+	case *api.PrivateIpStackDualStack:
+		texts = []string{stack.Value.V4.Ip, stack.Value.V6.Ip}
+	}
+	for _, text := range texts {
+		addr, err := parseAddr(text)
+		if err != nil {
+			return NetworkInterface{}, fmt.Errorf("network interface %s: %w", v.Id, err)
+		}
+		nic.Addrs = append(nic.Addrs, addr)
+	}
+	return nic, nil
+}
+
+func toExternalIP(v api.ExternalIp) (ExternalIP, error) {
+	var ip ExternalIP
+	var text string
+	switch kind := v.Value.(type) {
+	case *api.ExternalIpSnat:
+		ip.Kind, text = ExternalIPSNAT, kind.Ip
+	case *api.ExternalIpEphemeral:
+		ip.Kind, text = ExternalIPEphemeral, kind.Ip
+	case *api.ExternalIpFloating:
+		ip.Kind, text, ip.Description = ExternalIPFloating, kind.Ip, kind.Description
+	}
+	addr, err := parseAddr(text)
+	ip.Addr = addr
+	return ip, err
+}
+
+func parseAddr(s string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("%q is not an IP address", s)
+	}
+	return addr.Unmap(), nil
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}

@@ -1,0 +1,139 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxide
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// maxResponse bounds the size of an answer; a list of 10,000 instances is far smaller.
+const maxResponse = 64 << 20
+
+// exchange is what the transport saw of one call. It travels in the request's context, because
+// oxide.go turns the causes of failures into text.
+type exchange struct {
+	operation string
+	status    int
+	requestID string
+	// err is why there was no answer, or why its body broke off; nil if all of it came.
+	err error
+}
+
+type exchangeKey struct{}
+
+func withExchange(ctx context.Context, x *exchange) context.Context {
+	return context.WithValue(ctx, exchangeKey{}, x)
+}
+
+// transport adds the token, times each request, and records the exchange.
+type transport struct {
+	next    http.RoundTripper
+	token   *TokenSource
+	metrics *metrics
+}
+
+// newBaseTransport returns the transport below: several addresses behind the host's name are tried
+// in turn within the dial timeout, since a rack answers DNS with all its API servers and offers no
+// address that moves. There is no limit on waiting for the answer's header: an attach may take a
+// minute, and every call has a context with a deadline.
+func newBaseTransport(roots *x509.CertPool) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext
+	t.MaxIdleConnsPerHost = 16
+	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return t
+}
+
+// RoundTrip implements http.RoundTripper. A request that Oxide rejects with 401 is sent once more if
+// the token has changed meanwhile: Oxide did nothing for the rejected one, so this is safe for
+// mutations, too.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	token := t.token.Token()
+	resp, err := t.send(req, token)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !t.token.Rejected(token) {
+		return resp, err
+	}
+	again := req.Clone(req.Context())
+	if req.GetBody != nil {
+		if again.Body, err = req.GetBody(); err != nil {
+			return resp, nil //nolint:nilerr // the 401 is the answer then
+		}
+	}
+	_ = resp.Body.Close()
+	return t.send(again, t.token.Token())
+}
+
+func (t *transport) send(req *http.Request, token Secret) (*http.Response, error) {
+	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		x = &exchange{operation: "other"}
+	}
+	x.err, x.status, x.requestID = nil, 0, ""
+	req = req.Clone(req.Context())
+	req.Header.Set("Authorization", "Bearer "+string(token))
+
+	start := time.Now()
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		x.err = err
+		t.metrics.observe(x.operation, 0, time.Since(start))
+		return nil, err
+	}
+	x.status, x.requestID = resp.StatusCode, resp.Header.Get("X-Request-Id")
+	t.metrics.observe(x.operation, resp.StatusCode, time.Since(start))
+	resp.Body = &recordedBody{Reader: io.LimitReader(resp.Body, maxResponse), body: resp.Body, x: x}
+	return resp, nil
+}
+
+// recordedBody tells an answer that broke off from one that is not JSON.
+type recordedBody struct {
+	io.Reader
+	body io.Closer
+	x    *exchange
+}
+
+func (b *recordedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.x.err = err
+	}
+	return n, err
+}
+
+func (b *recordedBody) Close() error { return b.body.Close() }
+
+// connectionDetail says in a few words why there was no answer, with the remedy where it is known.
+func connectionDetail(err error) string {
+	var (
+		unknownCA *x509.UnknownAuthorityError
+		unknown   x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		dnsErr    *net.DNSError
+		record    tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(err, &unknownCA), errors.As(err, &unknown):
+		return "its certificate is signed by an unknown authority; " +
+			"give the authority's certificate with --oxide-ca-file or OXIDE_CA_FILE"
+	case errors.As(err, &hostname):
+		return "its certificate is for another host name; " +
+			"use the silo's own host name in --oxide-host or OXIDE_HOST"
+	case errors.As(err, &invalid):
+		return oneLine(invalid.Error())
+	case errors.As(err, &dnsErr):
+		return "the host name " + dnsErr.Name + " in --oxide-host or OXIDE_HOST does not resolve"
+	case errors.As(err, &record):
+		return "it does not speak TLS at the port in --oxide-host or OXIDE_HOST"
+	}
+	return oneLine(err.Error())
+}
