@@ -15,17 +15,16 @@ import (
 
 // Run states of an instance in Oxide's words.
 const (
-	RunStateCreating   = "creating"
-	RunStateStarting   = "starting"
-	RunStateRunning    = "running"
-	RunStateStopping   = "stopping"
-	RunStateStopped    = "stopped"
-	RunStateRebooting  = "rebooting"
-	RunStateMigrating  = "migrating"
-	RunStateRepairing  = "repairing"
-	RunStateFailed     = "failed"
-	RunStateDestroyed  = "destroyed"
-	externalIPListName = "read the external IPs of instance "
+	RunStateCreating  = "creating"
+	RunStateStarting  = "starting"
+	RunStateRunning   = "running"
+	RunStateStopping  = "stopping"
+	RunStateStopped   = "stopped"
+	RunStateRebooting = "rebooting"
+	RunStateMigrating = "migrating"
+	RunStateRepairing = "repairing"
+	RunStateFailed    = "failed"
+	RunStateDestroyed = "destroyed"
 )
 
 // Instance is an instance as Oxide lists it, without its network facts.
@@ -152,7 +151,8 @@ func (c *Client) NetworkInterfaces(
 
 // ExternalIPs reads the external IPs of an instance. Oxide gives them in no stable order.
 func (c *Client) ExternalIPs(ctx context.Context, instanceID string) ([]ExternalIP, error) {
-	return read(ctx, c, operation{"instance_external_ip_list", externalIPListName + instanceID},
+	op := operation{"instance_external_ip_list", "read the external IPs of instance " + instanceID}
+	return read(ctx, c, op,
 		func(ctx context.Context) ([]ExternalIP, error) {
 			v, err := c.api.InstanceExternalIpList(ctx,
 				api.InstanceExternalIpListParams{Instance: api.NameOrId(instanceID)})

@@ -122,6 +122,8 @@ func connectionDetail(err error) string {
 		record    tls.RecordHeaderError
 	)
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it did not answer in time"
 	case errors.As(err, &unknownCA), errors.As(err, &unknown):
 		return "its certificate is signed by an unknown authority; " +
 			"give the authority's certificate with --oxide-ca-file or OXIDE_CA_FILE"

@@ -1,0 +1,86 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package instances
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+// Instance is an instance with its network facts, in the order in which they are published.
+type Instance struct {
+	oxide.Instance
+	SiloID string
+	// Interfaces are the network interfaces: the primary one first, the others by name.
+	Interfaces []oxide.NetworkInterface
+	// ExternalIPs are the ephemeral addresses, and the floating ones that a user attached, IPv4
+	// first, then by kind and value. Addresses of load balancers and of outbound NAT are left out.
+	ExternalIPs []oxide.ExternalIP
+}
+
+// ShutDown reports whether the instance is off and stays so until somebody starts it: it is stopped,
+// or it has failed and Oxide will not restart it by itself.
+func (i Instance) ShutDown() bool {
+	return i.RunState == oxide.RunStateStopped ||
+		i.RunState == oxide.RunStateFailed && !i.AutoRestart
+}
+
+// sortInterfaces orders interfaces as they are published. Oxide lists them by name or id, the
+// primary one anywhere.
+func sortInterfaces(nics []oxide.NetworkInterface) {
+	slices.SortFunc(nics, func(a, b oxide.NetworkInterface) int {
+		if a.Primary != b.Primary {
+			if a.Primary {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+// publishable picks and orders the external IPs that belong to the instance itself. Oxide lists them
+// in an order that may vary between two calls.
+func publishable(
+	ips []oxide.ExternalIP, ofLoadBalancer func(description string) bool,
+) []oxide.ExternalIP {
+	ips = slices.DeleteFunc(slices.Clone(ips), func(ip oxide.ExternalIP) bool {
+		switch ip.Kind {
+		case oxide.ExternalIPEphemeral:
+			return false
+		case oxide.ExternalIPFloating:
+			return ofLoadBalancer(ip.Description)
+		case oxide.ExternalIPSNAT:
+		}
+		return true
+	})
+	slices.SortFunc(ips, func(a, b oxide.ExternalIP) int {
+		return cmp.Or(
+			cmp.Compare(a.Addr.BitLen(), b.Addr.BitLen()),
+			cmp.Compare(a.Kind, b.Kind),
+			a.Addr.Compare(b.Addr),
+		)
+	})
+	return ips
+}
+
+// PrimaryAddress returns the private address of the family, by its length in bits, of the primary
+// interface: where packets sent to a floating IP of that family arrive.
+func PrimaryAddress(nics []oxide.NetworkInterface, bits int) (netip.Addr, bool) {
+	for _, nic := range nics {
+		if !nic.Primary {
+			continue
+		}
+		for _, addr := range nic.Addrs {
+			if addr.BitLen() == bits {
+				return addr, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
