@@ -28,11 +28,11 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "patient": // ends on SIGTERM only
-		select {}
+		wait()
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 		os.Stdout.WriteString("deaf\n")
-		select {}
+		wait()
 	case "broken":
 		os.Stderr.WriteString("first\nlast words\n")
 		os.Exit(3)
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Stdout.WriteString(strconv.Itoa(child.PID()) + "\n")
-		select {}
+		wait()
 	default:
 		os.Exit(99)
 	}
@@ -180,6 +180,13 @@ func mustStart(t *testing.T, group *process.Group, spec process.Spec) *process.P
 	}
 	t.Cleanup(p.Kill)
 	return p
+}
+
+// wait ends by a signal only.
+func wait() {
+	for {
+		_ = syscall.Pause()
+	}
 }
 
 // alive is false for a process that is gone or only waits to be collected.
