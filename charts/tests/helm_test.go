@@ -1,0 +1,177 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package tests
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+)
+
+const (
+	repository  = "../.."
+	chart       = "charts/oxide-cloud-controller-manager"
+	releaseName = "oxide-cloud-controller-manager"
+	namespace   = "kube-system"
+	// kubeVersion is the oldest that has everything which the chart uses by default.
+	kubeVersion = "1.29.0"
+)
+
+// helmPath asks the Go toolchain for the pinned helm, which it builds when its cache has none.
+var helmPath = sync.OnceValues(func() (string, error) {
+	cmd := exec.Command("go", "tool", "-modfile=tools/go.mod", "-n", "helm")
+	cmd.Dir = repository
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", errors.New("the helm of tools/go.mod cannot be built: " + stderr.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+})
+
+// helm runs the pinned helm in the repository's root, away from any configuration of the user, and
+// returns what it printed. The values file `-` is the text given.
+func helm(t *testing.T, values string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	path, err := helmPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd.Dir = repository
+	home := t.TempDir()
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+os.DevNull, "HELM_CACHE_HOME="+home,
+		"HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+	cmd.Stdin = strings.NewReader(values)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	return out.String(), errOut.String(), err
+}
+
+// template runs `helm template` with the text of a values file. The arguments come last and win.
+func template(t *testing.T, values string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	all := append([]string{
+		"template", chart, "--name-template", releaseName, "--namespace", namespace,
+		"--kube-version", kubeVersion, "--values", "-",
+	}, args...)
+	return helm(t, values, all...)
+}
+
+// objects are what one rendering holds, by kind.
+type objects struct {
+	deployment         *appsv1.Deployment
+	secret             *corev1.Secret
+	configMap          *corev1.ConfigMap
+	serviceAccount     *corev1.ServiceAccount
+	budget             *policyv1.PodDisruptionBudget
+	clusterRole        *rbacv1.ClusterRole
+	clusterRoleBinding *rbacv1.ClusterRoleBinding
+	role               *rbacv1.Role
+	roleBindings       []*rbacv1.RoleBinding
+}
+
+// render renders the chart and decodes all of it strictly.
+func render(t *testing.T, values string, args ...string) objects {
+	t.Helper()
+	out, stderr, err := template(t, values, args...)
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, stderr)
+	}
+	return decode(t, out)
+}
+
+// strict decodes one document into the type of its kind; unknown and duplicate fields are errors.
+func strict(document []byte) (runtime.Object, error) {
+	codecs := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict)
+	object, _, err := codecs.UniversalDeserializer().Decode(document, nil, nil)
+	return object, err
+}
+
+// decode sorts the objects of a rendering by kind. A kind that it does not know, and a second
+// object of a kind that the chart renders once, fail the test.
+func decode(t *testing.T, rendering string) objects {
+	t.Helper()
+	var all objects
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(rendering)))
+	for {
+		document, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if isComment(document) {
+			continue
+		}
+		object, err := strict(document)
+		if err != nil {
+			t.Fatalf("not what its kind says: %v\n%s", err, document)
+		}
+		switch typed := object.(type) {
+		case *appsv1.Deployment:
+			once(t, &all.deployment, typed)
+		case *corev1.Secret:
+			once(t, &all.secret, typed)
+		case *corev1.ConfigMap:
+			once(t, &all.configMap, typed)
+		case *corev1.ServiceAccount:
+			once(t, &all.serviceAccount, typed)
+		case *policyv1.PodDisruptionBudget:
+			once(t, &all.budget, typed)
+		case *rbacv1.ClusterRole:
+			once(t, &all.clusterRole, typed)
+		case *rbacv1.ClusterRoleBinding:
+			once(t, &all.clusterRoleBinding, typed)
+		case *rbacv1.Role:
+			once(t, &all.role, typed)
+		case *rbacv1.RoleBinding:
+			all.roleBindings = append(all.roleBindings, typed)
+		default:
+			t.Fatalf("the chart renders a %T, which no test looks at", object)
+		}
+	}
+	if all.deployment == nil {
+		t.Fatal("the rendering holds no Deployment")
+	}
+	return all
+}
+
+func once[T any](t *testing.T, place **T, object *T) {
+	t.Helper()
+	if *place != nil {
+		t.Fatalf("the rendering holds two objects of type %T", object)
+	}
+	*place = object
+}
+
+// isComment says that a document holds no object, as the manifest's header.
+func isComment(document []byte) bool {
+	for line := range strings.Lines(string(document)) {
+		line = strings.TrimSpace(line)
+		if line != "" && line != "---" && !strings.HasPrefix(line, "#") {
+			return false
+		}
+	}
+	return true
+}

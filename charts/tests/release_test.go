@@ -1,0 +1,135 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package tests
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// An upgrade from the chart that users have keeps the selector, which cannot change, and the names
+// by which they know the objects.
+func TestNamesStayThoseOfTheExistingChart(t *testing.T) {
+	tests := []struct{ name, release, values, want, label string }{
+		{"release named like the chart", releaseName, "", releaseName, releaseName},
+		{"another release", "ccm", "", "ccm-" + releaseName, releaseName},
+		{"another name", "prod", "name: ccm", "prod-ccm", "ccm"},
+		{"release that holds the name", "oxide-ccm", "name: ccm", "oxide-ccm", "ccm"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			all := render(t, test.values, "--name-template", test.release)
+			selector := map[string]string{
+				"app.kubernetes.io/name": test.label, "app.kubernetes.io/instance": test.release,
+			}
+			if diff := cmp.Diff(selector, all.deployment.Spec.Selector.MatchLabels); diff != "" {
+				t.Errorf("selector (-want +got):\n%s", diff)
+			}
+			for key, value := range selector {
+				if got := all.deployment.Spec.Template.Labels[key]; got != value {
+					t.Errorf("the pod has %s=%q, which the selector misses", key, got)
+				}
+			}
+			_, volume := mounted(t, all.deployment.Spec.Template.Spec,
+				container(t, all.deployment.Spec.Template.Spec, backendName),
+				"/etc/oxide/credentials")
+			got := map[string]string{
+				"Deployment": all.deployment.Name, "ServiceAccount": all.serviceAccount.Name,
+				"ClusterRole":        strings.TrimPrefix(all.clusterRole.Name, "system:"),
+				"ClusterRoleBinding": strings.TrimPrefix(all.clusterRoleBinding.Name, "system:"),
+				"Secret":             volume.Secret.SecretName,
+			}
+			for kind, name := range got {
+				if name != test.want {
+					t.Errorf("%s is named %q, want %q", kind, name, test.want)
+				}
+			}
+			if all.clusterRole.Name == got["ClusterRole"] {
+				t.Error("the ClusterRole's name lacks the prefix system:")
+			}
+		})
+	}
+}
+
+func TestImageIsNamedByItsParts(t *testing.T) {
+	version := strings.TrimSpace(read(t, "VERSION"))
+	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	tests := []struct{ name, values, want string }{
+		{"default", "", releaseName + ":" + version},
+		{"whole name, as before", "{name: registry.example.com/team/ccm, tag: main}",
+			"registry.example.com/team/ccm:main"},
+		{"registry apart", "{registry: \"localhost:5000\", name: ccm}", "localhost:5000/ccm:" + version},
+		{"digest wins", "{name: ccm, tag: main, digest: \"" + digest + "\"}", "ccm@" + digest},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			values := ""
+			if test.values != "" {
+				values = "deployment: {imagePullPolicy: Never, image: " + test.values + "}"
+			}
+			pod := render(t, values).deployment.Spec.Template.Spec
+			for _, each := range containers(pod) {
+				if each.Image != test.want {
+					t.Errorf("%s runs %s, want %s", each.Name, each.Image, test.want)
+				}
+				if values != "" && each.ImagePullPolicy != corev1.PullNever {
+					t.Errorf("%s has pull policy %s", each.Name, each.ImagePullPolicy)
+				}
+			}
+		})
+	}
+}
+
+func TestReplicasAreKeptApart(t *testing.T) {
+	all := render(t, "")
+	deployment := all.deployment
+	if *deployment.Spec.Replicas != 2 {
+		t.Errorf("%d replicas by default, want 2", *deployment.Spec.Replicas)
+	}
+	update := deployment.Spec.Strategy.RollingUpdate
+	if update.MaxSurge.IntValue() != 0 || update.MaxUnavailable.IntValue() != 1 {
+		t.Errorf("surge %s, unavailable %s: the surging pod would find its ports taken",
+			update.MaxSurge, update.MaxUnavailable)
+	}
+	spread := deployment.Spec.Template.Spec.TopologySpreadConstraints
+	if len(spread) != 1 || spread[0].TopologyKey != corev1.LabelHostname ||
+		spread[0].WhenUnsatisfiable != corev1.DoNotSchedule || spread[0].MaxSkew != 1 {
+		t.Errorf("two replicas may share a node: %v", spread)
+	}
+	if diff := cmp.Diff(deployment.Spec.Selector, spread[0].LabelSelector); diff != "" {
+		t.Errorf("the constraint is about other pods (-selector +constraint):\n%s", diff)
+	}
+	if all.budget == nil {
+		t.Fatal("a drain may take both replicas at once")
+	}
+	if diff := cmp.Diff(deployment.Spec.Selector, all.budget.Spec.Selector); diff != "" {
+		t.Errorf("the budget is about other pods (-selector +budget):\n%s", diff)
+	}
+}
+
+// With one replica a budget would block every drain.
+func TestOneReplicaHasNoBudgetAndNoConstraint(t *testing.T) {
+	all := render(t, "deployment: {replicas: 1}")
+	if all.budget != nil || all.deployment.Spec.Template.Spec.TopologySpreadConstraints != nil {
+		t.Errorf("budget %v, constraints %v", all.budget,
+			all.deployment.Spec.Template.Spec.TopologySpreadConstraints)
+	}
+}
+
+func TestExtrasReachTheirContainerOnly(t *testing.T) {
+	values := "backend: {extraArgs: [--for-backend]}\nshim: {extraArgs: [--for-shim]}"
+	pod := render(t, values).deployment.Spec.Template.Spec
+	for name, want := range map[string]string{backendName: "--for-backend", shimName: "--for-shim"} {
+		for _, each := range containers(pod) {
+			got := strings.Contains(strings.Join(each.Args, " "), want)
+			if got != (each.Name == name) {
+				t.Errorf("%s in %s: %t", want, each.Name, got)
+			}
+		}
+	}
+}

@@ -1,0 +1,225 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package tests
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+)
+
+// everything sets every value to something else than its default.
+const everything = `
+name: ccm
+oxide:
+  host: https://silo.sys.example.com
+  token: oxide-token-0123
+  project: k8s
+  caBundle: |
+    -----BEGIN CERTIFICATE-----
+    AAAA
+    -----END CERTIFICATE-----
+deployment:
+  replicas: 3
+  image: {registry: "registry.example.com:5000", name: team/ccm, tag: "1.2", digest: ""}
+  imagePullPolicy: Always
+  imagePullSecrets: [pull]
+  nativeSidecar: false
+  hostNetwork: false
+  dnsPolicy: ClusterFirst
+  priorityClassName: high
+  nodeSelector: {disk: ssd}
+  affinity:
+    nodeAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution:
+        nodeSelectorTerms: [{matchExpressions: [{key: pool, operator: In, values: [infra]}]}]
+  extraTolerations: [{key: pool, operator: Equal, value: infra, effect: NoExecute}]
+  podAnnotations: {example.com/a: b}
+  podLabels: {example.com/c: d}
+  extraVolumes: [{name: scratch, emptyDir: {}}]
+backend:
+  healthPort: 11268
+  metrics: {enabled: true, bindAddress: "::", port: 11269}
+  logFormat: text
+  logLevel: debug
+  resources: {limits: {cpu: 1, memory: 1Gi}}
+  extraArgs: [--example]
+  extraEnv: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
+  extraVolumeMounts: [{name: scratch, mountPath: /scratch}]
+shim:
+  bindAddress: "::"
+  securePort: 11258
+  clusterID: 11111111-2222-3333-4444-555555555555
+  verbosity: 4
+  resources: {requests: {cpu: 100m, memory: 128Mi}}
+  extraArgs: [--concurrent-service-syncs=4]
+  extraEnv: [{name: KUBERNETES_SERVICE_HOST, value: 192.0.2.1}]
+  extraVolumeMounts: [{name: scratch, mountPath: /scratch, readOnly: true}]
+`
+
+// variants are the ways of installing that every general promise is held in.
+var variants = []struct {
+	name   string
+	values string
+	args   []string
+}{
+	{name: "defaults"},
+	{name: "every value set", values: everything},
+	{name: "existing Secret", values: "oxide: {existingSecret: credentials}"},
+	{name: "existing CA bundle", values: "oxide: {existingCAConfigMap: roots}"},
+	{name: "one replica", values: "deployment: {replicas: 1}"},
+	{name: "two plain containers", values: "deployment: {nativeSidecar: false}"},
+	{name: "Kubernetes without sidecars", args: []string{"--kube-version", "1.28.0"}},
+	{name: "pod network", values: "deployment: {hostNetwork: false}"},
+}
+
+func TestEveryObjectDecodesStrictly(t *testing.T) {
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) {
+			render(t, variant.values, variant.args...)
+		})
+	}
+}
+
+func TestStrictDecodingRefuses(t *testing.T) {
+	tests := map[string]string{
+		"an unknown field": `{apiVersion: v1, kind: Secret, metadata: {name: a}, stringdata: {}}`,
+		"a field given twice": "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n" +
+			"type: a\ntype: b\n",
+		"an unknown kind": `{apiVersion: v1, kind: Secrets, metadata: {name: a}}`,
+	}
+	for name, document := range tests {
+		t.Run(name, func(t *testing.T) {
+			if object, err := strict([]byte(document)); err == nil {
+				t.Errorf("decoded to %T, want an error", object)
+			}
+		})
+	}
+}
+
+func TestLintFindsNothing(t *testing.T) {
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) {
+			out, stderr, err := helm(t, variant.values, "lint", "--strict", "--values", "-", chart)
+			if err != nil {
+				t.Errorf("helm lint: %v\n%s%s", err, out, stderr)
+			}
+		})
+	}
+}
+
+func TestCommittedManifestIsWhatTheChartRenders(t *testing.T) {
+	out, stderr, err := template(t, "")
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, stderr)
+	}
+	header := read(t, "manifests/header.txt")
+	committed := read(t, "manifests/oxide-cloud-controller-manager.yaml")
+	if diff := cmp.Diff(header+out, committed); diff != "" {
+		t.Errorf("stale: run make manifest (-rendered +committed):\n%s", diff)
+	}
+	all := decode(t, committed)
+	if all.secret != nil {
+		t.Error("the manifest holds a Secret, which nobody could fill")
+	}
+}
+
+func TestChartHasTheVersionOfTheRelease(t *testing.T) {
+	var metadata struct{ Version, AppVersion string }
+	if err := yaml.Unmarshal([]byte(read(t, chart+"/Chart.yaml")), &metadata); err != nil {
+		t.Fatal(err)
+	}
+	version := strings.TrimSpace(read(t, "VERSION"))
+	if metadata.Version != version || metadata.AppVersion != version {
+		t.Errorf("Chart.yaml says version %s and appVersion %s, VERSION says %s",
+			metadata.Version, metadata.AppVersion, version)
+	}
+}
+
+func TestPackageHoldsTheChart(t *testing.T) {
+	folder := t.TempDir()
+	if _, stderr, err := helm(t, "", "package", chart, "--destination", folder); err != nil {
+		t.Fatalf("helm package: %v\n%s", err, stderr)
+	}
+	version := strings.TrimSpace(read(t, "VERSION"))
+	archive := filepath.Join(folder, releaseName+"-"+version+".tgz")
+	out, stderr, err := helm(t, "", "template", releaseName, archive,
+		"--namespace", namespace, "--kube-version", kubeVersion)
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, stderr)
+	}
+	if diff := cmp.Diff(read(t, "manifests/header.txt")+out,
+		read(t, "manifests/oxide-cloud-controller-manager.yaml")); diff != "" {
+		t.Errorf("the package renders something else (-package +manifest):\n%s", diff)
+	}
+}
+
+// The variant that sets every value must go on doing so, or a new value is never rendered.
+func TestEveryValueIsTried(t *testing.T) {
+	all := decodeValues(t, read(t, chart+"/values.yaml"))
+	tried := decodeValues(t, everything)
+	// These two exclude what the variant sets, and have variants of their own.
+	for _, excluded := range []string{"existingSecret", "existingCAConfigMap"} {
+		delete(all["oxide"].(map[string]any), excluded)
+	}
+	forEachPath(all, "", func(path string) {
+		if _, ok := lookUp(tried, path); !ok {
+			t.Errorf("no variant sets %s", path)
+		}
+	})
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(repository, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func decodeValues(t *testing.T, text string) map[string]any {
+	t.Helper()
+	document, err := yaml.YAMLToJSONStrict([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := json.Unmarshal(document, &values); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+// forEachPath calls visit with the dotted path of every value that is not a map with content.
+// Resources are one value: which of them are set is the user's.
+func forEachPath(values map[string]any, prefix string, visit func(path string)) {
+	for key, value := range values {
+		path := strings.TrimPrefix(prefix+"."+key, ".")
+		if inner, ok := value.(map[string]any); ok && len(inner) > 0 && key != "resources" {
+			forEachPath(inner, path, visit)
+			continue
+		}
+		visit(path)
+	}
+}
+
+func lookUp(values map[string]any, path string) (any, bool) {
+	key, rest, more := strings.Cut(path, ".")
+	value, ok := values[key]
+	if !ok || !more {
+		return value, ok
+	}
+	inner, ok := value.(map[string]any)
+	if !ok {
+		return nil, false
+	}
+	return lookUp(inner, rest)
+}

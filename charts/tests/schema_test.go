@@ -1,0 +1,164 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package tests
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
+	tests := []struct {
+		name   string
+		values string
+		want   []string
+	}{
+		{"unknown value", "replica: 1", []string{"additional properties 'replica' not allowed"}},
+		{
+			"unknown value inside",
+			"deployment: {image: {tagg: x}}",
+			[]string{"'/deployment/image'", "'tagg' not allowed"},
+		},
+		{
+			"all mistakes at once",
+			"deployment: {replicas: two}\nbackend: {logLevel: loud}",
+			[]string{"'/deployment/replicas'", "'/backend/logLevel'"},
+		},
+		{"tag read as a number", "deployment: {image: {tag: 1.10}}",
+			[]string{"'/deployment/image/tag'", "want string"}},
+		{"digest cut short", "deployment: {image: {digest: \"sha256:abc\"}}",
+			[]string{"'/deployment/image/digest'"}},
+		{"registry with a path", "deployment: {image: {registry: example.com/team}}",
+			[]string{"'/deployment/image/registry'"}},
+		{"plain HTTP beyond loopback", "oxide: {host: \"http://silo.example.com\"}",
+			[]string{"'/oxide/host'"}},
+		{"host without scheme", "oxide: {host: silo.example.com}", []string{"'/oxide/host'"}},
+		{"upper case project", "oxide: {project: K8S}", []string{"'/oxide/project'"}},
+		{"CA bundle that is no PEM", "oxide: {caBundle: MIIB}", []string{"'/oxide/caBundle'"}},
+		{"port out of range", "shim: {securePort: 65536}", []string{"'/shim/securePort'"}},
+		{"name for an address", "shim: {bindAddress: localhost}", []string{"'/shim/bindAddress'"}},
+		{"argument without dashes", "shim: {extraArgs: [v=4]}", []string{"'/shim/extraArgs/0'"}},
+		{"memory without a unit", "backend: {resources: {limits: {memory: 1GB}}}",
+			[]string{"'/backend/resources/limits/memory'"}},
+		{"effect misspelt", "deployment: {extraTolerations: [{effect: NoExec}]}",
+			[]string{"'/deployment/extraTolerations/0/effect'"}},
+		{
+			"half of the settings",
+			"oxide: {host: \"https://silo.example.com\", token: t}",
+			[]string{"oxide.host, oxide.token given without oxide.project"},
+		},
+		{
+			"settings from two places",
+			"oxide: {host: \"https://s.example.com\", token: t, project: p, existingSecret: s}",
+			[]string{"oxide.existingSecret is set beside"},
+		},
+		{
+			"CA bundle from two places",
+			"oxide: {caBundle: \"-----BEGIN CERTIFICATE-----\", existingCAConfigMap: c}",
+			[]string{"oxide.caBundle and oxide.existingCAConfigMap are both set"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, stderr, err := template(t, test.values)
+			if err == nil {
+				t.Fatal("rendered, want a refusal")
+			}
+			for _, want := range test.want {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("refused without saying %q:\n%s", want, stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestOldKubernetesIsRefused(t *testing.T) {
+	_, stderr, err := template(t, "", "--kube-version", "1.26.0")
+	if err == nil || !strings.Contains(stderr, "1.27") {
+		t.Errorf("got %v, want a refusal that names the oldest version:\n%s", err, stderr)
+	}
+}
+
+func TestRefusalsNeverShowTheToken(t *testing.T) {
+	const token = "oxide-token-5ec7e7"
+	tests := map[string]string{
+		"the token alone":      "oxide: {token: " + token + "}",
+		"a list for the token": "oxide: {token: [" + token + "]}",
+		"a map for the token":  "oxide: {token: {value: " + token + "}}",
+		"another mistake":      "oxide: {token: " + token + ", host: nowhere}",
+	}
+	for name, values := range tests {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, err := template(t, values)
+			if err == nil {
+				t.Fatal("rendered, want a refusal")
+			}
+			if strings.Contains(stdout+stderr, token) {
+				t.Errorf("the refusal shows the token:\n%s%s", stdout, stderr)
+			}
+		})
+	}
+	var schema map[string]any
+	if err := json.Unmarshal([]byte(read(t, chart+"/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	definition, ok := lookUp(schema, "properties.oxide.properties.token")
+	if !ok {
+		t.Fatal("the schema says nothing of oxide.token")
+	}
+	for key := range definition.(map[string]any) {
+		if key != "type" && key != "description" {
+			t.Errorf("the schema restricts oxide.token by %q, and helm prints what that refuses", key)
+		}
+	}
+}
+
+// Objects of Kubernetes that are handed on as they are stay open: their API checks them.
+func TestSchemaIsClosed(t *testing.T) {
+	var schema map[string]any
+	if err := json.Unmarshal([]byte(read(t, chart+"/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(path string, node map[string]any)
+	walk = func(path string, node map[string]any) {
+		properties, _ := node["properties"].(map[string]any)
+		if properties != nil && node["additionalProperties"] != false {
+			t.Errorf("%s takes properties that it does not know", path)
+		}
+		for name, property := range properties {
+			walk(path+"."+name, property.(map[string]any))
+		}
+		if items, ok := node["items"].(map[string]any); ok {
+			walk(path+"[]", items)
+		}
+	}
+	walk("values", schema)
+}
+
+func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
+	var schema map[string]any
+	if err := json.Unmarshal([]byte(read(t, chart+"/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	defaults := decodeValues(t, read(t, chart+"/values.yaml"))
+	var walk func(path string, node map[string]any)
+	walk = func(path string, node map[string]any) {
+		properties, _ := node["properties"].(map[string]any)
+		for name, property := range properties {
+			inner := strings.TrimPrefix(path+"."+name, ".")
+			if inner == "global" || strings.Contains(inner, ".resources.") ||
+				strings.Contains(inner, ".affinity.") {
+				continue
+			}
+			if _, ok := lookUp(defaults, inner); !ok {
+				t.Errorf("values.yaml has no %s, which the schema takes", inner)
+			}
+			walk(inner, property.(map[string]any))
+		}
+	}
+	walk("", schema)
+}
