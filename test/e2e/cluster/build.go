@@ -144,6 +144,7 @@ func (b *builder) build(ctx context.Context, name, version, pkg, flags string) (
 		return path, nil
 	}
 	half := path + ".unfinished"
+	os.Remove(half) // a killed run may have left it, and go build refuses to write over it
 	defer os.Remove(half)
 	if err := GoBuild(ctx, b.progress, BuildSpec{
 		Title: name + " " + version, Dir: b.dir, Output: half, Packages: []string{pkg},

@@ -7,15 +7,11 @@ package cluster
 import (
 	"context"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,10 +20,6 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 )
-
-// startAttempts bounds the tries to start a program on free ports: between the choice of a port
-// and its use another program may take it.
-const startAttempts = 3
 
 // Cluster is a running control plane. There is no kubelet, scheduler or controller manager in it:
 // Nodes and Services are plain objects, and only what a test starts acts on them.
@@ -68,16 +60,17 @@ func Start(
 func (c *Cluster) startEtcd(
 	ctx context.Context, group *process.Group, path string,
 ) (url string, err error) {
-	err = withFreePorts(2, func(attempt int, ports []int) error {
+	err = process.WithFreePorts(2, func(attempt int, ports []int) error {
 		url = "http://" + local(ports[0])
 		peer := "http://" + local(ports[1])
-		return run(ctx, group, process.Spec{Name: "etcd", Path: path, Args: []string{
+		_, err := group.Run(ctx, process.Spec{Name: "etcd", Path: path, Args: []string{
 			"--name=e2e",
 			"--data-dir=" + filepath.Join(c.dir, "etcd-"+strconv.Itoa(attempt)),
 			"--listen-client-urls=" + url, "--advertise-client-urls=" + url,
 			"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 			"--initial-cluster=e2e=" + peer, "--unsafe-no-fsync", "--log-level=warn",
-		}}, get(http.DefaultClient, url+"/readyz"))
+		}}, process.HTTPGet(http.DefaultClient, url+"/readyz"))
+		return err
 	})
 	return url, err
 }
@@ -90,7 +83,7 @@ func (c *Cluster) startAPIServer(
 	if err != nil {
 		return fmt.Errorf("cannot make the administrator's certificate: %w", err)
 	}
-	return withFreePorts(1, func(_ int, ports []int) error {
+	return process.WithFreePorts(1, func(_ int, ports []int) error {
 		c.URL = "https://" + local(ports[0])
 		c.Admin = c.config(func(config *rest.Config) {
 			config.CertData, config.KeyData = admin.cert, admin.key
@@ -106,9 +99,10 @@ func (c *Cluster) startAPIServer(
 		if err := writeKubeconfig(c.AdminKubeconfig, "admin", c.Admin); err != nil {
 			return err
 		}
-		return run(ctx, group, process.Spec{
+		_, err = group.Run(ctx, process.Spec{
 			Name: "kube-apiserver", Path: path, Args: c.apiServerArgs(ports[0], etcd),
-		}, get(client, c.URL+"/readyz"))
+		}, process.HTTPGet(client, c.URL+"/readyz"))
+		return err
 	})
 }
 
@@ -126,6 +120,8 @@ func (c *Cluster) apiServerArgs(port int, etcd string) []string {
 		"--service-account-key-file=" + c.pki.path("sa.pub"),
 		"--service-account-signing-key-file=" + c.pki.path("sa.key"),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		// Nobody here would take the not-ready taint away again.
+		"--disable-admission-plugins=TaintNodesByCondition",
 		"--allow-privileged=true",
 		"--requestheader-client-ca-file=" + c.pki.path("ca.crt"),
 		"--requestheader-allowed-names=front-proxy-client",
@@ -164,83 +160,4 @@ func (c *Cluster) config(identify func(*rest.Config)) *rest.Config {
 	return config
 }
 
-// run starts a program and waits until it is ready. A program that is not ready in time is killed.
-func run(
-	ctx context.Context, group *process.Group, spec process.Spec,
-	check func(context.Context) error,
-) error {
-	p, err := group.Start(spec)
-	if err != nil {
-		return err
-	}
-	const limit = time.Minute
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("waited %s", limit))
-	defer cancel()
-	if err := p.Ready(ctx, check); err != nil {
-		p.Kill()
-		return err
-	}
-	return nil
-}
-
-// withFreePorts calls start with n ports that were free a moment ago, again with others if the
-// program says that one of them was taken meanwhile.
-func withFreePorts(n int, start func(attempt int, ports []int) error) error {
-	for attempt := 1; ; attempt++ {
-		ports, err := FreePorts(n)
-		if err != nil {
-			return err
-		}
-		err = start(attempt, ports)
-		var exit *process.ExitError
-		if errors.As(err, &exit) && attempt < startAttempts &&
-			strings.Contains(strings.Join(exit.Tail, "\n"), "address already in use") {
-			continue
-		}
-		return err
-	}
-}
-
-// FreePorts returns n different TCP ports of the loopback address that nobody listens on.
-func FreePorts(n int) ([]int, error) {
-	ports := make([]int, 0, n)
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("no free port on 127.0.0.1: %w", err)
-		}
-		defer listener.Close()
-		addr, ok := listener.Addr().(*net.TCPAddr)
-		if !ok {
-			return nil, fmt.Errorf("no TCP port: %v", listener.Addr())
-		}
-		ports = append(ports, addr.Port)
-	}
-	return ports, nil
-}
-
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-// get returns a check that succeeds once url answers 200.
-func get(client *http.Client, url string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		if _, err := io.Copy(io.Discard, response.Body); err != nil {
-			return err
-		}
-		if response.StatusCode != http.StatusOK {
-			return fmt.Errorf("GET %s: %s", url, response.Status)
-		}
-		return nil
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -40,11 +41,21 @@ func NewDetachedGroup(logDir string) *Group {
 // LogDir returns the directory of the log files.
 func (g *Group) LogDir() string { return g.logDir }
 
-// Exits delivers every end of a process that nobody had asked for.
+// Exits delivers every end of a process that nobody had asked for, besides those before it was
+// ready: Run returns these.
 func (g *Group) Exits() <-chan *ExitError { return g.exits }
 
 // Start starts a process. A process of the same name may have run before: the log is continued.
 func (g *Group) Start(spec Spec) (*Process, error) {
+	p, err := g.start(spec)
+	if err != nil {
+		return nil, err
+	}
+	go g.watch(p)
+	return p, nil
+}
+
+func (g *Group) start(spec Spec) (*Process, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -55,10 +66,10 @@ func (g *Group) Start(spec Spec) (*Process, error) {
 		return nil, err
 	}
 	g.running = append(g.running, p)
-	go g.watch(p)
 	return p, nil
 }
 
+// watch reports an end that was not asked for.
 func (g *Group) watch(p *Process) {
 	<-p.Done()
 	var exit *ExitError
@@ -68,21 +79,20 @@ func (g *Group) watch(p *Process) {
 		default: // nobody listens
 		}
 	}
+	g.forget(p)
+}
+
+func (g *Group) forget(p *Process) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i, other := range g.running {
-		if other == p {
-			g.running = append(g.running[:i:i], g.running[i+1:]...)
-			return
-		}
-	}
+	g.running = slices.DeleteFunc(g.running, func(other *Process) bool { return other == p })
 }
 
 // Running returns the processes that have not ended, in the order of their start.
 func (g *Group) Running() []*Process {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return append([]*Process{}, g.running...)
+	return slices.Clone(g.running)
 }
 
 // StopAll stops all processes in the reverse order of their start, each with its own grace, and
@@ -90,7 +100,7 @@ func (g *Group) Running() []*Process {
 func (g *Group) StopAll(grace time.Duration) error {
 	g.mu.Lock()
 	g.closed = true
-	running := append([]*Process{}, g.running...)
+	running := slices.Clone(g.running)
 	g.mu.Unlock()
 	var errs []error
 	for i := len(running) - 1; i >= 0; i-- {

@@ -1,0 +1,167 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package cluster
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAnUnfinishedBuildIsNeverUsed(t *testing.T) {
+	b := newBuilder(t, "package main\n\nfunc main() { println(1")
+	if _, err := b.build(t.Context(), "program", "v1", ".", ""); err == nil {
+		t.Fatal("a program that does not compile was built")
+	} else if !strings.Contains(err.Error(), "main.go") {
+		t.Errorf("the error does not say what the compiler said: %v", err)
+	}
+	// What a killed run leaves behind: part of a program.
+	unfinished := filepath.Join(b.cache, "program.unfinished")
+	if err := os.WriteFile(unfinished, []byte("half"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(b.dir, "main.go"), "package main\n\nfunc main() { println(1) }\n")
+	path, err := b.build(t.Context(), "program", "v1", ".", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(path).CombinedOutput()
+	if err != nil || string(out) != "1\n" {
+		t.Errorf("the built program says %q, %v", out, err)
+	}
+	if _, err := os.Stat(unfinished); !os.IsNotExist(err) {
+		t.Errorf("the unfinished file is still there: %v", err)
+	}
+}
+
+func TestTwoRunsAtOnceBuildOnce(t *testing.T) {
+	b := newBuilder(t, "package main\n\nfunc main() {}\n")
+	var group sync.WaitGroup
+	for range 3 {
+		group.Go(func() {
+			if _, err := b.build(t.Context(), "program", "v1", ".", ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	steps := b.progress.(*recorder).steps()
+	built := 0
+	for _, step := range steps {
+		if strings.HasPrefix(step, "building ") {
+			built++
+		}
+	}
+	if built != 1 {
+		t.Errorf("built %d times: %q", built, steps)
+	}
+}
+
+func TestWaitingForAnotherRunCanBeInterrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := lock(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := lock(ctx, path, cancel); err == nil {
+		t.Error("the lock was taken twice")
+	}
+	unlock()
+	again, err := lock(t.Context(), path, nil)
+	if err != nil {
+		t.Fatalf("a released lock: %v", err)
+	}
+	again()
+}
+
+func TestTheCacheFollowsSourcesAndCompiler(t *testing.T) {
+	module, cache := t.TempDir(), t.TempDir()
+	folder := func(mod, version string) string {
+		t.Helper()
+		writeFile(t, filepath.Join(module, "go.mod"), mod)
+		writeFile(t, filepath.Join(module, "go.sum"), "")
+		dir, err := cacheFolder(module, cache, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	one := folder("module a", "v1.2.3")
+	if again := folder("module a", "v1.2.3"); again != one {
+		t.Errorf("the same sources: %s and %s", one, again)
+	}
+	if other := folder("module a // changed", "v1.2.3"); other == one {
+		t.Error("other sources share a folder")
+	}
+	if other := folder("module a", "v1.2.4"); other == one {
+		t.Error("another version shares a folder")
+	}
+}
+
+func TestProgressCountsWhatTheCompilerTells(t *testing.T) {
+	out := &buildOutput{}
+	var got []string
+	for _, piece := range []string{
+		"", "go: downloading k8s.io/api v0.37.2\ngo: downl", "oading k8s.io/klog v2.1.0\n",
+		"internal/abi\nruntime\n", "k8s.io/api/core/v1\n# broken\nx.go:1:2: no\n",
+	} {
+		if _, err := out.Write([]byte(piece)); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, out.summary())
+	}
+	want := []string{
+		"working", "1 modules downloaded", "2 modules downloaded", "2 packages compiled",
+		"3 packages compiled",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("summaries (-want +got):\n%s", diff)
+	}
+	if last := out.last(5); last != "# broken; x.go:1:2: no" {
+		t.Errorf("last lines: %q", last)
+	}
+}
+
+func newBuilder(t *testing.T, source string) *builder {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "go.mod"), "module example.test/program\n\ngo 1.26\n")
+	writeFile(t, filepath.Join(dir, "main.go"), source)
+	return &builder{dir: dir, cache: t.TempDir(), progress: &recorder{}}
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recorder keeps the steps it is told.
+type recorder struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (r *recorder) Step(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, text)
+}
+
+func (r *recorder) Note(string) {}
+
+func (r *recorder) steps() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string{}, r.told...)
+}

@@ -1,0 +1,117 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package objects
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
+)
+
+// UninitializedTaint is the key of the taint with which a kubelet registers a Node that a cloud
+// controller manager has to initialize.
+const UninitializedTaint = "node.cloudprovider.kubernetes.io/uninitialized"
+
+// Node returns a Node as a kubelet registers it with --cloud-provider=external: tainted, without a
+// provider ID, its host name its only address. It is Ready already.
+func Node(name string) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   name,
+			Labels: map[string]string{corev1.LabelHostname: name, corev1.LabelOSStable: "linux"},
+		},
+		Spec: corev1.NodeSpec{Taints: []corev1.Taint{{
+			Key: UninitializedTaint, Value: "true", Effect: corev1.TaintEffectNoSchedule,
+		}}},
+		Status: corev1.NodeStatus{
+			Addresses:  []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: name}},
+			Conditions: []corev1.NodeCondition{ready(corev1.ConditionTrue)},
+		},
+	}
+}
+
+// ready returns the condition that a kubelet, or the controller that misses it, reports.
+func ready(status corev1.ConditionStatus) corev1.NodeCondition {
+	now := metav1.NewTime(time.Now())
+	condition := corev1.NodeCondition{
+		Type: corev1.NodeReady, Status: status, LastHeartbeatTime: now, LastTransitionTime: now,
+		Reason: "KubeletReady", Message: "kubelet is posting ready status",
+	}
+	switch status {
+	case corev1.ConditionFalse:
+		condition.Reason, condition.Message = "KubeletNotReady", "kubelet is not ready"
+	case corev1.ConditionUnknown:
+		condition.Reason, condition.Message = "NodeStatusUnknown", "kubelet stopped posting status"
+	}
+	return condition
+}
+
+// SetReady changes the Ready condition of a Node, as a kubelet or its absence would.
+func SetReady(
+	ctx context.Context, client kubernetes.Interface, name string, status corev1.ConditionStatus,
+) error {
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		others := make([]corev1.NodeCondition, 0, len(node.Status.Conditions))
+		for _, condition := range node.Status.Conditions {
+			if condition.Type != corev1.NodeReady {
+				others = append(others, condition)
+			}
+		}
+		node.Status.Conditions = append(others, ready(status))
+		_, err = client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot set Ready=%s on node %s: %w", status, name, err)
+	}
+	return nil
+}
+
+// HasTaint tells whether a Node has a taint with this key.
+func HasTaint(node *corev1.Node, key string) bool {
+	for _, taint := range node.Spec.Taints {
+		if taint.Key == key {
+			return true
+		}
+	}
+	return false
+}
+
+// LoadBalancer returns a Service of type LoadBalancer, single-stack IPv4, for these ports.
+func LoadBalancer(namespace, name string, ports ...corev1.ServicePort) *corev1.Service {
+	policy := corev1.IPFamilyPolicySingleStack
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeLoadBalancer, Ports: ports,
+			Selector:       map[string]string{"app": name},
+			IPFamilies:     []corev1.IPFamily{corev1.IPv4Protocol},
+			IPFamilyPolicy: &policy,
+		},
+	}
+}
+
+// TCP returns a service port.
+func TCP(port int32) corev1.ServicePort { return servicePort(corev1.ProtocolTCP, port) }
+
+// UDP returns a service port.
+func UDP(port int32) corev1.ServicePort { return servicePort(corev1.ProtocolUDP, port) }
+
+func servicePort(protocol corev1.Protocol, port int32) corev1.ServicePort {
+	return corev1.ServicePort{
+		Name:     fmt.Sprintf("port-%d", port),
+		Protocol: protocol, Port: port, TargetPort: intstr.FromInt32(8000 + port%1000),
+	}
+}
