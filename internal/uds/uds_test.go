@@ -1,0 +1,171 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package uds_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
+)
+
+func TestParseAddress(t *testing.T) {
+	long := "/" + strings.Repeat("x", 107)
+	for _, tc := range []struct {
+		name, address, path, err string
+	}{
+		{name: "three slashes", address: "unix:///run/x.sock", path: "/run/x.sock"},
+		{name: "one slash", address: "unix:/run/x.sock", path: "/run/x.sock"},
+		{name: "bare path", address: "/run/x.sock", path: "/run/x.sock"},
+		{name: "longest path", address: long[:107], path: long[:107]},
+		{name: "too long", address: long, err: "108 bytes"},
+		{name: "relative", address: "unix:x.sock", err: "unix:///ABSOLUTE/PATH"},
+		{name: "host in place of a path", address: "unix://x.sock", err: "ABSOLUTE"},
+		{name: "TCP", address: "127.0.0.1:80", err: "ABSOLUTE"},
+		{name: "directory", address: "unix:///run/", err: "directory"},
+		{name: "empty", address: "", err: "ABSOLUTE"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path, err := uds.ParseAddress(tc.address)
+			if path != tc.path || (err != nil) != (tc.err != "") {
+				t.Fatalf("got %q, %v", path, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("error %q does not say %q", err, tc.err)
+			}
+		})
+	}
+}
+
+func TestSocketIsPrivateFromTheStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made", "x.sock")
+	listen(t, path)
+	for file, want := range map[string]os.FileMode{path: 0o600, filepath.Dir(path): 0o700} {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %04o, want %04o", file, got, want)
+		}
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made", "x.sock")
+	crashed := listen(t, path)
+	crashed.SetUnlinkOnClose(false)
+	if err := crashed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("the test needs a socket left behind: %v", err)
+	}
+	conn := dial(t, listen(t, path))
+	_ = conn.Close()
+}
+
+func TestListenRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(t *testing.T, path string)
+		err     string
+	}{
+		{
+			name:    "a socket in use",
+			prepare: func(t *testing.T, path string) { listen(t, path) },
+			err:     "another process listens",
+		},
+		{
+			name: "a file in the way",
+			prepare: func(t *testing.T, path string) {
+				mkdir(t, filepath.Dir(path), 0o700)
+				if err := os.WriteFile(path, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			},
+			err: "is no socket",
+		},
+		{
+			name: "a directory that others can enter",
+			prepare: func(t *testing.T, path string) {
+				mkdir(t, filepath.Dir(path), 0o755)
+			},
+			err: "set its mode to 0700",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "made", "x.sock")
+			tc.prepare(t, path)
+			_, err := uds.Listen(path)
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Fatalf("got %v, want an error with %q", err, tc.err)
+			}
+		})
+	}
+}
+
+func TestPeerOfAnotherUserIsRefused(t *testing.T) {
+	refused := make(chan uint32, 1)
+	listener := &uds.PeerListener{
+		UnixListener: listen(t, filepath.Join(t.TempDir(), "made", "x.sock")),
+		UID:          uint32(os.Geteuid()) + 1,
+		Refused:      func(uid uint32, _ error) { refused <- uid },
+	}
+	go func() { _, _ = listener.Accept() }()
+	conn := dial(t, listener.UnixListener)
+	if n, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Errorf("read %d bytes from a server that must hang up", n)
+	}
+	if uid := <-refused; uid != uint32(os.Geteuid()) {
+		t.Errorf("told of user %d, want %d", uid, os.Geteuid())
+	}
+}
+
+func TestPeerOfTheOwnUserIsAccepted(t *testing.T) {
+	listener := &uds.PeerListener{
+		UnixListener: listen(t, filepath.Join(t.TempDir(), "made", "x.sock")),
+		UID:          uint32(os.Geteuid()),
+	}
+	dial(t, listener.UnixListener)
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+}
+
+func listen(t *testing.T, path string) *net.UnixListener {
+	t.Helper()
+	listener, err := uds.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
+}
+
+func dial(t *testing.T, listener *net.UnixListener) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("unix", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func mkdir(t *testing.T, dir string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Mkdir(dir, mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, mode); err != nil {
+		t.Fatal(err)
+	}
+}
