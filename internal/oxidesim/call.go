@@ -1,0 +1,150 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxidesim
+
+import (
+	"net/url"
+
+	"github.com/google/uuid"
+)
+
+// call is one API request on its way through a handler.
+type call struct {
+	sim    *Simulator
+	user   *user
+	params map[string]string
+	query  url.Values
+	body   []byte
+	scan   scan
+}
+
+// pathRef is a path parameter that holds a name or an id.
+func (c *call) pathRef(param string) (ref, error) {
+	r, ok := parseRef(c.params[param])
+	if !ok {
+		return ref{}, badInput("bad parameter in URL path: %s: neither a name nor an id", param)
+	}
+	return r, nil
+}
+
+// pathID is a path parameter that holds an id and nothing else.
+func (c *call) pathID(param string) (uuid.UUID, error) {
+	id, err := uuid.Parse(c.params[param])
+	if err != nil {
+		return id, badInput("bad parameter in URL path: %s: not a UUID", param)
+	}
+	return id, nil
+}
+
+// queryRef is a query parameter that holds a name or an id, or nil.
+func (c *call) queryRef(param string) (*ref, error) {
+	if !c.query.Has(param) {
+		return nil, nil
+	}
+	r, ok := parseRef(c.query.Get(param))
+	if !ok {
+		return nil, badInput("unable to parse query string: %s: neither a name nor an id", param)
+	}
+	return &r, nil
+}
+
+// mustQueryRef is a query parameter that the endpoint requires.
+func (c *call) mustQueryRef(param string) (ref, error) {
+	r, err := c.queryRef(param)
+	if err != nil {
+		return ref{}, err
+	}
+	if r == nil {
+		return ref{}, badInput("unable to parse query string: missing field `%s`", param)
+	}
+	return *r, nil
+}
+
+// fields is the body as an object.
+func (c *call) fields() *fields { return parseFields(c.body) }
+
+// see is the row, or a 404 by id if it is not there or the caller may not read it: the two
+// look the same.
+func see[T row](c *call, t *table[T], id uuid.UUID) (T, error) {
+	r, ok := t.rows[id]
+	if !ok || c.roleOn(r.base().project) == roleNone {
+		var none T
+		return none, notFoundByID(t.kind, id)
+	}
+	return r, nil
+}
+
+// find resolves a reference to an object that is named within a parent. By id, none of the
+// outer selectors may be in the query; by name, the first of them is needed, and parent
+// resolves it.
+func find[T row](
+	c *call, t *table[T], r ref, outer []string, parent func() (uuid.UUID, error),
+) (T, error) {
+	var none T
+	if r.isID() {
+		for _, p := range outer {
+			if c.query.Has(p) {
+				return none, invalidRequest(
+					"%s is given by id, so %s must not be specified", t.kind, p)
+			}
+		}
+		return see(c, t, r.id)
+	}
+	pid, err := parent()
+	if err != nil {
+		return none, err
+	}
+	return t.named(pid, r.name)
+}
+
+// projectFromQuery is the project that the query names, which must be visible.
+func (c *call) projectFromQuery() (uuid.UUID, error) {
+	r, err := c.queryRef("project")
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if r == nil {
+		return uuid.Nil, invalidRequest("an object given by name needs its project")
+	}
+	p, err := c.project(*r)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return p.id, nil
+}
+
+var inProject = []string{"project"}
+
+// findInProject resolves a path parameter that names an object of a project, and asks for
+// the role that the operation needs.
+func findInProject[T row](c *call, t *table[T], param string, least role) (T, error) {
+	r, err := c.pathRef(param)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return findRefInProject(c, t, r, least)
+}
+
+func findRefInProject[T row](c *call, t *table[T], r ref, least role) (T, error) {
+	found, err := find(c, t, r, inProject, c.projectFromQuery)
+	if err == nil {
+		err = c.require(found.base().project, least)
+	}
+	return found, err
+}
+
+// createIn resolves the project that the query must name for a list or a create.
+func (c *call) createIn(least role) (*project, error) {
+	r, err := c.mustQueryRef("project")
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.project(r)
+	if err != nil {
+		return nil, err
+	}
+	return p, c.require(p.id, least)
+}

@@ -1,0 +1,190 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxidesim_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
+)
+
+func attachTo(instance string) obj { return obj{"kind": "instance", "parent": instance} }
+
+// OXIDE_API.md §8: the whole life of a floating IP.
+func TestFloatingIPLife(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	i := r.instance("node-1")
+	created := r.post("/v1/floating-ips?project=demo", obj{
+		"name": "web", "description": "d",
+		"address_allocator": obj{"type": "explicit", "ip": "198.51.100.77"},
+	}).ok(201)
+	if created.str("ip") != "198.51.100.77" || created["instance_id"] != nil {
+		t.Fatalf("created: %v", created)
+	}
+	id := created.str("id")
+	path := "/v1/floating-ips/" + id
+
+	got := r.post(path+"/attach", attachTo(i)).ok(202)
+	if got.str("instance_id") != i {
+		t.Fatalf("attach answered %v", got)
+	}
+	r.del(path).want(400, "InvalidRequest")
+	// §8 "Response of a real detach still carries the OLD instance_id".
+	if got := r.post(path+"/detach", nil).ok(202); got.str("instance_id") != i {
+		t.Errorf("detach answered instance_id %v, want the old one", got["instance_id"])
+	}
+	if got := r.get(path).ok(200); got["instance_id"] != nil {
+		t.Errorf("still attached: %v", got)
+	}
+	// §8 "Detach: not attached -> 202 no-op (body as stored)".
+	if got := r.post(path+"/detach", nil).ok(202); got["instance_id"] != nil {
+		t.Errorf("no-op detach answered %v", got)
+	}
+	if got := r.put(path, obj{"description": "e"}).ok(200); got.str("description") != "e" {
+		t.Errorf("update answered %v", got)
+	}
+	r.del(path).ok(204)
+	r.del(path).want(404, "ObjectNotFound")
+}
+
+// OXIDE_API.md §4, §8: names.
+func TestFloatingIPNames(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	a := r.fip("a")
+	r.fip("b")
+	body := obj{"name": "a", "description": ""}
+	t.Run("a taken name is 400 ObjectAlreadyExists", func(t *testing.T) {
+		r.post("/v1/floating-ips?project=demo", body).want(400, "ObjectAlreadyExists")
+	})
+	t.Run("a rename to a taken name is 500", func(t *testing.T) {
+		r.put("/v1/floating-ips/"+a, obj{"name": "b"}).want(500, "Internal")
+	})
+	t.Run("a description over 512 characters is 500", func(t *testing.T) {
+		long := obj{"name": "c", "description": strings.Repeat("x", 513)}
+		r.post("/v1/floating-ips?project=demo", long).want(500, "Internal")
+		r.put("/v1/floating-ips/"+a, obj{"description": strings.Repeat("x", 513)}).
+			want(500, "Internal")
+		r.put("/v1/floating-ips/"+a, obj{"description": strings.Repeat("é", 512)}).ok(200)
+	})
+	t.Run("id together with project is 400 InvalidRequest", func(t *testing.T) {
+		r.get("/v1/floating-ips/"+a+"?project=demo").want(400, "InvalidRequest")
+	})
+	t.Run("a name without project is 400 InvalidRequest", func(t *testing.T) {
+		r.get("/v1/floating-ips/a").want(400, "InvalidRequest")
+	})
+	t.Run("a dotted name is 400 without error_code", func(t *testing.T) {
+		r.get("/v1/floating-ips/a.b?project=demo").want(400, "")
+	})
+	t.Run("a missing project names the project", func(t *testing.T) {
+		got := r.get("/v1/floating-ips/a?project=nope").want(404, "ObjectNotFound")
+		if !strings.Contains(got.str("message"), `project with name "nope"`) {
+			t.Errorf("message %q", got.str("message"))
+		}
+	})
+	t.Run("a deleted name is free again and gives another id", func(t *testing.T) {
+		r.del("/v1/floating-ips/a?project=demo").ok(204)
+		if r.fip("a") == a {
+			t.Error("the same id again")
+		}
+	})
+}
+
+// OXIDE_API.md §8: the hidden state machine and its refusals.
+func TestFloatingIPAttachRefusals(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	i, j, id := r.instance("node-1"), r.instance("node-2"), r.fip("web")
+	path := "/v1/floating-ips/" + id
+	set := func(which, state string) {
+		t.Helper()
+		if err := r.SetRunState(which, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hidden := func(state, on string) {
+		t.Helper()
+		if err := r.SetAttachState("web", state, on); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		name         string
+		state        string // of node-1
+		hidden, on   string
+		op           string
+		target       string
+		status       int
+		code         string
+		wantAttached string
+	}{
+		{"attach while running", "running", "detached", "", "attach", i, 202, "", "attached"},
+		{"attach while rebooting", "rebooting", "detached", "", "attach", i, 202, "", "attached"},
+		{"attach while stopped", "stopped", "detached", "", "attach", i, 202, "", "attached"},
+		{"attach while creating", "creating", "detached", "", "attach", i, 400, "InvalidRequest", "detached"},
+		{"attach while failed", "failed", "detached", "", "attach", i, 400, "InvalidRequest", "detached"},
+		{"attach while starting", "starting", "detached", "", "attach", i, 503, "ServiceNotAvailable", "detached"},
+		{"attach while stopping", "stopping", "detached", "", "attach", i, 503, "ServiceNotAvailable", "detached"},
+		{"attach while migrating", "migrating", "detached", "", "attach", i, 503, "ServiceNotAvailable", "detached"},
+		{"attach again to the same", "running", "attached", "node-1", "attach", i, 202, "", "attached"},
+		{"attach again runs the runtime check", "starting", "attached", "node-1", "attach", i, 503, "ServiceNotAvailable", "attached"},
+		{"attach again to a failed one", "failed", "attached", "node-1", "attach", i, 400, "InvalidRequest", "attached"},
+		{"attach while attached elsewhere", "running", "attached", "node-1", "attach", j, 400, "InvalidRequest", "attached"},
+		{"attach while attaching elsewhere", "running", "attaching", "node-1", "attach", j, 503, "ServiceNotAvailable", "attaching"},
+		{"attach while detaching elsewhere", "running", "detaching", "node-1", "attach", j, 503, "ServiceNotAvailable", "detaching"},
+		{"attach while detaching from it", "running", "detaching", "node-1", "attach", i, 503, "ServiceNotAvailable", "detaching"},
+		{"detach while attaching", "running", "attaching", "node-1", "detach", "", 503, "ServiceNotAvailable", "attaching"},
+		{"detach while detaching", "running", "detaching", "node-1", "detach", "", 503, "ServiceNotAvailable", "detaching"},
+		{"detach while failed", "failed", "attached", "node-1", "detach", "", 400, "InvalidRequest", "attached"},
+		{"detach while starting", "starting", "attached", "node-1", "detach", "", 503, "ServiceNotAvailable", "attached"},
+		{"detach while migrating", "migrating", "attached", "node-1", "detach", "", 503, "ServiceNotAvailable", "attached"},
+		{"detach while stopped", "stopped", "attached", "node-1", "detach", "", 202, "", "detached"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			set("node-1", tc.state)
+			hidden(tc.hidden, tc.on)
+			var body any
+			if tc.op == "attach" {
+				body = attachTo(tc.target)
+			}
+			got := r.post(path+"/"+tc.op, body)
+			if tc.status == 202 {
+				got.ok(202)
+			} else {
+				got.want(tc.status, tc.code)
+			}
+			if s := r.attachState(id); s != tc.wantAttached {
+				t.Errorf("hidden state %q, want %q", s, tc.wantAttached)
+			}
+		})
+	}
+}
+
+// OXIDE_API.md §8: an unreachable sled makes attach and detach hang, then 503, then unwind;
+// meanwhile everything else is 503.
+func TestFloatingIPOnLostSled(t *testing.T) {
+	r := startRack(t, oxidesim.Config{TimeScale: 0.005})
+	i, id := r.instance("node-1"), r.fip("web")
+	path := "/v1/floating-ips/" + id
+	r.post(path+"/attach", attachTo(i)).ok(202)
+	if err := r.LoseSled("instance:node-1"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	done := make(chan *answer, 1)
+	go func() { done <- r.post(path+"/detach", nil) }()
+	eventually(t, "detaching", func() bool { return r.attachState(id) == "detaching" })
+	r.post(path+"/detach", nil).want(503, "ServiceNotAvailable")
+	(<-done).want(503, "ServiceNotAvailable")
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("gave up after %v, want the scaled 60 s = 300 ms", took)
+	}
+	if s := r.attachState(id); s != "attached" {
+		t.Errorf("not unwound: %s", s)
+	}
+	if s := r.runState(i); s != "running" {
+		t.Errorf("instance is %s, want it running as far as anybody knows", s)
+	}
+}

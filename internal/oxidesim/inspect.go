@@ -1,0 +1,170 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxidesim
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Instance is what a rack knows of an instance, including what its API does not show.
+type Instance struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Silo       string            `json:"silo"`
+	Project    string            `json:"project"`
+	RunState   string            `json:"run_state"`
+	PrivateIPs map[string]string `json:"private_ips"`            // of the primary NIC, by "v4", "v6"
+	Sled       string            `json:"sled,omitempty"`         // serial number
+	SledID     string            `json:"sled_id,omitempty"`      // absent without a VMM
+	Floating   []string          `json:"floating_ips,omitempty"` // fully attached addresses
+}
+
+// FloatingIP is what a rack knows of a floating IP. AttachState is the hidden column:
+// detached, attaching, attached or detaching; the instance is set in all but the first.
+type FloatingIP struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Silo        string `json:"silo"`
+	Project     string `json:"project"`
+	IP          string `json:"ip"`
+	Pool        string `json:"pool"`
+	AttachState string `json:"attach_state"`
+	InstanceID  string `json:"instance_id,omitempty"`
+	Instance    string `json:"instance,omitempty"` // its name, if it is still there
+}
+
+// Sled is a server of the rack.
+type Sled struct {
+	ID     string `json:"id"`
+	Serial string `json:"serial"`
+	State  string `json:"state"` // reachable, unreachable, powered_off or expunged
+}
+
+// State is a snapshot of the whole rack.
+type State struct {
+	RackID      string       `json:"rack_id"`
+	APIVersion  string       `json:"api_version"`
+	TimeScale   float64      `json:"time_scale"`
+	Sleds       []Sled       `json:"sleds"`
+	Instances   []Instance   `json:"instances"`
+	FloatingIPs []FloatingIP `json:"floating_ips"`
+}
+
+// State takes a snapshot of the rack; lists are sorted by project, then name.
+func (s *Simulator) State() State {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := State{
+		RackID: s.rackID.String(), APIVersion: s.cfg.APIVersion, TimeScale: s.clock.scale,
+		Sleds: []Sled{}, Instances: []Instance{}, FloatingIPs: []FloatingIP{},
+	}
+	for _, sl := range s.db.sleds {
+		out.Sleds = append(out.Sleds, Sled{sl.id.String(), sl.serial, string(sl.state)})
+	}
+	at := map[string]int{}
+	for _, i := range s.db.instances.rows {
+		out.Instances = append(out.Instances, s.inspectInstance(i))
+	}
+	slices.SortFunc(out.Instances, func(a, b Instance) int {
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Name, b.Name))
+	})
+	for n, i := range out.Instances {
+		at[i.ID] = n
+	}
+	for _, f := range s.db.floatingIPs.rows {
+		out.FloatingIPs = append(out.FloatingIPs, s.inspectFloatingIP(f))
+	}
+	slices.SortFunc(out.FloatingIPs, func(a, b FloatingIP) int {
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Name, b.Name))
+	})
+	for _, f := range out.FloatingIPs {
+		if n, ok := at[f.InstanceID]; ok && f.AttachState == string(attached) {
+			out.Instances[n].Floating = append(out.Instances[n].Floating, f.IP)
+		}
+	}
+	return out
+}
+
+// Instances lists all instances of the rack.
+func (s *Simulator) Instances() []Instance { return s.State().Instances }
+
+// FloatingIPs lists all floating IPs of the rack.
+func (s *Simulator) FloatingIPs() []FloatingIP { return s.State().FloatingIPs }
+
+func (s *Simulator) places(project uuid.UUID) (siloName, projectName string) {
+	p, ok := s.db.projects.rows[project]
+	if !ok {
+		return "", ""
+	}
+	return s.db.silos.rows[p.parent].name, p.name
+}
+
+func (s *Simulator) inspectInstance(i *instance) Instance {
+	out := Instance{
+		ID: i.id.String(), Name: i.name, RunState: string(i.state),
+		PrivateIPs: map[string]string{},
+	}
+	out.Silo, out.Project = s.places(i.project)
+	if i.vmm != nil {
+		out.Sled, out.SledID = i.vmm.sled.serial, i.vmm.sled.id.String()
+	}
+	if n := s.primaryNIC(i); n != nil {
+		for version, st := range n.stacks {
+			out.PrivateIPs[version] = st.ip.String()
+		}
+	}
+	return out
+}
+
+func (s *Simulator) inspectFloatingIP(f *floatingIP) FloatingIP {
+	out := FloatingIP{
+		ID: f.id.String(), Name: f.name, Description: f.description, IP: f.ip.String(),
+		Pool: f.pool.name, AttachState: string(f.state),
+	}
+	out.Silo, out.Project = s.places(f.project)
+	if f.instance != uuid.Nil {
+		out.InstanceID = f.instance.String()
+	}
+	if i, ok := s.db.instances.rows[f.instance]; ok {
+		out.Instance = i.name
+	}
+	return out
+}
+
+// pick finds a row by id, by name, or by project/name; a name that several have is an error.
+func pick[T row](s *Simulator, t *table[T], which string) (T, error) {
+	var none T
+	if id, err := uuid.Parse(which); err == nil {
+		if r, ok := t.rows[id]; ok {
+			return r, nil
+		}
+		return none, fmt.Errorf("no %s has the id %s", t.kind, which)
+	}
+	project, name, qualified := strings.Cut(which, "/")
+	if !qualified {
+		name = which
+	}
+	var found []T
+	for _, r := range t.rows {
+		_, p := s.places(r.base().project)
+		if r.base().name == name && (!qualified || p == project) {
+			found = append(found, r)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return none, fmt.Errorf("no %s is named %q", t.kind, which)
+	case 1:
+		return found[0], nil
+	}
+	return none, fmt.Errorf("more than one %s is named %q: say project/name, or the id",
+		t.kind, which)
+}

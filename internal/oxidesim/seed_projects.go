@@ -1,0 +1,205 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxidesim
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+func (s *Simulator) applyProject(sl *silo, w ProjectSeed) error {
+	p, err := s.db.projects.named(sl.id, w.Name)
+	if err != nil {
+		if p, err = s.newProject(sl, w.Name, w.Description); err != nil {
+			return err
+		}
+	}
+	for name, given := range w.Roles {
+		u, err := s.db.users.named(sl.id, name)
+		if err != nil {
+			return err
+		}
+		if p.roles[u.id], err = parseRole(given); err != nil {
+			return err
+		}
+	}
+	for _, v := range w.VPCs {
+		if err := s.applyVPC(p, v); err != nil {
+			return seedError("VPC", v.Name, err)
+		}
+	}
+	for _, i := range w.Instances {
+		if _, err := s.applyInstance(p, i); err != nil {
+			return seedError("instance", i.Name, err)
+		}
+	}
+	for _, f := range w.FloatingIPs {
+		if _, err := s.applyFloatingIP(p, f); err != nil {
+			return seedError("floating IP", f.Name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Simulator) applyVPC(p *project, w VPCSeed) error {
+	v, err := s.db.vpcs.named(p.id, w.Name)
+	if err != nil {
+		if v, err = s.newVPC(p, w.Name, "", w.Name); err != nil {
+			return err
+		}
+	}
+	for _, n := range w.Subnets {
+		if _, err := s.db.subnets.named(v.id, n.Name); err == nil {
+			continue
+		}
+		block4, err := netip.ParsePrefix(n.IPv4Block)
+		if err != nil {
+			return seedError("subnet", n.Name, err)
+		}
+		var block6 netip.Prefix
+		if n.IPv6Block != "" {
+			if block6, err = netip.ParsePrefix(n.IPv6Block); err != nil {
+				return seedError("subnet", n.Name, err)
+			}
+		}
+		if _, err := s.newSubnet(v, n.Name, "", block4, block6); err != nil {
+			return seedError("subnet", n.Name, err)
+		}
+	}
+	return nil
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// seedNIC turns what a seed says of an instance's only NIC into parameters.
+func seedNIC(w InstanceSeed) (nicsParams, error) {
+	versions := map[string][]string{
+		"": {v4, v6}, "dual": {v4, v6}, v4: {v4}, v6: {v6}, "none": {},
+	}
+	wanted, ok := versions[w.NIC]
+	if !ok {
+		return nicsParams{}, fmt.Errorf("nic %q: must be v4, v6, dual or none", w.NIC)
+	}
+	if len(wanted) == 0 {
+		return nicsParams{}, nil
+	}
+	n := nicParams{
+		name: "net0", vpcName: orDefault(w.VPC, "default"),
+		subnetName: orDefault(w.Subnet, "default"), stacks: map[string]stack{},
+	}
+	for _, version := range wanted {
+		n.stacks[version] = stack{}
+	}
+	for _, t := range w.TransitIPs {
+		p, err := netip.ParsePrefix(t)
+		if err != nil {
+			return nicsParams{}, err
+		}
+		st := n.stacks[familyOf(p.Addr())]
+		st.transit = append(st.transit, p)
+		n.stacks[familyOf(p.Addr())] = st
+	}
+	if w.IP != "" {
+		ip, err := netip.ParseAddr(w.IP)
+		if err != nil {
+			return nicsParams{}, err
+		}
+		st := n.stacks[familyOf(ip)]
+		st.ip = ip
+		n.stacks[familyOf(ip)] = st
+	}
+	return nicsParams{explicit: []nicParams{n}}, nil
+}
+
+// applyInstance makes an instance that is at once in the wanted state.
+func (s *Simulator) applyInstance(p *project, w InstanceSeed) (*instance, error) {
+	if i, err := s.db.instances.named(p.id, w.Name); err == nil {
+		return i, nil
+	}
+	if !validName(w.Name) {
+		return nil, fmt.Errorf("not a valid name")
+	}
+	nics, err := seedNIC(w)
+	if err != nil {
+		return nil, err
+	}
+	params := instanceParams{
+		name: w.Name, description: w.Description, hostname: orDefault(w.Hostname, w.Name),
+		ncpus: orDefault(w.NCPUs, 2), memory: orDefault(w.MemoryGiB, 4) * gibibyte, nics: nics,
+	}
+	if w.AutoRestartPolicy != "" {
+		params.restartPolicy = &w.AutoRestartPolicy
+	}
+	if w.Ephemeral {
+		params.externalIPs = []externalIPParams{{}}
+	}
+	i, err := s.newInstance(p, nil, params)
+	if err != nil {
+		return nil, err
+	}
+	return i, s.seedState(i, w)
+}
+
+func (s *Simulator) seedState(i *instance, w InstanceSeed) error {
+	state := runState(orDefault(w.State, string(running)))
+	switch state {
+	case stopped, failed:
+		s.enter(i, state)
+	case running:
+		on, err := s.place(i)
+		if w.Sled != nil && *w.Sled >= 0 && *w.Sled < len(s.db.sleds) {
+			on, err = s.db.sleds[*w.Sled], nil
+		}
+		if err != nil {
+			return err
+		}
+		i.vmm = newVMM(on)
+		i.wantRunning = true
+		s.enter(i, running)
+	default:
+		return fmt.Errorf("run_state %q: must be running, stopped or failed", w.State)
+	}
+	return nil
+}
+
+func (s *Simulator) applyFloatingIP(p *project, w FloatingIPSeed) (*floatingIP, error) {
+	if f, err := s.db.floatingIPs.named(p.id, w.Name); err == nil {
+		return f, nil
+	}
+	if !validName(w.Name) {
+		return nil, fmt.Errorf("not a valid name")
+	}
+	params := floatingIPParams{name: w.Name, description: w.Description}
+	if w.Pool != "" {
+		params.pool.pool = &ref{name: w.Pool}
+	}
+	if w.IP != "" {
+		ip, err := netip.ParseAddr(w.IP)
+		if err != nil {
+			return nil, err
+		}
+		params.ip = ip
+	}
+	f, err := s.newFloatingIP(p, params)
+	if err != nil || w.Instance == "" {
+		return f, err
+	}
+	i, err := s.db.instances.named(p.id, w.Instance)
+	if err != nil {
+		return f, err
+	}
+	if err := s.hasRoomFor(i, f.ip); err != nil {
+		return f, err
+	}
+	f.instance = i.id
+	f.becomes(attached, s.clock.now())
+	return f, nil
+}

@@ -1,0 +1,48 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxidesim
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// apiVersion is a version of the API as its header carries it: major.minor.patch.
+type apiVersion [3]uint64
+
+func parseVersion(s string) (apiVersion, bool) {
+	var v apiVersion
+	parts := strings.Split(s, ".")
+	if len(parts) != len(v) {
+		return v, false
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 64)
+		if err != nil || len(p) > 1 && p[0] == '0' {
+			return v, false
+		}
+		v[i] = n
+	}
+	return v, true
+}
+
+// checkVersion refuses what the rack cannot speak, on every path alike. No header means the
+// newest version; older ones are served.
+func (s *Simulator) checkVersion(h http.Header) error {
+	values := h.Values("API-Version")
+	if len(values) == 0 {
+		return nil
+	}
+	v, ok := parseVersion(values[0])
+	if !ok {
+		return badInput("bad value for header \"api-version\": not a version: %q", values[0])
+	}
+	if slices.Compare(v[:], s.version[:]) > 0 {
+		return badInput("server does not support this API version: %q", values[0])
+	}
+	return nil
+}
