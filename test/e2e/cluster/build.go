@@ -131,16 +131,20 @@ type builder struct {
 func (b *builder) build(ctx context.Context, name, version, pkg, flags string) (string, error) {
 	path := filepath.Join(b.cache, name)
 	if isFile(path) {
+		b.progress.Step("building " + name + " " + version)
+		b.progress.Done("in the cache already")
 		return path, nil
 	}
 	unlock, err := lock(ctx, filepath.Join(b.cache, "lock"), func() {
-		b.progress.Step(name + " " + version + " is being built by another run, waiting")
+		b.progress.Step("building " + name + " " + version)
+		b.progress.Note("another run builds it, waiting")
 	})
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if isFile(path) { // the other run has made it
+	if isFile(path) {
+		b.progress.Done("built by the other run")
 		return path, nil
 	}
 	half := path + ".unfinished"

@@ -53,15 +53,15 @@ func TestTwoRunsAtOnceBuildOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	steps := b.progress.(*recorder).steps()
+	ends := b.progress.(*recorder).ends()
 	built := 0
-	for _, step := range steps {
-		if strings.HasPrefix(step, "building ") {
+	for _, end := range ends {
+		if strings.HasPrefix(end, "done in ") {
 			built++
 		}
 	}
-	if built != 1 {
-		t.Errorf("built %d times: %q", built, steps)
+	if built != 1 || len(ends) != 3 {
+		t.Errorf("built %d times by 3 runs: %q", built, ends)
 	}
 }
 
@@ -146,21 +146,22 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
-// recorder keeps the steps it is told.
+// recorder keeps how the steps ended.
 type recorder struct {
 	mu   sync.Mutex
 	told []string
 }
 
-func (r *recorder) Step(text string) {
+func (r *recorder) Step(string) {}
+func (r *recorder) Note(string) {}
+
+func (r *recorder) Done(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.told = append(r.told, text)
 }
 
-func (r *recorder) Note(string) {}
-
-func (r *recorder) steps() []string {
+func (r *recorder) ends() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string{}, r.told...)

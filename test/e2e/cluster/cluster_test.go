@@ -140,4 +140,5 @@ func start(ctx context.Context, t *testing.T) *cluster.Cluster {
 type testProgress struct{ t *testing.T }
 
 func (p testProgress) Step(text string) { p.t.Log(text) }
-func (p testProgress) Note(text string) { p.t.Log(text) }
+func (p testProgress) Note(string)      {}
+func (p testProgress) Done(text string) { p.t.Log(text) }

@@ -19,6 +19,8 @@ type Progress interface {
 	Step(text string)
 	// Note tells how far the current step has come; each note replaces the one before.
 	Note(text string)
+	// Done ends the step and tells how.
+	Done(text string)
 }
 
 // BuildSpec says what GoBuild makes.
@@ -68,7 +70,7 @@ func GoBuild(ctx context.Context, progress Progress, spec BuildSpec) error {
 			if err != nil {
 				return fmt.Errorf("building %s failed (%w): %s", spec.Title, err, out.last(5))
 			}
-			progress.Note(fmt.Sprintf("done in %s", Seconds(time.Since(began))))
+			progress.Done(fmt.Sprintf("done in %s", Seconds(time.Since(began))))
 			return nil
 		case <-ticker.C:
 			progress.Note(fmt.Sprintf("%s, %s", out.summary(), Seconds(time.Since(began))))

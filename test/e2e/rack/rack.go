@@ -1,0 +1,219 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package rack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+)
+
+// Rack is a running simulated rack.
+type Rack struct {
+	// URL is the address of its Oxide API.
+	URL string
+
+	client *http.Client
+}
+
+// Options say what to start.
+type Options struct {
+	// Program is the path of oxide-sim.
+	Program string
+	// Dir is an existing folder for the seed file.
+	Dir string
+	// Machines are the instances on the rack.
+	Machines []Machine
+	// Latency is added to every request.
+	Latency time.Duration
+}
+
+// Start runs a rack as a member of group and waits until it answers.
+func Start(ctx context.Context, group *process.Group, options Options) (*Rack, error) {
+	text, err := seed(options.Machines)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(options.Dir, "rack.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return nil, fmt.Errorf("cannot write the rack's seed: %w", err)
+	}
+	r := &Rack{client: &http.Client{Timeout: 30 * time.Second}}
+	err = process.WithFreePorts(1, func(_ int, ports []int) error {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
+		r.URL = "http://" + address
+		_, err := group.Run(ctx, process.Spec{
+			Name: "oxide-sim", Path: options.Program, Args: []string{
+				"--listen=" + address, "--seed=" + file, "--request-log=-",
+				"--latency=" + options.Latency.String(),
+			},
+		}, process.HTTPGet(r.client, r.URL+"/v1/ping"))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// State is what is on the rack at one moment.
+type State struct {
+	Instances   []Instance   `json:"instances"`
+	FloatingIPs []FloatingIP `json:"floating_ips"`
+}
+
+// Instance is a virtual machine; PrivateIPs are those of its primary NIC, by "v4" and "v6".
+type Instance struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	RunState   string            `json:"run_state"`
+	PrivateIPs map[string]string `json:"private_ips"`
+}
+
+// FloatingIP is a floating IP with what Oxide itself hides: whether it is detached, attaching,
+// attached or detaching. Instance is the name of the instance in all states but the first.
+type FloatingIP struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	IP          string `json:"ip"`
+	AttachState string `json:"attach_state"`
+	Instance    string `json:"instance"`
+}
+
+// Attached is the AttachState of a floating IP that receives traffic.
+const Attached = "attached"
+
+// Instance returns the instance of that name, false if there is none.
+func (s State) Instance(name string) (Instance, bool) {
+	for _, instance := range s.Instances {
+		if instance.Name == name {
+			return instance, true
+		}
+	}
+	return Instance{}, false
+}
+
+// FloatingIP returns the floating IP with that address, false if there is none.
+func (s State) FloatingIP(address string) (FloatingIP, bool) {
+	for _, ip := range s.FloatingIPs {
+		if ip.IP == address {
+			return ip, true
+		}
+	}
+	return FloatingIP{}, false
+}
+
+// State returns what is on the rack.
+func (r *Rack) State(ctx context.Context) (State, error) {
+	var state State
+	return state, r.call(ctx, http.MethodGet, "/_sim/state", nil, &state)
+}
+
+// Requests returns how often each operation of the Oxide API was asked for, by Oxide's operation
+// ids such as floating_ip_attach.
+func (r *Rack) Requests(ctx context.Context) (map[string]int, error) {
+	var byStatus map[string]map[string]int
+	if err := r.call(ctx, http.MethodGet, "/_sim/counters", nil, &byStatus); err != nil {
+		return nil, err
+	}
+	requests := make(map[string]int, len(byStatus))
+	for operation, counts := range byStatus {
+		for _, count := range counts {
+			requests[operation] += count
+		}
+	}
+	return requests, nil
+}
+
+// StopInstance asks an instance to stop and waits until it has.
+func (r *Rack) StopInstance(ctx context.Context, name string) error {
+	path := "/v1/instances/" + name + "/stop?project=" + Project
+	if err := r.call(ctx, http.MethodPost, path, nil, nil); err != nil {
+		return err
+	}
+	return process.Await(ctx, func(ctx context.Context) (bool, error) {
+		state, err := r.State(ctx)
+		instance, _ := state.Instance(name)
+		return instance.RunState == "stopped", err
+	})
+}
+
+// DeleteInstance stops an instance, deletes it and waits until the rack knows it no more.
+func (r *Rack) DeleteInstance(ctx context.Context, name string) error {
+	if err := r.StopInstance(ctx, name); err != nil {
+		return err
+	}
+	path := "/v1/instances/" + name + "?project=" + Project
+	if err := r.call(ctx, http.MethodDelete, path, nil, nil); err != nil {
+		return err
+	}
+	return process.Await(ctx, func(ctx context.Context) (bool, error) {
+		state, err := r.State(ctx)
+		_, found := state.Instance(name)
+		return !found, err
+	})
+}
+
+// Roles on the project. With none the project and all in it look deleted to the programs: 404.
+const (
+	roleWriter = "limited_collaborator"
+	roleNone   = "none"
+)
+
+// RevokeRole takes the programs' user off the project.
+func (r *Rack) RevokeRole(ctx context.Context) error { return r.setRole(ctx, roleNone) }
+
+// GrantRole gives the programs' user back the role that it had at the start.
+func (r *Rack) GrantRole(ctx context.Context) error { return r.setRole(ctx, roleWriter) }
+
+func (r *Rack) setRole(ctx context.Context, role string) error {
+	body, err := json.Marshal(map[string]string{
+		"project": Project, "user": userName, "role": role,
+	})
+	if err != nil {
+		return err
+	}
+	return r.call(ctx, http.MethodPost, "/_sim/stories/set-project-role", body, nil)
+}
+
+// call sends one request with the operator's credential.
+func (r *Rack) call(ctx context.Context, method, path string, body []byte, into any) error {
+	request, err := http.NewRequestWithContext(ctx, method, r.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+operatorToken)
+	response, err := r.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("the rack does not answer: %w", err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("the rack's answer to %s %s breaks off: %w", method, path, err)
+	}
+	if response.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("the rack answers %s %s with %s: %s", method, path, response.Status,
+			bytes.TrimSpace(text))
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("the rack's answer to %s %s is no JSON: %w", method, path, err)
+	}
+	return nil
+}

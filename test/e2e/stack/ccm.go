@@ -1,0 +1,216 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package stack
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
+)
+
+// LeaseName is the lease, in kube-system, for which the replicas of any cloud controller manager
+// compete.
+const LeaseName = "cloud-controller-manager"
+
+// CCM is one replica of the cloud controller manager.
+type CCM struct {
+	// Backend is nil in child mode: the shim runs its own then.
+	Backend *process.Process
+	Shim    *process.Process
+	// Socket is the address of the backend, empty in child mode.
+	Socket string
+
+	options CCMOptions
+	token   string
+	health  string
+}
+
+// CCMOptions say what to start, and where.
+type CCMOptions struct {
+	Group    *process.Group
+	Programs Programs
+	Cluster  *cluster.Cluster
+	Rack     *rack.Rack
+	// Kubeconfig is the file with the shim's identity, see Identity.
+	Kubeconfig string
+	// Dir is an existing folder with a short path: the socket goes there.
+	Dir string
+	// Child leaves the backend to the shim.
+	Child bool
+	// ShimFlags are added to the shim's.
+	ShimFlags []string
+}
+
+// Identity gives the shim its own identity: it applies the service account and the rights of the
+// rendered manifest, and writes a kubeconfig file with a token of that account into dir.
+func Identity(
+	ctx context.Context, c *cluster.Cluster, root, dir string,
+) (kubeconfig string, err error) {
+	text, err := manifest(root)
+	if err != nil {
+		return "", err
+	}
+	accounts, err := c.ApplyIdentity(ctx, text)
+	if err != nil {
+		return "", err
+	}
+	if len(accounts) != 1 {
+		return "", fmt.Errorf("the manifest has %d service accounts, want one", len(accounts))
+	}
+	config, err := c.ServiceAccount(ctx, accounts[0].Namespace, accounts[0].Name)
+	if err != nil {
+		return "", err
+	}
+	kubeconfig = filepath.Join(dir, "ccm.kubeconfig")
+	return kubeconfig, c.WriteKubeconfig(kubeconfig, accounts[0].Name, config)
+}
+
+// StartCCM runs the backend until it is ready, then the shim until it leads.
+func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
+	c := &CCM{options: options, token: filepath.Join(options.Dir, "token")}
+	if err := os.WriteFile(c.token, []byte(rack.Token+"\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("cannot write the token file: %w", err)
+	}
+	if !options.Child {
+		c.Socket = "unix://" + filepath.Join(options.Dir, "backend", "backend.sock")
+		if err := c.StartBackend(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, c.StartShim(ctx)
+}
+
+// StartBackend runs the backend, again if it was stopped, and waits until it is ready.
+func (c *CCM) StartBackend(ctx context.Context) error {
+	return process.WithFreePorts(1, func(_ int, ports []int) error {
+		c.health = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
+		backend, err := c.options.Group.Run(ctx, process.Spec{
+			Name: "oxide-backend", Path: c.options.Programs.Backend, Env: c.backendEnv(),
+			Args: []string{
+				"--listen=" + c.Socket, "--health-listen=" + c.health, "--log-format=text",
+			},
+		}, c.BackendReady)
+		if err == nil {
+			c.Backend = backend
+		}
+		return err
+	})
+}
+
+// BackendReady returns nil if the backend says that it is ready, otherwise why not.
+func (c *CCM) BackendReady(ctx context.Context) error {
+	return process.HTTPGet(http.DefaultClient, "http://"+c.health+"/readyz")(ctx)
+}
+
+func (c *CCM) backendEnv() []string {
+	return []string{
+		"OXIDE_HOST=" + c.options.Rack.URL,
+		"OXIDE_PROJECT=" + rack.Project,
+		"OXIDE_TOKEN_FILE=" + c.token,
+		"TMPDIR=" + c.options.Dir,
+	}
+}
+
+// StartShim runs the shim and waits until it is healthy and leads. A lease that an earlier replica
+// left behind is removed first: nobody waits for a dead leader's lease here.
+func (c *CCM) StartShim(ctx context.Context) error {
+	leases := c.options.Cluster.Client.CoordinationV1().Leases(metav1.NamespaceSystem)
+	err := leases.Delete(ctx, LeaseName, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("cannot remove the old lease: %w", err)
+	}
+	insecure := &http.Client{Transport: &http.Transport{
+		// The shim signs its own certificate, and nothing secret is asked for.
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
+		DisableKeepAlives: true,
+	}}
+	err = process.WithFreePorts(1, func(_ int, ports []int) error {
+		spec := process.Spec{
+			Name: "ccm-shim", Path: c.options.Programs.Shim, Args: c.shimArgs(ports[0]),
+		}
+		if c.options.Child {
+			spec.Env = c.backendEnv()
+		}
+		url := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])) + "/healthz"
+		shim, err := c.options.Group.Run(ctx, spec, process.HTTPGet(insecure, url))
+		if err == nil {
+			c.Shim = shim
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.awaitLeader(ctx)
+}
+
+func (c *CCM) shimArgs(port int) []string {
+	args := []string{
+		"--kubeconfig=" + c.options.Kubeconfig,
+		"--authentication-kubeconfig=" + c.options.Kubeconfig,
+		"--authorization-kubeconfig=" + c.options.Kubeconfig,
+		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port),
+		"--cert-dir=" + filepath.Join(c.options.Dir, "shim-certs"),
+		"--v=2",
+	}
+	if c.Socket != "" {
+		args = append(args, "--backend="+c.Socket)
+	}
+	return append(args, c.options.ShimFlags...)
+}
+
+// leaderLimit is how long a shim that is healthy may take to lead.
+const leaderLimit = 20 * time.Second
+
+func (c *CCM) awaitLeader(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, leaderLimit,
+		errors.New("ccm-shim took no lease within "+leaderLimit.String()))
+	defer cancel()
+	return c.Shim.Ready(ctx, func(ctx context.Context) error {
+		lease, err := c.Lease(ctx)
+		if err != nil {
+			return err
+		}
+		if lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "" {
+			return errors.New("nobody holds the lease")
+		}
+		return nil
+	})
+}
+
+// Lease returns the lease of the leader.
+func (c *CCM) Lease(ctx context.Context) (*coordinationv1.Lease, error) {
+	return c.options.Cluster.Client.CoordinationV1().Leases(metav1.NamespaceSystem).
+		Get(ctx, LeaseName, metav1.GetOptions{})
+}
+
+// stopGrace is what the programs are given to end.
+const stopGrace = 25 * time.Second
+
+// Stop ends the shim, then the backend.
+func (c *CCM) Stop() error {
+	var errs []error
+	for _, p := range []*process.Process{c.Shim, c.Backend} {
+		if p != nil {
+			errs = append(errs, p.Stop(stopGrace))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,85 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
+)
+
+// Programs are the paths of everything that a stack runs.
+type Programs struct {
+	cluster.Binaries
+	Sim     string
+	Backend string
+	Shim    string
+}
+
+// rootModule is the first line of the go.mod at the root of the repository.
+const rootModule = "module github.com/oxidecomputer/oxide-cloud-controller-manager"
+
+// Root returns the root of the repository that holds the working directory.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		text, err := os.ReadFile(filepath.Join(at, "go.mod"))
+		first, _, _ := strings.Cut(string(text), "\n")
+		if err == nil && strings.TrimSpace(first) == rootModule {
+			return at, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("%s is not inside the repository of the Oxide cloud controller "+
+				"manager: change to a folder of it", dir)
+		}
+	}
+}
+
+// Build builds what is missing or outdated: the control plane into the cache, this project's
+// programs into bin/ of the repository.
+func Build(ctx context.Context, root string, progress cluster.Progress) (Programs, error) {
+	cache, err := cluster.CacheDir()
+	if err != nil {
+		return Programs{}, err
+	}
+	binaries, err := cluster.Build(ctx, filepath.Join(root, "test", "e2e", "kube"), cache,
+		progress)
+	if err != nil {
+		return Programs{}, err
+	}
+	bin := filepath.Join(root, "bin")
+	programs := Programs{
+		Binaries: binaries,
+		Sim:      filepath.Join(bin, "oxide-sim"),
+		Backend:  filepath.Join(bin, "oxide-backend"),
+		Shim:     filepath.Join(bin, "ccm-shim"),
+	}
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return Programs{}, fmt.Errorf("no place for this project's programs: %w", err)
+	}
+	return programs, cluster.GoBuild(ctx, progress, cluster.BuildSpec{
+		Title: "oxide-sim, oxide-backend, ccm-shim", Dir: root,
+		Output:   bin + string(filepath.Separator),
+		Packages: []string{"./cmd/oxide-sim", "./cmd/oxide-backend", "./cmd/ccm-shim"},
+	})
+}
+
+// manifest returns the manifest that the chart renders to.
+func manifest(root string) ([]byte, error) {
+	text, err := os.ReadFile(
+		filepath.Join(root, "manifests", "oxide-cloud-controller-manager.yaml"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("the manifest is missing, make it with `make manifest`: %w", err)
+	}
+	return text, err
+}
