@@ -64,7 +64,7 @@ func (f *Finder) ProveAbsent(ctx context.Context, id string, proof Proof) (Insta
 	}
 	identity, err := f.api.ReadIdentity(ctx)
 	switch {
-	case oxide.IsKind(err, oxide.KindNotFound):
+	case oxide.IsKind(err, oxide.KindProjectNotFound):
 		return Instance{}, &NotProvenError{"the project cannot be read either"}
 	case err != nil:
 		return Instance{}, err

@@ -24,8 +24,6 @@ const (
 	ReasonRefused
 	// ReasonNotOperable: the instance has failed or is being created.
 	ReasonNotOperable
-	// ReasonLimit: every candidate carries as many addresses as Oxide allows.
-	ReasonLimit
 	// ReasonBusy: another change of the same load balancer or instance is in flight.
 	ReasonBusy
 	// ReasonInvalid: the request cannot be fulfilled as it stands.

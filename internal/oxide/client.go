@@ -65,8 +65,21 @@ func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 	return &Client{api: client, metrics: m, project: cfg.Project}, nil
 }
 
-// operation names a call: id is Oxide's operationId, for metrics; doing is for errors.
-type operation struct{ id, doing string }
+// operation names a call.
+type operation struct {
+	// id is Oxide's operationId, for metrics.
+	id string
+	// doing says what is tried, for errors.
+	doing string
+	// inProject marks a call whose only object is the project: a 404 is about that.
+	inProject bool
+}
+
+func objectCall(id, doing string) operation { return operation{id: id, doing: doing} }
+
+func projectCall(id, doing string) operation {
+	return operation{id: id, doing: doing, inProject: true}
+}
 
 // read makes a call that changes nothing, and tries again with growing delay while Oxide is
 // unavailable and the context lasts.
@@ -119,7 +132,11 @@ func try[T any](
 	v, err := call(withExchange(tryCtx, x))
 	if err != nil {
 		// Only the caller's context counts as ended: a try that timed out means unavailable.
-		return v, newError(ctx, op.doing, err, x)
+		e := newError(ctx, op.doing, err, x)
+		if e.Kind == KindNotFound && op.inProject {
+			e.Kind = KindProjectNotFound
+		}
+		return v, e
 	}
 	return v, nil
 }

@@ -26,6 +26,9 @@ const (
 	KindUnavailable
 	// KindNotFound: 404 ObjectNotFound. The object does not exist, or the token may not read it.
 	KindNotFound
+	// KindProjectNotFound: 404 ObjectNotFound for the project itself. It does not exist, or the token
+	// has no role on it, and then nothing can be told of anything in it.
+	KindProjectNotFound
 	// KindNoSuchRoute: 404 without an error code. This API version has no such call.
 	KindNoSuchRoute
 	// KindAlreadyExists: 400 ObjectAlreadyExists. The name is taken.
@@ -88,6 +91,9 @@ func (e *Error) meaning() string {
 		return fmt.Sprintf("Oxide cannot do it now (HTTP %d); it will be tried again", e.Status)
 	case KindNotFound:
 		return "Oxide says " + e.Detail + " (or the token has no role on it)"
+	case KindProjectNotFound:
+		return "the project in --oxide-project or OXIDE_PROJECT does not exist, " +
+			"or the token has no role on it"
 	case KindNoSuchRoute:
 		return "this Oxide API version has no such call (HTTP 404)"
 	case KindMalformed:

@@ -44,7 +44,7 @@ func (c *Client) FloatingIPs(ctx context.Context) ([]FloatingIP, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAll(ctx, c, operation{"floating_ip_list", "list the floating IPs"},
+	return readAll(ctx, c, projectCall("floating_ip_list", "list the floating IPs"),
 		func(ctx context.Context, limit *int, token string) (page[FloatingIP], error) {
 			v, err := c.api.FloatingIpList(ctx, api.FloatingIpListParams{
 				Project: api.NameOrId(id.ProjectID), Limit: limit, PageToken: token,
@@ -71,7 +71,7 @@ func (c *Client) FloatingIPByName(ctx context.Context, name string) (FloatingIP,
 	if err != nil {
 		return FloatingIP{}, err
 	}
-	return read(ctx, c, operation{"floating_ip_view", "read the floating IP " + name},
+	return read(ctx, c, objectCall("floating_ip_view", "read the floating IP "+name),
 		func(ctx context.Context) (FloatingIP, error) {
 			return orError(c.api.FloatingIpView(ctx, api.FloatingIpViewParams{
 				FloatingIp: api.NameOrId(name), Project: api.NameOrId(id.ProjectID),
@@ -89,7 +89,7 @@ func (c *Client) CreateFloatingIP(
 	if err != nil {
 		return FloatingIP{}, err
 	}
-	return mutate(ctx, operation{"floating_ip_create", "create the floating IP " + name},
+	return mutate(ctx, objectCall("floating_ip_create", "create the floating IP "+name),
 		func(ctx context.Context) (FloatingIP, error) {
 			return orError(c.api.FloatingIpCreate(ctx, api.FloatingIpCreateParams{
 				Project: api.NameOrId(id.ProjectID),
@@ -106,7 +106,7 @@ func (c *Client) CreateFloatingIP(
 func (c *Client) DescribeFloatingIP(
 	ctx context.Context, id, description string,
 ) (FloatingIP, error) {
-	return mutate(ctx, operation{"floating_ip_update", "describe the floating IP " + id},
+	return mutate(ctx, objectCall("floating_ip_update", "describe the floating IP "+id),
 		func(ctx context.Context) (FloatingIP, error) {
 			return orError(c.api.FloatingIpUpdate(ctx, api.FloatingIpUpdateParams{
 				FloatingIp: api.NameOrId(id),
@@ -118,7 +118,7 @@ func (c *Client) DescribeFloatingIP(
 // DeleteFloatingIP gives an address back. Errors: KindNotFound if it is gone already; KindRefused
 // while it is attached or in transition.
 func (c *Client) DeleteFloatingIP(ctx context.Context, id string) error {
-	_, err := mutate(ctx, operation{"floating_ip_delete", "delete the floating IP " + id},
+	_, err := mutate(ctx, objectCall("floating_ip_delete", "delete the floating IP "+id),
 		func(ctx context.Context) (struct{}, error) {
 			return struct{}{}, c.api.FloatingIpDelete(ctx,
 				api.FloatingIpDeleteParams{FloatingIp: api.NameOrId(id)})
@@ -133,9 +133,8 @@ func (c *Client) DeleteFloatingIP(ctx context.Context, id string) error {
 func (c *Client) AttachFloatingIP(
 	ctx context.Context, id, instanceID string,
 ) (FloatingIP, error) {
-	op := operation{
-		"floating_ip_attach", fmt.Sprintf("attach the floating IP %s to instance %s", id, instanceID),
-	}
+	op := objectCall("floating_ip_attach",
+		fmt.Sprintf("attach the floating IP %s to instance %s", id, instanceID))
 	return mutate(ctx, op, func(ctx context.Context) (FloatingIP, error) {
 		return orError(c.api.FloatingIpAttach(ctx, api.FloatingIpAttachParams{
 			FloatingIp: api.NameOrId(id),
@@ -150,7 +149,7 @@ func (c *Client) AttachFloatingIP(
 // not attached. Success alone counts: the answer still shows the old instance, so it is not
 // returned. Errors as for AttachFloatingIP.
 func (c *Client) DetachFloatingIP(ctx context.Context, id string) error {
-	_, err := mutate(ctx, operation{"floating_ip_detach", "detach the floating IP " + id},
+	_, err := mutate(ctx, objectCall("floating_ip_detach", "detach the floating IP "+id),
 		func(ctx context.Context) (struct{}, error) {
 			_, err := c.api.FloatingIpDetach(ctx,
 				api.FloatingIpDetachParams{FloatingIp: api.NameOrId(id)})

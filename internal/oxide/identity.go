@@ -46,9 +46,10 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 
 // ReadIdentity reads silo and project from Oxide now: the silo of the token's user, and the project,
 // by the id that it had if the silo is still the same and it still exists, else as configured. It is
-// the best probe of the credentials: a token without a role on the project gets KindNotFound.
+// the best probe of the credentials: a token without a role on the project gets
+// KindProjectNotFound.
 func (c *Client) ReadIdentity(ctx context.Context) (Identity, error) {
-	user, err := read(ctx, c, operation{"current_user_view", "read who the token belongs to"},
+	user, err := read(ctx, c, objectCall("current_user_view", "read who the token belongs to"),
 		c.api.CurrentUserView)
 	if err != nil {
 		return Identity{}, asVersionError(err)
@@ -59,7 +60,7 @@ func (c *Client) ReadIdentity(ctx context.Context) (Identity, error) {
 		wanted = known.ProjectID
 	}
 	project, err := c.projectView(ctx, wanted)
-	if wanted != c.project && IsKind(err, KindNotFound) {
+	if wanted != c.project && IsKind(err, KindProjectNotFound) {
 		project, err = c.projectView(ctx, c.project)
 	}
 	if err != nil {
@@ -80,7 +81,8 @@ func (c *Client) ProjectReadable(ctx context.Context, id string) error {
 }
 
 func (c *Client) projectView(ctx context.Context, nameOrID string) (*api.Project, error) {
-	return read(ctx, c, operation{"project_view", "read the project " + nameOrID},
+	op := projectCall("project_view", "read the project "+nameOrID)
+	return read(ctx, c, op,
 		func(ctx context.Context) (*api.Project, error) {
 			return c.api.ProjectView(ctx, api.ProjectViewParams{Project: api.NameOrId(nameOrID)})
 		})

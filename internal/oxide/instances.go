@@ -86,7 +86,7 @@ func (c *Client) InstanceByName(ctx context.Context, name string) (Instance, err
 func (c *Client) instanceView(
 	ctx context.Context, params api.InstanceViewParams, what string,
 ) (Instance, error) {
-	return read(ctx, c, operation{"instance_view", "read " + what},
+	return read(ctx, c, objectCall("instance_view", "read "+what),
 		func(ctx context.Context) (Instance, error) {
 			v, err := c.api.InstanceView(ctx, params)
 			if err != nil {
@@ -102,7 +102,7 @@ func (c *Client) Instances(ctx context.Context) ([]Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAll(ctx, c, operation{"instance_list", "list the instances"},
+	return readAll(ctx, c, projectCall("instance_list", "list the instances"),
 		func(ctx context.Context, limit *int, token string) (page[Instance], error) {
 			v, err := c.api.InstanceList(ctx, api.InstanceListParams{
 				Project: api.NameOrId(id.ProjectID), Limit: limit, PageToken: token,
@@ -124,9 +124,8 @@ func (c *Client) Instances(ctx context.Context) ([]Instance, error) {
 func (c *Client) NetworkInterfaces(
 	ctx context.Context, instanceID string,
 ) ([]NetworkInterface, error) {
-	op := operation{
-		"instance_network_interface_list", "read the network interfaces of instance " + instanceID,
-	}
+	op := objectCall("instance_network_interface_list",
+		"read the network interfaces of instance "+instanceID)
 	return readAll(ctx, c, op,
 		func(ctx context.Context, limit *int, token string) (page[NetworkInterface], error) {
 			v, err := c.api.InstanceNetworkInterfaceList(ctx,
@@ -151,7 +150,7 @@ func (c *Client) NetworkInterfaces(
 
 // ExternalIPs reads the external IPs of an instance. Oxide gives them in no stable order.
 func (c *Client) ExternalIPs(ctx context.Context, instanceID string) ([]ExternalIP, error) {
-	op := operation{"instance_external_ip_list", "read the external IPs of instance " + instanceID}
+	op := objectCall("instance_external_ip_list", "read the external IPs of instance "+instanceID)
 	return read(ctx, c, op,
 		func(ctx context.Context) ([]ExternalIP, error) {
 			v, err := c.api.InstanceExternalIpList(ctx,

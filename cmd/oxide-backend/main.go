@@ -1,0 +1,24 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+// Command oxide-backend serves the gRPC API oxide.backend.v1: it looks up instances and gives load
+// balancers their addresses, and is the only part of the Oxide Cloud Controller Manager that calls
+// the Oxide API.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := backend.Main(ctx, os.Args[1:], os.Stderr)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,104 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
+)
+
+// Exit codes of the program.
+const (
+	exitOK = iota
+	exitFailure
+	// exitUsage: the configuration is wrong; starting again cannot help.
+	exitUsage
+)
+
+// Main runs the program and returns its exit code.
+func Main(ctx context.Context, args []string, stderr io.Writer) int {
+	cmd := newCommand()
+	cmd.SetArgs(args)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	for _, line := range lines(err) {
+		fmt.Fprintln(stderr, "oxide-backend: "+line)
+	}
+	var usage *UsageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+func newCommand() *cobra.Command {
+	opts := NewOptions()
+	cmd := &cobra.Command{
+		Use:   "oxide-backend",
+		Short: "Serve the gRPC API oxide.backend.v1 in front of an Oxide rack",
+		Long: "oxide-backend looks up the instances of an Oxide project and gives load balancers " +
+			"their addresses.\nIt serves the gRPC API oxide.backend.v1 on a unix socket that only " +
+			"its own user can reach,\nand is the only part of the Oxide Cloud Controller Manager " +
+			"that holds the Oxide token.",
+		Args:          noArguments,
+		Version:       version.String(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.Complete(os.Getenv)
+			cfg, err := opts.Validate()
+			if err != nil {
+				return err
+			}
+			return Run(cmd.Context(), cfg)
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &UsageError{[]error{fmt.Errorf("%w; see oxide-backend --help", err)}}
+	})
+	opts.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &UsageError{[]error{
+		fmt.Errorf("it takes no argument %q; see oxide-backend --help", args[0]),
+	}}
+}
+
+// UsageError holds all that is wrong with the configuration.
+type UsageError struct{ Errs []error }
+
+// Error implements error.
+func (e *UsageError) Error() string { return errors.Join(e.Errs...).Error() }
+
+// Unwrap gives errors.Is and errors.As the single errors.
+func (e *UsageError) Unwrap() []error { return e.Errs }
+
+// lines returns the single errors of a UsageError, or the error itself.
+func lines(err error) []string {
+	var usage *UsageError
+	if !errors.As(err, &usage) {
+		return []string{err.Error()}
+	}
+	texts := make([]string, 0, len(usage.Errs))
+	for _, e := range usage.Errs {
+		texts = append(texts, e.Error())
+	}
+	return texts
+}

@@ -1,0 +1,68 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package backend
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
+)
+
+// listeners are the sockets that the program serves. They are all opened before anything is served,
+// so that a port in use ends the start at once.
+type listeners struct {
+	rpc             net.Listener
+	health, metrics net.Listener
+}
+
+func (l *listeners) open(cfg Config, registerer prometheus.Registerer) error {
+	socket, err := uds.Listen(cfg.SocketPath)
+	if err != nil {
+		return fmt.Errorf("--listen: cannot serve on %s: %w", cfg.SocketPath, err)
+	}
+	refused := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "oxide_backend_refused_peers_total",
+		Help: "Connections refused because the peer's process belongs to another user.",
+	})
+	registerer.MustRegister(refused)
+	l.rpc = &uds.PeerListener{
+		UnixListener: socket,
+		UID:          uint32(os.Geteuid()), //nolint:gosec // a user id fits
+		Refused: func(uid uint32, err error) {
+			refused.Inc()
+			slog.Warn("refused a connection of another user's process", "uid", uid, "error", err)
+		},
+	}
+	if l.health, err = listenTCP("--health-listen", cfg.HealthListen); err != nil {
+		return err
+	}
+	l.metrics, err = listenTCP("--metrics-listen", cfg.MetricsListen)
+	return err
+}
+
+// Close closes what is open. Closing twice does no harm.
+func (l *listeners) Close() {
+	for _, listener := range []net.Listener{l.rpc, l.health, l.metrics} {
+		if listener != nil {
+			_ = listener.Close()
+		}
+	}
+}
+
+func listenTCP(setting, address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil //nolint:nilnil // no listener is wanted
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot serve on %s: %w", setting, address, err)
+	}
+	return listener, nil
+}

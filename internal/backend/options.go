@@ -1,0 +1,160 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package backend
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
+)
+
+// DefaultListen is the address that is served by default.
+const DefaultListen = "unix:///run/oxide/backend/backend.sock"
+
+// Options are what flags and environment say. The environment variables OXIDE_HOST, OXIDE_TOKEN and
+// OXIDE_PROJECT are those that other Oxide tools know; a flag wins over its variable.
+type Options struct {
+	Listen        string
+	Host          string
+	TokenFile     string
+	Project       string
+	CAFile        string
+	HealthListen  string
+	MetricsListen string
+	LogFormat     string
+	LogLevel      string
+	Channelz      bool
+	ExitOnEOF     int
+
+	// token comes from the environment only: command lines can be read by every user.
+	token string
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{
+		Listen:       DefaultListen,
+		HealthListen: "127.0.0.1:10268",
+		LogFormat:    "text",
+		LogLevel:     "info",
+		ExitOnEOF:    -1,
+	}
+}
+
+// AddFlags adds the flags.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.Listen, "listen", o.Listen,
+		"Address to serve gRPC on: unix:///PATH. The socket gets the mode 0600; its directory is "+
+			"made with the mode 0700 if it is not there.")
+	fs.StringVar(&o.Host, "oxide-host", o.Host,
+		"URL of the silo's Oxide API, for example https://my-silo.sys.rack.example.com. "+
+			"Environment: OXIDE_HOST.")
+	fs.StringVar(&o.TokenFile, "oxide-token-file", o.TokenFile,
+		"File with the Oxide API token. It is read again every minute and after a rejection, so a "+
+			"token can be replaced without a restart. Environment: OXIDE_TOKEN_FILE, or the token "+
+			"itself in OXIDE_TOKEN.")
+	fs.StringVar(&o.Project, "oxide-project", o.Project,
+		"Name or id of the Oxide project that the instances are in. Environment: OXIDE_PROJECT.")
+	fs.StringVar(&o.CAFile, "oxide-ca-file", o.CAFile,
+		"PEM file with certificate authorities to trust for the Oxide API, besides the system's. "+
+			"Environment: OXIDE_CA_FILE.")
+	fs.StringVar(&o.HealthListen, "health-listen", o.HealthListen,
+		"Address to serve /livez and /readyz on by HTTP. Empty: nowhere.")
+	fs.StringVar(&o.MetricsListen, "metrics-listen", o.MetricsListen,
+		"Address to serve /metrics on by HTTP, for example 127.0.0.1:10269. Empty: nowhere.")
+	fs.StringVar(&o.LogFormat, "log-format", o.LogFormat, "Format of the log: text or json.")
+	fs.StringVar(&o.LogLevel, "log-level", o.LogLevel,
+		"What is logged: debug (every call), info (changes, and calls that failed), warn or error.")
+	fs.BoolVar(&o.Channelz, "channelz", o.Channelz,
+		"Serve the gRPC service channelz, for debugging connections.")
+	fs.IntVar(&o.ExitOnEOF, "exit-on-eof-fd", o.ExitOnEOF,
+		"File descriptor of a pipe whose end ends the program. For a parent process.")
+	_ = fs.MarkHidden("exit-on-eof-fd")
+}
+
+// Complete fills what the flags left open from the environment.
+func (o *Options) Complete(getenv func(string) string) {
+	o.Host = cmp.Or(o.Host, getenv("OXIDE_HOST"))
+	o.Project = cmp.Or(o.Project, getenv("OXIDE_PROJECT"))
+	o.CAFile = cmp.Or(o.CAFile, getenv("OXIDE_CA_FILE"))
+	o.token = getenv("OXIDE_TOKEN")
+	if o.token == "" {
+		o.TokenFile = cmp.Or(o.TokenFile, getenv("OXIDE_TOKEN_FILE"))
+	}
+}
+
+// Config is a valid configuration.
+type Config struct {
+	Oxide         oxide.Config
+	SocketPath    string
+	HealthListen  string
+	MetricsListen string
+	Channelz      bool
+	// Parent is a pipe whose end ends the program; nil if there is none.
+	Parent *os.File
+	Logger slog.Handler
+}
+
+// Validate checks everything that can be checked without asking Oxide, and reports all mistakes
+// together as a *UsageError.
+func (o *Options) Validate() (Config, error) {
+	cfg := Config{
+		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
+	}
+	cfg.Oxide.UserAgent = "oxide-cloud-controller-manager/" + version.String()
+	var errs []error
+	check := func(setting string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", setting, err))
+		}
+	}
+	var err error
+	cfg.SocketPath, err = uds.ParseAddress(o.Listen)
+	check("--listen", err)
+	cfg.Oxide.Host, err = o.host()
+	check("--oxide-host or OXIDE_HOST", err)
+	setting, token, err := o.tokenSource()
+	cfg.Oxide.Token = token
+	check(setting, err)
+	cfg.Oxide.Project, err = o.project()
+	check("--oxide-project or OXIDE_PROJECT", err)
+	if o.CAFile != "" {
+		cfg.Oxide.RootCAs, err = oxide.LoadRootCAs(o.CAFile)
+		check(fmt.Sprintf("--oxide-ca-file or OXIDE_CA_FILE: %s", o.CAFile), err)
+	}
+	check("--health-listen", checkListen(o.HealthListen))
+	check("--metrics-listen", checkListen(o.MetricsListen))
+	cfg.Logger, err = newLogHandler(os.Stderr, o.LogFormat, o.LogLevel)
+	check("--log-format and --log-level", err)
+	if o.ExitOnEOF >= 0 {
+		cfg.Parent = os.NewFile(uintptr(o.ExitOnEOF), "parent")
+	}
+	if len(errs) > 0 {
+		return Config{}, &UsageError{errs}
+	}
+	return cfg, nil
+}
+
+func checkListen(address string) error {
+	if address == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not of the form HOST:PORT", address)
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+func (o *Options) host() (*url.URL, error) {
+	if o.Host == "" {
+		return nil, errors.New("it is not set; give the URL of the silo's Oxide API, " +
+			"for example https://my-silo.sys.rack.example.com")
+	}
+	host, err := oxide.ParseHost(o.Host)
+	if err != nil {
+		// Quoting the value could show a password that stands in it.
+		return nil, fmt.Errorf("%w; give the URL of the silo's Oxide API, "+
+			"for example https://my-silo.sys.rack.example.com", err)
+	}
+	return host, nil
+}
+
+// tokenSource returns the source of the token and the setting that it comes from.
+func (o *Options) tokenSource() (string, *oxide.TokenSource, error) {
+	switch {
+	case o.TokenFile != "":
+		setting := "--oxide-token-file or OXIDE_TOKEN_FILE: " + o.TokenFile
+		token, err := oxide.TokenFile(o.TokenFile)
+		if err != nil {
+			err = fmt.Errorf("%w; put the Oxide API token there, readable by this user", err)
+		}
+		return setting, token, err
+	case o.token != "":
+		token, err := oxide.StaticToken(o.token)
+		return "OXIDE_TOKEN", token, err
+	}
+	return "--oxide-token-file, OXIDE_TOKEN_FILE or OXIDE_TOKEN", nil,
+		errors.New("none is set; give a file with an Oxide API token, or the token itself " +
+			"in OXIDE_TOKEN")
+}
+
+func (o *Options) project() (string, error) {
+	switch {
+	case o.Project == "":
+		return "", errors.New("it is not set; give the name or id of the project that the " +
+			"instances are in")
+	case !oxide.ValidName(o.Project) && !oxide.ValidID(o.Project):
+		return "", fmt.Errorf("%q is neither a name of Oxide (1 to 63 characters: a lower-case "+
+			"letter, then a-z, 0-9 and -) nor an id", o.Project)
+	}
+	return o.Project, nil
+}

@@ -1,0 +1,238 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package rpc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// ErrorDomain is the domain of every ErrorInfo.
+const ErrorDomain = "oxide.computer"
+
+// The shortest useful delays before a call is repeated.
+const (
+	retryBusy        = time.Second
+	retryUnavailable = 5 * time.Second
+	retryNotOperable = 15 * time.Second
+	retryExhausted   = time.Minute
+)
+
+// verdict is what an error becomes.
+type verdict struct {
+	code       codes.Code
+	reason     backendv1.ErrorReason
+	retryAfter time.Duration
+}
+
+// oxideVerdicts says what an error of Oxide becomes, by its kind.
+var oxideVerdicts = map[oxide.Kind]verdict{
+	oxide.KindUnavailable: {
+		codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, retryUnavailable,
+	},
+	oxide.KindUnauthorized: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED, 0,
+	},
+	oxide.KindForbidden: {
+		codes.PermissionDenied, backendv1.ErrorReason_ERROR_REASON_OXIDE_FORBIDDEN, 0,
+	},
+	oxide.KindNotFound: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND, 0,
+	},
+	oxide.KindProjectNotFound: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_PROJECT_NOT_FOUND, 0,
+	},
+	oxide.KindVersionUnsupported: {
+		codes.FailedPrecondition,
+		backendv1.ErrorReason_ERROR_REASON_OXIDE_API_VERSION_UNSUPPORTED, 0,
+	},
+	oxide.KindNoSuchRoute: {
+		codes.FailedPrecondition,
+		backendv1.ErrorReason_ERROR_REASON_OXIDE_API_VERSION_UNSUPPORTED, 0,
+	},
+	oxide.KindRefused: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_OXIDE_REFUSED, 0,
+	},
+	oxide.KindAlreadyExists: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_OXIDE_REFUSED, 0,
+	},
+	oxide.KindNoCapacity: {
+		codes.ResourceExhausted, backendv1.ErrorReason_ERROR_REASON_POOL_EXHAUSTED, retryExhausted,
+	},
+	oxide.KindMalformed: {
+		codes.Internal, backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE, 0,
+	},
+	oxide.KindInternal: {
+		codes.Internal, backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE, 0,
+	},
+	oxide.KindBadResponse: {
+		codes.Internal, backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE, 0,
+	},
+}
+
+// loadBalancerVerdicts says what an error about load balancers becomes, by its reason.
+var loadBalancerVerdicts = map[loadbalancers.Reason]verdict{
+	loadbalancers.ReasonNotOwned: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED, 0,
+	},
+	loadbalancers.ReasonNotFound: {
+		codes.NotFound, backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND, 0,
+	},
+	loadbalancers.ReasonPoolNotFound: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, 0,
+	},
+	loadbalancers.ReasonRefused: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_OXIDE_REFUSED, 0,
+	},
+	loadbalancers.ReasonNotOperable: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_OPERABLE,
+		retryNotOperable,
+	},
+	loadbalancers.ReasonBusy: {
+		codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_BUSY, retryBusy,
+	},
+	loadbalancers.ReasonInvalid: {
+		codes.InvalidArgument, backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, 0,
+	},
+}
+
+// judge says what an error becomes.
+func judge(err error) verdict {
+	var (
+		oxideErr     *oxide.Error
+		lbErr        *loadbalancers.Error
+		ambiguous    *instances.AmbiguousError
+		notProven    *instances.NotProvenError
+		invalid      *invalidError
+		unavailable  *unofferedError
+		known        verdict
+		found        bool
+		precondition = codes.FailedPrecondition
+	)
+	switch {
+	case errors.As(err, &invalid):
+		return verdict{code: codes.InvalidArgument,
+			reason: backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST}
+	case errors.As(err, &unavailable):
+		return verdict{code: codes.Unimplemented,
+			reason: backendv1.ErrorReason_ERROR_REASON_UNIMPLEMENTED}
+	case errors.Is(err, instances.ErrNotFound):
+		return verdict{code: codes.NotFound,
+			reason: backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND}
+	case instances.IsElsewhere(err):
+		return verdict{code: precondition,
+			reason: backendv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND}
+	case errors.As(err, &notProven):
+		return verdict{code: precondition,
+			reason: backendv1.ErrorReason_ERROR_REASON_ABSENCE_NOT_PROVEN}
+	case errors.As(err, &ambiguous):
+		return verdict{code: precondition,
+			reason: backendv1.ErrorReason_ERROR_REASON_INSTANCE_AMBIGUOUS}
+	case errors.As(err, &lbErr):
+		known, found = loadBalancerVerdicts[lbErr.Reason]
+	case errors.As(err, &oxideErr) && oxideErr.Kind == oxide.KindEnded,
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return ended(err)
+	case errors.As(err, &oxideErr):
+		known, found = oxideVerdicts[oxideErr.Kind]
+	}
+	if !found {
+		return verdict{code: codes.Internal, reason: backendv1.ErrorReason_ERROR_REASON_INTERNAL}
+	}
+	return known
+}
+
+func ended(err error) verdict {
+	v := verdict{code: codes.Canceled, reason: backendv1.ErrorReason_ERROR_REASON_CALL_ENDED}
+	if errors.Is(err, context.DeadlineExceeded) {
+		v.code = codes.DeadlineExceeded
+	}
+	return v
+}
+
+// toStatus makes the status of an error: one line, one ErrorInfo, and RetryInfo where waiting helps.
+func toStatus(err error) *status.Status {
+	v := judge(err)
+	message := strings.Join(strings.Fields(err.Error()), " ")
+	if v.reason == backendv1.ErrorReason_ERROR_REASON_INTERNAL {
+		slog.Error("a call failed for a reason that was not foreseen", "error", err)
+		message = "oxide-backend failed in a way that was not foreseen; its log has the details"
+	}
+	info := &errdetails.ErrorInfo{
+		Domain: ErrorDomain,
+		Reason: strings.TrimPrefix(v.reason.String(), "ERROR_REASON_"),
+	}
+	var oxideErr *oxide.Error
+	if errors.As(err, &oxideErr) && oxideErr.RequestID != "" {
+		info.Metadata = map[string]string{"request_id": oxideErr.RequestID}
+	}
+	details := []protoadapt.MessageV1{info}
+	if v.retryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(v.retryAfter)})
+	}
+	var invalid *invalidError
+	if errors.As(err, &invalid) {
+		details = append(details, &errdetails.BadRequest{
+			FieldViolations: []*errdetails.BadRequest_FieldViolation{
+				{Field: invalid.field, Description: invalid.description},
+			},
+		})
+	}
+	st, detailErr := status.New(v.code, message).WithDetails(details...)
+	if detailErr != nil {
+		return status.New(codes.Internal, message)
+	}
+	return st
+}
+
+// UnaryErrors turns the errors of handlers into statuses. It also tells the client's transport not
+// to repeat a call that was answered: this backend has retried already what is worth it, and a
+// transport retries only while nobody answers.
+func UnaryErrors(
+	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
+	resp, err := handler(ctx, req)
+	if err == nil {
+		return resp, nil
+	}
+	_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "-1"))
+	return nil, toStatus(err).Err()
+}
+
+// StreamErrors is UnaryErrors for streams.
+func StreamErrors(
+	srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
+	err := handler(srv, stream)
+	if _, isStatus := status.FromError(err); isStatus {
+		// Of the services that are not this package's own, such as reflection.
+		return err
+	}
+	stream.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", "-1"))
+	return toStatus(err).Err()
+}
+
+// unofferedError says that this backend does not offer something of the API.
+type unofferedError struct{ what string }
+
+func (e *unofferedError) Error() string {
+	return "this version of oxide-backend does not offer " + e.what
+}

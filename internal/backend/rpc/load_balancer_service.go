@@ -1,0 +1,129 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// LoadBalancerService implements backendv1.LoadBalancerServiceServer.
+type LoadBalancerService struct {
+	backendv1.UnsafeLoadBalancerServiceServer
+	manager *loadbalancers.Manager
+}
+
+// NewLoadBalancerService returns the service.
+func NewLoadBalancerService(manager *loadbalancers.Manager) *LoadBalancerService {
+	return &LoadBalancerService{manager: manager}
+}
+
+// RegisterService registers the service with a server.
+func (s *LoadBalancerService) RegisterService(r grpc.ServiceRegistrar) {
+	backendv1.RegisterLoadBalancerServiceServer(r, s)
+}
+
+// EnsureLoadBalancer implements backendv1.LoadBalancerServiceServer.
+func (s *LoadBalancerService) EnsureLoadBalancer(
+	ctx context.Context, req *backendv1.EnsureLoadBalancerRequest,
+) (*backendv1.EnsureLoadBalancerResponse, error) {
+	if err := validateEnsure(req); err != nil {
+		return nil, err
+	}
+	result, err := s.manager.Ensure(
+		ctx, toCluster(req.GetCluster()), toDesired(req.GetLoadBalancer()), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	return &backendv1.EnsureLoadBalancerResponse{
+		LoadBalancer: fromLoadBalancer(result.LoadBalancer),
+		Actions:      fromActions(result.Actions),
+	}, nil
+}
+
+// ReconcileLoadBalancers implements backendv1.LoadBalancerServiceServer.
+func (s *LoadBalancerService) ReconcileLoadBalancers(
+	context.Context, *backendv1.ReconcileLoadBalancersRequest,
+) (*backendv1.ReconcileLoadBalancersResponse, error) {
+	return nil, &unofferedError{"ReconcileLoadBalancers"}
+}
+
+// RebalanceLoadBalancers implements backendv1.LoadBalancerServiceServer.
+func (s *LoadBalancerService) RebalanceLoadBalancers(
+	context.Context, *backendv1.RebalanceLoadBalancersRequest,
+) (*backendv1.RebalanceLoadBalancersResponse, error) {
+	return nil, &unofferedError{"RebalanceLoadBalancers"}
+}
+
+// GetLoadBalancer implements backendv1.LoadBalancerServiceServer.
+func (s *LoadBalancerService) GetLoadBalancer(
+	ctx context.Context, req *backendv1.GetLoadBalancerRequest,
+) (*backendv1.GetLoadBalancerResponse, error) {
+	if err := validateKey("key", req.GetKey()); err != nil {
+		return nil, err
+	}
+	lb, err := s.manager.Get(ctx, toKey(req.GetKey()))
+	if err != nil {
+		return nil, err
+	}
+	return &backendv1.GetLoadBalancerResponse{LoadBalancer: fromLoadBalancer(lb)}, nil
+}
+
+// ListLoadBalancers implements backendv1.LoadBalancerServiceServer.
+func (s *LoadBalancerService) ListLoadBalancers(
+	ctx context.Context, req *backendv1.ListLoadBalancersRequest,
+) (*backendv1.ListLoadBalancersResponse, error) {
+	size, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	after, err := decodePageToken(req.GetPageToken(), 2)
+	if err != nil {
+		return nil, err
+	}
+	if req.GetScope() != "" {
+		if err := validateToken("scope", req.GetScope()); err != nil {
+			return nil, err
+		}
+	}
+	found, more, err := s.manager.List(
+		ctx, req.GetScope(), loadbalancers.Key{Scope: after[0], Name: after[1]}, size)
+	if err != nil {
+		return nil, err
+	}
+	resp := &backendv1.ListLoadBalancersResponse{}
+	for _, lb := range found {
+		resp.LoadBalancers = append(resp.LoadBalancers, fromLoadBalancer(lb))
+	}
+	if more {
+		last := found[len(found)-1].Key
+		resp.NextPageToken = encodePageToken(last.Scope, last.Name)
+	}
+	return resp, nil
+}
+
+// DeleteLoadBalancer implements backendv1.LoadBalancerServiceServer.
+func (s *LoadBalancerService) DeleteLoadBalancer(
+	ctx context.Context, req *backendv1.DeleteLoadBalancerRequest,
+) (*backendv1.DeleteLoadBalancerResponse, error) {
+	if err := validateKey("key", req.GetKey()); err != nil {
+		return nil, err
+	}
+	if req.GetOwnerUid() != "" {
+		if err := validateToken("owner_uid", req.GetOwnerUid()); err != nil {
+			return nil, err
+		}
+	}
+	actions, err := s.manager.Delete(
+		ctx, toKey(req.GetKey()), req.GetOwnerUid(), req.GetRetainAddresses(), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	return &backendv1.DeleteLoadBalancerResponse{Actions: fromActions(actions)}, nil
+}

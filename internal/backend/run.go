@@ -1,0 +1,80 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package backend
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	// Certificate authorities for an image that has none of its own.
+	_ "golang.org/x/crypto/x509roots/fallback"
+	"golang.org/x/sync/errgroup"
+
+	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/rpc"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+// Run serves until the context ends, and then ends in order: it is no longer healthy, takes no
+// further calls, and waits a while for those in flight.
+func Run(ctx context.Context, cfg Config) error {
+	slog.SetDefault(slog.New(cfg.Logger))
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	client, err := oxide.New(cfg.Oxide, registry)
+	if err != nil {
+		return err
+	}
+	finder := instances.NewFinder(client, loadbalancers.IsLoadBalancerAddress)
+	server := newServer(registry, cfg.Channelz,
+		rpc.NewBackendService(client, version.String()),
+		rpc.NewInstanceService(finder),
+		rpc.NewLoadBalancerService(loadbalancers.NewManager(client, finder)),
+		rpc.NewAddressService(),
+	)
+	ready := newReadiness(client, server.health, registry)
+
+	var sockets listeners
+	defer sockets.Close()
+	if err := sockets.open(cfg, registry); err != nil {
+		return err
+	}
+	slog.Info("serving", "version", version.String(), "socket", cfg.SocketPath,
+		"oxide_host", cfg.Oxide.Host.String(), "project", cfg.Oxide.Project)
+
+	ctx, cancel := endWithParent(ctx, cfg.Parent)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.serve(ctx, sockets.rpc) })
+	group.Go(func() error { return serveHTTP(ctx, sockets.health, healthHandler(ready)) })
+	group.Go(func() error { return serveHTTP(ctx, sockets.metrics, metricsHandler(registry)) })
+	group.Go(func() error { ready.watch(ctx); return nil })
+	err = group.Wait()
+	slog.Info("stopped")
+	return err
+}
+
+// endWithParent returns a context that ends when the parent's pipe does: whatever kills the parent,
+// the kernel closes its end of the pipe.
+func endWithParent(
+	ctx context.Context, parent *os.File,
+) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if parent != nil {
+		go func() {
+			_, _ = parent.Read(make([]byte, 1))
+			slog.Info("the parent process has ended")
+			cancel()
+		}()
+	}
+	return ctx, cancel
+}
