@@ -133,3 +133,25 @@ func TestExtrasReachTheirContainerOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestValuesReachTheirFlags(t *testing.T) {
+	pod := render(t, everything).deployment.Spec.Template.Spec
+	want := map[string][]string{
+		backendName: {
+			"--log-format=text", "--log-level=debug", "--metrics-listen=[::]:11269",
+			"--oxide-ca-file=/etc/oxide/ca/ca.crt", "--example", "--listen=" + socketFlag,
+			"--health-listen=:11268", "--oxide-token-file=/etc/oxide/credentials/oxide-token",
+		},
+		shimName: {
+			"--v=4", "--configure-cloud-routes=false",
+			"--cluster-id=11111111-2222-3333-4444-555555555555",
+			"--concurrent-service-syncs=4", "--cloud-provider=oxide", "--backend=" + socketFlag,
+			"--leader-elect=true", "--bind-address=::", "--secure-port=11258",
+		},
+	}
+	for name, args := range want {
+		if diff := cmp.Diff(args, container(t, pod, name).Args); diff != "" {
+			t.Errorf("arguments of %s (-want +got):\n%s", name, diff)
+		}
+	}
+}
