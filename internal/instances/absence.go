@@ -38,14 +38,16 @@ func (e *NotProvenError) Error() string {
 // absence makes of Oxide's 404 for an instance what it is worth. Oxide answers 404 for everything
 // that the token may not read, so the project is read first: only if that succeeds, the instance is
 // not there.
-func (f *Finder) absence(ctx context.Context, identity oxide.Identity, err error) error {
+func (f *Finder) absence(
+	ctx context.Context, identity oxide.Identity, instance string, err error,
+) error {
 	if !oxide.IsKind(err, oxide.KindNotFound) {
 		return err
 	}
 	if err := f.api.ProjectReadable(ctx, identity.ProjectID); err != nil {
 		return err
 	}
-	return ErrNotFound
+	return fmt.Errorf("instance %s %w", instance, ErrNotFound)
 }
 
 // ProveAbsent looks for an instance by id and returns ErrNotFound only if it is gone beyond doubt:

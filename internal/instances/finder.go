@@ -34,7 +34,7 @@ const concurrentReads = 8
 
 // ErrNotFound means that the instance does not exist, and that the project was readable right after
 // Oxide said so.
-var ErrNotFound = errors.New("the instance does not exist")
+var ErrNotFound = errors.New("does not exist")
 
 // AmbiguousError means that several instances have the hostname.
 type AmbiguousError struct {
@@ -74,7 +74,7 @@ func (f *Finder) ByID(ctx context.Context, id string) (Instance, error) {
 	}
 	found, err := f.api.InstanceByID(ctx, id)
 	if err != nil {
-		return Instance{}, f.absence(ctx, identity, err)
+		return Instance{}, f.absence(ctx, identity, id, err)
 	}
 	if found.ProjectID != identity.ProjectID {
 		return Instance{}, fmt.Errorf("instance %s is in another project (%s) than the one in "+
@@ -97,7 +97,7 @@ func (f *Finder) ByName(ctx context.Context, name string) (Instance, error) {
 	}
 	found, err := f.api.InstanceByName(ctx, name)
 	if err != nil {
-		return Instance{}, f.absence(ctx, identity, err)
+		return Instance{}, f.absence(ctx, identity, name, err)
 	}
 	return f.complete(ctx, identity, found)
 }
@@ -119,7 +119,7 @@ func (f *Finder) ByHostname(ctx context.Context, hostname string) (Instance, err
 	switch len(matches) {
 	case 0:
 		// Listing the project's instances has just proven that it is readable.
-		return Instance{}, ErrNotFound
+		return Instance{}, fmt.Errorf("an instance with the hostname %s %w", hostname, ErrNotFound)
 	case 1:
 		return f.complete(ctx, identity, matches[0])
 	}

@@ -22,7 +22,7 @@ func (m *Manager) execute(
 ) (fact, []Action, error) {
 	var done []Action
 	for _, a := range actions {
-		if a.ID == "" {
+		if a.Type != Create && a.ID == "" {
 			a.ID, a.Name, a.Addr = current.ID, current.Name, current.Addr
 		}
 		next, did, err := m.step(ctx, current, a)
