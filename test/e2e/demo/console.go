@@ -1,0 +1,124 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package demo
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
+)
+
+// quietNotes is how often a note is worth a line of its own where lines cannot be rewritten.
+const quietNotes = 15 * time.Second
+
+// console prints for people: with colours and lines that change on a terminal, plain elsewhere. It
+// is used by one goroutine at a time.
+type console struct {
+	out      io.Writer
+	terminal bool
+	colour   bool
+
+	step     string
+	open     bool // the step's line on a terminal has no end yet
+	lastNote time.Time
+	began    time.Time // what event counts from
+}
+
+func newConsole(out io.Writer) *console {
+	file, ok := out.(*os.File)
+	terminal := ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
+	return &console{out: out, terminal: terminal, colour: terminal && os.Getenv("NO_COLOR") == ""}
+}
+
+// title begins a chapter.
+func (c *console) title(text string) {
+	c.closeLine()
+	fmt.Fprintf(c.out, "\n%s\n", c.bold(text))
+}
+
+// line prints a line of the chapter.
+func (c *console) line(format string, args ...any) {
+	c.closeLine()
+	fmt.Fprintf(c.out, "  "+format+"\n", args...)
+}
+
+// Step implements cluster.Progress.
+func (c *console) Step(text string) {
+	c.closeLine()
+	c.step, c.lastNote = text, time.Now()
+	if c.terminal {
+		fmt.Fprintf(c.out, "  %s ", text)
+		c.open = true
+	}
+}
+
+// Note implements cluster.Progress.
+func (c *console) Note(text string) {
+	switch {
+	case c.terminal:
+		fmt.Fprintf(c.out, "\r\x1b[K  %s: %s ", c.step, text)
+		c.open = true
+	case time.Since(c.lastNote) >= quietNotes:
+		fmt.Fprintf(c.out, "  %s: %s\n", c.step, text)
+		c.lastNote = time.Now()
+	}
+}
+
+// Done implements cluster.Progress.
+func (c *console) Done(text string) {
+	if c.terminal {
+		fmt.Fprint(c.out, "\r\x1b[K")
+		c.open = false
+	}
+	fmt.Fprintf(c.out, "  %s: %s\n", c.step, text)
+}
+
+var _ cluster.Progress = (*console)(nil)
+
+// restart sets the clock of event to zero.
+func (c *console) restart() { c.began = time.Now() }
+
+// since returns what the clock of event shows.
+func (c *console) since() time.Duration { return time.Since(c.began) }
+
+// event tells what was seen just now, and where.
+func (c *console) event(where, format string, args ...any) {
+	c.closeLine()
+	fmt.Fprintf(c.out, "  %6.2f s  %s  %s\n", c.since().Seconds(),
+		c.tint(fmt.Sprintf("%-10s", where)), fmt.Sprintf(format, args...))
+}
+
+// detail adds a line to the event before it.
+func (c *console) detail(name, value string) {
+	fmt.Fprintf(c.out, "  %22s%-15s%s\n", "", name, value)
+}
+
+// last prints the line that tells how the demo ended.
+func (c *console) last(text string) {
+	c.closeLine()
+	fmt.Fprintf(c.out, "\n%s\n", c.bold(text))
+}
+
+func (c *console) closeLine() {
+	if c.open {
+		fmt.Fprintln(c.out)
+		c.open = false
+	}
+}
+
+func (c *console) bold(text string) string { return c.paint("1", text) }
+func (c *console) tint(text string) string { return c.paint("36", text) }
+
+func (c *console) paint(code, text string) string {
+	if !c.colour {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}

@@ -1,0 +1,222 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
+)
+
+// Exit codes of Main.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+const (
+	// latency makes the rack answer as slowly as one across a room.
+	latency = 20 * time.Millisecond
+	// stopGrace is what each process is given to end.
+	stopGrace = 25 * time.Second
+	// longestSocket is the room that a unix socket's path has, some systems' least.
+	longestSocket = 100
+)
+
+const usage = `usage: make demo [KEEP=1]
+
+Shows the Oxide cloud controller manager at work between a real kube-apiserver and a simulated
+Oxide rack, all on 127.0.0.1 of this machine. KEEP=1 leaves everything running at the end.
+`
+
+// Main runs the demo and returns the exit code: 0 only if everything that it told of was seen.
+func Main(ctx context.Context, args []string, out io.Writer) int {
+	if len(args) > 0 {
+		fmt.Fprint(out, usage)
+		return exitUsage
+	}
+	keep := os.Getenv("KEEP")
+	d := &demo{console: newConsole(out), began: time.Now(), keep: keep != "" && keep != "0"}
+	defer d.cleanUp()
+	err := d.run(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if ctx.Err() != nil {
+		d.console.last("demo: interrupted; everything that it started is gone")
+		d.removeDir = true
+		return exitInterrupted
+	}
+	d.tellFailure(err)
+	return exitFailed
+}
+
+// demo is one run.
+type demo struct {
+	console *console
+	began   time.Time
+	keep    bool
+
+	dir       string
+	removeDir bool
+	group     *process.Group
+	programs  stack.Programs
+	cluster   *cluster.Cluster
+	rack      *rack.Rack
+	ccm       *stack.CCM
+}
+
+// run tells the whole story. Unless all of it is kept, every process is gone when it returns.
+func (d *demo) run(ctx context.Context) (err error) {
+	d.console.title("Oxide cloud controller manager: a demo on this machine alone (127.0.0.1)")
+	root, err := stack.Root()
+	if err != nil {
+		return err
+	}
+	if d.programs, err = stack.Build(ctx, root, d.console); err != nil {
+		return err
+	}
+	if err := d.makeDir(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case exit := <-d.group.Exits():
+			cancel(exit)
+		case <-ctx.Done():
+		}
+	}()
+	kept := false
+	defer func() {
+		if kept {
+			return
+		}
+		// The end of a process explains the errors that follow from it.
+		var exit *process.ExitError
+		if cause := context.Cause(ctx); errors.As(cause, &exit) {
+			err = exit
+		}
+		err = errors.Join(err, d.group.StopAll(stopGrace))
+	}()
+	if err := d.start(ctx, root); err != nil {
+		return err
+	}
+	times, err := d.story(ctx)
+	if err != nil {
+		return err
+	}
+	if d.keep {
+		if err := d.tellKept(ctx); err != nil {
+			return err
+		}
+		kept = true
+	} else {
+		if err := d.group.StopAll(stopGrace); err != nil {
+			return err
+		}
+		d.removeDir = true
+	}
+	d.console.last(fmt.Sprintf("demo: ok (%s; all in %s)", times,
+		cluster.Seconds(time.Since(d.began))))
+	return nil
+}
+
+// makeDir makes the folder of this run, where the temporary folder's path is too long for a socket
+// in /tmp.
+func (d *demo) makeDir() error {
+	parent := os.TempDir()
+	const name = "oxide-demo-"
+	if len(filepath.Join(parent, name+"0123456789", "backend", "backend.sock")) > longestSocket {
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, name)
+	if err != nil {
+		return fmt.Errorf("no folder for the demo: %w", err)
+	}
+	d.dir = dir
+	if err := os.Mkdir(d.logs(), 0o700); err != nil {
+		return fmt.Errorf("no folder for the logs: %w", err)
+	}
+	d.group = process.NewGroup(d.logs())
+	if d.keep {
+		d.group = process.NewDetachedGroup(d.logs())
+	}
+	return nil
+}
+
+func (d *demo) logs() string { return filepath.Join(d.dir, "logs") }
+
+// start runs all five processes.
+func (d *demo) start(ctx context.Context, root string) error {
+	c := d.console
+	c.title("Start")
+	began := time.Now()
+	var err error
+	if d.cluster, err = cluster.Start(ctx, d.group, d.programs.Binaries, d.dir); err != nil {
+		return err
+	}
+	c.line("%-15s a real Kubernetes API at %s, with etcd (%s)", "kube-apiserver", d.cluster.URL,
+		cluster.Seconds(time.Since(began)))
+	d.rack, err = rack.Start(ctx, d.group, rack.Options{
+		Program: d.programs.Sim, Dir: d.dir, Machines: machines, Latency: latency,
+	})
+	if err != nil {
+		return err
+	}
+	c.line("%-15s a simulated Oxide rack at %s with %d running instances", "oxide-sim",
+		d.rack.URL, len(machines))
+	kubeconfig, err := stack.Identity(ctx, d.cluster, root, d.dir)
+	if err != nil {
+		return err
+	}
+	d.ccm, err = stack.StartCCM(ctx, stack.CCMOptions{
+		Group: d.group, Programs: d.programs, Cluster: d.cluster, Rack: d.rack,
+		Kubeconfig: kubeconfig, Dir: d.dir,
+	})
+	if err != nil {
+		return err
+	}
+	c.line("%-15s knows Oxide and no Kubernetes; serves %s", "oxide-backend", d.ccm.Socket)
+	c.line("%-15s knows Kubernetes and no Oxide; leads, with the rights of the manifest only",
+		"ccm-shim")
+	return nil
+}
+
+// tellFailure prints what went wrong: the last lines of a process that ended, then one line with
+// the cause and the place of the logs.
+func (d *demo) tellFailure(err error) {
+	var exit *process.ExitError
+	if errors.As(err, &exit) {
+		d.console.title("The last lines of " + exit.Name)
+		for _, line := range exit.Tail {
+			d.console.line("%s", line)
+		}
+	}
+	text := "demo: failed: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	if d.dir != "" {
+		text += " (all logs are in " + d.logs() + ")"
+	}
+	d.console.last(text)
+}
+
+func (d *demo) cleanUp() {
+	if d.removeDir && d.dir != "" {
+		os.RemoveAll(d.dir)
+	}
+}
