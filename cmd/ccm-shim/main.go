@@ -1,0 +1,22 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+// Command ccm-shim is the cloud controller manager for Kubernetes clusters on Oxide.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process at once, as if it were not handled.
+	context.AfterFunc(ctx, stop)
+	os.Exit(shim.Main(ctx, os.Args[1:], os.Stderr))
+}

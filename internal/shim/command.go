@@ -1,0 +1,176 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/clientcmd"
+	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/cloud-provider/app"
+	"k8s.io/cloud-provider/app/config"
+	"k8s.io/cloud-provider/names"
+	ccmoptions "k8s.io/cloud-provider/options"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/component-base/version"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+)
+
+// Exit codes of the command beside 0.
+const (
+	exitFailed        = 1
+	exitMisconfigured = 2
+)
+
+// exitError is an error that says how the process ends.
+type exitError struct {
+	code int
+	err  error
+
+	// printed tells that whoever made the error has shown it to the user already.
+	printed bool
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+const longHelp = `ccm-shim is the cloud controller manager for Kubernetes clusters on Oxide. It
+initializes nodes, removes nodes whose instances are gone, and gives Services of type
+LoadBalancer their addresses. It holds no Oxide credential and takes no decision about Oxide
+resources: for that it talks to oxide-backend over a unix socket, or starts one of its own when
+--backend is not given.`
+
+// NewCommand returns the command ccm-shim: the framework's own with all its flags, with the
+// provider "oxide" by default, and with the flags of Options. It ends when ctx does.
+func NewCommand(ctx context.Context) (*cobra.Command, error) {
+	framework, err := ccmoptions.NewCloudControllerManagerOptions()
+	if err != nil {
+		return nil, fmt.Errorf("defaults of the framework: %w", err)
+	}
+	framework.KubeCloudShared.CloudProvider.Name = provider.Name
+	// One slow instance must not hold up the others.
+	framework.NodeController.ConcurrentNodeSyncs = 10
+	framework.NodeLifecycleController.ConcurrentNodeLifecycleSyncs = 10
+	framework.ServiceController.ConcurrentServiceSyncs = 10
+
+	own := NewOptions()
+	var flagSets cliflag.NamedFlagSets
+	own.AddFlags(flagSets.FlagSet(provider.Name))
+
+	run := newRun(ctx, own)
+	controllers := controllers()
+	aliases := controllerAliases(controllers)
+	cmd := app.NewCloudControllerManagerCommand(framework,
+		func(*config.CompletedConfig) cloudprovider.Interface { return run.cloud() },
+		controllers, aliases, flagSets, run.stop())
+
+	cmd.Use = "ccm-shim"
+	cmd.Long = longHelp
+	cmd.Flags().Lookup("help").Usage = "help for ccm-shim"
+	// The usage text is two hundred lines long: after a mistake it would hide the mistake.
+	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &exitError{code: exitMisconfigured, err: fmt.Errorf("%w: see ccm-shim --help", err)}
+	})
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return &exitError{code: exitMisconfigured, err: fmt.Errorf(
+			"%q is not a flag, and ccm-shim takes nothing but flags: see ccm-shim --help", args[0])}
+	}
+
+	runFramework := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Lookup("version").Value.String() == "true" {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ccm-shim", version.Get().GitVersion)
+			return err
+		}
+		mistakes := errors.Join(own.Complete(), own.Validate(),
+			validateFramework(framework, app.ControllerNames(controllers), aliases))
+		if mistakes != nil {
+			return &exitError{code: exitMisconfigured, err: mistakes}
+		}
+		return run.run(cmd.Flag("logging-format").Value.String(), func() error {
+			return runFramework(cmd, args)
+		})
+	}
+	return cmd, nil
+}
+
+// controllers returns the controllers of the framework but the route controller: Oxide routes pod
+// networks by the addresses that an instance's interface may use, which are fixed while it runs, so
+// there is nothing that a controller could do for a node that joins.
+func controllers() map[string]app.ControllerInitFuncConstructor {
+	all := make(map[string]app.ControllerInitFuncConstructor)
+	for name, constructor := range app.DefaultInitFuncConstructors {
+		if name != names.NodeRouteController {
+			all[name] = constructor
+		}
+	}
+	return all
+}
+
+// controllerAliases returns the old names of the controllers.
+func controllerAliases(of map[string]app.ControllerInitFuncConstructor) map[string]string {
+	aliases := make(map[string]string)
+	for alias, name := range names.CCMControllerAliases() {
+		if _, ok := of[name]; ok {
+			aliases[alias] = name
+		}
+	}
+	return aliases
+}
+
+// validateFramework returns the mistakes in the framework's own flags, one line each. The framework
+// would find most of them too, but one by one, and later.
+func validateFramework(
+	o *ccmoptions.CloudControllerManagerOptions, controllers []string, aliases map[string]string,
+) error {
+	var mistakes []error
+	if name := o.KubeCloudShared.CloudProvider.Name; name != provider.Name && name != "" {
+		mistakes = append(mistakes, fmt.Errorf("--cloud-provider: this program is the provider %q "+
+			"and no other, not %q: leave the flag out", provider.Name, name))
+	}
+	if file := o.KubeCloudShared.CloudProvider.CloudConfigFile; file != "" {
+		mistakes = append(mistakes, errors.New("--cloud-config: there is no configuration file: "+
+			"give oxide-backend the settings of Oxide, by its flags or environment"))
+	}
+	mistakes = append(mistakes, validateKubeconfig(o))
+	if err := o.Validate(controllers, app.ControllersDisabledByDefault.List(), aliases,
+		app.AllWebhooks, app.DisabledByDefaultWebhooks); err != nil {
+		var list utilerrors.Aggregate
+		if errors.As(err, &list) {
+			mistakes = append(mistakes, list.Errors()...)
+		} else {
+			mistakes = append(mistakes, err)
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// validateKubeconfig says whether there is an API server to talk to, without talking to it.
+func validateKubeconfig(o *ccmoptions.CloudControllerManagerOptions) error {
+	file := o.Generic.ClientConnection.Kubeconfig
+	if file == "" {
+		if o.Master == "" && os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+			return errors.New("--kubeconfig: no Kubernetes API server is configured: outside a " +
+				"cluster give a kubeconfig file, inside one run as a pod with a service account")
+		}
+		return nil
+	}
+	if _, err := clientcmd.LoadFromFile(file); err != nil {
+		return fmt.Errorf("--kubeconfig: %s: give a kubeconfig file that can be read",
+			strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package connection
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+	"k8s.io/klog/v2"
+)
+
+// ErrUnreachable is returned by WatchReachability when there was no connection for too long.
+var ErrUnreachable = errors.New("oxide-backend is unreachable")
+
+// StateWatcher is the part of a gRPC connection that WatchReachability uses.
+type StateWatcher interface {
+	// GetState returns the state of the connection.
+	GetState() connectivity.State
+
+	// WaitForStateChange waits until the state is another than the given one and returns true, or
+	// until the context ends and returns false.
+	WaitForStateChange(ctx context.Context, from connectivity.State) bool
+
+	// Connect makes an idle connection connect.
+	Connect()
+}
+
+// WatchReachability watches a connection until it has been down for `limit` without a break, and
+// then returns ErrUnreachable; a limit of zero means for ever. It returns nil when the context
+// ends or the connection is closed. Time counts from the call on, so a backend that never comes is
+// noticed, too.
+func WatchReachability(ctx context.Context, conn StateWatcher, limit time.Duration) error {
+	wasUp := false
+	downSince := time.Now()
+	for {
+		state := conn.GetState()
+		switch state {
+		case connectivity.Shutdown:
+			return nil
+		case connectivity.Idle:
+			// The state after a connection is lost: gRPC waits for a call, we do not.
+			conn.Connect()
+		}
+
+		up := state == connectivity.Ready
+		switch {
+		case up && !wasUp:
+			klog.InfoS("Connected to oxide-backend", "duration", time.Since(downSince))
+			connected.Set(1)
+		case !up && wasUp:
+			klog.InfoS("Lost the connection to oxide-backend, reconnecting")
+			connected.Set(0)
+			downSince = time.Now()
+		}
+		wasUp = up
+
+		wait, stop := ctx, context.CancelFunc(func() {})
+		if !up && limit > 0 {
+			wait, stop = context.WithDeadline(ctx, downSince.Add(limit))
+		}
+		changed := conn.WaitForStateChange(wait, state)
+		stop()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !changed:
+			return ErrUnreachable
+		}
+	}
+}

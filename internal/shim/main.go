@@ -1,0 +1,43 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"k8s.io/component-base/cli"
+	_ "k8s.io/component-base/logs/json/register"           // --logging-format=json
+	_ "k8s.io/component-base/metrics/prometheus/clientgo"  // metrics of the API server's client
+	_ "k8s.io/component-base/metrics/prometheus/version"   // build information as a metric
+	_ "k8s.io/component-base/metrics/prometheus/workqueue" // metrics of the work queues
+)
+
+// Main runs ccm-shim with the given arguments until it fails or ctx ends, writes what went wrong to
+// stderr, one line for each mistake, and returns the exit code: 0 when it was asked to stop, 2 when
+// the configuration is wrong, 1 for anything else.
+func Main(ctx context.Context, args []string, stderr io.Writer) int {
+	cmd, err := NewCommand(ctx)
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "ccm-shim: %v\n", err)
+		return exitFailed
+	}
+	cmd.SetArgs(args)
+	err = cli.RunNoErrOutput(cmd)
+	if err == nil {
+		return 0
+	}
+	exit := &exitError{code: exitFailed, err: err}
+	_ = errors.As(err, &exit)
+	if !exit.printed {
+		for line := range strings.Lines(exit.Error()) {
+			_, _ = fmt.Fprintf(stderr, "ccm-shim: %s\n", strings.TrimSpace(line))
+		}
+	}
+	return exit.code
+}

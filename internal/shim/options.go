@@ -1,0 +1,88 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
+)
+
+// Options are the settings of ccm-shim beside those of the framework.
+type Options struct {
+	// Backend is the address of oxide-backend as the user wrote it; empty means that the shim runs
+	// one of its own.
+	Backend string
+
+	// BackendUnreachableExit is how long the backend may be unreachable before the shim exits; 0
+	// means for ever.
+	BackendUnreachableExit time.Duration
+
+	// ClusterID is the id under which the cluster owns its addresses in Oxide; empty means the UID
+	// of the namespace kube-system.
+	ClusterID string
+
+	// address is Backend, parsed by Complete.
+	address connection.Address
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{BackendUnreachableExit: 30 * time.Second}
+}
+
+// AddFlags adds the flags that set the options.
+func (o *Options) AddFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.Backend, "backend", o.Backend,
+		"The unix socket of oxide-backend, for example unix:///run/oxide/backend/backend.sock. "+
+			"If empty, oxide-backend is started from beside this program on a private socket; it "+
+			"takes its configuration from the environment (OXIDE_HOST, OXIDE_TOKEN or "+
+			"OXIDE_TOKEN_FILE, OXIDE_PROJECT) and ends with this program.")
+	flags.DurationVar(&o.BackendUnreachableExit, "backend-unreachable-exit",
+		o.BackendUnreachableExit,
+		"Exit when oxide-backend has been unreachable for this long, so that a replica whose "+
+			"backend works takes over. 0 means never.")
+	flags.StringVar(&o.ClusterID, "cluster-id", o.ClusterID,
+		"The id under which this cluster owns its addresses in Oxide. If empty, the UID of the "+
+			"namespace kube-system. To be set only for a cluster that was restored from the backup "+
+			"of one that still runs.")
+}
+
+// clusterIDPattern is what the backend accepts as LoadBalancerKey.scope.
+var clusterIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+
+// Complete parses what was given as text. It returns all mistakes together, one line each, with the
+// name of the flag.
+func (o *Options) Complete() error {
+	var mistakes []error
+	if o.Backend != "" {
+		address, err := connection.ParseAddress(o.Backend)
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("--backend: %w", err))
+		}
+		o.address = address
+	}
+	return errors.Join(mistakes...)
+}
+
+// Validate returns all mistakes together, one line each, with the name of the flag.
+func (o *Options) Validate() error {
+	var mistakes []error
+	if o.BackendUnreachableExit < 0 {
+		mistakes = append(mistakes, fmt.Errorf("--backend-unreachable-exit: %s is negative: "+
+			"give a duration such as 30s, or 0 for never", o.BackendUnreachableExit))
+	}
+	if o.ClusterID != "" && !clusterIDPattern.MatchString(o.ClusterID) {
+		mistakes = append(mistakes, fmt.Errorf("--cluster-id: %q is not 1 to 63 letters, digits, "+
+			"\".\", \"_\" and \"-\": leave it out to use the UID of the namespace kube-system",
+			o.ClusterID))
+	}
+	return errors.Join(mistakes...)
+}

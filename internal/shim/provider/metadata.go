@@ -1,0 +1,132 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package provider
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	cloudprovider "k8s.io/cloud-provider"
+	nodehelpers "k8s.io/cloud-provider/node/helpers"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// Labels that a node gets when it is initialized. The first two are its stamp: where its instance
+// was seen, without which it is never removed.
+const (
+	LabelSiloID       = "oxide.computer/silo-id"
+	LabelProjectID    = "oxide.computer/project-id"
+	LabelInstanceName = "oxide.computer/instance-name"
+)
+
+// bytesPerGiB is the unit of memory in instance types; Oxide gives memory in no smaller one.
+const bytesPerGiB = 1 << 30
+
+// InstanceMetadata returns what a node gets to know of its instance. While the node is being
+// initialized the facts are read from Oxide at that moment; afterwards the framework asks every few
+// minutes, for the addresses alone, and facts that the backend has at hand will do.
+//
+// For a node of another provider there is nothing to say. The framework skips an uninitialized node
+// without metadata, but an initialized one would crash it, so that gets empty metadata.
+func (p *Provider) InstanceMetadata(ctx context.Context, node *v1.Node,
+) (*cloudprovider.InstanceMetadata, error) {
+	id, kind, err := parseProviderID(node.Spec.ProviderID)
+	if err != nil {
+		return nil, err
+	}
+	if kind == idForeign {
+		p.sayForeign(node)
+		if isJoining(node) {
+			return nil, nil
+		}
+		return &cloudprovider.InstanceMetadata{}, nil
+	}
+	freshness := backendv1.Freshness_FRESHNESS_BOUNDED
+	if isJoining(node) {
+		freshness = backendv1.Freshness_FRESHNESS_DIRECT
+	}
+	instance, err := p.lookUp(ctx, node.Name, id, freshness)
+	if err != nil {
+		return nil, err
+	}
+	return metadata(node, instance)
+}
+
+// metadata translates an instance. An instance without an address is an error: the node would be
+// initialized without one, and nobody could reach it.
+func metadata(node *v1.Node, instance *backendv1.Instance,
+) (*cloudprovider.InstanceMetadata, error) {
+	addresses := nodeAddresses(node, instance)
+	if !slices.ContainsFunc(addresses, func(a v1.NodeAddress) bool {
+		return a.Type == v1.NodeInternalIP
+	}) {
+		return nil, fmt.Errorf("the instance %s (%s) has no private address: "+
+			"give it a network interface", instance.GetName(), instance.GetId())
+	}
+	return &cloudprovider.InstanceMetadata{
+		ProviderID:    providerID(instance.GetId()),
+		InstanceType:  instanceType(instance),
+		NodeAddresses: addresses,
+		AdditionalLabels: validLabels(map[string]string{
+			LabelSiloID:       instance.GetSiloId(),
+			LabelProjectID:    instance.GetProjectId(),
+			LabelInstanceName: instance.GetName(),
+		}),
+		// Zone and Region stay empty: one Oxide API is one rack, which has no name that a project
+		// could see.
+	}, nil
+}
+
+// nodeAddresses lists the private addresses, those of the primary interface first, then the
+// external addresses of the instance itself, then the hostname: the one that kubelet registered
+// with, which its certificate names, else the instance's.
+func nodeAddresses(node *v1.Node, instance *backendv1.Instance) []v1.NodeAddress {
+	var addresses []v1.NodeAddress
+	add := func(kind v1.NodeAddressType, address string) {
+		if address != "" {
+			nodehelpers.AddToNodeAddresses(&addresses,
+				v1.NodeAddress{Type: kind, Address: address})
+		}
+	}
+	for _, nic := range instance.GetNetworkInterfaces() {
+		for _, address := range nic.GetAddresses() {
+			add(v1.NodeInternalIP, address)
+		}
+	}
+	for _, external := range instance.GetExternalAddresses() {
+		add(v1.NodeExternalIP, external.GetAddress())
+	}
+	registered := slices.IndexFunc(node.Status.Addresses, func(a v1.NodeAddress) bool {
+		return a.Type == v1.NodeHostName
+	})
+	if registered >= 0 {
+		add(v1.NodeHostName, node.Status.Addresses[registered].Address)
+	} else {
+		add(v1.NodeHostName, instance.GetHostname())
+	}
+	return addresses
+}
+
+// instanceType names the size of an instance, for example "4-16": CPUs and GiB of memory. Oxide has
+// no named sizes; this is the form that clusters on Oxide have had so far.
+func instanceType(instance *backendv1.Instance) string {
+	return fmt.Sprintf("%d-%d", instance.GetCpuCount(), instance.GetMemoryBytes()/bytesPerGiB)
+}
+
+// validLabels drops what cannot be a label value: one bad label would keep the node from being
+// initialized at all.
+func validLabels(all map[string]string) map[string]string {
+	valid := make(map[string]string, len(all))
+	for key, value := range all {
+		if value != "" && len(validation.IsValidLabelValue(value)) == 0 {
+			valid[key] = value
+		}
+	}
+	return valid
+}

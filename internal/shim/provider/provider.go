@@ -1,0 +1,98 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package provider
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/client-go/informers"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	cloudprovider "k8s.io/cloud-provider"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// Name is the name of the cloud provider, and the scheme of its provider IDs.
+const Name = "oxide"
+
+// Config is what a Provider is made of.
+type Config struct {
+	// Instances and LoadBalancers are the services of the backend. Deadlines and repetitions are
+	// the connection's business.
+	Instances     backendv1.InstanceServiceClient
+	LoadBalancers backendv1.LoadBalancerServiceClient
+
+	// ClusterID is the scope under which the cluster owns its addresses; empty means the UID of
+	// the namespace kube-system.
+	ClusterID string
+}
+
+// Provider implements cloudprovider.Interface and cloudprovider.InformerUser.
+type Provider struct {
+	instances     backendv1.InstanceServiceClient
+	loadBalancers backendv1.LoadBalancerServiceClient
+	cluster       *clusterID
+
+	// The listers are set by SetInformers, before any controller runs.
+	nodes    corelisters.NodeLister
+	services corelisters.ServiceLister
+
+	// foreign holds the names of nodes of which it was said already that another provider
+	// manages them.
+	foreign sync.Map
+}
+
+var (
+	_ cloudprovider.Interface    = (*Provider)(nil)
+	_ cloudprovider.InformerUser = (*Provider)(nil)
+)
+
+// New returns a provider. It asks nothing of anybody until a controller calls it.
+func New(config Config) *Provider {
+	return &Provider{
+		instances:     config.Instances,
+		loadBalancers: config.LoadBalancers,
+		cluster:       &clusterID{fixed: config.ClusterID, timeout: 10 * time.Second},
+	}
+}
+
+// Initialize keeps the means to make a Kubernetes client. The framework calls it on the leader
+// alone, and nothing may block here: no informer runs yet.
+func (p *Provider) Initialize(clients cloudprovider.ControllerClientBuilder, _ <-chan struct{}) {
+	p.cluster.clients = clients
+}
+
+// SetInformers keeps the listers of nodes and services.
+func (p *Provider) SetInformers(factory informers.SharedInformerFactory) {
+	p.nodes = factory.Core().V1().Nodes().Lister()
+	p.services = factory.Core().V1().Services().Lister()
+}
+
+// ProviderName returns "oxide".
+func (p *Provider) ProviderName() string { return Name }
+
+// HasClusterID returns true: the cluster is told apart from others by the UID of its namespace
+// kube-system, or by the flag.
+func (p *Provider) HasClusterID() bool { return true }
+
+// InstancesV2 is supported.
+func (p *Provider) InstancesV2() (cloudprovider.InstancesV2, bool) { return p, true }
+
+// LoadBalancer is supported.
+func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) { return p, true }
+
+// Instances is not supported: InstancesV2 replaces it, and the framework prefers that.
+func (p *Provider) Instances() (cloudprovider.Instances, bool) { return nil, false }
+
+// Zones is not supported: it is deprecated, and InstancesV2 carries zones.
+func (p *Provider) Zones() (cloudprovider.Zones, bool) { return nil, false }
+
+// Clusters is not supported: no controller uses it, and Oxide has no notion of a cluster.
+func (p *Provider) Clusters() (cloudprovider.Clusters, bool) { return nil, false }
+
+// Routes is not supported: Oxide delivers a packet to an instance only if its network interface
+// admits the address, and what it admits cannot be changed while the instance runs.
+func (p *Provider) Routes() (cloudprovider.Routes, bool) { return nil, false }

@@ -1,0 +1,64 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package provider
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// providerIDPrefix begins every provider ID of this provider.
+const providerIDPrefix = Name + "://"
+
+// canonicalUUIDLength is the length of a UUID in hyphenated form. The library accepts other forms
+// as well, which Oxide never writes.
+const canonicalUUIDLength = 36
+
+// providerID returns the provider ID of an instance.
+func providerID(instanceID string) string { return providerIDPrefix + instanceID }
+
+// idKind tells what a node's provider ID is.
+type idKind int
+
+const (
+	// idAbsent: the node has none yet.
+	idAbsent idKind = iota
+
+	// idForeign: another provider manages the node.
+	idForeign
+
+	// idOxide: the instance's id is known.
+	idOxide
+)
+
+// parseProviderID takes a provider ID apart. The id that it returns is a UUID in lower-case
+// hyphenated form, set for idOxide only. What begins like one of ours and is none is an error: it
+// says nothing about any instance.
+func parseProviderID(s string) (string, idKind, error) {
+	if s == "" {
+		return "", idAbsent, nil
+	}
+	id, ours := strings.CutPrefix(s, providerIDPrefix)
+	if !ours {
+		return "", idForeign, nil
+	}
+	if len(id) != canonicalUUIDLength || uuid.Validate(id) != nil {
+		return "", idOxide, fmt.Errorf("the provider ID %q is malformed: "+
+			"%s must be followed by the UUID of an instance", s, providerIDPrefix)
+	}
+	return strings.ToLower(id), idOxide, nil
+}
+
+// instanceName is the syntax of names in Oxide, but for the UUIDs that it excludes.
+var instanceName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// isInstanceName tells whether an instance can have this name. Oxide takes whatever parses as a
+// UUID for an id.
+func isInstanceName(s string) bool {
+	return instanceName.MatchString(s) && uuid.Validate(s) != nil
+}

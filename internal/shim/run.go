@@ -1,0 +1,145 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/klog/v2"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// stopPatience is how long the framework may take to return once it is told to stop. While it
+// starts up it does not listen.
+const stopPatience = 5 * time.Second
+
+// running is one run of the process: what is started, and why it ends.
+type running struct {
+	options *Options
+	ctx     context.Context
+	end     context.CancelCauseFunc
+	conn    *grpc.ClientConn
+}
+
+// newRun prepares a run that ends with ctx, or when something that it cannot do without fails.
+func newRun(ctx context.Context, options *Options) *running {
+	r := &running{options: options}
+	r.ctx, r.end = context.WithCancelCause(ctx)
+	return r
+}
+
+// stop is closed when the run is to end.
+func (r *running) stop() <-chan struct{} { return r.ctx.Done() }
+
+// run starts a backend if the user named none, connects, and runs the framework until it ends. Its
+// error is nil when the process was asked to stop.
+func (r *running) run(logFormat string, framework func() error) error {
+	defer r.end(nil)
+	address := r.options.address
+	if r.options.Backend == "" {
+		child, err := r.startBackend(logFormat)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := child.Stop(); err != nil {
+				klog.ErrorS(err, "Stopped oxide-backend")
+			}
+		}()
+		if address, err = connection.ParseAddress(child.SocketPath()); err != nil {
+			return &exitError{code: exitMisconfigured, err: fmt.Errorf("the directory for the "+
+				"socket of oxide-backend: %w: set TMPDIR to one with a shorter path", err)}
+		}
+	}
+
+	conn, err := connection.Dial(address)
+	if err != nil {
+		return &exitError{code: exitFailed, err: err}
+	}
+	defer func() { _ = conn.Close() }()
+	r.conn = conn
+
+	done := make(chan error, 1)
+	go func() { done <- framework() }()
+	select {
+	case err = <-done:
+	case <-r.ctx.Done():
+		select {
+		case err = <-done:
+		case <-time.After(stopPatience):
+			err = nil
+		}
+	}
+	var cause *exitError
+	switch {
+	case errors.As(context.Cause(r.ctx), &cause):
+		return cause
+	case err != nil:
+		return &exitError{code: exitFailed, err: err, printed: true}
+	}
+	return nil
+}
+
+// startBackend starts the backend as a child and ends the run when the child ends by itself.
+func (r *running) startBackend(logFormat string) (*backendprocess.Process, error) {
+	executable, err := backendprocess.Locate()
+	if err != nil {
+		return nil, &exitError{code: exitMisconfigured, err: err}
+	}
+	child, err := backendprocess.Start(backendprocess.Config{
+		Executable: executable,
+		Arguments:  []string{"--log-format=" + logFormat},
+		Stdout:     os.Stdout,
+		Stderr:     os.Stderr,
+	})
+	if err != nil {
+		return nil, &exitError{code: exitFailed, err: err}
+	}
+	go func() {
+		<-child.Done()
+		exit := child.Exit()
+		code := exitFailed
+		if exit.Code == exitMisconfigured {
+			// Starting it again would end in the same way: its configuration is wrong.
+			code = exitMisconfigured
+		}
+		r.end(&exitError{code: code, err: exit})
+	}()
+	// The framework ends the process without unwinding when it loses its lease.
+	klog.OsExit = func(code int) {
+		child.Abandon()
+		os.Exit(code)
+	}
+	return child, nil
+}
+
+// cloud makes the provider. The framework calls it on every replica, before the leader election,
+// once logging and configuration are in place.
+func (r *running) cloud() cloudprovider.Interface {
+	connection.RegisterMetrics()
+	go func() {
+		err := connection.WatchReachability(r.ctx, r.conn, r.options.BackendUnreachableExit)
+		if err != nil {
+			r.end(&exitError{code: exitFailed, err: fmt.Errorf("%w for %s: see its log; this "+
+				"process ends so that a replica whose backend works can take over",
+				err, r.options.BackendUnreachableExit)})
+		}
+	}()
+	return provider.New(provider.Config{
+		Instances:     backendv1.NewInstanceServiceClient(r.conn),
+		LoadBalancers: backendv1.NewLoadBalancerServiceClient(r.conn),
+		ClusterID:     r.options.ClusterID,
+	})
+}
