@@ -20,8 +20,8 @@ import (
 	"k8s.io/cloud-provider/names"
 	ccmoptions "k8s.io/cloud-provider/options"
 	cliflag "k8s.io/component-base/cli/flag"
-	"k8s.io/component-base/version"
 
+	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 )
 
@@ -92,7 +92,7 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 	runFramework := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Lookup("version").Value.String() == "true" {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ccm-shim", version.Get().GitVersion)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ccm-shim", version.String())
 			return err
 		}
 		mistakes := errors.Join(own.Complete(), own.Validate(),

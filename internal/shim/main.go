@@ -11,6 +11,7 @@ import (
 	"io"
 	"strings"
 
+	"google.golang.org/grpc/grpclog"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"           // --logging-format=json
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"  // metrics of the API server's client
@@ -22,6 +23,9 @@ import (
 // stderr, one line for each mistake, and returns the exit code: 0 when it was asked to stop, 2 when
 // the configuration is wrong, 1 for anything else.
 func Main(ctx context.Context, args []string, stderr io.Writer) int {
+	// While the backend is away gRPC warns of each attempt to reach it; the connection's own watch
+	// says once that it is lost. A package of the framework turns these warnings on.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, stderr))
 	cmd, err := NewCommand(ctx)
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "ccm-shim: %v\n", err)

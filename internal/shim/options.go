@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 )
 
 // Options are the settings of ccm-shim beside those of the framework.
@@ -29,8 +29,8 @@ type Options struct {
 	// of the namespace kube-system.
 	ClusterID string
 
-	// address is Backend, parsed by Complete.
-	address connection.Address
+	// socket is the path in Backend, parsed by Complete.
+	socket string
 }
 
 // NewOptions returns the defaults.
@@ -58,18 +58,17 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 // clusterIDPattern is what the backend accepts as LoadBalancerKey.scope.
 var clusterIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
-// Complete parses what was given as text. It returns all mistakes together, one line each, with the
-// name of the flag.
+// Complete parses what was given as text. Its error is one line with the name of the flag.
 func (o *Options) Complete() error {
-	var mistakes []error
-	if o.Backend != "" {
-		address, err := connection.ParseAddress(o.Backend)
-		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("--backend: %w", err))
-		}
-		o.address = address
+	if o.Backend == "" {
+		return nil
 	}
-	return errors.Join(mistakes...)
+	socket, err := uds.ParseAddress(o.Backend)
+	if err != nil {
+		return fmt.Errorf("--backend: %q: %w", o.Backend, err)
+	}
+	o.socket = socket
+	return nil
 }
 
 // Validate returns all mistakes together, one line each, with the name of the flag.

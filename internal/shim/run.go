@@ -18,6 +18,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -47,7 +48,7 @@ func (r *running) stop() <-chan struct{} { return r.ctx.Done() }
 // error is nil when the process was asked to stop.
 func (r *running) run(logFormat string, framework func() error) error {
 	defer r.end(nil)
-	address := r.options.address
+	socket := r.options.socket
 	if r.options.Backend == "" {
 		child, err := r.startBackend(logFormat)
 		if err != nil {
@@ -58,30 +59,27 @@ func (r *running) run(logFormat string, framework func() error) error {
 				klog.ErrorS(err, "Stopped oxide-backend")
 			}
 		}()
-		if address, err = connection.ParseAddress(child.SocketPath()); err != nil {
-			return &exitError{code: exitMisconfigured, err: fmt.Errorf("the directory for the "+
-				"socket of oxide-backend: %w: set TMPDIR to one with a shorter path", err)}
+		if socket, err = uds.ParseAddress(child.SocketPath()); err != nil {
+			return &exitError{code: exitMisconfigured, err: fmt.Errorf("the socket of %s at %s: "+
+				"%w: set TMPDIR to a shorter path", backendprocess.Program, child.SocketPath(), err)}
 		}
 	}
 
-	conn, err := connection.Dial(address)
+	conn, err := connection.Dial(socket)
 	if err != nil {
 		return &exitError{code: exitFailed, err: err}
 	}
 	defer func() { _ = conn.Close() }()
 	r.conn = conn
-
-	done := make(chan error, 1)
-	go func() { done <- framework() }()
-	select {
-	case err = <-done:
-	case <-r.ctx.Done():
-		select {
-		case err = <-done:
-		case <-time.After(stopPatience):
-			err = nil
-		}
+	if r.options.Backend == "" {
+		// Only our own: what it has to say about its configuration comes alone, and not between
+		// the lines of the framework's start. Another one may come later.
+		connection.AwaitFirst(r.ctx, conn, r.options.BackendUnreachableExit)
 	}
+	if r.ctx.Err() == nil {
+		err = r.runFramework(framework)
+	}
+
 	var cause *exitError
 	switch {
 	case errors.As(context.Cause(r.ctx), &cause):
@@ -90,6 +88,24 @@ func (r *running) run(logFormat string, framework func() error) error {
 		return &exitError{code: exitFailed, err: err, printed: true}
 	}
 	return nil
+}
+
+// runFramework runs the framework until it ends, or until it had the time to do so after the run
+// ended.
+func (r *running) runFramework(framework func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- framework() }()
+	select {
+	case err := <-done:
+		return err
+	case <-r.ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(stopPatience):
+		return nil
+	}
 }
 
 // startBackend starts the backend as a child and ends the run when the child ends by itself.

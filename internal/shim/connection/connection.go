@@ -7,6 +7,7 @@ package connection
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"time"
 
 	"google.golang.org/grpc"
@@ -27,17 +28,19 @@ const (
 	dialTimeout = 5 * time.Second
 )
 
-// Dial returns a connection to the backend at an address. It returns at once, whether a backend is
+// Dial returns a connection to the backend at the unix socket with the given absolute path. It returns at once, whether a backend is
 // there or not: the connection is made in the background and made again whenever it is lost, and a
 // call waits for it until the deadline of its method. The connection is never left to go idle.
 //
 // There is no TLS: the file permissions of the socket and of its directory keep others out.
-func Dial(address Address) (*grpc.ClientConn, error) {
+func Dial(socket string) (*grpc.ClientConn, error) {
 	config, err := serviceConfigJSON(policies())
 	if err != nil {
 		return nil, fmt.Errorf("gRPC service config: %w", err)
 	}
-	conn, err := grpc.NewClient(address.target(),
+	// As a URL, because "%", "?" and "#" in a target are special to gRPC.
+	target := (&url.URL{Scheme: "unix", Path: socket}).String()
+	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDisableServiceConfig(),
@@ -52,7 +55,7 @@ func Dial(address Address) (*grpc.ClientConn, error) {
 		grpc.WithUnaryInterceptor(observe),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("gRPC connection to %s: %w", address, err)
+		return nil, fmt.Errorf("gRPC connection to %s: %w", target, err)
 	}
 	conn.Connect()
 	return conn, nil

@@ -72,3 +72,21 @@ func WatchReachability(ctx context.Context, conn StateWatcher, limit time.Durati
 		}
 	}
 }
+
+// AwaitFirst waits until the connection is made, until the context ends, or for as long as `limit`;
+// a limit of zero means for ever.
+func AwaitFirst(ctx context.Context, conn StateWatcher, limit time.Duration) {
+	if limit > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, limit)
+		defer stop()
+	}
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.Idle {
+			conn.Connect()
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
+}
