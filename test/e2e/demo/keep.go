@@ -8,6 +8,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,41 +25,50 @@ func (d *demo) tellKept(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	file := filepath.Join(d.dir, "dry-run.json")
+	if err := os.WriteFile(file, request, 0o600); err != nil {
+		return fmt.Errorf("cannot write an example for grpcurl: %w", err)
+	}
 	c := d.console
-	c.title("It is left running. To look around (kubectl: any recent one)")
+	c.title("It is left running; to look around (with any recent kubectl):")
 	c.line("export KUBECONFIG=%s", d.cluster.AdminKubeconfig)
 	c.line("kubectl get nodes,services --all-namespaces --output wide")
-	c.title("To ask the backend, from the root of the repository")
-	socket := strings.TrimPrefix(d.ccm.Socket, "unix://")
-	grpcurl := "go tool -modfile=tools/go.mod grpcurl -plaintext"
-	c.line("%s -unix %s list", grpcurl, socket)
-	c.line("%s -unix %s oxide.backend.v1.BackendService/GetInfo", grpcurl, socket)
-	c.line("%s -unix %s oxide.backend.v1.InstanceService/ListInstances", grpcurl, socket)
-	c.title("What would be done for one more Service? Nothing is changed by a dry run")
-	c.line(`%s -d '%s' \`, grpcurl, request)
-	c.line("  -unix %s oxide.backend.v1.LoadBalancerService/EnsureLoadBalancer", socket)
-	c.title("To ask the simulated rack")
-	c.line("curl --header 'Authorization: Bearer %s' '%s/v1/floating-ips?project=%s'",
-		rack.Token, d.rack.URL, rack.Project)
-	c.title("To end it")
-	pids := make([]string, 0, 5)
-	for _, p := range d.group.Running() {
-		pids = append([]string{strconv.Itoa(p.PID())}, pids...)
+
+	c.title("To ask the backend, from the root of the repository:")
+	const grpcurl = "go tool -modfile=tools/go.mod grpcurl -plaintext -unix"
+	const api = "oxide.backend.v1"
+	c.line("export SOCKET=%s", strings.TrimPrefix(d.ccm.Socket, "unix://"))
+	c.line("%s $SOCKET list", grpcurl)
+	c.line("%s $SOCKET %s.BackendService/GetInfo", grpcurl, api)
+	c.line("%s $SOCKET %s.InstanceService/ListInstances", grpcurl, api)
+
+	c.title("What would it do for one more Service? A dry run changes nothing:")
+	c.line(`%s -d @ $SOCKET \`, grpcurl)
+	c.line("  %s.LoadBalancerService/EnsureLoadBalancer < %s", api, file)
+
+	c.title("To ask the simulated rack:")
+	c.line(`curl --header "Authorization: Bearer %s" \`, rack.Token)
+	c.line(`  "%s/v1/floating-ips?project=%s"`, d.rack.URL, rack.Project)
+
+	c.title("To end it:")
+	var pids []string
+	for _, p := range slices.Backward(d.group.Running()) {
+		pids = append(pids, strconv.Itoa(p.PID()))
 	}
 	c.line("kill %s; rm -r %s", strings.Join(pids, " "), d.dir)
 	return nil
 }
 
 // dryRunRequest returns an EnsureLoadBalancerRequest in JSON with all Nodes as candidates.
-func (d *demo) dryRunRequest(ctx context.Context) (string, error) {
+func (d *demo) dryRunRequest(ctx context.Context) ([]byte, error) {
 	namespace, err := d.cluster.Client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem,
 		metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("the namespace kube-system cannot be read: %w", err)
+		return nil, fmt.Errorf("the namespace kube-system cannot be read: %w", err)
 	}
 	nodes, err := d.cluster.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return "", fmt.Errorf("the Nodes cannot be read: %w", err)
+		return nil, fmt.Errorf("the Nodes cannot be read: %w", err)
 	}
 	type object = map[string]any
 	candidates := make([]object, 0, len(nodes.Items))
@@ -67,7 +79,7 @@ func (d *demo) dryRunRequest(ctx context.Context) (string, error) {
 		})
 	}
 	scope := string(namespace.UID)
-	request, err := json.Marshal(object{
+	return json.MarshalIndent(object{
 		"dry_run": true,
 		"cluster": object{"scope": scope, "candidates": candidates},
 		"load_balancer": object{
@@ -76,6 +88,5 @@ func (d *demo) dryRunRequest(ctx context.Context) (string, error) {
 			"addresses": []object{{"family": "IP_FAMILY_IPV4", "floating_ip": object{}}},
 			"ports":     []object{{"protocol": "PROTOCOL_TCP", "port": 8080}},
 		},
-	})
-	return string(request), err
+	}, "", "  ")
 }
