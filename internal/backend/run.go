@@ -34,6 +34,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	finder := instances.NewFinder(client, loadbalancers.IsLoadBalancerAddress)
 	server := newServer(registry, cfg.Channelz,
 		rpc.NewBackendService(client, version.String()),

@@ -37,6 +37,7 @@ const (
 // Client calls the Oxide API for one project. It is safe for concurrent use.
 type Client struct {
 	api     *api.Client
+	base    *http.Transport
 	metrics *metrics
 	project string
 
@@ -47,8 +48,9 @@ type Client struct {
 // New returns a client. It sends nothing yet.
 func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 	m := newMetrics(registerer)
+	base := newBaseTransport(cfg.RootCAs)
 	httpClient := &http.Client{
-		Transport: &transport{next: newBaseTransport(cfg.RootCAs), token: cfg.Token, metrics: m},
+		Transport: &transport{next: base, token: cfg.Token, metrics: m},
 		// The token must not follow a redirect to somebody else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -62,8 +64,11 @@ func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the Oxide client: %s", oneLine(err.Error()))
 	}
-	return &Client{api: client, metrics: m, project: cfg.Project}, nil
+	return &Client{api: client, base: base, metrics: m, project: cfg.Project}, nil
 }
+
+// Close closes the idle connections.
+func (c *Client) Close() { c.base.CloseIdleConnections() }
 
 // operation names a call.
 type operation struct {
