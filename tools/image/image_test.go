@@ -204,6 +204,21 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	}
 }
 
+// The reader of archive/tar forgives a missing end, other readers do not.
+func TestLayerHasItsEnd(t *testing.T) {
+	content, err := rootfs(platform{
+		Platform: v1.Platform{OS: "linux", Architecture: "amd64"},
+		folder:   binaries(t, elf.EM_X86_64),
+	}, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const block = 512
+	if len(content)%block != 0 || !bytes.HasSuffix(content, make([]byte, 2*block)) {
+		t.Errorf("the archive of %d bytes does not end with two empty blocks", len(content))
+	}
+}
+
 // archiveOf runs the program and returns the archive it wrote.
 func archiveOf(t *testing.T, binaries ...string) []byte {
 	t.Helper()

@@ -78,7 +78,10 @@ func rootfs(on platform, created time.Time) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return buffer.Bytes(), archive.Close()
+	if err := archive.Close(); err != nil {
+		return nil, err
+	}
+	return buffer.Bytes(), nil
 }
 
 // program reads a binary and makes sure that it runs where nothing else is: right machine, static.
