@@ -6,6 +6,8 @@ package oxide
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -22,8 +24,8 @@ type Secret string
 // String implements fmt.Stringer.
 func (Secret) String() string { return "REDACTED" }
 
-// GoString implements fmt.GoStringer.
-func (Secret) GoString() string { return "REDACTED" }
+// Format implements fmt.Formatter: no verb shows the secret, not even a wrong one such as %d.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "REDACTED") }
 
 // MarshalText implements encoding.TextMarshaler, for JSON and for slog.
 func (Secret) MarshalText() ([]byte, error) { return []byte("REDACTED"), nil }
@@ -42,6 +44,10 @@ type TokenSource struct {
 	token  Secret
 	readAt time.Time
 }
+
+// Format implements fmt.Formatter, because fmt prints unexported fields as they are and asks none
+// of their methods.
+func (s *TokenSource) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "REDACTED") }
 
 // StaticToken returns a source that always gives the same token.
 func StaticToken(token string) (*TokenSource, error) {
