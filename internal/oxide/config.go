@@ -50,7 +50,7 @@ func ParseHost(s string) (*url.URL, error) {
 		return nil, errors.New("it names no host")
 	case u.User != nil:
 		return nil, errors.New("it holds a user name or password, which Oxide does not use")
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return nil, errors.New("it holds more than scheme, host and port")
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return nil, errors.New("it would send the token unencrypted; use https")
