@@ -135,6 +135,9 @@ func try[T any](
 	defer cancel()
 	x := &exchange{operation: op.id}
 	v, err := call(withExchange(tryCtx, x))
+	if err == nil {
+		err = x.foreign()
+	}
 	if err != nil {
 		// Only the caller's context counts as ended: a try that timed out means unavailable.
 		e := newError(ctx, op.doing, err, x)
@@ -150,6 +153,30 @@ func try[T any](
 type page[T any] struct {
 	items []T
 	next  string
+}
+
+// The ways in which JSON can be something else than what was asked for.
+var (
+	errNoID   = errors.New("it holds no object with an id")
+	errNoList = errors.New("it holds no list")
+)
+
+// toPage converts a page. A list that is missing is no empty list.
+func toPage[A, T any](
+	items []A, next string, convert func(A) (T, error),
+) (page[T], error) {
+	if items == nil {
+		return page[T]{}, errNoList
+	}
+	p := page[T]{items: make([]T, 0, len(items)), next: next}
+	for _, item := range items {
+		v, err := convert(item)
+		if err != nil {
+			return page[T]{}, err
+		}
+		p.items = append(p.items, v)
+	}
+	return p, nil
 }
 
 // readAll reads all pages of a list. Oxide names a next page after every page that is not empty, so

@@ -136,25 +136,37 @@ func newError(ctx context.Context, operation string, err error, x *exchange) *Er
 	e := &Error{Operation: operation, RequestID: x.requestID}
 	var httpErr *api.HTTPError
 	switch {
-	case errors.As(err, &httpErr):
+	case errors.As(err, &httpErr) && x.err == nil:
 		e.Status = httpErr.HTTPResponse.StatusCode
-		code := ""
-		if httpErr.ErrorResponse != nil {
-			code = httpErr.ErrorResponse.ErrorCode
-			e.Detail = oneLine(httpErr.ErrorResponse.Message)
-		}
-		e.Kind = kindOf(e.Status, code)
-		if e.Detail == "" {
-			e.Detail = fmt.Sprintf("HTTP %d %s", e.Status, http.StatusText(e.Status))
+		e.Detail = statusLine(e.Status)
+		answer := httpErr.ErrorResponse
+		switch {
+		case answer == nil && (e.Status == http.StatusBadRequest || e.Status == http.StatusNotFound):
+			// Oxide's errors are JSON, so this is not Oxide's word.
+			e.Kind = KindBadResponse
+		case answer == nil:
+			e.Kind = kindOf(e.Status, "")
+		default:
+			e.Kind = kindOf(e.Status, answer.ErrorCode)
+			if answer.Message != "" {
+				e.Detail = x.clean(answer.Message)
+			}
 		}
 	case ctx.Err() != nil:
 		e.Kind, e.Err = KindEnded, ctx.Err()
 	case x.err != nil:
 		e.Kind, e.Detail = KindUnavailable, connectionDetail(x.err)
+	case x.status >= http.StatusMultipleChoices:
+		// The HTTP client could not even read the header, and its complaint holds the URL.
+		e.Kind, e.Status, e.Detail = KindBadResponse, x.status, statusLine(x.status)
 	default:
-		e.Kind, e.Status, e.Detail = KindBadResponse, x.status, oneLine(err.Error())
+		e.Kind, e.Status, e.Detail = KindBadResponse, x.status, x.clean(err.Error())
 	}
 	return e
+}
+
+func statusLine(status int) string {
+	return fmt.Sprintf("HTTP %d %s", status, http.StatusText(status))
 }
 
 // kindOf maps status and error code, never the message: Oxide's words may change.

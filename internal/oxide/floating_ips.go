@@ -53,15 +53,7 @@ func (c *Client) FloatingIPs(ctx context.Context) ([]FloatingIP, error) {
 			if err != nil {
 				return page[FloatingIP]{}, err
 			}
-			p := page[FloatingIP]{next: v.NextPage}
-			for _, item := range v.Items {
-				ip, err := toFloatingIP(item)
-				if err != nil {
-					return page[FloatingIP]{}, err
-				}
-				p.items = append(p.items, ip)
-			}
-			return p, nil
+			return toPage(v.Items, v.NextPage, toFloatingIP)
 		})
 }
 
@@ -150,10 +142,9 @@ func (c *Client) AttachFloatingIP(
 // returned. Errors as for AttachFloatingIP.
 func (c *Client) DetachFloatingIP(ctx context.Context, id string) error {
 	_, err := mutate(ctx, objectCall("floating_ip_detach", "detach the floating IP "+id),
-		func(ctx context.Context) (struct{}, error) {
-			_, err := c.api.FloatingIpDetach(ctx,
-				api.FloatingIpDetachParams{FloatingIp: api.NameOrId(id)})
-			return struct{}{}, err
+		func(ctx context.Context) (FloatingIP, error) {
+			return orError(c.api.FloatingIpDetach(ctx,
+				api.FloatingIpDetachParams{FloatingIp: api.NameOrId(id)}))
 		})
 	return err
 }
@@ -182,6 +173,9 @@ func orError(v *api.FloatingIp, err error) (FloatingIP, error) {
 }
 
 func toFloatingIP(v api.FloatingIp) (FloatingIP, error) {
+	if v.Id == "" {
+		return FloatingIP{}, errNoID
+	}
 	addr, err := parseAddr(v.Ip)
 	if err != nil {
 		return FloatingIP{}, fmt.Errorf("floating IP %s: %w", v.Id, err)

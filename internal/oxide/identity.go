@@ -22,10 +22,15 @@ type Identity struct {
 type identityCache struct{ last atomic.Pointer[Identity] }
 
 // Identity returns the silo and project, reading them if they are not known yet. Callers that come
-// at the same time share one read.
+// at the same time share one read, which outlives any of them; one whose context has ended starts
+// none.
 func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	if known := c.identity.last.Load(); known != nil {
 		return *known, nil
+	}
+	const doing = "read the project"
+	if ctx.Err() != nil {
+		return Identity{}, &Error{Operation: doing, Kind: KindEnded, Err: ctx.Err()}
 	}
 	// The shared read must not end with the first caller's context; its reads are bounded.
 	flight := c.flights.DoChan("identity", func() (any, error) {
@@ -38,9 +43,7 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 		}
 		return result.Val.(Identity), nil
 	case <-ctx.Done():
-		return Identity{}, &Error{
-			Operation: "read the project", Kind: KindEnded, Err: ctx.Err(),
-		}
+		return Identity{}, &Error{Operation: doing, Kind: KindEnded, Err: ctx.Err()}
 	}
 }
 
@@ -50,7 +53,13 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 // KindProjectNotFound.
 func (c *Client) ReadIdentity(ctx context.Context) (Identity, error) {
 	user, err := read(ctx, c, objectCall("current_user_view", "read who the token belongs to"),
-		c.api.CurrentUserView)
+		func(ctx context.Context) (*api.CurrentUser, error) {
+			user, err := c.api.CurrentUserView(ctx)
+			if err == nil && user.SiloId == "" {
+				err = errNoID
+			}
+			return user, err
+		})
 	if err != nil {
 		return Identity{}, asVersionError(err)
 	}
@@ -84,7 +93,12 @@ func (c *Client) projectView(ctx context.Context, nameOrID string) (*api.Project
 	op := projectCall("project_view", "read the project "+nameOrID)
 	return read(ctx, c, op,
 		func(ctx context.Context) (*api.Project, error) {
-			return c.api.ProjectView(ctx, api.ProjectViewParams{Project: api.NameOrId(nameOrID)})
+			params := api.ProjectViewParams{Project: api.NameOrId(nameOrID)}
+			project, err := c.api.ProjectView(ctx, params)
+			if err == nil && project.Id == "" {
+				err = errNoID
+			}
+			return project, err
 		})
 }
 

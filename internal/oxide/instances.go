@@ -92,7 +92,7 @@ func (c *Client) instanceView(
 			if err != nil {
 				return Instance{}, err
 			}
-			return toInstance(*v), nil
+			return toInstance(*v)
 		})
 }
 
@@ -111,11 +111,7 @@ func (c *Client) Instances(ctx context.Context) ([]Instance, error) {
 			if err != nil {
 				return page[Instance]{}, err
 			}
-			p := page[Instance]{next: v.NextPage}
-			for _, item := range v.Items {
-				p.items = append(p.items, toInstance(item))
-			}
-			return p, nil
+			return toPage(v.Items, v.NextPage, toInstance)
 		})
 }
 
@@ -136,15 +132,7 @@ func (c *Client) NetworkInterfaces(
 			if err != nil {
 				return page[NetworkInterface]{}, err
 			}
-			p := page[NetworkInterface]{next: v.NextPage}
-			for _, item := range v.Items {
-				nic, err := toNetworkInterface(item)
-				if err != nil {
-					return page[NetworkInterface]{}, err
-				}
-				p.items = append(p.items, nic)
-			}
-			return p, nil
+			return toPage(v.Items, v.NextPage, toNetworkInterface)
 		})
 }
 
@@ -158,19 +146,15 @@ func (c *Client) ExternalIPs(ctx context.Context, instanceID string) ([]External
 			if err != nil {
 				return nil, err
 			}
-			ips := make([]ExternalIP, 0, len(v.Items))
-			for _, item := range v.Items {
-				ip, err := toExternalIP(item)
-				if err != nil {
-					return nil, err
-				}
-				ips = append(ips, ip)
-			}
-			return ips, nil
+			p, err := toPage(v.Items, "", toExternalIP)
+			return p.items, err
 		})
 }
 
-func toInstance(v api.Instance) Instance {
+func toInstance(v api.Instance) (Instance, error) {
+	if v.Id == "" || v.ProjectId == "" {
+		return Instance{}, errNoID
+	}
 	return Instance{
 		ID: v.Id, Name: string(v.Name), Hostname: v.Hostname, ProjectID: v.ProjectId,
 		RunState:            string(v.RunState),
@@ -180,7 +164,7 @@ func toInstance(v api.Instance) Instance {
 		CPUPlatform:         string(v.CpuPlatform),
 		TimeCreated:         orZero(v.TimeCreated),
 		TimeRunStateUpdated: orZero(v.TimeRunStateUpdated),
-	}
+	}, nil
 }
 
 func toNetworkInterface(v api.InstanceNetworkInterface) (NetworkInterface, error) {
@@ -196,6 +180,8 @@ func toNetworkInterface(v api.InstanceNetworkInterface) (NetworkInterface, error
 		texts = []string{stack.Value.Ip}
 	case *api.PrivateIpStackDualStack:
 		texts = []string{stack.Value.V4.Ip, stack.Value.V6.Ip}
+	default:
+		return NetworkInterface{}, fmt.Errorf("network interface %s has no addresses", v.Id)
 	}
 	for _, text := range texts {
 		addr, err := parseAddr(text)

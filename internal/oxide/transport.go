@@ -9,9 +9,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -22,10 +26,30 @@ const maxResponse = 64 << 20
 // oxide.go turns the causes of failures into text.
 type exchange struct {
 	operation string
+	token     Secret
 	status    int
 	requestID string
+	mediaType string
 	// err is why there was no answer, or why its body broke off; nil if all of it came.
 	err error
+}
+
+// foreign returns an error if the answer has a content that is not JSON, as all of Oxide's is: then
+// something in between has answered.
+func (x *exchange) foreign() error {
+	if x.status == http.StatusNoContent || x.mediaType == "application/json" {
+		return nil
+	}
+	return fmt.Errorf("its content is %q, not JSON", x.mediaType)
+}
+
+// clean makes foreign text fit for an error: short, on one line, and without the token, should
+// somebody repeat it.
+func (x *exchange) clean(s string) string {
+	if x.token != "" {
+		s = strings.ReplaceAll(s, string(x.token), x.token.String())
+	}
+	return oneLine(s)
 }
 
 type exchangeKey struct{}
@@ -77,7 +101,7 @@ func (t *transport) send(req *http.Request, token Secret) (*http.Response, error
 	if !ok {
 		x = &exchange{operation: "other"}
 	}
-	x.err, x.status, x.requestID = nil, 0, ""
+	*x = exchange{operation: x.operation, token: token}
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", "Bearer "+string(token))
 
@@ -88,7 +112,11 @@ func (t *transport) send(req *http.Request, token Secret) (*http.Response, error
 		t.metrics.observe(x.operation, 0, time.Since(start))
 		return nil, err
 	}
-	x.status, x.requestID = resp.StatusCode, resp.Header.Get("X-Request-Id")
+	x.status = resp.StatusCode
+	if id := resp.Header.Get("X-Request-Id"); ValidID(id) {
+		x.requestID = id
+	}
+	x.mediaType, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	t.metrics.observe(x.operation, resp.StatusCode, time.Since(start))
 	resp.Body = &recordedBody{Reader: io.LimitReader(resp.Body, maxResponse), body: resp.Body, x: x}
 	return resp, nil
@@ -134,6 +162,10 @@ func connectionDetail(err error) string {
 		return oneLine(invalid.Error())
 	case errors.As(err, &dnsErr):
 		return "the host name " + dnsErr.Name + " in --oxide-host or OXIDE_HOST does not resolve"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens at the address in --oxide-host or OXIDE_HOST (connection refused)"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection was closed before all of its answer had come"
 	case errors.As(err, &record):
 		return "it does not speak TLS at the port in --oxide-host or OXIDE_HOST"
 	}
