@@ -5,6 +5,7 @@
 package backendprocess
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,9 +28,7 @@ const (
 	// shim is gone: the first one after standard input, output and error.
 	lifelineFD = 3
 
-	// stopGrace is how long the child may take to end when it is asked to; it gives its own calls
-	// up to 20 s.
-	stopGrace = 25 * time.Second
+	defaultStopGrace = 25 * time.Second
 )
 
 // Config says how the child is started.
@@ -46,12 +45,17 @@ type Config struct {
 
 	// Stdout and Stderr take what the child prints; files are inherited as they are.
 	Stdout, Stderr io.Writer
+
+	// StopGrace is how long Stop waits before it uses force; 0 means 25 s. The backend gives its
+	// own calls up to 20 s.
+	StopGrace time.Duration
 }
 
 // Process is a running child. Its methods may be called from several goroutines.
 type Process struct {
 	cmd      *exec.Cmd
 	dir      string
+	grace    time.Duration
 	lifeline *os.File
 
 	done    chan struct{}
@@ -87,7 +91,9 @@ func Start(config Config) (*Process, error) {
 		return nil, fmt.Errorf("no private directory for the socket of %s: %w: "+
 			"set TMPDIR to a directory that can be written to", Program, err)
 	}
-	p := &Process{dir: dir, done: make(chan struct{})}
+	p := &Process{
+		dir: dir, grace: cmp.Or(config.StopGrace, defaultStopGrace), done: make(chan struct{}),
+	}
 	if err := p.start(config); err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, fmt.Errorf("%s could not be started: %w", config.Executable, err)
@@ -170,12 +176,12 @@ func (p *Process) Stop() error {
 	p.cleanup.Do(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		_ = p.lifeline.Close()
-		force := time.NewTimer(stopGrace)
+		force := time.NewTimer(p.grace)
 		defer force.Stop()
 		select {
 		case <-p.done:
 		case <-force.C:
-			err = fmt.Errorf("%s did not end within %s and was killed", Program, stopGrace)
+			err = fmt.Errorf("%s did not end within %s and was killed", Program, p.grace)
 			_ = p.cmd.Process.Kill()
 			<-p.done
 		}
