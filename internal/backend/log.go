@@ -10,13 +10,16 @@ import (
 	"log/slog"
 )
 
-func newLogHandler(w io.Writer, format, level string) (slog.Handler, error) {
-	opts := &slog.HandlerOptions{}
-	var lvl slog.Level
-	if err := lvl.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("%q is no level; use debug, info, warn or error", level)
+func parseLevel(level string) (slog.Level, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return 0, fmt.Errorf("%q is no level; use debug, info, warn or error", level)
 	}
-	opts.Level = lvl
+	return l, nil
+}
+
+func newLogHandler(w io.Writer, format string, level slog.Level) (slog.Handler, error) {
+	opts := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "text":
 		return slog.NewTextHandler(w, opts), nil

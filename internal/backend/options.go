@@ -134,8 +134,10 @@ func (o *Options) Validate() (Config, error) {
 	}
 	check("--health-listen", checkListen(o.HealthListen))
 	check("--metrics-listen", checkListen(o.MetricsListen))
-	cfg.Logger, err = newLogHandler(os.Stderr, o.LogFormat, o.LogLevel)
-	check("--log-format and --log-level", err)
+	level, err := parseLevel(o.LogLevel)
+	check("--log-level", err)
+	cfg.Logger, err = newLogHandler(os.Stderr, o.LogFormat, level)
+	check("--log-format", err)
 	if o.ExitOnEOF >= 0 {
 		cfg.Parent = os.NewFile(uintptr(o.ExitOnEOF), "parent")
 	}

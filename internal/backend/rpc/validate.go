@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"regexp"
 
+	"github.com/google/uuid"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -37,8 +39,8 @@ const (
 func validateGetInstance(req *backendv1.GetInstanceRequest) error {
 	switch selector := req.GetInstance().(type) {
 	case *backendv1.GetInstanceRequest_Id:
-		if !oxide.ValidID(selector.Id) {
-			return invalidf("id", "%q is not a UUID", selector.Id)
+		if err := validateID("id", selector.Id); err != nil {
+			return err
 		}
 	case *backendv1.GetInstanceRequest_Name:
 		if !oxide.ValidName(selector.Name) {
@@ -66,17 +68,25 @@ func validateProof(req *backendv1.GetInstanceRequest) error {
 		return invalidf("absence_proof", "needs the instance's id: a name or a hostname may pass to "+
 			"another instance")
 	}
-	if !oxide.ValidID(proof.GetSiloId()) {
-		return invalidf("absence_proof.silo_id", "%q is not a UUID", proof.GetSiloId())
+	if err := validateID("absence_proof.silo_id", proof.GetSiloId()); err != nil {
+		return err
 	}
-	if !oxide.ValidID(proof.GetProjectId()) {
-		return invalidf("absence_proof.project_id", "%q is not a UUID", proof.GetProjectId())
+	if err := validateID("absence_proof.project_id", proof.GetProjectId()); err != nil {
+		return err
 	}
 	for i, id := range proof.GetWitnessInstanceIds() {
-		if !oxide.ValidID(id) {
-			return invalidf(fmt.Sprintf("absence_proof.witness_instance_ids[%d]", i),
-				"%q is not a UUID", id)
+		field := fmt.Sprintf("absence_proof.witness_instance_ids[%d]", i)
+		if err := validateID(field, id); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// validateID accepts an id as Oxide writes it; other spellings of a UUID would not be found equal.
+func validateID(field, s string) error {
+	if id, err := uuid.Parse(s); err != nil || id.String() != s {
+		return invalidf(field, "%q is not a UUID in lower-case hyphenated form", s)
 	}
 	return nil
 }
@@ -120,10 +130,10 @@ func validateCluster(cluster *backendv1.Cluster) error {
 	for i, candidate := range cluster.GetCandidates() {
 		field := fmt.Sprintf("cluster.candidates[%d]", i)
 		id := candidate.GetInstanceId()
-		switch {
-		case !oxide.ValidID(id):
-			return invalidf(field+".instance_id", "%q is not a UUID", id)
-		case seen[id]:
+		if err := validateID(field+".instance_id", id); err != nil {
+			return err
+		}
+		if seen[id] {
 			return invalidf(field+".instance_id", "%s is given twice", id)
 		}
 		if _, ok := toHealth[candidate.GetHealth()]; !ok {
@@ -158,6 +168,12 @@ func validateDesired(cluster *backendv1.Cluster, want *backendv1.DesiredLoadBala
 			return invalidf(field+".family", "is given twice")
 		}
 		seen[address.GetFamily()] = true
+	}
+	for i, id := range want.GetEligibleInstances().GetInstanceIds() {
+		field := fmt.Sprintf("load_balancer.eligible_instances.instance_ids[%d]", i)
+		if err := validateID(field, id); err != nil {
+			return err
+		}
 	}
 	return validatePorts(want.GetPorts())
 }

@@ -1,0 +1,172 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const someToken = "oxide-token-0123456789abcdef"
+
+// goodEnv is an environment with which the program would start.
+var goodEnv = map[string]string{
+	"OXIDE_HOST": "https://silo.sys.example.com", "OXIDE_TOKEN": someToken, "OXIDE_PROJECT": "demo",
+}
+
+func validate(t *testing.T, env map[string]string, args ...string) (Config, error) {
+	t.Helper()
+	cmd := newCommand()
+	opts := NewOptions()
+	cmd.ResetFlags()
+	opts.AddFlags(cmd.Flags())
+	if err := cmd.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	opts.Complete(func(name string) string { return env[name] })
+	return opts.Validate()
+}
+
+func TestTheEnvironmentThatUsersKnowSuffices(t *testing.T) {
+	cfg, err := validate(t, goodEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := cfg.Oxide.Host.String(); got != "https://silo.sys.example.com" {
+		t.Errorf("host %s", got)
+	}
+	if got := string(cfg.Oxide.Token.Token()); got != someToken {
+		t.Errorf("token %s", got)
+	}
+	if cfg.Oxide.Project != "demo" || cfg.SocketPath != "/run/oxide/backend/backend.sock" {
+		t.Errorf("got %+v", cfg)
+	}
+}
+
+func TestFlagsWinOverTheEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("from-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := validate(t, goodEnv, "--oxide-host", "other.example.com",
+		"--oxide-token-file", file, "--oxide-project", "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Oxide.Host.String() != "https://other.example.com" || cfg.Oxide.Project != "other" ||
+		string(cfg.Oxide.Token.Token()) != "from-file" {
+		t.Errorf("got %s, %s, %s", cfg.Oxide.Host, cfg.Oxide.Project, cfg.Oxide.Token.Token())
+	}
+}
+
+func TestBadConfigurationNamesSettingAndRemedy(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name string
+		env  map[string]string
+		args []string
+		// says is what the one line of the error holds.
+		says []string
+	}{
+		{"no host", map[string]string{"OXIDE_HOST": ""}, nil,
+			[]string{"OXIDE_HOST", "is not set", "https://my-silo"}},
+		{"a host of the wrong scheme", map[string]string{"OXIDE_HOST": "ftp://x"}, nil,
+			[]string{"OXIDE_HOST", `"ftp"`}},
+		{"a host without TLS", map[string]string{"OXIDE_HOST": "http://rack.example.com"}, nil,
+			[]string{"OXIDE_HOST", "unencrypted"}},
+		{"a host with a password", map[string]string{"OXIDE_HOST": "https://a:hunter2@x"}, nil,
+			[]string{"OXIDE_HOST", "password"}},
+		{"a host that is no URL", map[string]string{"OXIDE_HOST": "https://a b:hunter2"}, nil,
+			[]string{"OXIDE_HOST", "not a URL"}},
+		{"a host with a path", map[string]string{"OXIDE_HOST": "https://x/v1"}, nil,
+			[]string{"OXIDE_HOST", "more than scheme, host and port"}},
+		{"no token", map[string]string{"OXIDE_TOKEN": ""}, nil,
+			[]string{"--oxide-token-file", "OXIDE_TOKEN", "none is set"}},
+		{"an unreadable token file", nil, []string{"--oxide-token-file", "/nowhere/token"},
+			[]string{"--oxide-token-file", "/nowhere/token", "no such file"}},
+		{"an empty token file", nil, []string{"--oxide-token-file", empty},
+			[]string{"--oxide-token-file", empty, "empty"}},
+		{"two tokens", map[string]string{"OXIDE_TOKEN": "a b"}, nil,
+			[]string{"OXIDE_TOKEN", "more than one"}},
+		{"no project", map[string]string{"OXIDE_PROJECT": ""}, nil,
+			[]string{"OXIDE_PROJECT", "is not set"}},
+		{"a project that is no name", map[string]string{"OXIDE_PROJECT": "My Project"}, nil,
+			[]string{"OXIDE_PROJECT", "My Project", "lower-case"}},
+		{"an unreadable CA file", map[string]string{"OXIDE_CA_FILE": "/nowhere/ca"}, nil,
+			[]string{"--oxide-ca-file", "/nowhere/ca", "no such file"}},
+		{"a CA file without certificates", map[string]string{"OXIDE_CA_FILE": empty}, nil,
+			[]string{"OXIDE_CA_FILE", "no PEM certificate"}},
+		{"a TCP address", nil, []string{"--listen", "127.0.0.1:80"}, []string{"--listen", "unix://"}},
+		{"a health address without a port", nil, []string{"--health-listen", "localhost"},
+			[]string{"--health-listen", "HOST:PORT"}},
+		{"a metrics address without a port", nil, []string{"--metrics-listen", "x"},
+			[]string{"--metrics-listen", "HOST:PORT"}},
+		{"an unknown log level", nil, []string{"--log-level", "loud"}, []string{"--log-level", "loud"}},
+		{"an unknown log format", nil, []string{"--log-format", "xml"},
+			[]string{"--log-format", "xml"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			env := map[string]string{}
+			for name, value := range goodEnv {
+				env[name] = value
+			}
+			for name, value := range tc.env {
+				env[name] = value
+			}
+			_, err := validate(t, env, tc.args...)
+			var usage *UsageError
+			if !errors.As(err, &usage) || len(usage.Errs) != 1 {
+				t.Fatalf("got %v, want one mistake", err)
+			}
+			line := usage.Errs[0].Error()
+			for _, text := range tc.says {
+				if !strings.Contains(line, text) {
+					t.Errorf("%q does not say %q", line, text)
+				}
+			}
+			if strings.Contains(line, "\n") || strings.Contains(line, "hunter2") {
+				t.Errorf("%q has more than one line, or a secret", line)
+			}
+		})
+	}
+}
+
+func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
+	t.Setenv("OXIDE_HOST", "")
+	t.Setenv("OXIDE_TOKEN", "")
+	t.Setenv("OXIDE_PROJECT", "Demo")
+	var stderr strings.Builder
+	code := Main(context.Background(), []string{"--listen", "x", "--log-level", "x"}, &stderr)
+	if code != exitUsage {
+		t.Errorf("exit code %d, want %d", code, exitUsage)
+	}
+	for _, setting := range []string{
+		"--oxide-host", "--oxide-token-file", "--oxide-project", "--listen", "--log-level",
+	} {
+		if !strings.Contains(stderr.String(), "oxide-backend: "+setting) {
+			t.Errorf("%s is not told in:\n%s", setting, stderr.String())
+		}
+	}
+}
+
+func TestWrongArgumentsAreUsageErrors(t *testing.T) {
+	for _, args := range [][]string{{"--no-such-flag"}, {"serve"}, {"--channelz=maybe"}} {
+		var stderr strings.Builder
+		if code := Main(context.Background(), args, &stderr); code != exitUsage {
+			t.Errorf("%v: exit code %d", args, code)
+		}
+		if n := strings.Count(stderr.String(), "\n"); n != 1 ||
+			!strings.Contains(stderr.String(), "--help") {
+			t.Errorf("%v: want one line that names --help, got:\n%s", args, stderr.String())
+		}
+	}
+}
