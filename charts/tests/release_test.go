@@ -143,7 +143,7 @@ func TestValuesReachTheirFlags(t *testing.T) {
 			"--health-listen=:11268", "--oxide-token-file=/etc/oxide/credentials/oxide-token",
 		},
 		shimName: {
-			"--v=4", "--configure-cloud-routes=false",
+			"--v=4", "--configure-cloud-routes=false", "--profiling=false",
 			"--cluster-id=11111111-2222-3333-4444-555555555555",
 			"--concurrent-service-syncs=4", "--cloud-provider=oxide", "--backend=" + socketFlag,
 			"--leader-elect=true", "--bind-address=::", "--secure-port=11258",

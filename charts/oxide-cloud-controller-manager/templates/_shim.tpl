@@ -8,6 +8,7 @@ command:
 args:
   - --v={{ .Values.shim.verbosity }}
   - --configure-cloud-routes=false
+  - --profiling=false
   {{- with .Values.shim.clusterID }}
   - {{ printf "--cluster-id=%s" . | quote }}
   {{- end }}

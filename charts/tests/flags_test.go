@@ -1,0 +1,79 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package tests
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A flag renamed in a program, or misspelt here, would leave every pod in a crash loop.
+func TestProgramsKnowTheFlagsThatTheChartGives(t *testing.T) {
+	known := map[string]map[string]bool{
+		backendName: flagsOf(t, "./cmd/oxide-backend"), shimName: flagsOf(t, "./cmd/ccm-shim"),
+	}
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) {
+			pod := render(t, variant.values, variant.args...).deployment.Spec.Template.Spec
+			for _, each := range containers(pod) {
+				for _, arg := range each.Args {
+					name, _, _ := strings.Cut(arg, "=")
+					// The one that stands for the user's own.
+					if name != "--example" && !known[each.Name][name] {
+						t.Errorf("%s has no flag %s", each.Name, name)
+					}
+				}
+			}
+		})
+	}
+}
+
+// flagsOf builds a program and returns the flags that its help names.
+func flagsOf(t *testing.T, program string) map[string]bool {
+	t.Helper()
+	watchSources(t)
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", t.TempDir(), program)
+	build.Dir = repository
+	path := filepath.Join(build.Args[3], filepath.Base(program))
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	help, err := exec.CommandContext(t.Context(), path, "--help").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s --help: %v: %s", program, err, help)
+	}
+	all := map[string]bool{}
+	for word := range strings.FieldsSeq(string(help)) {
+		if strings.HasPrefix(word, "--") {
+			name, _, _ := strings.Cut(word, "[")
+			all[strings.TrimRight(name, ".,=")] = true
+		}
+	}
+	if len(all) < 5 {
+		t.Fatalf("the help of %s names no flags: %s", program, help)
+	}
+	return all
+}
+
+// watchSources opens the sources of the programs, so that the cache of test results knows them.
+func watchSources(t *testing.T) {
+	t.Helper()
+	for _, folder := range []string{"cmd", "internal"} {
+		err := filepath.WalkDir(filepath.Join(repository, folder),
+			func(path string, _ fs.DirEntry, err error) error {
+				if err == nil && filepath.Ext(path) == ".go" {
+					_, err = os.Stat(path)
+				}
+				return err
+			})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
