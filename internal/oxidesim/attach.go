@@ -6,15 +6,15 @@ package oxidesim
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 )
 
-// attachable is a floating IP or an external subnet: both follow the same state machine,
-// detached, attaching, attached, detaching, driven by sagas inside the request.
+// attachable is a floating or ephemeral IP or an external subnet: all follow the same state
+// machine, detached, attaching, attached, detaching, driven by sagas inside the request.
 type attachable interface {
-	row
 	held() *attachment
 	becomes(attachState, time.Time)
 }
@@ -128,5 +128,12 @@ func (s *Simulator) midTransition(i *instance) bool {
 			return true
 		}
 	}
-	return false
+	for _, e := range s.externalSubnetsOf(i) {
+		if e.state != attached {
+			return true
+		}
+	}
+	return slices.ContainsFunc(i.ephemeral, func(e *ephemeralIP) bool {
+		return e.state != attached
+	})
 }

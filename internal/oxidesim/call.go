@@ -148,3 +148,60 @@ func (c *call) createIn(least role) (*project, error) {
 	}
 	return p, c.require(p.id, least)
 }
+
+// update is the common PUT: a body with an optional name and description, of which absent and
+// null keep what there is. Find resolves the row after the body was read.
+func update[T row](c *call, t *table[T], find func() (T, error)) (T, error) {
+	f := c.fields()
+	name, description := f.optName("name"), f.optStr("description")
+	if err := f.done(); err != nil {
+		var none T
+		return none, err
+	}
+	r, err := find()
+	if err != nil {
+		return r, err
+	}
+	return r, t.rename(r, name, description, c.sim.clock.now())
+}
+
+var inVPC = []string{"vpc", "project"}
+
+// vpcFromQuery resolves the VPC that the query names.
+func (c *call) vpcFromQuery() (uuid.UUID, error) {
+	r, err := c.queryRef("vpc")
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if r == nil {
+		return uuid.Nil, invalidRequest("an object given by name needs its VPC")
+	}
+	v, err := c.vpcByRef(*r, roleViewer)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return v.id, nil
+}
+
+// listVPC resolves the VPC that a list or a create must name.
+func (c *call) listVPC(least role) (*vpc, error) {
+	r, err := c.mustQueryRef("vpc")
+	if err != nil {
+		return nil, err
+	}
+	return c.vpcByRef(r, least)
+}
+
+// findInVPC resolves a path parameter that names an object of a VPC.
+func findInVPC[T row](c *call, t *table[T], param string, least role) (T, error) {
+	r, err := c.pathRef(param)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	found, err := find(c, t, r, inVPC, c.vpcFromQuery)
+	if err == nil {
+		err = c.require(found.base().project, least)
+	}
+	return found, err
+}

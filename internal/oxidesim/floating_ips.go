@@ -147,16 +147,10 @@ func (s *Simulator) newFloatingIP(p *project, w floatingIPParams) (*floatingIP, 
 }
 
 func (s *Simulator) floatingIPUpdate(c *call) (any, error) {
-	f := c.fields()
-	name, description := f.optName("name"), f.optStr("description")
-	if err := f.done(); err != nil {
-		return nil, err
-	}
-	fip, err := findInProject(c, s.db.floatingIPs, "floating_ip", roleLimited)
+	fip, err := update(c, s.db.floatingIPs, func() (*floatingIP, error) {
+		return findInProject(c, s.db.floatingIPs, "floating_ip", roleLimited)
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := s.db.floatingIPs.rename(fip, name, description, s.clock.now()); err != nil {
 		return nil, err
 	}
 	return fip.json(), nil

@@ -135,6 +135,3 @@ func gatewayFor(state sledState) error {
 }
 
 func newVMM(on *sled) *vmm { return &vmm{id: uuid.New(), sled: on} }
-
-// kept says that an anti-affinity group keeps an instance off a sled.
-func (s *Simulator) kept(*instance, *sled) bool { return false }

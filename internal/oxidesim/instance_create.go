@@ -212,6 +212,9 @@ func (s *Simulator) newInstance(p *project, by *user, w instanceParams) (*instan
 	if err != nil {
 		s.db.instances.remove(i)
 		s.releaseAll(i)
+		for _, d := range i.madeDisks {
+			s.db.disks.remove(d)
+		}
 		return nil, err
 	}
 	return i, nil
@@ -242,7 +245,43 @@ func (s *Simulator) equip(i *instance, by *user, w instanceParams) error {
 			return err
 		}
 	}
-	return s.equipMore(i, by, w)
+	if err := s.giveDisks(i, w); err != nil {
+		return err
+	}
+	if err := s.joinGroups(i, w.antiAffinity); err != nil {
+		return err
+	}
+	return s.giveKeys(i, by, w.sshKeys)
+}
+
+// giveDisks attaches the wanted disks, making those that are to be made.
+func (s *Simulator) giveDisks(i *instance, w instanceParams) error {
+	wanted := w.disks
+	if w.bootDisk != nil {
+		wanted = append([]diskAttachment{*w.bootDisk}, wanted...)
+	}
+	for n, a := range wanted {
+		var d *disk
+		var err error
+		if a.existing != "" {
+			d, err = s.db.disks.named(i.project, a.existing)
+		} else {
+			d, err = s.newDisk(s.db.projects.rows[i.project], a.create)
+			if err == nil {
+				i.madeDisks = append(i.madeDisks, d)
+			}
+		}
+		if err == nil {
+			err = s.plug(i, d)
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 && w.bootDisk != nil {
+			i.bootDisk = d.id
+		}
+	}
+	return nil
 }
 
 // giveSNAT gives an instance with a NIC one block of ports per IP version of its NIC, from
@@ -275,7 +314,10 @@ func (s *Simulator) giveSNAT(i *instance) error {
 
 func (s *Simulator) giveExternalIP(i *instance, w externalIPParams) error {
 	if w.floatingIP == nil {
-		_, err := s.giveEphemeral(i, w.pool)
+		e, err := s.giveEphemeral(i, w.pool)
+		if err == nil {
+			e.attachment = attachment{state: attached, instance: i.id}
+		}
 		return err
 	}
 	f, err := s.floatingIPIn(i.project, *w.floatingIP)

@@ -49,8 +49,9 @@ type instance struct {
 	step            int  // counts state changes, so that late timers do nothing
 
 	snat      []externalAddr
-	ephemeral []externalAddr
+	ephemeral []*ephemeralIP
 	sshKeys   []uuid.UUID
+	madeDisks []*disk // made along with it
 }
 
 type instanceJSON struct {
@@ -145,14 +146,24 @@ func (s *Simulator) releaseAll(i *instance) {
 	for _, e := range i.snat {
 		e.pool.releaseSNAT(e)
 	}
+	i.snat = nil
 	for _, e := range i.ephemeral {
-		e.pool.release(e.addr)
+		e.becomes(detached, s.clock.now())
 	}
-	i.snat, i.ephemeral = nil, nil
 	for _, f := range s.db.floatingIPs.rows {
 		if f.instance == i.id {
 			f.becomes(detached, s.clock.now())
 		}
 	}
-	s.releaseMore(i)
+	for _, e := range s.externalSubnetsOf(i) {
+		e.becomes(detached, s.clock.now())
+	}
+	for _, d := range s.disksOf(i) {
+		d.unplug()
+	}
+	for _, t := range []*table[*group]{s.db.groups, s.db.affinityGroups} {
+		for _, g := range t.in(i.project) {
+			delete(g.members, i.id)
+		}
+	}
 }

@@ -5,6 +5,8 @@
 package oxidesim
 
 import (
+	"net/netip"
+
 	"github.com/google/uuid"
 )
 
@@ -62,16 +64,10 @@ func (s *Simulator) projectView(c *call) (any, error) {
 }
 
 func (s *Simulator) projectUpdate(c *call) (any, error) {
-	f := c.fields()
-	name, description := f.optName("name"), f.optStr("description")
-	if err := f.done(); err != nil {
-		return nil, err
-	}
-	p, err := c.projectFromPath(roleAdmin)
+	p, err := update(c, s.db.projects, func() (*project, error) {
+		return c.projectFromPath(roleAdmin)
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := s.db.projects.rename(p, name, description, s.clock.now()); err != nil {
 		return nil, err
 	}
 	return p.identity(), nil
@@ -102,7 +98,7 @@ func (s *Simulator) newProject(in *silo, name, description string) (*project, er
 	if err := s.db.projects.insert(p); err != nil {
 		return nil, err
 	}
-	_, err := s.newVPC(p, "default", "Default VPC", "default")
+	_, err := s.newVPC(p, "default", "Default VPC", "default", netip.Prefix{})
 	return p, err
 }
 
@@ -135,6 +131,11 @@ func (s *Simulator) contentOf(project uuid.UUID) string {
 	}{
 		{len(s.db.instances.children[project]), "an instance"},
 		{len(s.db.floatingIPs.children[project]), "a floating IP"},
+		{len(s.db.externalSubnets.children[project]), "an external subnet"},
+		{len(s.db.disks.children[project]), "a disk"},
+		{len(s.db.images.children[project]), "a project image"},
+		{len(s.db.snapshots.children[project]), "a snapshot"},
+		{len(s.db.groups.children[project]), "an affinity group"},
 		{len(s.db.vpcs.children[project]), "a VPC"},
 	} {
 		if c.count > 0 {

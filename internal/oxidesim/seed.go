@@ -181,8 +181,7 @@ func (s *Simulator) Apply(seed Seed) error {
 		if _, err := s.db.silos.named(uuid.Nil, w.Name); err == nil {
 			continue
 		}
-		sl := &silo{meta: s.newMeta(uuid.Nil, uuid.Nil, w.Name, ""), roles: map[uuid.UUID]role{}}
-		if err := s.db.silos.insert(sl); err != nil {
+		if err := s.db.silos.insert(s.newSilo(w.Name, "")); err != nil {
 			return seedError("silo", w.Name, err)
 		}
 	}
@@ -206,16 +205,8 @@ func seedError(kind, name string, err error) error {
 func (s *Simulator) applyPool(w PoolSeed) error {
 	p, err := s.db.pools.named(uuid.Nil, w.Name)
 	if err != nil {
-		p = &ipPool{
-			meta: s.newMeta(uuid.Nil, uuid.Nil, w.Name, ""), version: w.IPVersion,
-			kind: w.PoolType, links: map[uuid.UUID]bool{}, used: map[netip.Addr]struct{}{},
-		}
-		if p.version == "" {
-			p.version = v4
-		}
-		if p.kind == "" {
-			p.kind = unicast
-		}
+		p = s.newPool(w.Name, "")
+		p.version, p.kind = orDefault(w.IPVersion, v4), orDefault(w.PoolType, unicast)
 		if err := s.db.pools.insert(p); err != nil {
 			return err
 		}

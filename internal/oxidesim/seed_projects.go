@@ -46,7 +46,7 @@ func (s *Simulator) applyProject(sl *silo, w ProjectSeed) error {
 func (s *Simulator) applyVPC(p *project, w VPCSeed) error {
 	v, err := s.db.vpcs.named(p.id, w.Name)
 	if err != nil {
-		if v, err = s.newVPC(p, w.Name, "", w.Name); err != nil {
+		if v, err = s.newVPC(p, w.Name, "", w.Name, netip.Prefix{}); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 // silo is a tenant. Its name is unique on the rack (parent uuid.Nil).
 type silo struct {
 	meta
+	siloDetails
 	roles       map[uuid.UUID]role
 	tokenMaxTTL *uint32
 }

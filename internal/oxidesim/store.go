@@ -18,6 +18,21 @@ type store struct {
 	instances   *table[*instance]
 	nics        *table[*nic]
 	floatingIPs *table[*floatingIP]
+
+	routers          *table[*vpcRouter]
+	routes           *table[*routerRoute]
+	gateways         *table[*internetGateway]
+	gatewayPools     *table[*gatewayPool]
+	gatewayAddresses *table[*gatewayAddress]
+	subnetPools      *table[*subnetPool]
+	externalSubnets  *table[*externalSubnet]
+
+	disks          *table[*disk]
+	images         *table[*image]
+	snapshots      *table[*snapshot]
+	sshKeys        *table[*sshKey]
+	groups         *table[*group] // anti-affinity
+	affinityGroups *table[*group]
 }
 
 func newStore() *store {
@@ -32,5 +47,20 @@ func newStore() *store {
 		instances:   newTable[*instance]("instance"),
 		nics:        newTable[*nic]("instance-network-interface"),
 		floatingIPs: newTable[*floatingIP]("floating-ip"),
+
+		routers:          newTable[*vpcRouter]("vpc-router"),
+		routes:           newTable[*routerRoute]("router-route"),
+		gateways:         newTable[*internetGateway]("internet-gateway"),
+		gatewayPools:     newTable[*gatewayPool]("internet-gateway-ip-pool"),
+		gatewayAddresses: newTable[*gatewayAddress]("internet-gateway-ip-address"),
+		subnetPools:      newTable[*subnetPool]("subnet-pool"),
+		externalSubnets:  newTable[*externalSubnet]("external-subnet"),
+
+		disks:          newTable[*disk]("disk"),
+		images:         newTable[*image]("image"),
+		snapshots:      newTable[*snapshot]("snapshot"),
+		sshKeys:        newTable[*sshKey]("ssh-key"),
+		groups:         newTable[*group]("anti-affinity-group"),
+		affinityGroups: newTable[*group]("affinity-group"),
 	}
 }

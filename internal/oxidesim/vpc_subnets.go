@@ -61,7 +61,11 @@ func (s *Simulator) newSubnet(
 		blocks: map[string]netip.Prefix{v4: block4, v6: block6},
 		used:   make(map[netip.Addr]struct{}),
 	}
-	return n, s.db.subnets.insert(n)
+	if err := s.db.subnets.insert(n); err != nil {
+		return nil, err
+	}
+	s.newSubnetRoute(v, n)
+	return n, nil
 }
 
 func checkSubnetBlocks(v *vpc, block4, block6 netip.Prefix) error {
@@ -139,83 +143,4 @@ func (n *subnet) take(a netip.Addr) error {
 	}
 	n.used[a] = struct{}{}
 	return nil
-}
-
-var inVPC = []string{"vpc", "project"}
-
-// vpcFromQuery resolves the VPC that the query names.
-func (c *call) vpcFromQuery() (uuid.UUID, error) {
-	r, err := c.queryRef("vpc")
-	if err != nil {
-		return uuid.Nil, err
-	}
-	if r == nil {
-		return uuid.Nil, invalidRequest("an object given by name needs its VPC")
-	}
-	v, err := c.vpcByRef(*r, roleViewer)
-	if err != nil {
-		return uuid.Nil, err
-	}
-	return v.id, nil
-}
-
-// listVPC resolves the VPC that a list or a create must name.
-func (c *call) listVPC(least role) (*vpc, error) {
-	r, err := c.mustQueryRef("vpc")
-	if err != nil {
-		return nil, err
-	}
-	return c.vpcByRef(r, least)
-}
-
-// findInVPC resolves a path parameter that names an object of a VPC.
-func findInVPC[T row](c *call, t *table[T], param string, least role) (T, error) {
-	r, err := c.pathRef(param)
-	if err != nil {
-		var none T
-		return none, err
-	}
-	found, err := find(c, t, r, inVPC, c.vpcFromQuery)
-	if err == nil {
-		err = c.require(found.base().project, least)
-	}
-	return found, err
-}
-
-func (s *Simulator) subnetList(c *call) (any, error) {
-	if err := c.beginScan(nameOrIDSorts); err != nil {
-		return nil, err
-	}
-	v, err := c.listVPC(roleViewer)
-	if err != nil {
-		return nil, err
-	}
-	return pageOf(c, s.db.subnets.in(v.id), (*subnet).json), nil
-}
-
-func (s *Simulator) subnetView(c *call) (any, error) {
-	n, err := findInVPC(c, s.db.subnets, "subnet", roleViewer)
-	if err != nil {
-		return nil, err
-	}
-	return n.json(), nil
-}
-
-// subnetNICs lists the NICs on a subnet. NIC names repeat across instances, so in name order
-// a page boundary swallows NICs.
-func (s *Simulator) subnetNICs(c *call) (any, error) {
-	if err := c.beginScan(nameOrIDSorts); err != nil {
-		return nil, err
-	}
-	n, err := findInVPC(c, s.db.subnets, "subnet", roleViewer)
-	if err != nil {
-		return nil, err
-	}
-	var on []*nic
-	for _, i := range s.db.nics.all() {
-		if i.subnet == n {
-			on = append(on, i)
-		}
-	}
-	return pageOf(c, on, (*nic).json), nil
 }
