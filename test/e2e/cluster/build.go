@@ -135,7 +135,7 @@ func (b *builder) build(ctx context.Context, name, version, pkg, flags string) (
 		b.progress.Done("in the cache already")
 		return path, nil
 	}
-	unlock, err := lock(ctx, filepath.Join(b.cache, "lock"), func() {
+	unlock, err := Lock(ctx, filepath.Join(b.cache, "lock"), func() {
 		b.progress.Step("building " + name + " " + version)
 		b.progress.Note("another run builds it, waiting")
 	})
@@ -167,8 +167,9 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// lock takes an exclusive lock which the system drops with the process, however it ends.
-func lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+// Lock takes an exclusive lock on a file, which it makes if need be. The system drops the lock with
+// the process, however it ends. Before it waits for another holder it calls waiting, unless nil.
+func Lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the cache of built programs: %w", err)

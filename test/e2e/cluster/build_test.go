@@ -67,16 +67,16 @@ func TestTwoRunsAtOnceBuildOnce(t *testing.T) {
 
 func TestWaitingForAnotherRunCanBeInterrupted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	unlock, err := lock(t.Context(), path, nil)
+	unlock, err := Lock(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := lock(ctx, path, cancel); err == nil {
+	if _, err := Lock(ctx, path, cancel); err == nil {
 		t.Error("the lock was taken twice")
 	}
 	unlock()
-	again, err := lock(t.Context(), path, nil)
+	again, err := Lock(t.Context(), path, nil)
 	if err != nil {
 		t.Fatalf("a released lock: %v", err)
 	}

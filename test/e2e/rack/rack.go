@@ -119,7 +119,23 @@ func (s State) FloatingIP(address string) (FloatingIP, bool) {
 // State returns what is on the rack.
 func (r *Rack) State(ctx context.Context) (State, error) {
 	var state State
-	return state, r.call(ctx, http.MethodGet, "/_sim/state", nil, &state)
+	err := r.call(ctx, http.MethodGet, "/_sim/state", nil, &state)
+	return state, err
+}
+
+// IDs returns the ids of the silo and of the project.
+func (r *Rack) IDs(ctx context.Context) (silo, project string, err error) {
+	var me struct {
+		SiloID string `json:"silo_id"`
+	}
+	if err := r.call(ctx, http.MethodGet, "/v1/me", nil, &me); err != nil {
+		return "", "", err
+	}
+	var p struct {
+		ID string `json:"id"`
+	}
+	err = r.call(ctx, http.MethodGet, "/v1/projects/"+Project, nil, &p)
+	return me.SiloID, p.ID, err
 }
 
 // Requests returns how often each operation of the Oxide API was asked for, by Oxide's operation
@@ -148,6 +164,19 @@ func (r *Rack) StopInstance(ctx context.Context, name string) error {
 		state, err := r.State(ctx)
 		instance, _ := state.Instance(name)
 		return instance.RunState == "stopped", err
+	})
+}
+
+// StartInstance asks an instance to start and waits until it runs.
+func (r *Rack) StartInstance(ctx context.Context, name string) error {
+	path := "/v1/instances/" + name + "/start?project=" + Project
+	if err := r.call(ctx, http.MethodPost, path, nil, nil); err != nil {
+		return err
+	}
+	return process.Await(ctx, func(ctx context.Context) (bool, error) {
+		state, err := r.State(ctx)
+		instance, _ := state.Instance(name)
+		return instance.RunState == "running", err
 	})
 }
 

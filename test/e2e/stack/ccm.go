@@ -54,6 +54,10 @@ type CCMOptions struct {
 	Dir string
 	// Child leaves the backend to the shim.
 	Child bool
+	// Standby is for a further replica: it is healthy, and another one leads.
+	Standby bool
+	// Name distinguishes the log files of several replicas; empty for the first.
+	Name string
 	// ShimFlags are added to the shim's.
 	ShimFlags []string
 }
@@ -82,7 +86,8 @@ func Identity(
 	return kubeconfig, c.WriteKubeconfig(kubeconfig, accounts[0].Name, config)
 }
 
-// StartCCM runs the backend until it is ready, then the shim until it leads.
+// StartCCM runs the backend until it is ready, then the shim until it leads or, as a standby, is
+// healthy.
 func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
 	c := &CCM{options: options, token: filepath.Join(options.Dir, "token")}
 	if err := os.WriteFile(c.token, []byte(rack.Token+"\n"), 0o600); err != nil {
@@ -102,7 +107,7 @@ func (c *CCM) StartBackend(ctx context.Context) error {
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
 		c.health = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 		backend, err := c.options.Group.Run(ctx, process.Spec{
-			Name: "oxide-backend", Path: c.options.Programs.Backend, Env: c.backendEnv(),
+			Name: "oxide-backend" + c.options.Name, Path: c.options.Programs.Backend, Env: c.backendEnv(),
 			Args: []string{
 				"--listen=" + c.Socket, "--health-listen=" + c.health, "--log-format=text",
 			},
@@ -128,22 +133,34 @@ func (c *CCM) backendEnv() []string {
 	}
 }
 
-// StartShim runs the shim and waits until it is healthy and leads. A lease that an earlier replica
-// left behind is removed first: nobody waits for a dead leader's lease here.
+// StartShim runs the shim, again if it was stopped, and waits until it is healthy and, unless it is
+// a standby, leads. The lease that an earlier leader left behind is removed first: nobody waits
+// here until it runs out.
 func (c *CCM) StartShim(ctx context.Context) error {
+	if c.options.Standby {
+		return c.runShim(ctx)
+	}
 	leases := c.options.Cluster.Client.CoordinationV1().Leases(metav1.NamespaceSystem)
 	err := leases.Delete(ctx, LeaseName, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("cannot remove the old lease: %w", err)
 	}
+	if err := c.runShim(ctx); err != nil {
+		return err
+	}
+	return c.awaitLeader(ctx)
+}
+
+func (c *CCM) runShim(ctx context.Context) error {
 	insecure := &http.Client{Transport: &http.Transport{
 		// The shim signs its own certificate, and nothing secret is asked for.
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 		DisableKeepAlives: true,
 	}}
-	err = process.WithFreePorts(1, func(_ int, ports []int) error {
+	return process.WithFreePorts(1, func(_ int, ports []int) error {
 		spec := process.Spec{
-			Name: "ccm-shim", Path: c.options.Programs.Shim, Args: c.shimArgs(ports[0]),
+			Name: "ccm-shim" + c.options.Name, Path: c.options.Programs.Shim,
+			Args: c.shimArgs(ports[0]),
 		}
 		if c.options.Child {
 			spec.Env = c.backendEnv()
@@ -155,10 +172,6 @@ func (c *CCM) StartShim(ctx context.Context) error {
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return c.awaitLeader(ctx)
 }
 
 func (c *CCM) shimArgs(port int) []string {

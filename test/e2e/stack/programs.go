@@ -67,6 +67,12 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return Programs{}, fmt.Errorf("no place for this project's programs: %w", err)
 	}
+	// Of two runs at once one builds, and the other finds that there is nothing left to build.
+	unlock, err := cluster.Lock(ctx, filepath.Join(bin, ".lock"), nil)
+	if err != nil {
+		return Programs{}, err
+	}
+	defer unlock()
 	return programs, cluster.GoBuild(ctx, progress, cluster.BuildSpec{
 		Title: "oxide-sim, oxide-backend, ccm-shim", Dir: root,
 		Output:   bin + string(filepath.Separator),
