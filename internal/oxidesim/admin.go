@@ -90,11 +90,14 @@ type StoryArgs struct {
 	Project    string `json:"project,omitempty"`
 	Role       string `json:"role,omitempty"`
 	Token      string `json:"token,omitempty"`
+	Address    string `json:"address,omitempty"`
 }
 
 var stories = map[string]func(*Simulator, StoryArgs) error{
-	"crash-vm":        func(s *Simulator, a StoryArgs) error { return s.CrashVM(a.Instance) },
-	"set-run-state":   func(s *Simulator, a StoryArgs) error { return s.SetRunState(a.Instance, a.State) },
+	"crash-vm": func(s *Simulator, a StoryArgs) error { return s.CrashVM(a.Instance) },
+	"set-run-state": func(s *Simulator, a StoryArgs) error {
+		return s.SetRunState(a.Instance, a.State)
+	},
 	"remove-instance": func(s *Simulator, a StoryArgs) error { return s.RemoveInstance(a.Instance) },
 	"power-off-sled":  func(s *Simulator, a StoryArgs) error { return s.PowerOffSled(a.Sled) },
 	"lose-sled":       func(s *Simulator, a StoryArgs) error { return s.LoseSled(a.Sled) },
@@ -129,6 +132,12 @@ var stories = map[string]func(*Simulator, StoryArgs) error{
 	"set-project-role": func(s *Simulator, a StoryArgs) error {
 		return s.SetProjectRole(a.Project, a.User, a.Role)
 	},
+	"stop-listening": func(s *Simulator, a StoryArgs) error {
+		return s.onServer(func(srv *Server) error { return srv.StopListening(a.Address) })
+	},
+	"resume-listening": func(s *Simulator, a StoryArgs) error {
+		return s.onServer(func(srv *Server) error { return srv.ResumeListening(a.Address) })
+	},
 	"set-silo-role": func(s *Simulator, a StoryArgs) error { return s.SetSiloRole(a.User, a.Role) },
 }
 
@@ -149,6 +158,16 @@ func (s *Simulator) Play(story string, args StoryArgs) error {
 		return fmt.Errorf("no story %q: there are %s", story, strings.Join(Stories(), ", "))
 	}
 	return play(s, args)
+}
+
+func (s *Simulator) onServer(f func(*Server) error) error {
+	s.mu.RLock()
+	srv := s.server
+	s.mu.RUnlock()
+	if srv == nil {
+		return errors.New("the rack does not listen by itself")
+	}
+	return f(srv)
 }
 
 func adminBody(r *http.Request, into any) error {

@@ -24,8 +24,9 @@ type Simulator struct {
 	log     *requestLog
 	count   *counters
 
-	mu sync.RWMutex
-	db *store
+	mu     sync.RWMutex
+	db     *store
+	server *Server // nil unless served
 
 	nexus  nexus
 	faults faults

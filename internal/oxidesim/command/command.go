@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,8 +48,8 @@ func newCommand() *cobra.Command {
 		Use:   "oxide-sim",
 		Short: "A simulated Oxide rack",
 		Long: `A simulated Oxide rack, in memory: the HTTP API that the Oxide CLI, Terraform and other
-clients speak, with stories to play and faults to inject below ` + oxidesim.AdminPrefix + `. It starts with
-what --seed says, or with the silo and project "demo". Point clients at it by
+clients speak, with stories to play and faults to inject below ` + oxidesim.AdminPrefix + `.
+It starts with what --seed says, or with the silo and project "demo". Point clients at it by
 
   export OXIDE_HOST=http://127.0.0.1:12220
   export OXIDE_TOKEN=` + oxidesim.DefaultToken + `
@@ -85,12 +86,19 @@ func (o *Options) Run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return errors.Join(err, errUsage)
 	}
-	srv, err := sim.Serve(oxidesim.ServeOptions{Listen: o.Listen})
+	srv, err := sim.Serve(oxidesim.ServeOptions{
+		Listen: o.Listen, Dead: o.Dead, Hang: o.Hang, TLS: o.TLS, TLSNames: o.TLSNames,
+	})
 	if err != nil {
 		sim.Close()
 		return err
 	}
 	defer srv.Close()
+	if o.TLSCAOut != "" {
+		if err := os.WriteFile(o.TLSCAOut, srv.CAPEM, 0o644); err != nil {
+			return fmt.Errorf("--tls-ca-out: %w", err)
+		}
+	}
 	for _, url := range srv.URLs {
 		fmt.Fprintln(stdout, "oxide-sim: listening on", url)
 	}

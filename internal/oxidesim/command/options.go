@@ -20,6 +20,11 @@ import (
 // Options are the settings of oxide-sim.
 type Options struct {
 	Listen     []string
+	Dead       []string
+	Hang       []string
+	TLS        bool
+	TLSNames   []string
+	TLSCAOut   string
 	SeedFile   string
 	Latency    time.Duration
 	TimeScale  float64
@@ -33,6 +38,15 @@ type Options struct {
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.Listen, "listen", []string{"127.0.0.1:12220"},
 		"loopback `address` to listen on; may be repeated, as the several Nexus of a rack")
+	fs.StringArrayVar(&o.Dead, "listen-dead", nil,
+		"`address` where connections are refused, as at a Nexus that is gone; may be repeated")
+	fs.StringArrayVar(&o.Hang, "listen-hang", nil,
+		"`address` where connections open but nothing answers; may be repeated")
+	fs.BoolVar(&o.TLS, "tls", false, "serve HTTPS, with a certificate by a private CA made now")
+	fs.StringArrayVar(&o.TLSNames, "tls-name", nil,
+		"`name` that the certificate is good for, besides localhost and the addresses")
+	fs.StringVar(&o.TLSCAOut, "tls-ca-out", "",
+		"`file` that gets the CA's certificate, for clients to trust")
 	fs.StringVar(&o.SeedFile, "seed", "",
 		"YAML or JSON `file` that says what is on the rack (default: a small built-in one)")
 	fs.DurationVar(&o.Latency, "latency", 0, "time added to every API request, such as 50ms")
@@ -64,8 +78,12 @@ func (o *Options) Complete() error {
 // Validate reports every mistake in the options.
 func (o *Options) Validate() error {
 	var errs []error
-	for _, addr := range o.Listen {
-		errs = append(errs, checkLoopback("--listen", addr))
+	for flag, addrs := range map[string][]string{
+		"--listen": o.Listen, "--listen-dead": o.Dead, "--listen-hang": o.Hang,
+	} {
+		for _, addr := range addrs {
+			errs = append(errs, checkLoopback(flag, addr))
+		}
 	}
 	if len(o.Listen) == 0 {
 		errs = append(errs, errors.New("--listen: at least one address is needed"))
@@ -75,6 +93,9 @@ func (o *Options) Validate() error {
 	}
 	if o.TimeScale <= 0 {
 		errs = append(errs, fmt.Errorf("--time-scale %v: must be positive", o.TimeScale))
+	}
+	if !o.TLS && (o.TLSCAOut != "" || len(o.TLSNames) > 0) {
+		errs = append(errs, errors.New("--tls-ca-out, --tls-name: only with --tls"))
 	}
 	return errors.Join(errs...)
 }
