@@ -1,0 +1,122 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package version
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/oxidecomputer/oxide-cloud-controller-manager/"
+
+// The import rules hold for everything that is linked in, however indirectly.
+func TestImportBoundaries(t *testing.T) {
+	for _, tc := range []struct {
+		// of are the packages whose dependencies are looked at; needs is one that they must have,
+		// so that the test cannot pass by looking at nothing.
+		of, needs string
+		// never are prefixes of what must not be among them.
+		never []string
+	}{
+		{
+			of: "./cmd/oxide-backend/...", needs: "github.com/oxidecomputer/oxide.go/oxide",
+			never: []string{"k8s.io/", module + "internal/shim", module + "internal/oxidesim"},
+		},
+		{
+			of: "./cmd/ccm-shim/...", needs: "k8s.io/cloud-provider",
+			never: []string{
+				"github.com/oxidecomputer/oxide.go", module + "internal/oxide",
+				module + "internal/instances", module + "internal/loadbalancers",
+				module + "internal/backend",
+			},
+		},
+		{
+			of: "./internal/oxide/...", needs: "github.com/oxidecomputer/oxide.go/oxide",
+			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
+		},
+		{
+			of: "./internal/instances/...", needs: module + "internal/oxide",
+			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
+		},
+		{
+			of: "./internal/loadbalancers/...", needs: module + "internal/oxide",
+			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
+		},
+		{
+			of: "./cmd/oxide-sim/...", needs: module + "internal/oxidesim",
+			never: []string{
+				"github.com/oxidecomputer/oxide.go", module + "internal/oxide/",
+				module + "internal/backend", module + "internal/shim", "k8s.io/",
+				"google.golang.org/grpc",
+			},
+		},
+		{
+			of: "./proto/...", needs: "google.golang.org/grpc",
+			never: []string{module + "internal", "k8s.io/", "github.com/oxidecomputer/oxide.go"},
+		},
+	} {
+		t.Run(tc.of, func(t *testing.T) {
+			deps := dependencies(t, tc.of)
+			if !deps[tc.needs] {
+				t.Errorf("%s is not among the dependencies: the test looks at the wrong thing", tc.needs)
+			}
+			for dep := range deps {
+				for _, prefix := range tc.never {
+					if strings.HasPrefix(dep+"/", strings.TrimSuffix(prefix, "/")+"/") {
+						t.Errorf("links %s", dep)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Only internal/oxide imports the Oxide SDK itself.
+func TestOnlyOnePackageCallsOxide(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var importers []string
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		for _, imported := range fields[1:] {
+			if strings.HasPrefix(imported, "github.com/oxidecomputer/oxide.go/") {
+				importers = append(importers, fields[0])
+			}
+		}
+	}
+	if len(importers) != 1 || importers[0] != module+"internal/oxide" {
+		t.Errorf("imported by %v", importers)
+	}
+}
+
+func TestNoPackageIsCalledByNothingInParticular(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", "{{.Name}} {{.ImportPath}}", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		name, path, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch name {
+		case "util", "utils", "common", "helpers", "shared":
+			t.Errorf("%s", path)
+		}
+	}
+}
+
+func dependencies(t *testing.T, pattern string) map[string]bool {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", pattern).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := make(map[string]bool)
+	for _, dep := range strings.Fields(string(out)) {
+		deps[dep] = true
+	}
+	return deps
+}
