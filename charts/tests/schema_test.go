@@ -6,6 +6,7 @@ package tests
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -161,4 +162,18 @@ func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
 		}
 	}
 	walk("", schema)
+}
+
+func TestInstallGuideNamesOnlyValuesThatExist(t *testing.T) {
+	defaults := decodeValues(t, read(t, chart+"/values.yaml"))
+	value := regexp.MustCompile(`\b(oxide|deployment|backend|shim)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
+	found := value.FindAllString(read(t, "docs/install.md"), -1)
+	if len(found) == 0 {
+		t.Fatal("the guide names no values")
+	}
+	for _, path := range found {
+		if _, ok := lookUp(defaults, path); !ok {
+			t.Errorf("docs/install.md names %s, which is no value", path)
+		}
+	}
 }
