@@ -1,0 +1,278 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package provider
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
+	v1 "k8s.io/api/core/v1"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
+	const (
+		exists = "exists"
+		gone   = "gone"
+	)
+	second := instance(id2, "worker-2", "172.30.0.12")
+	for _, tt := range []struct {
+		name string
+		node *v1.Node
+		// others are the other nodes; nil means worker-2, whose instance is there.
+		others []*v1.Node
+		change func(*peer)
+		// want is "exists", "gone", or a part of the error.
+		want string
+	}{
+		{name: "the instance is there", node: node("worker-2", id2), want: exists},
+		{name: "the instance is proven gone", node: node("worker-1", id1), want: gone},
+		{name: "its id is written in capitals", node: node("worker-2", strings.ToUpper(id2)),
+			want: exists},
+		{name: "it was deleted and created again under its name", node: node("worker-1", id1),
+			change: func(b *peer) {
+				b.instances = append(b.instances, instance(id3, "worker-1", "172.30.0.11"))
+			}, want: gone},
+		{name: "no stamp", node: func() *v1.Node {
+			n := node("worker-1", id1)
+			n.Labels = nil
+			return n
+		}(), want: "it has no labels oxide.computer/silo-id"},
+		{name: "half a stamp", node: func() *v1.Node {
+			n := node("worker-1", id1)
+			delete(n.Labels, LabelProjectID)
+			return n
+		}(), want: "it has no labels"},
+		{name: "no stamp, and the instance is there", node: func() *v1.Node {
+			n := node("worker-2", id2)
+			n.Labels = nil
+			return n
+		}(), want: exists},
+		{name: "the backend works in another project", node: node("worker-1", id1),
+			change: func(b *peer) { b.project = id3 }, want: "absence is not proven"},
+		{name: "the backend works in another silo", node: node("worker-1", id1),
+			change: func(b *peer) { b.silo = id3 }, want: "absence is not proven"},
+		{name: "the last node", node: node("worker-1", id1), others: []*v1.Node{},
+			want: "no other node"},
+		{name: "the others are of another provider or have no provider ID",
+			node: node("worker-1", id1), others: []*v1.Node{foreignNode("x"), node("y", "")},
+			want: "no other node"},
+		{name: "another node names the same instance, and no other does",
+			node: node("worker-1", id1), others: []*v1.Node{node("twin", id1)},
+			want: "no other node"},
+		{name: "all instances are gone at once", node: node("worker-1", id1),
+			change: func(b *peer) { b.instances = nil }, want: "absence is not proven"},
+		{name: "still joining", node: joining(node("worker-1", id1)), want: "still joining"},
+		{name: "still joining, with the stamp of its last life", node: func() *v1.Node {
+			n := node("worker-1", id1)
+			stamp := n.Labels
+			n = joining(n)
+			n.Labels = stamp
+			return n
+		}(), want: "still joining"},
+		{name: "no provider ID, and no instance of its name", node: node("worker-9", ""),
+			want: "it has no provider ID"},
+		{name: "no provider ID, and an instance of its name", node: node("worker-2", ""),
+			want: exists},
+		{name: "a foreign provider ID", node: foreignNode("other"), want: exists},
+		{name: "a malformed provider ID", node: node("worker-1", "not-a-uuid"),
+			want: "is malformed"},
+		{name: "the backend is not there", node: node("worker-1", id1),
+			change: func(b *peer) { b.failure = status.Error(codes.DeadlineExceeded, "") },
+			want:   "did not answer in time"},
+		{name: "a not-found that the backend did not make", node: node("worker-1", id1),
+			change: func(b *peer) { b.failure = status.Error(codes.NotFound, "404") },
+			want:   "404"},
+		{name: "a not-found of something else", node: node("worker-1", id1),
+			change: func(b *peer) {
+				b.failure = fail(codes.NotFound,
+					backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND, "no balancer")
+			}, want: "no balancer"},
+		{name: "a not-found with a reason that is newer than this program",
+			node: node("worker-1", id1),
+			change: func(b *peer) {
+				b.failure = fail(codes.NotFound, 0, "perhaps not found")
+			}, want: "perhaps not found"},
+		{name: "credentials rejected", node: node("worker-1", id1),
+			change: func(b *peer) {
+				b.failure = fail(codes.FailedPrecondition,
+					backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED, "bad token")
+			}, want: "bad token"},
+		{name: "project not readable", node: node("worker-1", id1),
+			change: func(b *peer) {
+				b.failure = fail(codes.FailedPrecondition,
+					backendv1.ErrorReason_ERROR_REASON_PROJECT_NOT_FOUND, "no project")
+			}, want: "no project"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, p := newPeer(t, second)
+			if tt.change != nil {
+				tt.change(b)
+			}
+			others := tt.others
+			if others == nil {
+				others = []*v1.Node{node("worker-2", id2)}
+			}
+			listNodes(t, p, append(slices.Clone(others), tt.node)...)
+
+			got, err := p.InstanceExists(t.Context(), tt.node)
+			switch tt.want {
+			case exists, gone:
+				if err != nil || got != (tt.want == exists) {
+					t.Errorf("InstanceExists() = %v, %v; want %s", got, err, tt.want)
+				}
+			default:
+				if err == nil {
+					t.Fatalf("InstanceExists() = %v; want an error", got)
+				}
+				text := err.Error()
+				if !strings.Contains(text, tt.want) || !strings.Contains(text, tt.node.Name) {
+					t.Errorf("the error is %q, want it to name the node and %q", text, tt.want)
+				}
+				if strings.Contains(text, "\n") || strings.Contains(text, "rpc error") {
+					t.Errorf("the error is no line for people: %q", text)
+				}
+			}
+		})
+	}
+}
+
+func TestWitnesses(t *testing.T) {
+	id := func(n string) string { return strings.Repeat(n, 8) + id1[8:] }
+	nodes := []*v1.Node{
+		notReady(node("a", id("a"))), node("g", id("6")), node("b", id("b")), node("c", id("b")),
+		foreignNode("d"), node("e", "nonsense"), node("f", ""), node("i", id("8")),
+		node("h", id("7")), node("j", id("9")), node("self", id1),
+	}
+	want := []string{id("b"), id("6"), id("7"), id("8"), id("9")}
+	if diff := cmp.Diff(want, witnesses(nodes, id1)); diff != "" {
+		t.Errorf("ready nodes first, each instance once, five at most (-want +got):\n%s", diff)
+	}
+	few := []*v1.Node{notReady(node("a", id("a"))), node("self", id1), node("z", id("b"))}
+	if diff := cmp.Diff([]string{id("b"), id("a")}, witnesses(few, id1)); diff != "" {
+		t.Errorf("a node that is not ready is a witness too (-want +got):\n%s", diff)
+	}
+}
+
+func TestHowAnInstanceIsFound(t *testing.T) {
+	dotted := instance(id3, "third", "172.30.0.13")
+	dotted.Hostname = "worker-3.example.com"
+	renamed := instance(id2, "other-name", "172.30.0.12")
+	renamed.Hostname = "worker-2"
+	uuidLike := instance(id1, "first", "172.30.0.11")
+	uuidLike.Hostname = "abcdefabcdefabcdefabcdefabcdefab"
+
+	request := func(by any) *backendv1.GetInstanceRequest {
+		r := &backendv1.GetInstanceRequest{Freshness: backendv1.Freshness_FRESHNESS_DIRECT}
+		switch by := by.(type) {
+		case *backendv1.GetInstanceRequest_Id:
+			r.Instance = by
+		case *backendv1.GetInstanceRequest_Name:
+			r.Instance = by
+		case *backendv1.GetInstanceRequest_Hostname:
+			r.Instance = by
+		}
+		return r
+	}
+	byID := func(s string) *backendv1.GetInstanceRequest {
+		return request(&backendv1.GetInstanceRequest_Id{Id: s})
+	}
+	byName := func(s string) *backendv1.GetInstanceRequest {
+		return request(&backendv1.GetInstanceRequest_Name{Name: s})
+	}
+	byHostname := func(s string) *backendv1.GetInstanceRequest {
+		return request(&backendv1.GetInstanceRequest_Hostname{Hostname: s})
+	}
+	for _, tt := range []struct {
+		name string
+		node *v1.Node
+		want []*backendv1.GetInstanceRequest
+		id   string
+	}{
+		{"by provider ID, whatever the node's name", joining(node("third", id2)),
+			[]*backendv1.GetInstanceRequest{byID(id2)}, id2},
+		{"by name", joining(node("third", "")),
+			[]*backendv1.GetInstanceRequest{byName("third")}, id3},
+		{"by hostname, if no instance has the name", joining(node("worker-2", "")),
+			[]*backendv1.GetInstanceRequest{byName("worker-2"), byHostname("worker-2")}, id2},
+		{"by hostname, if the name has dots", joining(node("worker-3.example.com", "")),
+			[]*backendv1.GetInstanceRequest{byHostname("worker-3.example.com")}, id3},
+		{"by hostname, if Oxide would take the name for an id",
+			joining(node(uuidLike.GetHostname(), "")),
+			[]*backendv1.GetInstanceRequest{byHostname(uuidLike.GetHostname())}, id1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, p := newPeer(t, uuidLike, renamed, dotted)
+			got, err := p.InstanceMetadata(t.Context(), tt.node)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.ProviderID != "oxide://"+tt.id {
+				t.Errorf("found %s, want %s", got.ProviderID, tt.id)
+			}
+			var requests []*backendv1.GetInstanceRequest
+			for _, r := range b.requests {
+				requests = append(requests, r.(*backendv1.GetInstanceRequest))
+			}
+			if diff := cmp.Diff(tt.want, requests, protocmp.Transform()); diff != "" {
+				t.Errorf("asked in another way (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnErrorByNameIsNoReasonToTryTheHostname(t *testing.T) {
+	b, p := newPeer(t)
+	b.failure = fail(codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE,
+		"Oxide does not answer")
+	_, err := p.InstanceMetadata(t.Context(), joining(node("worker-1", "")))
+	if err == nil || !strings.Contains(err.Error(), "Oxide does not answer") {
+		t.Errorf("the error is %v", err)
+	}
+	for _, r := range b.requests {
+		if r.(*backendv1.GetInstanceRequest).GetHostname() != "" {
+			t.Errorf("a lookup that failed was taken for one that found nothing: %v", r)
+		}
+	}
+}
+
+func TestInstanceShutdown(t *testing.T) {
+	off := instance(id1, "worker-1", "172.30.0.11")
+	off.ShutDown = true
+	_, p := newPeer(t, off, instance(id2, "worker-2", "172.30.0.12"))
+	for _, tt := range []struct {
+		name    string
+		node    *v1.Node
+		want    bool
+		wantErr bool
+	}{
+		{"off", node("worker-1", id1), true, false},
+		{"on", node("worker-2", id2), false, false},
+		{"of another provider", foreignNode("x"), false, false},
+		{"gone", node("worker-3", id3), false, true},
+		{"malformed provider ID", node("worker-1", "oops"), false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := p.InstanceShutdown(t.Context(), tt.node)
+			if got != tt.want || (err != nil) != tt.wantErr {
+				t.Errorf("InstanceShutdown() = %v, %v; want %v, error: %v",
+					got, err, tt.want, tt.wantErr)
+			}
+		})
+	}
+}
+
+// foreignNode returns a node of another provider.
+func foreignNode(name string) *v1.Node {
+	n := node(name, "")
+	n.Spec.ProviderID = "aws:///us-east-1/i-0123456789"
+	return n
+}

@@ -1,0 +1,291 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package provider
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	cloudproviderapi "k8s.io/cloud-provider/api"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+func TestMain(m *testing.M) {
+	// The logger's flush daemon lives as long as the program.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"))
+}
+
+const (
+	silo    = "aaaaaaaa-0000-4000-8000-000000000001"
+	project = "bbbbbbbb-0000-4000-8000-000000000001"
+	scope   = "cccccccc-0000-4000-8000-000000000001"
+
+	id1 = "11111111-1111-4111-8111-111111111111"
+	id2 = "22222222-2222-4222-8222-222222222222"
+	id3 = "33333333-3333-4333-8333-333333333333"
+)
+
+// peer is a backend as its API describes one, which knows the instances that a test gives it. Of
+// load balancers it knows what the test answers.
+type peer struct {
+	backendv1.UnsafeInstanceServiceServer
+	backendv1.UnsafeLoadBalancerServiceServer
+
+	silo, project string
+	instances     []*backendv1.Instance
+	// failure is the answer to every call, if it is set.
+	failure error
+
+	ensure func(*backendv1.EnsureLoadBalancerRequest) (*backendv1.EnsureLoadBalancerResponse, error)
+	get    func(*backendv1.GetLoadBalancerRequest) (*backendv1.GetLoadBalancerResponse, error)
+	delete func(*backendv1.DeleteLoadBalancerRequest) (*backendv1.DeleteLoadBalancerResponse, error)
+
+	mu       sync.Mutex
+	requests []proto.Message
+}
+
+// newPeer starts a backend on a socket, and returns a provider that talks to it.
+func newPeer(t *testing.T, instances ...*backendv1.Instance) (*peer, *Provider) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "prov")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "b.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &peer{silo: silo, project: project, instances: instances}
+	server := grpc.NewServer()
+	backendv1.RegisterInstanceServiceServer(server, b)
+	backendv1.RegisterLoadBalancerServiceServer(server, b)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+
+	conn, err := connection.Dial(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return b, New(Config{
+		Instances:     backendv1.NewInstanceServiceClient(conn),
+		LoadBalancers: backendv1.NewLoadBalancerServiceClient(conn),
+		ClusterID:     scope,
+	})
+}
+
+// fail makes an error as the backend does.
+func fail(code codes.Code, reason backendv1.ErrorReason, message string,
+	more ...protoadapt.MessageV1,
+) error {
+	s, err := status.New(code, message).WithDetails(append([]protoadapt.MessageV1{
+		&errdetails.ErrorInfo{
+			Domain: errorDomain, Reason: reason.String()[len("ERROR_REASON_"):],
+			Metadata: map[string]string{"request_id": "req-1"},
+		},
+	}, more...)...)
+	if err != nil {
+		panic(err)
+	}
+	return s.Err()
+}
+
+func (b *peer) received(request proto.Message) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.requests = append(b.requests, request)
+	return b.failure
+}
+
+// last returns the last request, and how many there were.
+func (b *peer) last() (proto.Message, int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.requests) == 0 {
+		return nil, 0
+	}
+	return b.requests[len(b.requests)-1], len(b.requests)
+}
+
+func (b *peer) GetInstance(_ context.Context, r *backendv1.GetInstanceRequest,
+) (*backendv1.GetInstanceResponse, error) {
+	if err := b.received(r); err != nil {
+		return nil, err
+	}
+	find := func(match func(*backendv1.Instance) bool) *backendv1.Instance {
+		if i := slices.IndexFunc(b.instances, match); i >= 0 {
+			return b.instances[i]
+		}
+		return nil
+	}
+	byID := func(id string) *backendv1.Instance {
+		return find(func(i *backendv1.Instance) bool { return i.GetId() == id })
+	}
+	var found *backendv1.Instance
+	switch by := r.GetInstance().(type) {
+	case *backendv1.GetInstanceRequest_Id:
+		found = byID(by.Id)
+	case *backendv1.GetInstanceRequest_Name:
+		found = find(func(i *backendv1.Instance) bool { return i.GetName() == by.Name })
+	case *backendv1.GetInstanceRequest_Hostname:
+		found = find(func(i *backendv1.Instance) bool { return i.GetHostname() == by.Hostname })
+	}
+	if found != nil {
+		return &backendv1.GetInstanceResponse{Instance: found}, nil
+	}
+	if proof := r.GetAbsenceProof(); proof != nil {
+		seen := slices.ContainsFunc(proof.GetWitnessInstanceIds(), func(id string) bool {
+			return id != r.GetId() && byID(id) != nil
+		})
+		if proof.GetSiloId() != b.silo || proof.GetProjectId() != b.project || !seen {
+			return nil, fail(codes.FailedPrecondition,
+				backendv1.ErrorReason_ERROR_REASON_ABSENCE_NOT_PROVEN, "absence is not proven")
+		}
+	}
+	return nil, fail(codes.NotFound, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND,
+		"there is no such instance")
+}
+
+func (b *peer) EnsureLoadBalancer(_ context.Context, r *backendv1.EnsureLoadBalancerRequest,
+) (*backendv1.EnsureLoadBalancerResponse, error) {
+	if err := b.received(r); err != nil {
+		return nil, err
+	}
+	return b.ensure(r)
+}
+
+func (b *peer) GetLoadBalancer(_ context.Context, r *backendv1.GetLoadBalancerRequest,
+) (*backendv1.GetLoadBalancerResponse, error) {
+	if err := b.received(r); err != nil {
+		return nil, err
+	}
+	return b.get(r)
+}
+
+func (b *peer) DeleteLoadBalancer(_ context.Context, r *backendv1.DeleteLoadBalancerRequest,
+) (*backendv1.DeleteLoadBalancerResponse, error) {
+	if err := b.received(r); err != nil {
+		return nil, err
+	}
+	return b.delete(r)
+}
+
+// The provider does not call the rest.
+
+func (b *peer) ListInstances(context.Context, *backendv1.ListInstancesRequest,
+) (*backendv1.ListInstancesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "not here")
+}
+
+func (b *peer) WatchInstances(*backendv1.WatchInstancesRequest,
+	grpc.ServerStreamingServer[backendv1.WatchInstancesResponse],
+) error {
+	return status.Error(codes.Unimplemented, "not here")
+}
+
+func (b *peer) ReconcileLoadBalancers(context.Context, *backendv1.ReconcileLoadBalancersRequest,
+) (*backendv1.ReconcileLoadBalancersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "not here")
+}
+
+func (b *peer) RebalanceLoadBalancers(context.Context, *backendv1.RebalanceLoadBalancersRequest,
+) (*backendv1.RebalanceLoadBalancersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "not here")
+}
+
+func (b *peer) ListLoadBalancers(context.Context, *backendv1.ListLoadBalancersRequest,
+) (*backendv1.ListLoadBalancersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "not here")
+}
+
+// instance returns a running instance with one private address.
+func instance(id, name, address string) *backendv1.Instance {
+	return &backendv1.Instance{
+		Id: id, Name: name, Hostname: name, SiloId: silo, ProjectId: project,
+		RunState: backendv1.RunState_RUN_STATE_RUNNING, RunStateText: "running",
+		CpuCount: 4, MemoryBytes: 16 << 30,
+		NetworkInterfaces: []*backendv1.NetworkInterface{{
+			Name: "net0", Primary: true, Addresses: []string{address},
+		}},
+	}
+}
+
+// node returns an initialized, ready node of the instance with the given id; empty: without one.
+func node(name, id string) *v1.Node {
+	n := &v1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Labels: map[string]string{LabelSiloID: silo, LabelProjectID: project},
+		},
+		Status: v1.NodeStatus{Conditions: []v1.NodeCondition{
+			{Type: v1.NodeReady, Status: v1.ConditionTrue},
+		}},
+	}
+	if id != "" {
+		n.Spec.ProviderID = "oxide://" + id
+	}
+	return n
+}
+
+// joining gives a node the taint of one that is not initialized, and takes its stamp.
+func joining(n *v1.Node) *v1.Node {
+	n.Labels = nil
+	n.Spec.Taints = append(n.Spec.Taints, v1.Taint{
+		Key: cloudproviderapi.TaintExternalCloudProvider, Value: "true",
+		Effect: v1.TaintEffectNoSchedule,
+	})
+	return n
+}
+
+// notReady makes a node not ready.
+func notReady(n *v1.Node) *v1.Node {
+	n.Status.Conditions[0].Status = v1.ConditionUnknown
+	return n
+}
+
+// listNodes makes these the nodes of the cluster.
+func listNodes(t *testing.T, p *Provider, nodes ...*v1.Node) {
+	t.Helper()
+	indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
+	for _, n := range nodes {
+		if err := indexer.Add(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.nodes = corelisters.NewNodeLister(indexer)
+}
+
+// listServices makes these the services of the cluster.
+func listServices(t *testing.T, p *Provider, services ...*v1.Service) {
+	t.Helper()
+	indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{
+		cache.NamespaceIndex: cache.MetaNamespaceIndexFunc,
+	})
+	for _, s := range services {
+		if err := indexer.Add(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.services = corelisters.NewServiceLister(indexer)
+}

@@ -1,0 +1,178 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package provider
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/go-logr/logr/funcr"
+	"github.com/google/go-cmp/cmp"
+	v1 "k8s.io/api/core/v1"
+	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/klog/v2"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+func TestInstanceMetadata(t *testing.T) {
+	dualStack := &backendv1.Instance{
+		Id: id1, Name: "worker-1", Hostname: "worker-1.example.com", SiloId: silo,
+		ProjectId: project, CpuCount: 8, MemoryBytes: 32 << 30,
+		NetworkInterfaces: []*backendv1.NetworkInterface{
+			{Name: "net1", Primary: true, Addresses: []string{"172.30.0.11", "fd00::11"}},
+			{Name: "net0", Addresses: []string{"172.31.0.11"}},
+		},
+		ExternalAddresses: []*backendv1.ExternalAddress{
+			{Address: "198.51.100.7"}, {Address: "2001:db8::7"},
+		},
+	}
+	labels := map[string]string{
+		"oxide.computer/silo-id":       silo,
+		"oxide.computer/project-id":    project,
+		"oxide.computer/instance-name": "worker-1",
+	}
+	registered := node("worker-1", "")
+	registered.Status.Addresses = []v1.NodeAddress{{Type: v1.NodeHostName, Address: "override"}}
+
+	for _, tt := range []struct {
+		name     string
+		node     *v1.Node
+		instance *backendv1.Instance
+		want     *cloudprovider.InstanceMetadata
+		wantErr  string
+	}{
+		{"every kind of address, the primary interface first", node("worker-1", id1), dualStack,
+			&cloudprovider.InstanceMetadata{
+				ProviderID:   "oxide://" + id1,
+				InstanceType: "8-32",
+				NodeAddresses: []v1.NodeAddress{
+					{Type: v1.NodeInternalIP, Address: "172.30.0.11"},
+					{Type: v1.NodeInternalIP, Address: "fd00::11"},
+					{Type: v1.NodeInternalIP, Address: "172.31.0.11"},
+					{Type: v1.NodeExternalIP, Address: "198.51.100.7"},
+					{Type: v1.NodeExternalIP, Address: "2001:db8::7"},
+					{Type: v1.NodeHostName, Address: "worker-1.example.com"},
+				},
+				AdditionalLabels: labels,
+			}, ""},
+		{"the hostname that kubelet registered with stays", joining(registered),
+			instance(id1, "worker-1", "172.30.0.11"),
+			&cloudprovider.InstanceMetadata{
+				ProviderID:   "oxide://" + id1,
+				InstanceType: "4-16",
+				NodeAddresses: []v1.NodeAddress{
+					{Type: v1.NodeInternalIP, Address: "172.30.0.11"},
+					{Type: v1.NodeHostName, Address: "override"},
+				},
+				AdditionalLabels: labels,
+			}, ""},
+		{"a node of another provider that joins is skipped", joining(foreignNode("x")),
+			dualStack, nil, ""},
+		{"a node of another provider that has joined gets empty metadata: nil would crash the " +
+			"framework", foreignNode("x"), dualStack, &cloudprovider.InstanceMetadata{}, ""},
+		{"no private address", node("worker-1", id1), &backendv1.Instance{
+			Id: id1, Name: "worker-1", Hostname: "worker-1",
+			ExternalAddresses: []*backendv1.ExternalAddress{{Address: "198.51.100.7"}},
+		}, nil, "has no private address"},
+		{"malformed provider ID", node("worker-1", "x"), dualStack, nil, "malformed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, p := newPeer(t, tt.instance)
+			got, err := p.InstanceMetadata(t.Context(), tt.node)
+			if tt.wantErr != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
+					t.Errorf("the error is %v, want %q", err, tt.wantErr)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("metadata (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A new field of the framework is to be decided about, not overlooked.
+func TestEveryFieldOfTheMetadataIsSetOrLeftOutOnPurpose(t *testing.T) {
+	leftOut := map[string]string{
+		"Zone":   "one Oxide API is one rack, which has no name that a project could see",
+		"Region": "as Zone",
+	}
+	got, err := metadata(node("worker-1", id1), instance(id1, "worker-1", "172.30.0.11"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := reflect.ValueOf(*got)
+	for i := range value.NumField() {
+		name := value.Type().Field(i).Name
+		_, onPurpose := leftOut[name]
+		if set := !value.Field(i).IsZero(); set == onPurpose {
+			t.Errorf("InstanceMetadata.%s is set: %v; it is left out on purpose: %v",
+				name, set, onPurpose)
+		}
+		delete(leftOut, name)
+	}
+	for name := range leftOut {
+		t.Errorf("InstanceMetadata has no field %s", name)
+	}
+}
+
+func TestFactsAreFreshWhileANodeJoins(t *testing.T) {
+	b, p := newPeer(t, instance(id1, "worker-1", "172.30.0.11"))
+	for _, tt := range []struct {
+		name string
+		node *v1.Node
+		want backendv1.Freshness
+	}{
+		{"joining", joining(node("worker-1", "")), backendv1.Freshness_FRESHNESS_DIRECT},
+		{"joined", node("worker-1", id1), backendv1.Freshness_FRESHNESS_BOUNDED},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := p.InstanceMetadata(t.Context(), tt.node); err != nil {
+				t.Fatal(err)
+			}
+			request, _ := b.last()
+			if got := request.(*backendv1.GetInstanceRequest).GetFreshness(); got != tt.want {
+				t.Errorf("asked for %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLabelsThatAreNoneAreLeftOut(t *testing.T) {
+	got := validLabels(map[string]string{
+		"a": "good", "b": "", "c": "not good", "d": strings.Repeat("x", 64),
+	})
+	if diff := cmp.Diff(map[string]string{"a": "good"}, got); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+}
+
+func TestAForeignNodeIsToldOnce(t *testing.T) {
+	var lines []string
+	klog.SetLogger(funcr.New(func(_, args string) { lines = append(lines, args) },
+		funcr.Options{}))
+	t.Cleanup(klog.ClearLogger)
+
+	_, p := newPeer(t)
+	for range 3 {
+		for _, name := range []string{"x", "y"} {
+			if exists, err := p.InstanceExists(t.Context(), foreignNode(name)); !exists {
+				t.Fatalf("%s does not exist: %v", name, err)
+			}
+			if _, err := p.InstanceMetadata(t.Context(), foreignNode(name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(lines) != 2 {
+		t.Errorf("two foreign nodes are told in %d lines: %q", len(lines), lines)
+	}
+}
