@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
@@ -33,6 +35,8 @@ const (
 	latency = 20 * time.Millisecond
 	// stopGrace is what each process is given to end.
 	stopGrace = 25 * time.Second
+	// deathNotice is how much later than its effects the end of a process may be noticed.
+	deathNotice = 200 * time.Millisecond
 	// longestSocket is the room that a unix socket's path has, some systems' least.
 	longestSocket = 100
 )
@@ -42,6 +46,15 @@ const usage = `usage: make demo [KEEP=1]
 Shows the Oxide cloud controller manager at work between a real kube-apiserver and a simulated
 Oxide rack, all on 127.0.0.1 of this machine. KEEP=1 leaves everything running at the end.
 `
+
+// Signals returns a context that ends at the first signal that asks the demo to end. A second one
+// ends it at once, and the kernel its processes.
+func Signals() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(),
+		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
 
 // Main runs the demo and returns the exit code: 0 only if everything that it told of was seen.
 func Main(ctx context.Context, args []string, out io.Writer) int {
@@ -107,9 +120,17 @@ func (d *demo) run(ctx context.Context) (err error) {
 		if kept {
 			return
 		}
-		// The end of a process explains the errors that follow from it.
+		if err != nil {
+			// The end of a process explains the errors that follow from it, and may be noticed
+			// after them.
+			select {
+			case <-ctx.Done():
+			case <-time.After(deathNotice):
+			}
+			d.console.line("stopping everything")
+		}
 		var exit *process.ExitError
-		if cause := context.Cause(ctx); errors.As(cause, &exit) {
+		if errors.As(context.Cause(ctx), &exit) {
 			err = exit
 		}
 		err = errors.Join(err, d.group.StopAll(stopGrace))
@@ -137,8 +158,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// makeDir makes the folder of this run, where the temporary folder's path is too long for a socket
-// in /tmp.
+// makeDir makes the folder of this run: in the folder for temporary files or, where that one's path
+// is too long for a socket in it, in /tmp.
 func (d *demo) makeDir() error {
 	parent := os.TempDir()
 	const name = "oxide-demo-"

@@ -55,7 +55,8 @@ func (d *demo) tellKept(ctx context.Context) error {
 	for _, p := range slices.Backward(d.group.Running()) {
 		pids = append(pids, strconv.Itoa(p.PID()))
 	}
-	c.line("kill %s; rm -r %s", strings.Join(pids, " "), d.dir)
+	// Asked to end while etcd ends, kube-apiserver would go on for a while.
+	c.line("kill -9 %s; rm -r %s", strings.Join(pids, " "), d.dir)
 	return nil
 }
 

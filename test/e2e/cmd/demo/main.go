@@ -6,18 +6,14 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/demo"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(),
-		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// A second signal ends the demo at once, and the kernel its processes.
-	context.AfterFunc(ctx, stop)
-	os.Exit(demo.Main(ctx, os.Args[1:], os.Stdout))
+	ctx, stop := demo.Signals()
+	code := demo.Main(ctx, os.Args[1:], os.Stdout)
+	stop()
+	os.Exit(code)
 }
