@@ -128,11 +128,11 @@ func TestForeignAnswerIsABadResponse(t *testing.T) {
 			})
 		}
 		for operation, call := range mutations {
+			if operation == "floating_ip_delete" && tc.status == 200 && tc.contentType == "" {
+				continue // its answer has no body that could be wrong
+			}
 			t.Run(tc.name+"/"+operation, func(t *testing.T) {
 				t.Parallel()
-				if operation == "floating_ip_delete" && tc.status == 200 && tc.contentType == "" {
-					t.Skip("the answer to a delete has no body that could be wrong")
-				}
 				checkForeign(t, operation, call, oxidesim.Fault{
 					Status: tc.status, Body: tc.body, ContentType: tc.contentType,
 				})
@@ -210,7 +210,7 @@ func TestErrorTextIsOneShortLine(t *testing.T) {
 func TestErrorTextHoldsNoTokenThatTheServerRepeats(t *testing.T) {
 	for name, body := range map[string]string{
 		"message":   `{"error_code": "InvalidRequest", "message": "you sent TOKEN"}`,
-		"long line": `{"error_code": "InvalidRequest", "message": "` + strings.Repeat("x", 285) + `TOKEN"}`,
+		"long line": `{"message": "` + strings.Repeat("x", 285) + `TOKEN"}`,
 		"address":   `{"id": "x", "ip": "TOKEN"}`,
 		"time":      `{"id": "x", "ip": "192.0.2.1", "time_created": "TOKEN"}`,
 		"no JSON":   `TOKEN`,

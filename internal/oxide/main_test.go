@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -176,6 +177,17 @@ func (r *rig) retries(operation string) int {
 		}
 	}
 	return 0
+}
+
+// await waits until a condition holds.
+func await(t testing.TB, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !condition(); {
+		if time.Now().After(deadline) {
+			t.Fatal("the condition never held")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // wantKind checks what an error means, and what holds for the text of every error.
