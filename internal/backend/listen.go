@@ -34,7 +34,7 @@ func (l *listeners) open(cfg Config, registerer prometheus.Registerer) error {
 	registerer.MustRegister(refused)
 	l.rpc = &uds.PeerListener{
 		UnixListener: socket,
-		UID:          uint32(os.Geteuid()), //nolint:gosec // a user id fits
+		UID:          uint32(os.Geteuid()),
 		Refused: func(uid uint32, err error) {
 			refused.Inc()
 			slog.Warn("refused a connection of another user's process", "uid", uid, "error", err)

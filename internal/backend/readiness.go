@@ -48,7 +48,7 @@ func newReadiness(
 	reader identityReader, server *health.Server, registerer prometheus.Registerer,
 ) *readiness {
 	r := &readiness{
-		reader: reader, health: server, err: errors.New("Oxide has not been asked yet"),
+		reader: reader, health: server, err: errors.New("the rack has not been asked yet"),
 		gauge: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "oxide_backend_ready",
 			Help: "Whether Oxide can be reached, accepts the token and shows the project: 1 or 0.",

@@ -11,8 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	// Certificate authorities for an image that has none of its own.
-	_ "golang.org/x/crypto/x509roots/fallback"
+	_ "golang.org/x/crypto/x509roots/fallback" // for an image without authorities of its own
 	"golang.org/x/sync/errgroup"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"

@@ -45,7 +45,7 @@ func fromInstance(i instances.Instance) *backendv1.Instance {
 		RunStateText:       i.RunState,
 		RunStateUpdateTime: fromTime(i.TimeRunStateUpdated),
 		ShutDown:           i.ShutDown(),
-		CpuCount:           int32(i.CPUs), //nolint:gosec // Oxide allows 254 at most
+		CpuCount:           int32(i.CPUs),
 		MemoryBytes:        i.MemoryBytes,
 		CpuPlatform:        i.CPUPlatform,
 		CreateTime:         fromTime(i.TimeCreated),
