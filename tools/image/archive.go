@@ -96,7 +96,7 @@ func labels(opts options) map[string]string {
 func lay(opts options, images []v1.Image, folder string) (v1.Hash, error) {
 	annotations := layout.WithAnnotations(map[string]string{
 		"org.opencontainers.image.ref.name": opts.version,
-		"io.containerd.image.name":          opts.reference(),
+		"io.containerd.image.name":          opts.tagged.String(),
 	})
 	path, err := layout.Write(folder, empty.Index)
 	if err != nil {

@@ -53,7 +53,7 @@ func TestArchiveHoldsTheImage(t *testing.T) {
 	descriptor := manifest.Manifests[0]
 	wantNames := map[string]string{
 		"org.opencontainers.image.ref.name": "1.2.3",
-		"io.containerd.image.name":          "example/ccm:1.2.3",
+		"io.containerd.image.name":          "registry.example.com/team/ccm:1.2.3",
 	}
 	if diff := cmp.Diff(wantNames, descriptor.Annotations); diff != "" {
 		t.Errorf("names of the image (-want +got):\n%s", diff)
@@ -122,6 +122,23 @@ func TestSeveralPlatformsShareOneName(t *testing.T) {
 	}
 }
 
+// A kubelet asks its runtime for the full name, whatever stands in the pod.
+func TestShortNameBecomesTheOneThatRuntimesLookFor(t *testing.T) {
+	opts := options{
+		name: "ccm", version: "1", output: "x", created: "1970-01-01T00:00:00Z",
+		binaries: []string{"linux/amd64=a"},
+	}
+	if err := opts.Complete(nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := opts.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if got := opts.tagged.String(); strings.Count(got, "/") != 2 || !strings.HasSuffix(got, "/ccm:1") {
+		t.Errorf("the image is named %s, want a registry and a folder before ccm:1", got)
+	}
+}
+
 func TestBinariesThatCouldNotRunAreRefused(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -182,6 +199,16 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 			},
 			[]string{"linux/amd64 twice"},
 		},
+		{
+			"tag in the name",
+			[]string{"--name=a:1", "--version=1", "--output=x", "--binaries=linux/amd64=a"},
+			[]string{"--name \"a:1\" has a tag"},
+		},
+		{
+			"upper case name",
+			[]string{"--name=CCM", "--version=1", "--output=x", "--binaries=linux/amd64=a"},
+			[]string{"--name \"CCM\"", "lowercase"},
+		},
 		{"unknown flag", []string{"--tag=1"}, []string{"--tag"}},
 	}
 	for _, test := range tests {
@@ -223,7 +250,7 @@ func TestLayerHasItsEnd(t *testing.T) {
 func archiveOf(t *testing.T, binaries ...string) []byte {
 	t.Helper()
 	output := filepath.Join(t.TempDir(), "image.tar")
-	args := []string{"--name=example/ccm", "--version=1.2.3", "--output=" + output}
+	args := []string{"--name=registry.example.com/team/ccm", "--version=1.2.3", "--output=" + output}
 	for _, each := range binaries {
 		args = append(args, "--binaries="+each)
 	}

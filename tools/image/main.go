@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/distribution/reference"
 	"github.com/spf13/pflag"
 )
 
@@ -47,7 +48,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, err, 1)
 	}
-	_, _ = fmt.Fprintf(stdout, "%s %s %s\n", opts.output, opts.reference(), digest)
+	_, _ = fmt.Fprintf(stdout, "%s %s %s\n", opts.output, reference.FamiliarString(opts.tagged), digest)
 	return 0
 }
 

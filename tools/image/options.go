@@ -7,18 +7,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/pflag"
-)
-
-var (
-	nameForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9._:/-]*$`)
-	versionForm = regexp.MustCompile(`^[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$`)
 )
 
 // options are what the archive is made of.
@@ -32,6 +27,9 @@ type options struct {
 
 	platforms []platform
 	time      time.Time
+	// tagged is name and version as container runtimes write them, with the registry and the folder
+	// that they imply; an image loaded under a shorter name is never found.
+	tagged reference.NamedTagged
 }
 
 // platform is one image of the archive: what it runs on, and the folder with its binaries.
@@ -80,13 +78,14 @@ func (o *options) Complete(args []string) error {
 	return errors.Join(errs...)
 }
 
-// Validate says everything that is wrong with the options.
+// Validate says everything that is wrong with the options, and forms the name of the image.
 func (o *options) Validate() error {
 	var errs []error
-	if !nameForm.MatchString(o.name) {
-		errs = append(errs, fmt.Errorf("--name %q: an image's name is lower case", o.name))
-	}
-	if !versionForm.MatchString(o.version) {
+	if named, err := reference.ParseNormalizedNamed(o.name); err != nil {
+		errs = append(errs, fmt.Errorf("--name %q: %w", o.name, err))
+	} else if !reference.IsNameOnly(named) {
+		errs = append(errs, fmt.Errorf("--name %q has a tag: --version becomes the tag", o.name))
+	} else if o.tagged, err = reference.WithTag(named, o.version); err != nil {
 		errs = append(errs, fmt.Errorf("--version %q cannot be a tag: give the content of VERSION",
 			o.version))
 	}
@@ -105,5 +104,3 @@ func (o *options) Validate() error {
 	}
 	return errors.Join(errs...)
 }
-
-func (o *options) reference() string { return o.name + ":" + o.version }
