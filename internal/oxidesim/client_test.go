@@ -98,10 +98,13 @@ func (r *rack) do(method, path string, body any) *answer {
 	return a
 }
 
-func (r *rack) get(path string) *answer            { r.t.Helper(); return r.do("GET", path, nil) }
-func (r *rack) post(path string, body any) *answer { r.t.Helper(); return r.do("POST", path, body) }
-func (r *rack) put(path string, body any) *answer  { r.t.Helper(); return r.do("PUT", path, body) }
-func (r *rack) del(path string) *answer            { r.t.Helper(); return r.do("DELETE", path, nil) }
+func (r *rack) get(path string) *answer { r.t.Helper(); return r.do("GET", path, nil) }
+func (r *rack) post(path string, body any) *answer {
+	r.t.Helper()
+	return r.do("POST", path, body)
+}
+func (r *rack) put(path string, body any) *answer { r.t.Helper(); return r.do("PUT", path, body) }
+func (r *rack) del(path string) *answer           { r.t.Helper(); return r.do("DELETE", path, nil) }
 
 // want checks status and error_code ("" for none) and gives the body as an object.
 func (a *answer) want(status int, code string) obj {
@@ -175,7 +178,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 // instance adds a running instance and gives its id.
 func (r *rack) instance(name string) string {
 	r.t.Helper()
-	i, err := r.AddInstance("demo", oxidesim.InstanceSeed{Name: name})
+	i, err := r.AddInstance("demo/demo", oxidesim.InstanceSeed{Name: name})
 	if err != nil {
 		r.t.Fatal(err)
 	}

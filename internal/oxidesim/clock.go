@@ -61,21 +61,6 @@ func (c *clock) after(d time.Duration, f func()) {
 	c.timers[t] = struct{}{}
 }
 
-// sleep waits for d, unscaled, and says false if the clock was closed meanwhile.
-func (c *clock) sleep(d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-c.closed:
-		return false
-	}
-}
-
 // close ends all waits, drops all timers and returns when no timer function runs any more.
 func (c *clock) close() {
 	c.mu.Lock()

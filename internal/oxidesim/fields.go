@@ -154,8 +154,16 @@ func (f *fields) optRef(key string) *ref {
 	return &r
 }
 
+// list reports a null where only a list will do; absent is empty.
+func (f *fields) list(key string) {
+	if v, ok := f.values[key]; ok && string(v) == "null" {
+		f.wrong(key, "a list, found null")
+	}
+}
+
 // refs is a list of names or ids; absent is empty.
 func (f *fields) refs(key string) []ref {
+	f.list(key)
 	list, _ := decode[[]string](f, key, "a list of names or ids")
 	out := make([]ref, 0, len(list))
 	for _, s := range list {
@@ -211,6 +219,7 @@ func (f *fields) prefix(key string) netip.Prefix {
 
 // prefixes is a list of IP networks; absent is empty.
 func (f *fields) prefixes(key string) []netip.Prefix {
+	f.list(key)
 	list, _ := decode[[]string](f, key, "a list of IP networks")
 	out := make([]netip.Prefix, 0, len(list))
 	for _, s := range list {
@@ -242,8 +251,17 @@ func (f *fields) optObject(key string) *fields {
 	return f.child(key, v)
 }
 
+// defaulted is an object inside this one, or nil if it is absent; it cannot be null.
+func (f *fields) defaulted(key string) *fields {
+	if _, ok := f.values[key]; !ok {
+		return nil
+	}
+	return f.object(key)
+}
+
 // objects is a list of objects; absent is empty.
 func (f *fields) objects(key string) []*fields {
+	f.list(key)
 	list, _ := decode[[]map[string]json.RawMessage](f, key, "a list of objects")
 	out := make([]*fields, 0, len(list))
 	for i, v := range list {

@@ -90,7 +90,7 @@ type floatingIPParams struct {
 
 func readFloatingIP(f *fields) floatingIPParams {
 	p := floatingIPParams{name: f.name("name"), description: f.str("description")}
-	o := f.optObject("address_allocator")
+	o := f.defaulted("address_allocator")
 	if o == nil {
 		return p
 	}

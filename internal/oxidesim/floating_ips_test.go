@@ -110,41 +110,107 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	const (
+		bad  = "InvalidRequest"
+		busy = "ServiceNotAvailable"
+	)
 	for _, tc := range []struct {
-		name         string
-		state        string // of node-1
-		hidden, on   string
-		op           string
-		target       string
-		status       int
-		code         string
-		wantAttached string
+		name       string
+		state      string // of node-1
+		before, on string // hidden state, and the instance's name unless detached
+		op, target string
+		status     int
+		code       string
+		after      string
 	}{
-		{"attach while running", "running", "detached", "", "attach", i, 202, "", "attached"},
-		{"attach while rebooting", "rebooting", "detached", "", "attach", i, 202, "", "attached"},
-		{"attach while stopped", "stopped", "detached", "", "attach", i, 202, "", "attached"},
-		{"attach while creating", "creating", "detached", "", "attach", i, 400, "InvalidRequest", "detached"},
-		{"attach while failed", "failed", "detached", "", "attach", i, 400, "InvalidRequest", "detached"},
-		{"attach while starting", "starting", "detached", "", "attach", i, 503, "ServiceNotAvailable", "detached"},
-		{"attach while stopping", "stopping", "detached", "", "attach", i, 503, "ServiceNotAvailable", "detached"},
-		{"attach while migrating", "migrating", "detached", "", "attach", i, 503, "ServiceNotAvailable", "detached"},
-		{"attach again to the same", "running", "attached", "node-1", "attach", i, 202, "", "attached"},
-		{"attach again runs the runtime check", "starting", "attached", "node-1", "attach", i, 503, "ServiceNotAvailable", "attached"},
-		{"attach again to a failed one", "failed", "attached", "node-1", "attach", i, 400, "InvalidRequest", "attached"},
-		{"attach while attached elsewhere", "running", "attached", "node-1", "attach", j, 400, "InvalidRequest", "attached"},
-		{"attach while attaching elsewhere", "running", "attaching", "node-1", "attach", j, 503, "ServiceNotAvailable", "attaching"},
-		{"attach while detaching elsewhere", "running", "detaching", "node-1", "attach", j, 503, "ServiceNotAvailable", "detaching"},
-		{"attach while detaching from it", "running", "detaching", "node-1", "attach", i, 503, "ServiceNotAvailable", "detaching"},
-		{"detach while attaching", "running", "attaching", "node-1", "detach", "", 503, "ServiceNotAvailable", "attaching"},
-		{"detach while detaching", "running", "detaching", "node-1", "detach", "", 503, "ServiceNotAvailable", "detaching"},
-		{"detach while failed", "failed", "attached", "node-1", "detach", "", 400, "InvalidRequest", "attached"},
-		{"detach while starting", "starting", "attached", "node-1", "detach", "", 503, "ServiceNotAvailable", "attached"},
-		{"detach while migrating", "migrating", "attached", "node-1", "detach", "", 503, "ServiceNotAvailable", "attached"},
-		{"detach while stopped", "stopped", "attached", "node-1", "detach", "", 202, "", "detached"},
+		{
+			"attach while running", "running", "detached", "",
+			"attach", i, 202, "", "attached",
+		},
+		{
+			"attach while rebooting", "rebooting", "detached", "",
+			"attach", i, 202, "", "attached",
+		},
+		{
+			"attach while stopped", "stopped", "detached", "",
+			"attach", i, 202, "", "attached",
+		},
+		{
+			"attach while creating", "creating", "detached", "",
+			"attach", i, 400, bad, "detached",
+		},
+		{
+			"attach while failed", "failed", "detached", "",
+			"attach", i, 400, bad, "detached",
+		},
+		{
+			"attach while starting", "starting", "detached", "",
+			"attach", i, 503, busy, "detached",
+		},
+		{
+			"attach while stopping", "stopping", "detached", "",
+			"attach", i, 503, busy, "detached",
+		},
+		{
+			"attach while migrating", "migrating", "detached", "",
+			"attach", i, 503, busy, "detached",
+		},
+		{
+			"attach again to the same", "running", "attached", "node-1",
+			"attach", i, 202, "", "attached",
+		},
+		{
+			"attach again runs the runtime check", "starting", "attached", "node-1",
+			"attach", i, 503, busy, "attached",
+		},
+		{
+			"attach again to a failed one", "failed", "attached", "node-1",
+			"attach", i, 400, bad, "attached",
+		},
+		{
+			"attach while attached elsewhere", "running", "attached", "node-1",
+			"attach", j, 400, bad, "attached",
+		},
+		{
+			"attach while attaching elsewhere", "running", "attaching", "node-1",
+			"attach", j, 503, busy, "attaching",
+		},
+		{
+			"attach while detaching elsewhere", "running", "detaching", "node-1",
+			"attach", j, 503, busy, "detaching",
+		},
+		{
+			"attach while detaching from it", "running", "detaching", "node-1",
+			"attach", i, 503, busy, "detaching",
+		},
+		{
+			"detach while attaching", "running", "attaching", "node-1",
+			"detach", "", 503, busy, "attaching",
+		},
+		{
+			"detach while detaching", "running", "detaching", "node-1",
+			"detach", "", 503, busy, "detaching",
+		},
+		{
+			"detach while failed", "failed", "attached", "node-1",
+			"detach", "", 400, bad, "attached",
+		},
+		{
+			"detach while starting", "starting", "attached", "node-1",
+			"detach", "", 503, busy, "attached",
+		},
+		{
+			"detach while migrating", "migrating", "attached", "node-1",
+			"detach", "", 503, busy, "attached",
+		},
+		{
+			"detach while stopped", "stopped", "attached", "node-1",
+			"detach", "", 202, "", "detached",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			set("node-1", tc.state)
-			hidden(tc.hidden, tc.on)
+			hidden(tc.before, tc.on)
 			var body any
 			if tc.op == "attach" {
 				body = attachTo(tc.target)
@@ -155,8 +221,8 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 			} else {
 				got.want(tc.status, tc.code)
 			}
-			if s := r.attachState(id); s != tc.wantAttached {
-				t.Errorf("hidden state %q, want %q", s, tc.wantAttached)
+			if s := r.attachState(id); s != tc.after {
+				t.Errorf("hidden state %q, want %q", s, tc.after)
 			}
 		})
 	}

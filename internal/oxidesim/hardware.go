@@ -108,20 +108,31 @@ func (s *Simulator) reach(sl *sled, lost error, restart <-chan struct{}) error {
 
 // work waits for the scaled d, as a saga at work; it is cut off by a restart of Nexus.
 func (s *Simulator) work(d time.Duration, restart <-chan struct{}) error {
+	if !s.pause(s.clock.scaled(d), restart) {
+		return errConnectionLost
+	}
+	return nil
+}
+
+// pause waits for d, unscaled, and says false if Nexus or the whole rack went away.
+func (s *Simulator) pause(d time.Duration, restart <-chan struct{}) bool {
 	select {
 	case <-restart:
-		return errConnectionLost
+		return false
 	default:
 	}
-	t := time.NewTimer(s.clock.scaled(d))
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
+		return true
 	case <-restart:
-		return errConnectionLost
+		return false
 	case <-s.clock.closed:
-		return errConnectionLost
+		return false
 	}
 }
 

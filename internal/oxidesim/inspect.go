@@ -139,7 +139,8 @@ func (s *Simulator) inspectFloatingIP(f *floatingIP) FloatingIP {
 	return out
 }
 
-// pick finds a row by id, by name, or by project/name; a name that several have is an error.
+// pick finds a row by id or by name, which may be qualified by what it is in, as far as it
+// takes to be unambiguous: name, project/name, silo/project/name.
 func pick[T row](s *Simulator, t *table[T], which string) (T, error) {
 	var none T
 	if id, err := uuid.Parse(which); err == nil {
@@ -148,14 +149,9 @@ func pick[T row](s *Simulator, t *table[T], which string) (T, error) {
 		}
 		return none, fmt.Errorf("no %s has the id %s", t.kind, which)
 	}
-	project, name, qualified := strings.Cut(which, "/")
-	if !qualified {
-		name = which
-	}
 	var found []T
 	for _, r := range t.rows {
-		_, p := s.places(r.base().project)
-		if r.base().name == name && (!qualified || p == project) {
+		if full := s.fullName(r.base()); strings.HasSuffix("/"+full, "/"+which) {
 			found = append(found, r)
 		}
 	}
@@ -165,6 +161,21 @@ func pick[T row](s *Simulator, t *table[T], which string) (T, error) {
 	case 1:
 		return found[0], nil
 	}
-	return none, fmt.Errorf("more than one %s is named %q: say project/name, or the id",
-		t.kind, which)
+	return none, fmt.Errorf("more than one %s is named %q: say what it is in, as in "+
+		"silo/project/name, or the id", t.kind, which)
+}
+
+// fullName is the name of a row with those of the silo and the project that it is in.
+func (s *Simulator) fullName(m *meta) string {
+	name := m.name
+	if p, ok := s.db.projects.rows[m.project]; ok {
+		if p.id != m.id {
+			name = p.name + "/" + name
+		}
+		return s.db.silos.rows[p.parent].name + "/" + name
+	}
+	if sl, ok := s.db.silos.rows[m.parent]; ok {
+		name = sl.name + "/" + name
+	}
+	return name
 }

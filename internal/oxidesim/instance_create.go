@@ -90,7 +90,7 @@ func readInstance(f *fields) instanceParams {
 }
 
 func readNICs(f *fields) nicsParams {
-	o := f.optObject("network_interfaces")
+	o := f.defaulted("network_interfaces")
 	if o == nil {
 		return nicsParams{versions: []string{v4, v6}}
 	}
@@ -119,7 +119,7 @@ func readNIC(f *fields) nicParams {
 		vpcName: f.name("vpc_name"), subnetName: f.name("subnet_name"),
 		stacks: map[string]stack{v4: {}, v6: {}},
 	}
-	o := f.optObject("ip_config")
+	o := f.defaulted("ip_config")
 	if o == nil {
 		return p
 	}

@@ -33,13 +33,13 @@ type gatewayJSON struct {
 
 type gatewayPoolJSON struct {
 	identity
-	GatewayID string `json:"internet_internetGatewayid"`
+	GatewayID string `json:"internet_gateway_id"`
 	IPPoolID  string `json:"ip_pool_id"`
 }
 
 type gatewayAddressJSON struct {
 	identity
-	GatewayID string `json:"internet_internetGatewayid"`
+	GatewayID string `json:"internet_gateway_id"`
 	Address   string `json:"address"`
 }
 
@@ -55,7 +55,7 @@ func (g *gatewayAddress) json() gatewayAddressJSON {
 
 // newDefaultGateway makes the gateway of a new VPC, linked to the silo's default pools.
 func (s *Simulator) newDefaultGateway(v *vpc) {
-	g := &internetGateway{s.newMeta(v.project, v.id, "default", "Automatically created default VPC gateway")}
+	g := &internetGateway{s.newMeta(v.project, v.id, "default", "The VPC's default gateway")}
 	must(s.db.gateways.insert(g))
 	silo := s.db.projects.rows[v.project].parent
 	for _, version := range []string{v4, v6} {

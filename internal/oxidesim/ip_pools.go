@@ -221,7 +221,7 @@ type poolSelector struct {
 
 // poolSelector reads an optional pool selector; absent is "any default".
 func (f *fields) poolSelector(key string) poolSelector {
-	o := f.optObject(key)
+	o := f.defaulted(key)
 	if o == nil {
 		return poolSelector{}
 	}

@@ -48,11 +48,12 @@ func (s *Simulator) serve(w http.ResponseWriter, r *http.Request) {
 		s.log.line(r, operation, status, time.Since(began), requestID)
 	}()
 
+	restart := s.nexus.current()
 	rt, params, err := s.admit(r)
 	if rt != nil {
 		operation = rt.operation
 	}
-	if !s.clock.sleep(s.cfg.Latency) || errors.Is(err, errConnectionLost) {
+	if !s.pause(s.cfg.Latency, restart) || errors.Is(err, errConnectionLost) {
 		panic(http.ErrAbortHandler)
 	}
 	out := s.answer(rt, params, r, err, requestID)
@@ -82,7 +83,7 @@ func (s *Simulator) answer(
 	if rt != nil {
 		effect = s.faults.match(rt)
 	}
-	if effect != nil && !s.clock.sleep(effect.latency) {
+	if effect != nil && !s.pause(effect.latency, s.nexus.current()) {
 		return nil
 	}
 	var body any

@@ -137,7 +137,8 @@ func (s *Simulator) systemSubnetPoolMembers(c *call) (any, error) {
 func (s *Simulator) systemSubnetPoolMemberAdd(c *call) (any, error) {
 	f := c.fields()
 	net := f.prefix("subnet")
-	least, most := opt[uint8](f, "min_prefix_length", "a u8"), opt[uint8](f, "max_prefix_length", "a u8")
+	least := opt[uint8](f, "min_prefix_length", "a u8")
+	most := opt[uint8](f, "max_prefix_length", "a u8")
 	if err := f.done(); err != nil {
 		return nil, err
 	}
