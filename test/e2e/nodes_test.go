@@ -153,7 +153,10 @@ func TestARevokedRoleRemovesNoNode(t *testing.T) {
 func (e *environment) monitored(node string, n int) {
 	e.Helper()
 	before := e.said(node)
-	e.eventually(func(context.Context) (string, error) {
+	e.eventually(func(ctx context.Context) (string, error) {
+		if _, err := e.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{}); err != nil {
+			return "", fmt.Errorf("the Node %s has to stay: %w", node, err)
+		}
 		if got := e.said(node) - before; got < n {
 			return fmt.Sprintf("%d more words of the shim about %s, got %d", n, node, got), nil
 		}
