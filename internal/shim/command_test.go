@@ -1,0 +1,154 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package shim
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// runMain runs the command in this process, as far as mistakes let it come.
+func runMain(t *testing.T, args ...string) (code int, lines []string) {
+	t.Helper()
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	var stderr bytes.Buffer
+	code = Main(t.Context(), args, &stderr)
+	return code, slices.Collect(strings.Lines(stderr.String()))
+}
+
+func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
+	long := "unix:///" + strings.Repeat("x", 120)
+	for _, tt := range []struct {
+		name string
+		args []string
+		// want has one entry for each line: parts that it must have.
+		want [][]string
+	}{
+		{"nothing given outside a cluster", nil, [][]string{{"--kubeconfig"}}},
+		{"an unknown flag", []string{"--backnd=x"}, [][]string{{"--backnd", "--help"}}},
+		{"a value that is no duration", []string{"--backend-unreachable-exit=soon"},
+			[][]string{{"--backend-unreachable-exit", "soon"}}},
+		{"an argument that is no flag", []string{"serve"}, [][]string{{"serve", "--help"}}},
+		{"a TCP backend", []string{"--kubeconfig=KC", "--backend=tcp://127.0.0.1:1"},
+			[][]string{{"--backend", "tcp://127.0.0.1:1", "unix:///"}}},
+		{"a relative path", []string{"--kubeconfig=KC", "--backend=run/b.sock"},
+			[][]string{{"--backend", "run/b.sock", "unix:///"}}},
+		{"a path that is too long for a socket", []string{"--kubeconfig=KC", "--backend=" + long},
+			[][]string{{"--backend", "107"}}},
+		{"a kubeconfig that is not there", []string{"--kubeconfig=/nowhere/config"},
+			[][]string{{"--kubeconfig", "/nowhere/config"}}},
+		{"a kubeconfig that is none", []string{"--kubeconfig=/dev/null/x"},
+			[][]string{{"--kubeconfig", "/dev/null/x"}}},
+		{"a cloud configuration file", []string{"--kubeconfig=KC", "--cloud-config=/etc/oxide"},
+			[][]string{{"--cloud-config", "oxide-backend"}}},
+		{"a controller that there is not", []string{"--kubeconfig=KC", "--controllers=route"},
+			[][]string{{"route"}}},
+		{"several", []string{"--backend=b.sock", "--cluster-id=a b", "--cloud-provider=aws",
+			"--backend-unreachable-exit=-1s", "--secure-port=99999"},
+			[][]string{{"--backend"}, {"--backend-unreachable-exit"}, {"--cluster-id"},
+				{"--cloud-provider", "aws"}, {"--kubeconfig"}, {"--secure-port"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			args := slices.Clone(tt.args)
+			if i := slices.Index(args, "--kubeconfig=KC"); i >= 0 {
+				args[i] = "--kubeconfig=" + kubeconfig(t)
+			}
+			code, lines := runMain(t, args...)
+			if code != 2 {
+				t.Errorf("exit code %d, want 2", code)
+			}
+			if len(lines) != len(tt.want) {
+				t.Fatalf("%d lines, want one for each of %d mistakes:\n%s",
+					len(lines), len(tt.want), strings.Join(lines, ""))
+			}
+			for i, line := range lines {
+				for _, part := range append([]string{"ccm-shim: "}, tt.want[i]...) {
+					if !strings.Contains(line, part) {
+						t.Errorf("the line %q has no %q", line, part)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestValidateAcceptsWhatIsRight(t *testing.T) {
+	for _, o := range []Options{
+		{},
+		{Backend: "unix:///run/oxide/backend/backend.sock"},
+		{Backend: "/run/oxide/backend/backend.sock", ClusterID: "a.B_c-1"},
+		{ClusterID: strings.Repeat("a", 63)},
+	} {
+		if err := o.Complete(); err != nil {
+			t.Errorf("%+v: %v", o, err)
+		}
+		if err := o.Validate(); err != nil {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+func TestHelpAndDefaults(t *testing.T) {
+	cmd, err := NewCommand(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"cloud-provider":                  "oxide",
+		"backend":                         "",
+		"backend-unreachable-exit":        "30s",
+		"cluster-id":                      "",
+		"concurrent-node-syncs":           "10",
+		"concurrent-node-lifecycle-syncs": "10",
+		"concurrent-service-syncs":        "10",
+		"secure-port":                     "10258",
+		"leader-elect":                    "true",
+		"leader-elect-resource-name":      "cloud-controller-manager",
+		"configure-cloud-routes":          "true",
+	} {
+		flag := cmd.Flags().Lookup(name)
+		if flag == nil {
+			t.Errorf("there is no flag --%s", name)
+			continue
+		}
+		if flag.DefValue != want {
+			t.Errorf("--%s is %q by default, want %q", name, flag.DefValue, want)
+		}
+	}
+	var help bytes.Buffer
+	cmd.SetOut(&help)
+	if err := cmd.Help(); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"ccm-shim [flags]", "Oxide flags:", "--backend string",
+		"help for ccm-shim", "cloud-node-controller", "service-lb-controller"} {
+		if !strings.Contains(help.String(), part) {
+			t.Errorf("the help has no %q", part)
+		}
+	}
+	if strings.Contains(help.String(), "node-route-controller") {
+		t.Error("the help offers the route controller, which Oxide has no use for")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	cmd, err := NewCommand(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	// The flag is the framework's, and one for the whole process.
+	t.Cleanup(func() { _ = cmd.Flags().Set("version", "false") })
+	cmd.SetArgs([]string{"--version"})
+	if err := cmd.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.HasPrefix(got, "ccm-shim ") || strings.Contains(got, "$") {
+		t.Errorf("--version prints %q", got)
+	}
+}
