@@ -168,15 +168,12 @@ func (e *environment) eventually(check func(context.Context) (string, error)) {
 	defer cancel()
 	missing := ""
 	err := process.Await(ctx, func(ctx context.Context) (bool, error) {
-		m, err := check(ctx)
-		if err == nil {
-			missing = m
-		}
+		now, err := check(ctx)
 		if ctx.Err() != nil {
-			err = nil
-			return false, nil
+			return false, nil // too late, whatever it is
 		}
-		return err == nil && m == "", err
+		missing = now
+		return err == nil && missing == "", err
 	})
 	switch {
 	case err == nil:

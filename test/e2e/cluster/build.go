@@ -151,7 +151,8 @@ func (b *builder) build(ctx context.Context, name, version, pkg, flags string) (
 	os.Remove(half) // a killed run may have left it, and go build refuses to write over it
 	defer os.Remove(half)
 	if err := GoBuild(ctx, b.progress, BuildSpec{
-		Title: name + " " + version + " (once; this takes minutes)", Dir: b.dir, Output: half, Packages: []string{pkg},
+		Title: name + " " + version + " (once; this takes minutes)", Dir: b.dir,
+		Output: half, Packages: []string{pkg},
 		LinkerFlags: flags,
 	}); err != nil {
 		return "", err

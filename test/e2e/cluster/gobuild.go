@@ -46,7 +46,8 @@ func GoBuild(ctx context.Context, progress Progress, spec BuildSpec) error {
 	began := time.Now()
 	progress.Step("building " + spec.Title)
 	args := []string{
-		"build", "-v", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + spec.LinkerFlags),
+		"build", "-v", "-trimpath", "-buildvcs=false",
+		"-ldflags", strings.TrimSpace("-s -w " + spec.LinkerFlags),
 		"-o", spec.Output,
 	}
 	cmd := goCommand(ctx, spec.Dir, append(args, spec.Packages...)...)

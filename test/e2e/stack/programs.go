@@ -67,6 +67,10 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return Programs{}, fmt.Errorf("no place for this project's programs: %w", err)
 	}
+	version, err := os.ReadFile(filepath.Join(root, "VERSION"))
+	if err != nil {
+		return Programs{}, fmt.Errorf("the version of this project is not known: %w", err)
+	}
 	// Of two runs at once one builds, and the other finds that there is nothing left to build.
 	unlock, err := cluster.Lock(ctx, filepath.Join(bin, ".lock"), nil)
 	if err != nil {
@@ -77,6 +81,9 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 		Title: "oxide-sim, oxide-backend, ccm-shim", Dir: root,
 		Output:   bin + string(filepath.Separator),
 		Packages: []string{"./cmd/oxide-sim", "./cmd/oxide-backend", "./cmd/ccm-shim"},
+		// As `make binaries` builds them, or each would undo what the other has built.
+		LinkerFlags: "-X k8s.io/component-base/version.gitVersion=v" +
+			strings.TrimSpace(string(version)),
 	})
 }
 
