@@ -39,8 +39,8 @@ image: ## Write the same image as an OCI archive into dist/, by Go alone (ARCH=a
 	@mkdir -p dist/linux-$(ARCH)
 	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o dist/linux-$(ARCH)/ ./cmd/ccm-shim ./cmd/oxide-backend
 	cd tools && go run ./image --version $(VERSION) --revision "$$(git rev-parse HEAD)" \
-		--platform linux/$(ARCH) --output ../dist/$(NAME)-$(VERSION)-linux-$(ARCH).tar \
-		../dist/linux-$(ARCH)/ccm-shim ../dist/linux-$(ARCH)/oxide-backend
+		--binaries linux/$(ARCH)=../dist/linux-$(ARCH) \
+		--output ../dist/$(NAME)-$(VERSION)-linux-$(ARCH).tar
 
 .PHONY: chart
 chart: ## Package the helm chart into dist/
@@ -50,6 +50,7 @@ chart: ## Package the helm chart into dist/
 
 .PHONY: test
 test: ## Run all tests that need no root, the end-to-end tests among them
+	@$(TOOL) -n helm >/dev/null # built before, not within, the time limit of the chart's tests
 	go test -race -timeout 10m ./...
 	cd tools && go test -timeout 5m ./...
 	$(MAKE) --no-print-directory e2e
@@ -62,6 +63,7 @@ e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
 lint: ## Lint Go code, protos and the chart
 	$(TOOL) golangci-lint run ./...
 	cd test/e2e && go tool -modfile=../../tools/go.mod golangci-lint run --config ../../.golangci.yml ./...
+	cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml ./...
 	cd tools && go tool golangci-lint run --config ../.golangci.yml ./...
 	$(TOOL) buf lint
 	$(TOOL) buf format --diff --exit-code
@@ -78,10 +80,17 @@ verify: breaking ## Check that everything generated is up to date, and the modul
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
 	cd test/e2e && go mod tidy -diff
+	cd bench && go mod tidy -diff
 	cd test/e2e/kube && go mod tidy -diff
 	$(MAKE) --no-print-directory generate manifest
 	@test -z "$$(git status --porcelain)" || { git --no-pager diff; git status --short; \
 		echo "verify: the files above are out of date; run 'make generate manifest' and commit them"; exit 1; }
+
+.PHONY: bench
+bench: ## Measure, print a table, and write bench/results.json (BENCH=part,part selects)
+	@mkdir -p bin
+	@cd bench && go build -o ../bin/bench .
+	@BENCH="$(BENCH)" exec bin/bench
 
 ##@ Generate
 

@@ -1,0 +1,45 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+)
+
+// figures are numbers by name.
+type figures map[string]float64
+
+func (f figures) print(w io.Writer) {
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		fmt.Fprintf(w, "%-36s %12.1f\n", name, f[name])
+	}
+}
+
+// save replaces these figures in a file and keeps the others.
+func (f figures) save(file string) error {
+	all := figures{}
+	text, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		if err := json.Unmarshal(text, &all); err != nil {
+			return fmt.Errorf("%s does not hold figures: %w; delete it", file, err)
+		}
+	}
+	maps.Copy(all, f)
+	if text, err = json.MarshalIndent(all, "", "  "); err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}

@@ -1,0 +1,86 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+// Command bench measures the product: real processes, a real kube-apiserver and a simulated rack, on
+// loopback. It prints a table and writes bench/results.json, one flat object of numbers.
+//
+// The environment variable BENCH selects parts by name, separated by commas; a partial run replaces
+// only its own figures in the file.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// part measures something. Its figures are named with their unit at the end.
+type part struct {
+	name    string
+	measure func(ctx context.Context, w *world) (figures, error)
+}
+
+func parts() []part {
+	return []part{{"process", measureProcess}}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Getenv("BENCH"))
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, selection string) error {
+	selected, err := choose(selection)
+	if err != nil {
+		return err
+	}
+	w, err := newWorld(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	for _, p := range selected {
+		fmt.Fprintf(os.Stderr, "bench: measuring %s\n", p.name)
+		found, err := p.measure(ctx, w)
+		if err != nil {
+			return fmt.Errorf("part %s: %w", p.name, err)
+		}
+		found.print(os.Stdout)
+		if err := found.save(w.resultsFile()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func choose(selection string) ([]part, error) {
+	all := parts()
+	if selection == "" {
+		return all, nil
+	}
+	var selected []part
+	for _, name := range strings.Split(selection, ",") {
+		i := slices.IndexFunc(all, func(p part) bool { return p.name == name })
+		if i < 0 {
+			names := make([]string, 0, len(all))
+			for _, p := range all {
+				names = append(names, p.name)
+			}
+			return nil, errors.New("BENCH: there is no part " + name + "; there are " +
+				strings.Join(names, ", "))
+		}
+		selected = append(selected, all[i])
+	}
+	return selected, nil
+}
