@@ -11,7 +11,7 @@ IMAGE   ?= $(NAME):$(VERSION)
 ARCH    ?= $(shell go env GOARCH)
 
 TOOL    := go tool -modfile=tools/go.mod
-LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=v$(VERSION)
+LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
 BUILD   := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
 ##@ Try it
@@ -44,7 +44,7 @@ image: ## Write the same image as an OCI archive into dist/, by Go alone (ARCH=a
 
 .PHONY: chart
 chart: ## Package the helm chart into dist/
-	$(TOOL) helm package charts/$(NAME) --version $(VERSION) --app-version $(VERSION) --destination dist
+	$(TOOL) helm package charts/$(NAME) --version $(VERSION:v%=%) --app-version $(VERSION) --destination dist
 
 ##@ Check
 
@@ -100,7 +100,8 @@ generate: ## Regenerate the Go code of the protos
 
 .PHONY: manifest
 manifest: ## Render the manifest from the chart, for the version in VERSION
-	@sed -i -E 's/^(version|appVersion): .*/\1: $(VERSION)/' charts/$(NAME)/Chart.yaml
+	@sed -i -e "s/^version: .*/version: $(VERSION:v%=%)/" -e "s/^appVersion: .*/appVersion: $(VERSION)/" \
+		charts/$(NAME)/Chart.yaml
 	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) charts/$(NAME) --namespace kube-system; } \
 		> manifests/$(NAME).yaml.new
 	@mv manifests/$(NAME).yaml.new manifests/$(NAME).yaml

@@ -13,5 +13,5 @@ import (
 //go:embed VERSION
 var file string
 
-// String returns the version, for example "0.1.0".
+// String returns the version, for example "v0.1.0".
 func String() string { return strings.TrimSpace(file) }

@@ -137,7 +137,7 @@ func TestChartHasTheVersionOfTheRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	version := strings.TrimSpace(read(t, "VERSION"))
-	if metadata.Version != version || metadata.AppVersion != version {
+	if metadata.Version != strings.TrimPrefix(version, "v") || metadata.AppVersion != version {
 		t.Errorf("Chart.yaml says version %s and appVersion %s, VERSION says %s",
 			metadata.Version, metadata.AppVersion, version)
 	}
@@ -149,7 +149,7 @@ func TestPackageHoldsTheChart(t *testing.T) {
 		t.Fatalf("helm package: %v\n%s", err, stderr)
 	}
 	version := strings.TrimSpace(read(t, "VERSION"))
-	archive := filepath.Join(folder, releaseName+"-"+version+".tgz")
+	archive := filepath.Join(folder, releaseName+"-"+strings.TrimPrefix(version, "v")+".tgz")
 	out, stderr, err := helm(t, "", "template", releaseName, archive,
 		"--namespace", namespace, "--kube-version", kubeVersion)
 	if err != nil {

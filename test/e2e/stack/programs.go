@@ -82,7 +82,7 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 		Output:   bin + string(filepath.Separator),
 		Packages: []string{"./cmd/oxide-sim", "./cmd/oxide-backend", "./cmd/ccm-shim"},
 		// As `make binaries` builds them, or each would undo what the other has built.
-		LinkerFlags: "-X k8s.io/component-base/version.gitVersion=v" +
+		LinkerFlags: "-X k8s.io/component-base/version.gitVersion=" +
 			strings.TrimSpace(string(version)),
 	})
 }

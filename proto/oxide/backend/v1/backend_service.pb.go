@@ -126,7 +126,7 @@ func (*GetInfoRequest) Descriptor() ([]byte, []int) {
 // GetInfoResponse is the response of BackendService.GetInfo. It holds no secret.
 type GetInfoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The version of the backend program, as in the file VERSION, for example "0.1.0".
+	// The version of the backend program, as in the file VERSION, for example "v0.1.0".
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The version of the Oxide API that the backend speaks, as sent in the header API-Version, for
 	// example "2026060800.0.0".
