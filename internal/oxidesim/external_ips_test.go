@@ -106,7 +106,7 @@ func TestEphemeralIPs(t *testing.T) {
 	r.post(path, auto("v6")).ok(202)
 	r.del(path).want(400, "InvalidRequest") // which one?
 	r.del(path + "?ip_version=v4").ok(204)
-	r.del(path + "?ip_version=v4").want(400, "InvalidRequest")
+	r.del(path+"?ip_version=v4").want(400, "InvalidRequest")
 	r.del(path).ok(204)
 	r.post(path, auto("v4")).ok(202)
 	if err := r.SetRunState(id, "stopped"); err != nil {

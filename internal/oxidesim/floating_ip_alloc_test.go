@@ -25,7 +25,10 @@ silos: [{name: other}]
 ip_pools:
 - {name: more, ranges: [{first: 192.0.2.1, last: 192.0.2.2}], silos: [{silo: demo}]}
 - {name: theirs, ranges: [{first: 203.0.113.1, last: 203.0.113.9}], silos: [{silo: other}]}
-- {name: many, pool_type: multicast, ranges: [{first: 239.1.1.1, last: 239.1.1.9}], silos: [{silo: demo, default: true}]}
+- name: many
+  pool_type: multicast
+  ranges: [{first: 239.1.1.1, last: 239.1.1.9}]
+  silos: [{silo: demo, default: true}]
 `))
 	if err == nil {
 		err = r.Apply(seed)

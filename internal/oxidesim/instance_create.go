@@ -284,8 +284,8 @@ func (s *Simulator) giveDisks(i *instance, w instanceParams) error {
 	return nil
 }
 
-// giveSNAT gives an instance with a NIC one block of ports per IP version of its NIC, from
-// the default pools there are; a silo without any cannot have such an instance.
+// giveSNAT gives an instance with a NIC one block of ports per IP version of its NIC that has
+// a default pool; a silo without any default pool cannot have such an instance.
 func (s *Simulator) giveSNAT(i *instance) error {
 	n := s.primaryNIC(i)
 	if n == nil {
@@ -306,7 +306,7 @@ func (s *Simulator) giveSNAT(i *instance) error {
 		}
 		i.snat = append(i.snat, e)
 	}
-	if len(i.snat) == 0 {
+	if s.defaultPool(silo, v4) == nil && s.defaultPool(silo, v6) == nil {
 		return notFoundOther("ip-pool", "no default pool for the current silo")
 	}
 	return nil

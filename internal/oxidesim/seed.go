@@ -6,7 +6,6 @@ package oxidesim
 
 import (
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +19,8 @@ type Seed struct {
 	Sleds int        `json:"sleds,omitempty"` // how many sleds there are at least
 	Silos []SiloSeed `json:"silos,omitempty"`
 	Pools []PoolSeed `json:"ip_pools,omitempty"`
+
+	SubnetPools []SubnetPoolSeed `json:"subnet_pools,omitempty"`
 }
 
 // SiloSeed is a silo with the people and projects in it.
@@ -190,6 +191,11 @@ func (s *Simulator) Apply(seed Seed) error {
 			return seedError("IP pool", w.Name, err)
 		}
 	}
+	for _, w := range seed.SubnetPools {
+		if err := s.applySubnetPool(w); err != nil {
+			return seedError("subnet pool", w.Name, err)
+		}
+	}
 	for _, w := range seed.Silos {
 		if err := s.applySilo(w); err != nil {
 			return seedError("silo", w.Name, err)
@@ -200,38 +206,6 @@ func (s *Simulator) Apply(seed Seed) error {
 
 func seedError(kind, name string, err error) error {
 	return fmt.Errorf("seed: %s %q: %w", kind, name, err)
-}
-
-func (s *Simulator) applyPool(w PoolSeed) error {
-	p, err := s.db.pools.named(uuid.Nil, w.Name)
-	if err != nil {
-		p = s.newPool(w.Name, "")
-		p.version, p.kind = orDefault(w.IPVersion, v4), orDefault(w.PoolType, unicast)
-		if err := s.db.pools.insert(p); err != nil {
-			return err
-		}
-	}
-	for _, r := range w.Ranges {
-		first, err := netip.ParseAddr(r.First)
-		if err != nil {
-			return fmt.Errorf("range: first: %w", err)
-		}
-		last, err := netip.ParseAddr(r.Last)
-		if err != nil {
-			return fmt.Errorf("range: last: %w", err)
-		}
-		if _, err := s.addRange(p, first, last); err != nil {
-			return err
-		}
-	}
-	for _, l := range w.Silos {
-		sl, err := s.db.silos.named(uuid.Nil, l.Silo)
-		if err != nil {
-			return err
-		}
-		p.links[sl.id] = l.Default
-	}
-	return nil
 }
 
 func (s *Simulator) applySilo(w SiloSeed) error {

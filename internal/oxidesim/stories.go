@@ -12,8 +12,9 @@ import (
 )
 
 // The methods of this file play what happens to a rack. Instances, floating IPs, pools and
-// users are given by id, or by name, as in name, project/name or silo/project/name; sleds by id, by serial number, by
-// position from 0, or as instance:NAME for the sled that an instance runs on.
+// users are given by id, or by name, as in name, project/name or silo/project/name; sleds by
+// id, by serial number, by position from 0, or as instance:NAME for the sled that an instance
+// runs on.
 
 // AddInstance adds an instance to a project of the rack, at once in its state.
 func (s *Simulator) AddInstance(project string, w InstanceSeed) (Instance, error) {

@@ -141,7 +141,9 @@ func TestAuthentication(t *testing.T) {
 	t.Run("unknown token", func(t *testing.T) {
 		r.as("oxide-token-00").get("/v1/me").want(401, "Unauthorized")
 	})
-	t.Run("an unknown route is 404 even so", func(t *testing.T) { r.as("").get("/v1/x").want(404, "") })
+	t.Run("an unknown route is 404 even so", func(t *testing.T) {
+		r.as("").get("/v1/x").want(404, "")
+	})
 	t.Run("rotated: the new one works until the old one is revoked, and after", func(t *testing.T) {
 		secret, err := r.AddToken("demo", "")
 		if err != nil {
