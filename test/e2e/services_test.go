@@ -38,15 +38,7 @@ func TestAServiceGetsItsAddressAndGivesItBack(t *testing.T) {
 		t.Errorf("finalizers (-want +got):\n%s", diff)
 	}
 
-	e.must(e.client.CoreV1().Services("default").Delete(t.Context(), "web",
-		metav1.DeleteOptions{}))
-	e.eventually(func(ctx context.Context) (string, error) {
-		_, err := e.client.CoreV1().Services("default").Get(ctx, "web", metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return "", nil
-		}
-		return "the end of the Service", err
-	})
+	e.remove("web")
 	// The finalizer was let go, so the address has to be gone, and only this one.
 	if _, found := e.state().FloatingIP(address); found {
 		t.Errorf("the floating IP %s outlives its Service", address)
@@ -222,6 +214,20 @@ func (e *environment) service(name string) *corev1.Service {
 		metav1.GetOptions{})
 	e.must(err)
 	return service
+}
+
+// remove deletes a Service and waits until it is gone.
+func (e *environment) remove(name string) {
+	e.Helper()
+	services := e.client.CoreV1().Services("default")
+	e.must(services.Delete(e.Context(), name, metav1.DeleteOptions{}))
+	e.eventually(func(ctx context.Context) (string, error) {
+		_, err := services.Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return "", nil
+		}
+		return "the end of the Service " + name, err
+	})
 }
 
 // mutations returns how often the rack was asked to change floating IPs, by operation.

@@ -218,6 +218,35 @@ func (r *Rack) setRole(ctx context.Context, role string) error {
 	return r.call(ctx, http.MethodPost, "/_sim/stories/set-project-role", body, nil)
 }
 
+// Fault spoils some requests to the rack.
+type Fault struct {
+	// Operation is one of Oxide's operation ids or a pattern such as floating_ip_*.
+	Operation string `json:"operation"`
+	// Times is how many requests are spoiled; 0 means all from now on.
+	Times int `json:"times,omitempty"`
+	// Status and ErrorCode are answered.
+	Status    int    `json:"status,omitempty"`
+	ErrorCode string `json:"error_code,omitempty"`
+	// Reset drops the connection instead of answering.
+	Reset bool `json:"reset,omitempty"`
+	// Execute does the work all the same: only the answer is spoiled.
+	Execute bool `json:"execute,omitempty"`
+}
+
+// AddFault adds a fault to those that are there.
+func (r *Rack) AddFault(ctx context.Context, fault Fault) error {
+	body, err := json.Marshal(fault)
+	if err != nil {
+		return err
+	}
+	return r.call(ctx, http.MethodPost, "/_sim/faults", body, nil)
+}
+
+// ClearFaults ends all faults.
+func (r *Rack) ClearFaults(ctx context.Context) error {
+	return r.call(ctx, http.MethodDelete, "/_sim/faults", nil, nil)
+}
+
 // call sends one request with the operator's credential.
 func (r *Rack) call(ctx context.Context, method, path string, body []byte, into any) error {
 	request, err := http.NewRequestWithContext(ctx, method, r.URL+path, bytes.NewReader(body))
