@@ -188,7 +188,7 @@ func TestListGivesAllInstancesInPagesOrderedByID(t *testing.T) {
 				}
 				for _, found := range page {
 					if found.ID <= after {
-						t.Errorf("%s comes after %s", found.ID, after)
+						t.Fatalf("%s comes after %s", found.ID, after)
 					}
 					if len(found.Interfaces) != 1 {
 						t.Errorf("%s has no addresses", found.Name)
