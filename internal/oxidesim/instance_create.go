@@ -31,6 +31,7 @@ type instanceParams struct {
 	cpuPlatform       *string
 	jumboFrames       bool
 	antiAffinity      []ref
+	multicast         bool
 	bootDisk          *diskAttachment
 	disks             []diskAttachment
 	sshKeys           *[]ref
@@ -62,6 +63,7 @@ func readInstance(f *fields) instanceParams {
 	if f.done() == nil && !validHostname(p.hostname) {
 		f.wrong("hostname", "a valid hostname")
 	}
+	p.multicast = len(f.objects("multicast_groups")) > 0
 	for _, o := range f.objects("external_ips") {
 		e := externalIPParams{}
 		if o.enum("type", "ephemeral", "floating") == "floating" {
@@ -160,6 +162,8 @@ func (p instanceParams) check() error {
 		return invalidValue("size", "memory must be between 1 GiB and 1536 GiB")
 	case p.memory%gibibyte != 0:
 		return invalidValue("size", "memory must be divisible by 1 GiB")
+	case p.multicast:
+		return invalidRequest("the simulated rack knows no multicast groups")
 	case len(p.externalIPs) > maxExternalIPs:
 		return invalidRequest("an instance may have at most %d external IPs", maxExternalIPs)
 	case len(p.nics.explicit) > maxNICs:

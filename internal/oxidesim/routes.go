@@ -22,7 +22,6 @@ func (s *Simulator) routes() []*route {
 
 func (s *Simulator) siloRoutes() []*route {
 	const project = "/v1/projects/{project}"
-	query := post("timeseries_query", "/v1/timeseries/query", 200, s.timeseriesQuery)
 	return []*route{
 		withoutLogin(get("ping", "/v1/ping", s.ping)),
 		get("project_list", "/v1/projects", s.projectList),
@@ -36,11 +35,12 @@ func (s *Simulator) siloRoutes() []*route {
 		put("policy_update", "/v1/policy", s.siloPolicyUpdate),
 		get("auth_settings_view", "/v1/auth-settings", s.authSettingsView),
 		put("auth_settings_update", "/v1/auth-settings", s.authSettingsUpdate),
+		get("utilization_view", "/v1/utilization", s.siloUse),
 		get("user_list", "/v1/users", s.userList),
 		get("user_view", "/v1/users/{user_id}", s.userView),
 		get("group_list", "/v1/groups", s.noGroups),
 		get("group_view", "/v1/groups/{group_id}", s.groupView),
-		query,
+		post("timeseries_query", "/v1/timeseries/query", 200, s.timeseriesQuery),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -21,6 +22,7 @@ type Simulator struct {
 	router  *router
 	admin   http.Handler
 	rackID  uuid.UUID
+	born    time.Time
 	log     *requestLog
 	count   *counters
 
@@ -58,6 +60,7 @@ func New(cfg Config) (*Simulator, error) {
 		log:     newRequestLog(cfg.RequestLog),
 		count:   newCounters(),
 		db:      newStore(),
+		born:    time.Now().UTC(),
 		nexus:   nexus{generation: make(chan struct{})},
 	}
 	s.router = newRouter(s.routes())

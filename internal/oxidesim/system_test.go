@@ -128,3 +128,33 @@ func TestAuthSettings(t *testing.T) {
 		t.Errorf("set to %v", got)
 	}
 }
+
+// OXIDE_API.md §15: hardware is for the fleet's viewers.
+func TestHardware(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	id := r.instance("node-1")
+	op := r.as(oxidesim.DefaultOperatorToken)
+	r.get("/v1/system/hardware/sleds").want(403, "Forbidden")
+	use, _ := r.get("/v1/utilization").ok(200)["provisioned"].(map[string]any)
+	if use["cpus"] != 2.0 || use["memory"] != float64(4*gib) {
+		t.Errorf("provisioned: %v", use)
+	}
+	racks := op.get("/v1/system/hardware/racks").ok(200).items()
+	if len(racks) != 1 || racks[0].str("id") != r.State().RackID {
+		t.Errorf("racks: %v", racks)
+	}
+	found := 0
+	for _, sled := range op.get("/v1/system/hardware/sleds").ok(200).items() {
+		path := "/v1/system/hardware/sleds/" + sled.str("id")
+		found += len(op.get(path + "/instances").ok(200).items())
+	}
+	if found != 1 {
+		t.Errorf("%d instances on all sleds", found)
+	}
+	sled := r.Instances()[0].SledID
+	must(t, r.ExpungeSled("instance:"+id))
+	if got := op.get("/v1/system/hardware/sleds/" + sled).ok(200); got.str("state") !=
+		"decommissioned" {
+		t.Errorf("expunged: %v", got)
+	}
+}

@@ -55,7 +55,12 @@ It starts with what --seed says, or with the silo and project "demo". Point clie
   export OXIDE_TOKEN=` + oxidesim.DefaultToken + `
 
 docs/simulator.md says more.`,
-		Args:          cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return errors.Join(fmt.Errorf("unexpected argument %q", args[0]), errUsage)
+			}
+			return nil
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
