@@ -129,7 +129,7 @@ func (s *Simulator) giveEphemeral(i *instance, sel poolSelector) (*ephemeralIP, 
 
 func (s *Simulator) ephemeralAttach(c *call) (any, error) {
 	f := c.fields()
-	sel := f.poolSelector("pool_selector")
+	sel := f.poolSelector()
 	if err := f.done(); err != nil {
 		return nil, err
 	}

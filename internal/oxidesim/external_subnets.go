@@ -88,7 +88,7 @@ func (s *Simulator) externalSubnetCreate(c *call) (any, error) {
 		w.net = o.prefix("subnet")
 	} else {
 		w.bits = int(need[uint8](o, "prefix_length", "a u8"))
-		w.pool = o.poolSelector("pool_selector")
+		w.pool = o.poolSelector()
 	}
 	if err := f.done(); err != nil {
 		return nil, err

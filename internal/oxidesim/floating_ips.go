@@ -97,7 +97,7 @@ func readFloatingIP(f *fields) floatingIPParams {
 	if o.enum("type", "explicit", "auto") == "explicit" {
 		p.ip = o.addr("ip")
 	} else {
-		p.pool = o.poolSelector("pool_selector")
+		p.pool = o.poolSelector()
 	}
 	return p
 }

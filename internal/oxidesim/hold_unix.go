@@ -7,7 +7,7 @@
 package oxidesim
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
@@ -43,7 +43,7 @@ func holdAddress(addr string) (bound string, release func(), err error) {
 		bound = netip.AddrPortFrom(netip.AddrFrom16(got.Addr), uint16(got.Port)).String()
 	default:
 		release()
-		return "", nil, fmt.Errorf("unexpected kind of address")
+		return "", nil, errors.New("unexpected kind of address")
 	}
 	return bound, release, nil
 }

@@ -70,7 +70,7 @@ func readInstance(f *fields) instanceParams {
 			r := o.ref("floating_ip")
 			e.floatingIP = &r
 		} else {
-			e.pool = o.poolSelector("pool_selector")
+			e.pool = o.poolSelector()
 		}
 		p.externalIPs = append(p.externalIPs, e)
 	}

@@ -220,8 +220,8 @@ type poolSelector struct {
 }
 
 // poolSelector reads an optional pool selector; absent is "any default".
-func (f *fields) poolSelector(key string) poolSelector {
-	o := f.defaulted(key)
+func (f *fields) poolSelector() poolSelector {
+	o := f.defaulted("pool_selector")
 	if o == nil {
 		return poolSelector{}
 	}

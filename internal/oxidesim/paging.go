@@ -27,7 +27,6 @@ const (
 var (
 	nameOrIDSorts = []string{byName, byNameDesc, byID}
 	idSorts       = []string{byID}
-	nameSorts     = []string{byName}
 )
 
 // scan is where a paginated list starts, how it is sorted, and how much of it is wanted.

@@ -5,6 +5,7 @@
 package oxidesim
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 )
@@ -125,7 +126,7 @@ func (s *Simulator) applyInstance(p *project, w InstanceSeed) (*instance, error)
 		return i, nil
 	}
 	if !validName(w.Name) {
-		return nil, fmt.Errorf("not a valid name")
+		return nil, errors.New("not a valid name")
 	}
 	nics, err := seedNIC(w)
 	if err != nil {
@@ -175,7 +176,7 @@ func (s *Simulator) applyFloatingIP(p *project, w FloatingIPSeed) (*floatingIP, 
 		return f, nil
 	}
 	if !validName(w.Name) {
-		return nil, fmt.Errorf("not a valid name")
+		return nil, errors.New("not a valid name")
 	}
 	params := floatingIPParams{name: w.Name, description: w.Description}
 	if w.Pool != "" {

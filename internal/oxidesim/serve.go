@@ -195,6 +195,7 @@ func (srv *Server) Close() {
 }
 
 func (srv *Server) stopListening() {
+	//nolint:forbidigo // closing has a time limit of its own, and no caller with a context
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	srv.mu.Lock()

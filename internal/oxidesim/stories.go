@@ -5,6 +5,7 @@
 package oxidesim
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strconv"
 
@@ -215,7 +216,7 @@ func (s *Simulator) AddToken(user, secret string) (string, error) {
 
 func hexID() string {
 	id := uuid.New()
-	return fmt.Sprintf("%x", id[:])
+	return hex.EncodeToString(id[:])
 }
 
 // RevokeToken makes a token worthless and says whether it was known.

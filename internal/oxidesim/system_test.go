@@ -118,7 +118,8 @@ func TestSystemSilos(t *testing.T) {
 func TestAuthSettings(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
 	op := r.as(oxidesim.DefaultOperatorToken)
-	if got, ok := r.get("/v1/auth-settings").ok(200)["device_token_max_ttl_seconds"]; got != nil || !ok {
+	before := r.get("/v1/auth-settings").ok(200)
+	if got, ok := before["device_token_max_ttl_seconds"]; got != nil || !ok {
 		t.Errorf("default %v, present %v", got, ok)
 	}
 	op.put("/v1/auth-settings", obj{}).want(400, "")
