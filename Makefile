@@ -11,7 +11,8 @@ IMAGE   ?= $(NAME):$(VERSION)
 ARCH    ?= $(shell go env GOARCH)
 
 TOOL    := go tool -modfile=tools/go.mod
-LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
+LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) \
+	-X k8s.io/client-go/pkg/version.gitVersion=$(VERSION)
 BUILD   := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
 ##@ Try it

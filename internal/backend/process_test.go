@@ -307,6 +307,23 @@ func TestNotReadyUntilItHeals(t *testing.T) {
 	}
 }
 
+// A working connection is proven every half minute only, but a call that finds it broken is believed.
+func TestAFailedCallMakesItNotReady(t *testing.T) {
+	rack := oxidesim.Start(t, oxidesim.Config{})
+	p := start(t, rack.URL)
+	p.awaitReady()
+	if err := rack.SetSiloRole("demo", "none"); err != nil {
+		t.Fatal(err)
+	}
+	instances := backendv1.NewInstanceServiceClient(p.conn)
+	if _, err := instances.ListInstances(t.Context(), &backendv1.ListInstancesRequest{}); err == nil {
+		t.Error("a list without a role succeeds")
+	}
+	p.await("not ready any more", func() bool {
+		return p.get("/readyz") == http.StatusServiceUnavailable
+	})
+}
+
 func TestTheTokenIsInNoLogLine(t *testing.T) {
 	rack := oxidesim.Start(t, oxidesim.Config{})
 	p := start(t, rack.URL)

@@ -12,16 +12,21 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/rpc"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
 const (
-	// readyInterval is how often a working connection is proven: it costs two requests.
-	readyInterval = time.Minute
+	// readyInterval is how often a working connection is proven: it costs two requests. A call that
+	// fails for a reason that concerns all calls has it proven at once.
+	readyInterval = 30 * time.Second
+	// doubtInterval is how often such calls may cause that.
+	doubtInterval = time.Second
 	// notReadyInterval is how often a broken one is tried.
 	notReadyInterval = 5 * time.Second
 	// probeTimeout bounds one probe, with the retries of its reads.
@@ -39,6 +44,8 @@ type readiness struct {
 	reader identityReader
 	health *health.Server
 	gauge  prometheus.Gauge
+	// doubts holds one entry if a call failed for a reason that concerns all calls.
+	doubts chan struct{}
 
 	mu  sync.Mutex
 	err error
@@ -48,7 +55,8 @@ func newReadiness(
 	reader identityReader, server *health.Server, registerer prometheus.Registerer,
 ) *readiness {
 	r := &readiness{
-		reader: reader, health: server, err: errors.New("the rack has not been asked yet"),
+		reader: reader, health: server, doubts: make(chan struct{}, 1),
+		err: errors.New("the rack has not been asked yet"),
 		gauge: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "oxide_backend_ready",
 			Help: "Whether Oxide can be reached, accepts the token and shows the project: 1 or 0.",
@@ -70,11 +78,37 @@ func (r *readiness) status() error {
 func (r *readiness) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		interval := r.probe(ctx)
+		if interval != readyInterval {
+			r.pause(ctx, interval, nil)
+			continue
+		}
+		r.pause(ctx, doubtInterval, nil)
+		r.pause(ctx, interval-doubtInterval, r.doubts)
+	}
+}
+
+// pause waits, until a doubt comes up at most.
+func (r *readiness) pause(ctx context.Context, d time.Duration, doubts <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-doubts:
+	case <-time.After(d):
+	}
+}
+
+// doubtAll is a unary interceptor that has readiness proven at once after a call that failed for a
+// reason that concerns all calls.
+func (r *readiness) doubtAll(
+	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
+	resp, err := handler(ctx, req)
+	if rpc.ConcernsAllCalls(err) {
 		select {
-		case <-ctx.Done():
-		case <-time.After(interval):
+		case r.doubts <- struct{}{}:
+		default:
 		}
 	}
+	return resp, err
 }
 
 // probe asks Oxide once, tells what changed, and returns when to ask again.

@@ -35,13 +35,12 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer client.Close()
 	finder := instances.NewFinder(client, loadbalancers.IsLoadBalancerAddress)
-	server := newServer(registry, cfg.Channelz,
+	server := newServer(registry, cfg, client,
 		rpc.NewBackendService(client, version.String()),
 		rpc.NewInstanceService(finder),
 		rpc.NewLoadBalancerService(loadbalancers.NewManager(client, finder)),
 		rpc.NewAddressService(),
 	)
-	ready := newReadiness(client, server.health, registry)
 
 	var sockets listeners
 	defer sockets.Close()
@@ -55,9 +54,9 @@ func Run(ctx context.Context, cfg Config) error {
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.serve(ctx, sockets.rpc) })
-	group.Go(func() error { return serveHTTP(ctx, sockets.health, healthHandler(ready)) })
+	group.Go(func() error { return serveHTTP(ctx, sockets.health, healthHandler(server.ready)) })
 	group.Go(func() error { return serveHTTP(ctx, sockets.metrics, metricsHandler(registry)) })
-	group.Go(func() error { ready.watch(ctx); return nil })
+	group.Go(func() error { server.ready.watch(ctx); return nil })
 	err = group.Wait()
 	slog.Info("stopped")
 	return err

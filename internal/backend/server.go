@@ -40,11 +40,15 @@ type service interface {
 type server struct {
 	grpc   *grpc.Server
 	health *health.Server
+	ready  *readiness
 }
 
 // newServer makes the gRPC server. Around each call, from the outside: it is counted and timed,
-// logged, its error is made a status, and a panic is made an error.
-func newServer(registry *prometheus.Registry, withChannelz bool, services ...service) *server {
+// logged, its error is made a status, looked at for what it says of all calls, and a panic is made
+// an error.
+func newServer(
+	registry *prometheus.Registry, cfg Config, client identityReader, services ...service,
+) *server {
 	metrics := grpcprom.NewServerMetrics(
 		grpcprom.WithServerCounterOptions(grpcprom.WithNamespace("oxide_backend")),
 		grpcprom.WithServerHandlingTimeHistogram(
@@ -54,25 +58,24 @@ func newServer(registry *prometheus.Registry, withChannelz bool, services ...ser
 		),
 	)
 	recovered := recovery.WithRecoveryHandlerContext(onPanic)
-	s := &server{
-		health: health.NewServer(),
-		grpc: grpc.NewServer(
-			grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), logUnary,
-				rpc.UnaryErrors, recovery.UnaryServerInterceptor(recovered)),
-			grpc.ChainStreamInterceptor(metrics.StreamServerInterceptor(), logStream,
-				rpc.StreamErrors, recovery.StreamServerInterceptor(recovered)),
-			grpc.MaxRecvMsgSize(maxMessage),
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
-				MinTime: 10 * time.Second, PermitWithoutStream: true,
-			}),
-		),
-	}
+	s := &server{health: health.NewServer()}
+	s.ready = newReadiness(client, s.health, registry)
+	s.grpc = grpc.NewServer(
+		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), logUnary,
+			rpc.UnaryErrors, s.ready.doubtAll, recovery.UnaryServerInterceptor(recovered)),
+		grpc.ChainStreamInterceptor(metrics.StreamServerInterceptor(), logStream,
+			rpc.StreamErrors, recovery.StreamServerInterceptor(recovered)),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: 10 * time.Second, PermitWithoutStream: true,
+		}),
+	)
 	for _, svc := range services {
 		svc.RegisterService(s.grpc)
 	}
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
-	if withChannelz {
+	if cfg.Channelz {
 		channelz.RegisterChannelzServiceToServer(s.grpc)
 	}
 	metrics.InitializeMetrics(s.grpc)

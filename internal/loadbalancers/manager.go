@@ -42,6 +42,7 @@ type Manager struct {
 	finder    Finder
 	balancers inflight[Key]
 	instances inflight[string]
+	arrivals  arrivals
 }
 
 // NewManager returns a Manager.
@@ -62,10 +63,13 @@ func (m *Manager) Ensure(
 	if err != nil {
 		return Result{}, err
 	}
-	p, err := planEnsure(f, cluster, want)
+	p, done, err := m.arrivals.plan(func(arriving map[string]int) (plan, error) {
+		return planEnsure(f, arriving, cluster, want)
+	})
 	if err != nil {
 		return Result{}, err
 	}
+	defer done()
 	result := Result{LoadBalancer: LoadBalancer{
 		Key: want.Key, OwnerUID: want.OwnerUID, Conditions: p.conditions,
 	}}

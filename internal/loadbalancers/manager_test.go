@@ -495,6 +495,36 @@ func TestOneMutationPerInstance(t *testing.T) {
 	r.ensure(t, r.only(1), elsewhere)
 }
 
+// Services that are created together do not queue for one node while the other has nothing to do.
+func TestPlansMadeTogetherSpread(t *testing.T) {
+	r := newRack(t)
+	if _, err := r.AddFault(oxidesim.Fault{
+		Operation: "floating_ip_create", LatencyMS: 100,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range len(r.nodes) {
+		want := web()
+		want.Key.Name = fmt.Sprintf("default/svc-%d", i)
+		wg.Go(func() {
+			if _, err := r.manager.Ensure(t.Context(), r.cluster(), want, false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	on := make(map[string]int)
+	for _, ip := range r.FloatingIPs() {
+		on[ip.InstanceID]++
+	}
+	for _, node := range r.nodes {
+		if on[node] != 1 {
+			t.Errorf("node %s carries %d addresses, want one on each: %v", node, on[node], on)
+		}
+	}
+}
+
 func TestGetAndList(t *testing.T) {
 	r := newRack(t)
 	_, err := r.manager.Get(t.Context(), webKey)

@@ -36,12 +36,31 @@ type plannedAddress struct {
 	target string
 }
 
-// planEnsure plans one load balancer. It is a pure function: the same facts give the same plan.
-func planEnsure(f facts, cluster Cluster, want Desired) (plan, error) {
+// destinations are the instances that the plan attaches addresses to.
+func (p plan) destinations() []string {
+	var instances []string
+	for _, address := range p.addresses {
+		for _, a := range address.actions {
+			if a.Type == Attach {
+				instances = append(instances, a.InstanceID)
+			}
+		}
+	}
+	return instances
+}
+
+// planEnsure plans one load balancer. It is a pure function: the same facts give the same plan. The
+// addresses on their way to an instance, of other load balancers, count as if they were there.
+func planEnsure(
+	f facts, arriving map[string]int, cluster Cluster, want Desired,
+) (plan, error) {
 	var p plan
 	owned := f.of(want.Key)
 	keep := make(map[string]bool)
 	loads := f.loads()
+	for instance, n := range arriving {
+		loads[instance] += n
+	}
 	for _, w := range want.Wanted {
 		address, conditions, err := planAddress(f, owned, loads, cluster, want, w)
 		if err != nil {

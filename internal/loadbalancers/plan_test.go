@@ -223,7 +223,7 @@ func TestPlanEnsure(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p, err := planEnsure(tc.facts, tc.cluster, tc.want)
+			p, err := planEnsure(tc.facts, nil, tc.cluster, tc.want)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func TestAWishedAddressThatIsTakenSaysByWhom(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := planEnsure(facts{tc.taken}, cluster("n1"), want)
+			_, err := planEnsure(facts{tc.taken}, nil, cluster("n1"), want)
 			if !IsReason(err, ReasonNotOwned) || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %v, want one that says %q", err, tc.says)
 			}
@@ -309,7 +309,7 @@ func TestInvariant5SpreadAndLeastMovement(t *testing.T) {
 	var all facts
 	for i := range 23 {
 		key := Key{testScope, fmt.Sprintf("default/svc-%d", i)}
-		p, err := planEnsure(all, cluster(nodes...), Desired{
+		p, err := planEnsure(all, nil, cluster(nodes...), Desired{
 			Key: key, OwnerUID: "u", Wanted: []Wanted{{Family: IPv4}},
 		})
 		if err != nil {
@@ -326,7 +326,7 @@ func TestInvariant5SpreadAndLeastMovement(t *testing.T) {
 		}
 	}
 	for i := range 23 {
-		p, err := planEnsure(all, cluster(append(nodes, "a-first")...), Desired{
+		p, err := planEnsure(all, nil, cluster(append(nodes, "a-first")...), Desired{
 			Key:      Key{testScope, fmt.Sprintf("default/svc-%d", i)},
 			OwnerUID: "u", Wanted: []Wanted{{Family: IPv4}},
 		})
@@ -342,7 +342,7 @@ func TestAFullNodeGetsNothing(t *testing.T) {
 	for i := range maxFloatingIPs {
 		full = append(full, foreign(fmt.Sprintf("x-%d 192.0.2.%d n1", i, i+1)))
 	}
-	p, err := planEnsure(full, cluster("n1", "n2 avoid"), web())
+	p, err := planEnsure(full, nil, cluster("n1", "n2 avoid"), web())
 	if err != nil || p.addresses[0].target != "n2" {
 		t.Errorf("got %+v, %v", p, err)
 	}
@@ -352,7 +352,7 @@ func TestAFullNodeGetsNothing(t *testing.T) {
 func TestThePlanDoesNotDependOnOrder(t *testing.T) {
 	f := facts{ip("a 192.0.2.1"), ip("bb 192.0.2.2"), foreign("x 192.0.2.9 n1")}
 	c := cluster("n1", "n2", "n3", "n4")
-	first, err := planEnsure(f, c, web())
+	first, err := planEnsure(f, nil, c, web())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +361,7 @@ func TestThePlanDoesNotDependOnOrder(t *testing.T) {
 		rand.Shuffle(len(c.Candidates), func(i, j int) {
 			c.Candidates[i], c.Candidates[j] = c.Candidates[j], c.Candidates[i]
 		})
-		again, err := planEnsure(f, c, web())
+		again, err := planEnsure(f, nil, c, web())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -230,6 +230,20 @@ func StreamErrors(
 	return toStatus(err).Err()
 }
 
+// ConcernsAllCalls reports whether a handler failed for a reason that would fail every other call of
+// Oxide, too: it cannot be reached, or does not accept the credentials or the project.
+func ConcernsAllCalls(err error) bool {
+	for _, kind := range []oxide.Kind{
+		oxide.KindUnavailable, oxide.KindUnauthorized, oxide.KindProjectNotFound,
+		oxide.KindVersionUnsupported,
+	} {
+		if oxide.IsKind(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
 // unofferedError says that this backend does not offer something of the API.
 type unofferedError struct{ what string }
 

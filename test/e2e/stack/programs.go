@@ -71,6 +71,7 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 	if err != nil {
 		return Programs{}, fmt.Errorf("the version of this project is not known: %w", err)
 	}
+	tag := strings.TrimSpace(string(version))
 	// Of two runs at once one builds, and the other finds that there is nothing left to build.
 	unlock, err := cluster.Lock(ctx, filepath.Join(bin, ".lock"), nil)
 	if err != nil {
@@ -82,8 +83,8 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 		Output:   bin + string(filepath.Separator),
 		Packages: []string{"./cmd/oxide-sim", "./cmd/oxide-backend", "./cmd/ccm-shim"},
 		// As `make binaries` builds them, or each would undo what the other has built.
-		LinkerFlags: "-X k8s.io/component-base/version.gitVersion=" +
-			strings.TrimSpace(string(version)),
+		LinkerFlags: "-X k8s.io/component-base/version.gitVersion=" + tag +
+			" -X k8s.io/client-go/pkg/version.gitVersion=" + tag,
 	})
 }
 
