@@ -5,6 +5,7 @@
 package oxidesim
 
 import (
+	"mime"
 	"net/url"
 
 	"github.com/google/uuid"
@@ -18,6 +19,8 @@ type call struct {
 	query  url.Values
 	body   []byte
 	scan   scan
+
+	contentType string
 }
 
 // pathRef is a path parameter that holds a name or an id.
@@ -31,8 +34,8 @@ func (c *call) pathRef(param string) (ref, error) {
 
 // pathID is a path parameter that holds an id and nothing else.
 func (c *call) pathID(param string) (uuid.UUID, error) {
-	id, err := uuid.Parse(c.params[param])
-	if err != nil {
+	id, ok := parseID(c.params[param])
+	if !ok {
 		return id, badInput("bad parameter in URL path: %s: not a UUID", param)
 	}
 	return id, nil
@@ -62,8 +65,16 @@ func (c *call) mustQueryRef(param string) (ref, error) {
 	return *r, nil
 }
 
-// fields is the body as an object.
-func (c *call) fields() *fields { return parseFields(c.body) }
+// fields is the body as an object; it is JSON unless the client says otherwise. Endpoints
+// that take no body do not care what comes.
+func (c *call) fields() *fields {
+	f := parseFields(c.body)
+	mt, _, err := mime.ParseMediaType(c.contentType)
+	if c.contentType != "" && (err != nil || mt != "application/json") {
+		*f.err = badInput("expected content type \"application/json\", got %q", c.contentType)
+	}
+	return f
+}
 
 // see is the row, or a 404 by id if it is not there or the caller may not read it: the two
 // look the same.

@@ -135,8 +135,14 @@ func (a *answer) want(status int, code string) obj {
 		if o["request_id"] != a.header.Get("X-Request-Id") {
 			a.t.Errorf("%s: request_id %v is not that of the header", a.what, o["request_id"])
 		}
-		if m, _ := o["message"].(string); m == "" {
+		m := o.str("message")
+		if m == "" {
 			a.t.Errorf("%s: error without message", a.what)
+		}
+		// OXIDE_API.md §2: these two say nothing of their cause.
+		if status == 500 && code != "" && m != "Internal Server Error" ||
+			status == 503 && code != "" && m != "Service Unavailable" {
+			a.t.Errorf("%s: %d with message %q", a.what, status, m)
 		}
 	}
 	return o
@@ -179,6 +185,18 @@ func eventually(t testing.TB, what string, cond func() bool) {
 func (r *rack) instance(name string) string {
 	r.t.Helper()
 	i, err := r.AddInstance("demo/demo", oxidesim.InstanceSeed{Name: name})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return i.ID
+}
+
+// instanceNeverRestarted is an instance that stays failed once it is.
+func (r *rack) instanceNeverRestarted(name string) string {
+	r.t.Helper()
+	i, err := r.AddInstance("demo/demo", oxidesim.InstanceSeed{
+		Name: name, AutoRestartPolicy: "never",
+	})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -177,8 +177,8 @@ func (f *fields) refs(key string) []ref {
 }
 
 func (f *fields) id(key string) uuid.UUID {
-	id, err := uuid.Parse(f.str(key))
-	if *f.err == nil && err != nil {
+	id, ok := parseID(f.str(key))
+	if *f.err == nil && !ok {
 		f.wrong(key, "a UUID")
 	}
 	return id

@@ -41,6 +41,21 @@ type FloatingIP struct {
 	Instance    string `json:"instance,omitempty"` // its name, if it is still there
 }
 
+// ExternalSubnet is what a rack knows of an external subnet; its states are those of a
+// floating IP.
+type ExternalSubnet struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Silo        string `json:"silo"`
+	Project     string `json:"project"`
+	Subnet      string `json:"subnet"`
+	Pool        string `json:"pool"`
+	AttachState string `json:"attach_state"`
+	InstanceID  string `json:"instance_id,omitempty"`
+	Instance    string `json:"instance,omitempty"` // its name, if it is still there
+}
+
 // Sled is a server of the rack.
 type Sled struct {
 	ID     string `json:"id"`
@@ -56,6 +71,8 @@ type State struct {
 	Sleds       []Sled       `json:"sleds"`
 	Instances   []Instance   `json:"instances"`
 	FloatingIPs []FloatingIP `json:"floating_ips"`
+
+	ExternalSubnets []ExternalSubnet `json:"external_subnets"`
 }
 
 // State takes a snapshot of the rack; lists are sorted by project, then name.
@@ -65,6 +82,7 @@ func (s *Simulator) State() State {
 	out := State{
 		RackID: s.rackID.String(), APIVersion: s.cfg.APIVersion, TimeScale: s.clock.scale,
 		Sleds: []Sled{}, Instances: []Instance{}, FloatingIPs: []FloatingIP{},
+		ExternalSubnets: []ExternalSubnet{},
 	}
 	for _, sl := range s.db.sleds {
 		out.Sleds = append(out.Sleds, Sled{sl.id.String(), sl.serial, string(sl.state)})
@@ -85,6 +103,12 @@ func (s *Simulator) State() State {
 	slices.SortFunc(out.FloatingIPs, func(a, b FloatingIP) int {
 		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Name, b.Name))
 	})
+	for _, e := range s.db.externalSubnets.rows {
+		out.ExternalSubnets = append(out.ExternalSubnets, s.inspectExternalSubnet(e))
+	}
+	slices.SortFunc(out.ExternalSubnets, func(a, b ExternalSubnet) int {
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Name, b.Name))
+	})
 	for _, f := range out.FloatingIPs {
 		if n, ok := at[f.InstanceID]; ok && f.AttachState == string(attached) {
 			out.Instances[n].Floating = append(out.Instances[n].Floating, f.IP)
@@ -98,6 +122,9 @@ func (s *Simulator) Instances() []Instance { return s.State().Instances }
 
 // FloatingIPs lists all floating IPs of the rack.
 func (s *Simulator) FloatingIPs() []FloatingIP { return s.State().FloatingIPs }
+
+// ExternalSubnets lists all external subnets of the rack.
+func (s *Simulator) ExternalSubnets() []ExternalSubnet { return s.State().ExternalSubnets }
 
 func (s *Simulator) places(project uuid.UUID) (siloName, projectName string) {
 	p, ok := s.db.projects.rows[project]
@@ -130,13 +157,29 @@ func (s *Simulator) inspectFloatingIP(f *floatingIP) FloatingIP {
 		Pool: f.pool.name, AttachState: string(f.state),
 	}
 	out.Silo, out.Project = s.places(f.project)
-	if f.instance != uuid.Nil {
-		out.InstanceID = f.instance.String()
-	}
-	if i, ok := s.db.instances.rows[f.instance]; ok {
-		out.Instance = i.name
-	}
+	out.InstanceID, out.Instance = s.inspectHolder(f.attachment)
 	return out
+}
+
+func (s *Simulator) inspectExternalSubnet(e *externalSubnet) ExternalSubnet {
+	out := ExternalSubnet{
+		ID: e.id.String(), Name: e.name, Description: e.description, Subnet: e.net.String(),
+		Pool: e.pool.name, AttachState: string(e.state),
+	}
+	out.Silo, out.Project = s.places(e.project)
+	out.InstanceID, out.Instance = s.inspectHolder(e.attachment)
+	return out
+}
+
+// inspectHolder is the instance that something is tied to, and its name if it is there.
+func (s *Simulator) inspectHolder(a attachment) (id, name string) {
+	if a.instance != uuid.Nil {
+		id = a.instance.String()
+	}
+	if i, ok := s.db.instances.rows[a.instance]; ok {
+		name = i.name
+	}
+	return id, name
 }
 
 // pick finds a row by id or by name, which may be qualified by what it is in, as far as it

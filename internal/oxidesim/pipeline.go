@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -110,7 +109,9 @@ func (s *Simulator) answer(
 
 // run authenticates the caller and runs the handler, under the lock unless it is phased.
 func (s *Simulator) run(rt *route, params map[string]string, r *http.Request) (any, error) {
-	c := &call{sim: s, params: params, query: r.URL.Query()}
+	c := &call{
+		sim: s, params: params, query: r.URL.Query(), contentType: r.Header.Get("Content-Type"),
+	}
 	if r.Method == http.MethodPost || r.Method == http.MethodPut {
 		body, err := readBody(r)
 		if err != nil {
@@ -118,26 +119,29 @@ func (s *Simulator) run(rt *route, params map[string]string, r *http.Request) (a
 		}
 		c.body = body
 	}
-	if !rt.public {
-		u, err := s.authenticate(r.Header)
+	if rt.phased {
+		s.mu.RLock()
+		err := s.login(c, rt, r.Header)
+		s.mu.RUnlock()
 		if err != nil {
 			return nil, err
 		}
-		c.user = u
+		return rt.handle(c)
 	}
-	switch {
-	case rt.phased:
-	case rt.method == http.MethodGet:
+	if rt.method == http.MethodGet {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
-	default:
+	} else {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+	}
+	if err := s.login(c, rt, r.Header); err != nil {
+		return nil, err
 	}
 	return rt.handle(c)
 }
 
-// readBody reads a request body, which is JSON unless the client says otherwise.
+// readBody reads a request body, whatever is in it.
 func readBody(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
@@ -145,13 +149,6 @@ func readBody(r *http.Request) ([]byte, error) {
 	}
 	if len(body) > maxBody {
 		return nil, badInput("request body exceeded maximum size of %d bytes", maxBody)
-	}
-	kind := r.Header.Get("Content-Type")
-	if kind == "" || len(body) == 0 {
-		return body, nil
-	}
-	if mt, _, err := mime.ParseMediaType(kind); err != nil || mt != "application/json" {
-		return nil, badInput("expected content type \"application/json\", got %q", kind)
 	}
 	return body, nil
 }

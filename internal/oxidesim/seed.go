@@ -28,6 +28,7 @@ type SiloSeed struct {
 	Name     string        `json:"name"`
 	Users    []UserSeed    `json:"users,omitempty"`
 	Projects []ProjectSeed `json:"projects,omitempty"`
+	Images   []ImageSeed   `json:"images,omitempty"` // for all projects
 }
 
 // UserSeed is a user. Roles are viewer, limited_collaborator, collaborator or admin.
@@ -54,6 +55,7 @@ type ProjectSeed struct {
 	VPCs        []VPCSeed         `json:"vpcs,omitempty"`
 	Instances   []InstanceSeed    `json:"instances,omitempty"`
 	FloatingIPs []FloatingIPSeed  `json:"floating_ips,omitempty"`
+	Images      []ImageSeed       `json:"images,omitempty"`
 }
 
 // VPCSeed is a VPC; subnets besides its default one.
@@ -87,6 +89,14 @@ type InstanceSeed struct {
 	TransitIPs        []string `json:"transit_ips,omitempty"`
 	Ephemeral         bool     `json:"ephemeral,omitempty"`
 	Sled              *int     `json:"sled,omitempty"` // which sled it runs on, from 0
+}
+
+// ImageSeed is an image to make boot disks from; 1 GiB unless told.
+type ImageSeed struct {
+	Name    string `json:"name"`
+	OS      string `json:"os,omitempty"`
+	Version string `json:"version,omitempty"`
+	SizeGiB uint64 `json:"size_gib,omitempty"`
 }
 
 // FloatingIPSeed is a floating IP, from a pool (default: the silo's) or with a given
@@ -154,6 +164,7 @@ func DefaultSeed() Seed {
 				},
 			},
 			Projects: []ProjectSeed{{Name: DefaultProject, Description: "A place to try things"}},
+			Images:   []ImageSeed{{Name: "debian-13", OS: "debian", Version: "13", SizeGiB: 2}},
 		}},
 		Pools: []PoolSeed{
 			{
@@ -216,6 +227,11 @@ func (s *Simulator) applySilo(w SiloSeed) error {
 	for _, u := range w.Users {
 		if err := s.applyUser(sl, u); err != nil {
 			return seedError("user", u.Name, err)
+		}
+	}
+	for _, i := range w.Images {
+		if err := s.applyImage(uuid.Nil, sl.id, i); err != nil {
+			return seedError("image", i.Name, err)
 		}
 	}
 	for _, p := range w.Projects {

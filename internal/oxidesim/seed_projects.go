@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"github.com/google/uuid"
 )
 
 func (s *Simulator) applyProject(sl *silo, w ProjectSeed) error {
@@ -31,6 +33,11 @@ func (s *Simulator) applyProject(sl *silo, w ProjectSeed) error {
 			return seedError("VPC", v.Name, err)
 		}
 	}
+	for _, i := range w.Images {
+		if err := s.applyImage(p.id, p.id, i); err != nil {
+			return seedError("image", i.Name, err)
+		}
+	}
 	for _, i := range w.Instances {
 		if _, err := s.applyInstance(p, i); err != nil {
 			return seedError("instance", i.Name, err)
@@ -42,6 +49,16 @@ func (s *Simulator) applyProject(sl *silo, w ProjectSeed) error {
 		}
 	}
 	return nil
+}
+
+func (s *Simulator) applyImage(project, parent uuid.UUID, w ImageSeed) error {
+	if _, err := s.db.images.named(parent, w.Name); err == nil {
+		return nil
+	}
+	return s.db.images.insert(&image{
+		meta: s.newMeta(project, parent, w.Name, ""), os: w.OS, version: w.Version,
+		size: orDefault(w.SizeGiB, 1) * gibibyte, blockSize: 512,
+	})
 }
 
 func (s *Simulator) applyVPC(p *project, w VPCSeed) error {

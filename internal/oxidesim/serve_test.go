@@ -65,22 +65,26 @@ func TestSeveralAddresses(t *testing.T) {
 		Hang:   []string{"127.0.0.1:0"},
 		Dead:   []string{"127.0.0.1:0"},
 	})
-	client := &http.Client{
-		Timeout: 200 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true},
-	}
-	ping := func(url string) error {
-		resp, err := client.Get(url + "/v1/ping")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	pingFor := func(url string, patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/ping", nil)
+		must(t, err)
+		resp, err := client.Do(req)
 		if err == nil {
 			resp.Body.Close()
 		}
 		return err
 	}
+	ping := func(url string) error { return pingFor(url, 10*time.Second) }
 	for _, url := range srv.URLs {
 		if err := ping(url); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	if err := ping(srv.DeadURLs[0]); !errors.Is(err, context.DeadlineExceeded) {
+	err := pingFor(srv.DeadURLs[0], 200*time.Millisecond)
+	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("hanging address: %v", err)
 	}
 	if err := ping(srv.DeadURLs[1]); !errors.Is(err, syscall.ECONNREFUSED) {

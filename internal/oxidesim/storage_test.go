@@ -66,6 +66,27 @@ func TestInstanceWithDisks(t *testing.T) {
 	}
 }
 
+// The built-in rack has an image, visible in every project, that an instance can boot from.
+func TestSeededImage(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	images := r.get("/v1/images").ok(200).items()
+	if len(images) != 1 || images[0]["project_id"] != nil {
+		t.Fatalf("images: %v", images)
+	}
+	boot := func(size int) obj {
+		return obj{"boot_disk": newDiskBody("boot", obj{
+			"type": "create", "size": size, "disk_backend": obj{
+				"type": "distributed", "disk_source": obj{
+					"type": "image", "image_id": images[0].str("id"),
+				},
+			},
+		})}
+	}
+	small := newInstanceBody("x", boot(gib)) // the image has 2 GiB
+	r.post("/v1/instances?project=demo", small).want(400, "InvalidRequest")
+	r.create("x", boot(2*gib))
+}
+
 // A disk whose content is imported, as the CLI's and Terraform's image imports do.
 func TestDiskImport(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})

@@ -102,6 +102,16 @@ func TestFrameworkErrors(t *testing.T) {
 		big := obj{"name": "a", "description": strings.Repeat("x", 1<<20)}
 		r.post(fips, big).want(400, "")
 	})
+	t.Run("a name may contain a UUID", func(t *testing.T) {
+		name := "a1b4e28ba-2fa1-11d2-883f-0016d3cca427b"
+		r.post(fips, obj{"name": name, "description": ""}).ok(201)
+		r.get("/v1/floating-ips/" + name + "?project=demo").ok(200)
+	})
+	t.Run("where no body is wanted, none is looked at", func(t *testing.T) {
+		c := *r
+		c.header = http.Header{"Content-Type": {"text/plain"}}
+		c.post("/v1/floating-ips/"+r.fip("any")+"/detach", "hello").ok(202)
+	})
 	t.Run("unknown fields and query parameters are ignored", func(t *testing.T) {
 		r.post(fips+"&colour=red", obj{"name": "a", "description": "", "colour": 1}).ok(201)
 	})
