@@ -23,6 +23,9 @@ func (s *Simulator) newAdmin() http.Handler {
 	mux.HandleFunc("GET /_sim/state", func(w http.ResponseWriter, _ *http.Request) {
 		adminJSON(w, s.State())
 	})
+	mux.HandleFunc("GET /_sim/operations", func(w http.ResponseWriter, _ *http.Request) {
+		adminJSON(w, s.Operations())
+	})
 	mux.HandleFunc("GET /_sim/counters", func(w http.ResponseWriter, _ *http.Request) {
 		adminJSON(w, s.Counters())
 	})

@@ -231,6 +231,7 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 // OXIDE_API.md §8: an unreachable sled makes attach and detach hang, then 503, then unwind;
 // meanwhile everything else is 503.
 func TestFloatingIPOnLostSled(t *testing.T) {
+	t.Parallel()
 	r := startRack(t, oxidesim.Config{TimeScale: 0.005})
 	i, id := r.instance("node-1"), r.fip("web")
 	path := "/v1/floating-ips/" + id

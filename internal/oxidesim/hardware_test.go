@@ -33,6 +33,7 @@ func must(t *testing.T, err error) {
 // OXIDE_API.md §5: a sled without power: its instances fail and run again elsewhere, with
 // their ids and addresses; until that is noticed they are running.
 func TestPowerOffSled(t *testing.T) {
+	t.Parallel()
 	r := startRack(t, oxidesim.Config{
 		TimeScale: 0.005, Timings: oxidesim.Timings{AutoRestart: 3 * time.Minute},
 	})
@@ -90,6 +91,7 @@ func TestRecoveredSled(t *testing.T) {
 // OXIDE_API.md §8: a Nexus that restarts in the middle of a detach leaves the state stuck,
 // with 503 for everything, until saga recovery.
 func TestNexusRestartMidDetach(t *testing.T) {
+	t.Parallel()
 	r := startRack(t, oxidesim.Config{TimeScale: 0.004})
 	id, fip := r.instance("node-1"), r.fip("web")
 	path := "/v1/floating-ips/" + fip
@@ -114,6 +116,7 @@ func TestNexusRestartMidDetach(t *testing.T) {
 
 // A restart drops connections for a while and forgets nothing.
 func TestNexusRestart(t *testing.T) {
+	t.Parallel()
 	r := startRack(t, oxidesim.Config{TimeScale: 0.1})
 	id := r.fip("web")
 	r.RestartNexus()
@@ -129,6 +132,7 @@ func TestNexusRestart(t *testing.T) {
 
 // OXIDE_API.md §1: handlers run detached: a client that gives up stops nothing.
 func TestClientCancellation(t *testing.T) {
+	t.Parallel()
 	r := startRack(t, oxidesim.Config{TimeScale: 0.5}) // an attach takes 500 ms
 	id, fip := r.instance("node-1"), r.fip("web")
 	ctx, cancel := context.WithCancel(t.Context())

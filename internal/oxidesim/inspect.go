@@ -75,6 +75,25 @@ type State struct {
 	ExternalSubnets []ExternalSubnet `json:"external_subnets"`
 }
 
+// Operation is an endpoint of the API: what counters and fault rules go by, and where it is.
+type Operation struct {
+	ID     string `json:"id"`
+	Method string `json:"method"`
+	Path   string `json:"path"`
+}
+
+// Operations lists all endpoints of the API, sorted by path and method.
+func (s *Simulator) Operations() []Operation {
+	var out []Operation
+	for _, r := range s.routes() {
+		out = append(out, Operation{r.operation, r.method, r.pattern})
+	}
+	slices.SortFunc(out, func(a, b Operation) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))
+	})
+	return out
+}
+
 // State takes a snapshot of the rack; lists are sorted by project, then name.
 func (s *Simulator) State() State {
 	s.mu.RLock()

@@ -218,6 +218,7 @@ func TestInstanceUpdate(t *testing.T) {
 
 // OXIDE_API.md §5 Failure and auto-restart.
 func TestAutoRestart(t *testing.T) {
+	t.Parallel()
 	r := startRack(t, oxidesim.Config{
 		Timings: oxidesim.Timings{Cooldown: 10 * time.Minute},
 	})
@@ -287,6 +288,7 @@ func same(a, b obj) bool {
 // OXIDE_API.md §5, §8: the window in a delete in which a floating IP names an instance that
 // is not there: detaching it is a 404 of type instance.
 func TestInstanceDeleteWindow(t *testing.T) {
+	t.Parallel()
 	r := startRack(t, oxidesim.Config{TimeScale: 1})
 	id, fip := r.instance("node-1"), r.fip("web")
 	r.post("/v1/floating-ips/"+fip+"/attach", attachTo(id)).ok(202)

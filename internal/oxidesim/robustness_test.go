@@ -1,0 +1,82 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxidesim_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
+)
+
+// Whatever comes, whoever sends it, every endpoint answers in the API's own way: with its
+// success, or with an error that has a message and the request's id; it is a 500 only where
+// the rack has one too, for a rename to a taken name (OXIDE_API.md §8).
+func TestNothingBreaksAnEndpoint(t *testing.T) {
+	param := regexp.MustCompile(`\{[a-z_]+\}`)
+	const nowhere = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
+	bodies := []string{
+		"", "{", "null", "[]", "7", "{}", `{"name": null}`,
+		`{"name": "a", "description": "", "rules": null, "instance": "x", "disk": {}}`,
+		`{"name": "x", "description": "", "hostname": "x", "ncpus": 1, "memory": 1073741824,
+		  "network_interfaces": {"type": "create", "params": [{}]}, "disks": [{}],
+		  "external_ips": [{"type": "floating"}], "ipv4_block": "::/0", "role_assignments": [{}],
+		  "allocator": {"type": "auto", "prefix_length": 255}, "subnet": "10.0.0.0/33"}`,
+		`{"name": "y", "description": "", "ipv4_block": "0.0.0.0/0", "ipv6_block": "10.0.0.0/8",
+		  "allocator": {"type": "explicit", "subnet": "0.0.0.0/0"}, "subnet": "0.0.0.0/0",
+		  "first": "0.0.0.0", "last": "255.255.255.255", "query": "get a:b | filter x == \"",
+		  "destination": {"type": "ip", "value": "1"}, "target": {"type": "drop"}}`,
+	}
+	queries := []string{
+		"", "project=demo", "project=demo&vpc=default&router=system&instance=x&gateway=default",
+		"project=" + nowhere + "&vpc=" + nowhere + "&limit=1&sort_by=id_ascending&silo=demo",
+		"page_token=eyJ2IjoidjEifQ==", "project=%00&vpc=/&instance=..&router=&silo=&gateway=",
+	}
+	for _, secret := range []string{oxidesim.DefaultToken, oxidesim.DefaultOperatorToken, "no"} {
+		r := startRack(t, oxidesim.Config{}).as(secret)
+		for _, op := range r.Operations() {
+			for _, name := range []string{"default", "x", nowhere, "%2e%2e%2f", "a.b"} {
+				path := param.ReplaceAllString(op.Path, name)
+				for i, query := range queries {
+					check(t, r.do(op.Method, path+"?"+query, bodies[i]))
+				}
+				if op.Method == "POST" || op.Method == "PUT" {
+					for _, body := range bodies {
+						check(t, r.do(op.Method, path+"?project=demo&vpc=default", body))
+					}
+				}
+			}
+		}
+		for op, by := range r.Counters() {
+			if by[0] > 0 {
+				t.Errorf("%s dropped %d connections", op, by[0])
+			}
+		}
+	}
+}
+
+func check(t *testing.T, a *answer) {
+	t.Helper()
+	what, err := url.PathUnescape(a.what)
+	if err != nil {
+		what = a.what
+	}
+	if a.status < 400 {
+		return
+	}
+	var e struct {
+		RequestID string `json:"request_id"`
+		Message   string `json:"message"`
+	}
+	rename := a.status == http.StatusInternalServerError && strings.HasPrefix(what, "PUT ")
+	if err := json.Unmarshal(a.body, &e); err != nil || e.Message == "" ||
+		e.RequestID != a.header.Get("X-Request-Id") || a.status >= 500 && !rename {
+		t.Errorf("%s: %d %s", what, a.status, a.body)
+	}
+}
