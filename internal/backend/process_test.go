@@ -275,7 +275,7 @@ func TestNotReadyUntilItHeals(t *testing.T) {
 		{
 			name:   "a rack older than the client",
 			config: oxidesim.Config{APIVersion: "2026032500.0.0"},
-			says:   "this rack is older than the Oxide API version 2026060800.0.0",
+			says:   "the rack at --oxide-host or OXIDE_HOST is older than the Oxide API version",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -54,7 +55,8 @@ const (
 )
 
 // Error is the error of every call in this package. Its text is one line without URL, header or
-// secret.
+// secret. It is the same whenever the same goes wrong, so that repeated events can be told once: the
+// request id is not in it.
 type Error struct {
 	// Operation is what was tried, for people, for example "attach the floating IP".
 	Operation string
@@ -72,11 +74,16 @@ type Error struct {
 
 // Error implements error.
 func (e *Error) Error() string {
-	s := fmt.Sprintf("could not %s: %s", e.Operation, e.meaning())
+	return fmt.Sprintf("could not %s: %s", e.Operation, e.meaning())
+}
+
+// LogValue implements slog.LogValuer: a log also has the request id.
+func (e *Error) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("text", e.Error())}
 	if e.RequestID != "" {
-		s += fmt.Sprintf(" (request %s)", e.RequestID)
+		attrs = append(attrs, slog.String("request_id", e.RequestID))
 	}
-	return s
+	return slog.GroupValue(attrs...)
 }
 
 // Unwrap returns the context's error, if there is one.
@@ -99,11 +106,11 @@ func (e *Error) meaning() string {
 	case KindMalformed:
 		return fmt.Sprintf("Oxide finds the request malformed (HTTP 400): %s", e.Detail)
 	case KindVersionUnsupported:
-		return "this rack is older than the Oxide API version " + APIVersion +
-			" that is spoken here; update the rack, or install an older release"
+		return "the rack at --oxide-host or OXIDE_HOST is older than the Oxide API version " +
+			APIVersion + " that is spoken here; update the rack, or install an older release"
 	case KindUnauthorized:
 		return "Oxide rejects the token (HTTP 401): it is unknown or expired; " +
-			"create one and put it where oxide-token is set"
+			"put a valid one into the token file, or into OXIDE_TOKEN"
 	case KindForbidden:
 		return "the token's user may not do this (HTTP 403); " +
 			"it needs the role limited-collaborator, or more, on the project"

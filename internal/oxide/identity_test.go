@@ -88,7 +88,7 @@ func TestOlderRackIsToldByIdentity(t *testing.T) {
 	for range 2 { // it is no state that is remembered
 		_, err := r.Identity(t.Context())
 		wantKind(t, err, oxide.KindVersionUnsupported)
-		if !strings.Contains(err.Error(), "this rack is older than the Oxide API version 2026060800") {
+		if !strings.Contains(err.Error(), "is older than the Oxide API version 2026060800") {
 			t.Errorf("got %s", err)
 		}
 	}

@@ -219,7 +219,7 @@ func checkText(t testing.TB, err error) {
 		}
 	}
 	var e *oxide.Error
-	if errors.As(err, &e) && !strings.Contains(text, e.RequestID) {
-		t.Errorf("lacks the request id %s: %s", e.RequestID, text)
+	if errors.As(err, &e) && e.RequestID != "" && strings.Contains(text, e.RequestID) {
+		t.Errorf("has the request id %s, by which no two are alike: %s", e.RequestID, text)
 	}
 }
