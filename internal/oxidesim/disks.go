@@ -78,7 +78,7 @@ type diskAttachment struct {
 
 func readDisk(f *fields) diskParams {
 	d := diskParams{
-		name: f.name("name"), description: f.str("description"), size: f.uint64("size"),
+		name: f.name("name"), description: f.str("description"), size: f.bytes("size"),
 		blockSize: 512,
 	}
 	o := f.object("disk_backend")

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -108,6 +109,23 @@ func (f *fields) uint16(key string) uint16  { return need[uint16](f, key, "a u16
 func (f *fields) uint64(key string) uint64  { return need[uint64](f, key, "a u64") }
 func (f *fields) int64(key string) int64    { return need[int64](f, key, "an i64") }
 
+// bytes is a number of bytes: not negative, and of 63 bits.
+func (f *fields) bytes(key string) uint64 {
+	n := f.uint64(key)
+	if n > math.MaxInt64 {
+		f.wrong(key, "a number of bytes below 2^63")
+	}
+	return n
+}
+
+func (f *fields) optBytes(key string) *uint64 {
+	if !f.has(key) {
+		return nil
+	}
+	n := f.bytes(key)
+	return &n
+}
+
 // boolOr is a boolean with a default; null is no boolean.
 func (f *fields) boolOr(key string, otherwise bool) bool {
 	v, present := f.values[key]
@@ -199,6 +217,14 @@ func (f *fields) optEnum(key string, values ...string) *string {
 	}
 	s := f.enum(key, values...)
 	return &s
+}
+
+// enumOr is a string out of a closed set, with a default; null is none of them.
+func (f *fields) enumOr(key, otherwise string, values ...string) string {
+	if _, present := f.values[key]; !present {
+		return otherwise
+	}
+	return f.enum(key, values...)
 }
 
 func (f *fields) addr(key string) netip.Addr {

@@ -5,6 +5,7 @@
 package oxidesim
 
 import (
+	"encoding/base64"
 	"net/netip"
 
 	"github.com/google/uuid"
@@ -54,7 +55,7 @@ var cpuPlatforms = []string{"amd_milan", "amd_turin", "amd_turin_v2"}
 func readInstance(f *fields) instanceParams {
 	p := instanceParams{
 		name: f.name("name"), description: f.str("description"), hostname: f.str("hostname"),
-		ncpus: f.uint16("ncpus"), memory: f.uint64("memory"), nics: readNICs(f),
+		ncpus: f.uint16("ncpus"), memory: f.bytes("memory"), nics: readNICs(f),
 		start: f.boolOr("start", true), jumboFrames: f.boolOr("enable_jumbo_frames", false),
 		restartPolicy: f.optEnum("auto_restart_policy", policyNever, policyBestEffort),
 		cpuPlatform:   f.optEnum("cpu_platform", cpuPlatforms...),
@@ -85,10 +86,22 @@ func readInstance(f *fields) instanceParams {
 		keys := f.refs("ssh_public_keys")
 		p.sshKeys = &keys
 	}
-	if data, ok := decode[[]byte](f, "user_data", "base64"); ok && len(data) > maxUserData {
-		f.fail("unable to parse JSON body: user_data: too long")
-	}
+	readUserData(f)
 	return p
+}
+
+// readUserData checks what a guest would get; nothing looks at it here.
+func readUserData(f *fields) {
+	if _, present := f.values["user_data"]; !present {
+		return
+	}
+	data, err := base64.StdEncoding.DecodeString(f.str("user_data"))
+	switch {
+	case err != nil:
+		f.wrong("user_data", "base64")
+	case len(data) > maxUserData:
+		f.wrong("user_data", "at most 32 KiB")
+	}
 }
 
 func readNICs(f *fields) nicsParams {
@@ -288,8 +301,10 @@ func (s *Simulator) giveDisks(i *instance, w instanceParams) error {
 	return nil
 }
 
-// giveSNAT gives an instance with a NIC one block of ports per IP version of its NIC that has
-// a default pool; a silo without any default pool cannot have such an instance.
+// giveSNAT gives an instance with a NIC one block of ports per IP version of its NIC. It is
+// from the silo's default pool of that version, or else from another that the silo may use; a
+// version that has no pool at all is left out, but a silo without any cannot have such an
+// instance.
 func (s *Simulator) giveSNAT(i *instance) error {
 	n := s.primaryNIC(i)
 	if n == nil {
@@ -297,11 +312,8 @@ func (s *Simulator) giveSNAT(i *instance) error {
 	}
 	silo := s.db.projects.rows[i.project].parent
 	for _, version := range []string{v4, v6} {
-		if n.stacks[version] == nil {
-			continue
-		}
-		pool := s.defaultPool(silo, version)
-		if pool == nil {
+		pool := s.snatPool(silo, version)
+		if n.stacks[version] == nil || pool == nil {
 			continue
 		}
 		e, err := pool.allocateSNAT()
@@ -310,7 +322,7 @@ func (s *Simulator) giveSNAT(i *instance) error {
 		}
 		i.snat = append(i.snat, e)
 	}
-	if s.defaultPool(silo, v4) == nil && s.defaultPool(silo, v6) == nil {
+	if s.snatPool(silo, v4) == nil && s.snatPool(silo, v6) == nil {
 		return notFoundOther("ip-pool", "no default pool for the current silo")
 	}
 	return nil

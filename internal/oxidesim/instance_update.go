@@ -10,7 +10,7 @@ import "github.com/google/uuid"
 // be left out. The size and the boot disk can change only while there is no VMM.
 func (s *Simulator) instanceUpdate(c *call) (any, error) {
 	f := c.fields()
-	ncpus, memory := f.uint16("ncpus"), f.uint64("memory")
+	ncpus, memory := f.uint16("ncpus"), f.bytes("memory")
 	jumbo := f.boolean("enable_jumbo_frames")
 	for _, nullable := range []string{"boot_disk", "cpu_platform", "auto_restart_policy"} {
 		f.must(nullable, true)

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -85,10 +86,16 @@ type nicParams struct {
 	stacks              map[string]stack
 }
 
-func randomMAC() string {
-	var b [3]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return fmt.Sprintf("A8:40:25:F%X:%02X:%02X", b[0]&0xf, b[1], b[2])
+// newMAC is an address that no NIC has, out of those for guests: A8:40:25:F0:00:00 to FE:FF:FF.
+func (s *Simulator) newMAC() string {
+	for {
+		var b [3]byte
+		_, _ = rand.Read(b[:]) // never fails
+		mac := fmt.Sprintf("A8:40:25:F%X:%02X:%02X", b[0]%0xf, b[1], b[2])
+		if !slices.ContainsFunc(s.db.nics.all(), func(n *nic) bool { return n.mac == mac }) {
+			return mac
+		}
+	}
 }
 
 // newNIC gives an instance one more NIC; the first one is the primary one.
@@ -107,7 +114,7 @@ func (s *Simulator) newNIC(i *instance, p nicParams) (*nic, error) {
 	}
 	n := &nic{
 		meta:   s.newMeta(i.project, i.id, p.name, p.description),
-		subnet: sub, mac: randomMAC(), primary: len(siblings) == 0, stacks: map[string]*stack{},
+		subnet: sub, mac: s.newMAC(), primary: len(siblings) == 0, stacks: map[string]*stack{},
 	}
 	if err := s.db.nics.checkNew(i.id, p.name, p.description); err != nil {
 		return nil, err

@@ -87,7 +87,8 @@ func (s *Simulator) systemPoolView(c *call) (any, error) {
 func (s *Simulator) systemPoolCreate(c *call) (any, error) {
 	f := c.fields()
 	name, description := f.name("name"), f.str("description")
-	version, kind := f.optEnum("ip_version", v4, v6), f.optEnum("pool_type", unicast, multicast)
+	version := f.enumOr("ip_version", v4, v4, v6)
+	kind := f.enumOr("pool_type", unicast, unicast, multicast)
 	if err := f.done(); err != nil {
 		return nil, err
 	}
@@ -95,12 +96,7 @@ func (s *Simulator) systemPoolCreate(c *call) (any, error) {
 		return nil, err
 	}
 	p := s.newPool(name, description)
-	if version != nil {
-		p.version = *version
-	}
-	if kind != nil {
-		p.kind = *kind
-	}
+	p.version, p.kind = version, kind
 	if err := s.db.pools.insert(p); err != nil {
 		return nil, err
 	}

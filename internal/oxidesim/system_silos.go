@@ -6,6 +6,7 @@ package oxidesim
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -101,8 +102,8 @@ func (s *Simulator) systemSiloCreate(c *call) (any, error) {
 		fleetRoles:   map[string][]string{},
 		quotas:       readQuotas(f.object("quotas")),
 	}
-	if m, ok := decode[map[string][]string](f, "mapped_fleet_roles", "a map of roles"); ok {
-		d.fleetRoles = m
+	if _, present := f.values["mapped_fleet_roles"]; present {
+		d.fleetRoles = readFleetRoles(f.object("mapped_fleet_roles"))
 	}
 	need[[]json.RawMessage](f, "tls_certificates", "a list")
 	if err := f.done(); err != nil {
@@ -117,6 +118,24 @@ func (s *Simulator) systemSiloCreate(c *call) (any, error) {
 		return nil, err
 	}
 	return sl.json(), nil
+}
+
+// readFleetRoles reads which roles on the silo give which roles on the fleet.
+func readFleetRoles(f *fields) map[string][]string {
+	out := map[string][]string{}
+	for name := range f.values {
+		if !slices.Contains(allRoles, name) {
+			f.wrong(name, "the name of a role")
+		}
+		given := need[[]string](f, name, "a list of roles")
+		for _, r := range given {
+			if !slices.Contains(fleetRoles, r) {
+				f.wrong(name, "roles on the fleet")
+			}
+		}
+		out[name] = given
+	}
+	return out
 }
 
 func (s *Simulator) newSilo(name, description string) *silo {
@@ -175,7 +194,7 @@ func (s *Simulator) systemSiloSubnetPools(c *call) (any, error) {
 }
 
 func readQuotas(f *fields) quotasJSON {
-	return quotasJSON{CPUs: f.int64("cpus"), Memory: f.uint64("memory"), Storage: f.uint64("storage")}
+	return quotasJSON{CPUs: f.int64("cpus"), Memory: f.bytes("memory"), Storage: f.bytes("storage")}
 }
 
 func (s *Simulator) systemSiloQuotas(c *call) (any, error) {
@@ -190,7 +209,7 @@ func (s *Simulator) systemSiloQuotas(c *call) (any, error) {
 func (s *Simulator) systemSiloQuotasUpdate(c *call) (any, error) {
 	f := c.fields()
 	cpus := opt[int64](f, "cpus", "an i64")
-	memory, storage := opt[uint64](f, "memory", "a u64"), opt[uint64](f, "storage", "a u64")
+	memory, storage := f.optBytes("memory"), f.optBytes("storage")
 	if err := f.done(); err != nil {
 		return nil, err
 	}

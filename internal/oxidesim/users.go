@@ -172,8 +172,10 @@ func (s *Simulator) siloFromQuery(c *call) (*silo, error) {
 // that a story gives.
 func (s *Simulator) localUserCreate(c *call) (any, error) {
 	f := c.fields()
-	name := f.str("external_id")
-	f.object("password").enum("mode", "password", "login_disallowed")
+	name, password := f.name("external_id"), f.object("password")
+	if password.enum("mode", "password", "login_disallowed") == "password" {
+		password.str("value")
+	}
 	if err := f.done(); err != nil {
 		return nil, err
 	}

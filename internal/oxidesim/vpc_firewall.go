@@ -7,6 +7,7 @@ package oxidesim
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -172,8 +173,8 @@ func readRule(f *fields) firewallRuleJSON {
 		r.Filters.Hosts = &hosts
 	}
 	if ports, ok := decode[[]string](filters, "ports", "a list of strings"); ok {
-		for _, p := range ports {
-			if !validPorts(p) {
+		for n, p := range ports {
+			if ports[n], ok = canonicalRange(p, 1, math.MaxUint16); !ok {
 				filters.wrong("ports", `ports such as "80" or "8000-8080"`)
 			}
 		}
@@ -208,19 +209,32 @@ func readProtocol(f *fields) protocolJSON {
 	}
 	if v := f.optObject("value"); v != nil {
 		p.icmp = &icmpFilterJSON{Type: need[uint8](v, "icmp_type", "a u8"), Code: v.optStr("code")}
+		if code := p.icmp.Code; code != nil {
+			var ok bool
+			if *code, ok = canonicalRange(*code, 0, math.MaxUint8); !ok {
+				v.wrong("code", `codes such as "3" or "0-5"`)
+			}
+		}
 	}
 	return p
 }
 
-// validPorts accepts "80" and "80-90".
-func validPorts(s string) bool {
-	first, last, ranged := strings.Cut(s, "-")
+// canonicalRange reads "80" and "80-90" and writes them as the rack does, which is without
+// leading zeros, and as one number if both ends are the same.
+func canonicalRange(s string, least, most uint64) (string, bool) {
+	left, right, ranged := strings.Cut(s, "-")
 	if !ranged {
-		last = first
+		right = left
 	}
-	a, errA := strconv.ParseUint(first, 10, 16)
-	b, errB := strconv.ParseUint(last, 10, 16)
-	return errA == nil && errB == nil && a <= b && a > 0
+	first, errFirst := strconv.ParseUint(left, 10, 16)
+	last, errLast := strconv.ParseUint(right, 10, 16)
+	if errFirst != nil || errLast != nil || first > last || first < least || last > most {
+		return s, false
+	}
+	if first == last {
+		return strconv.FormatUint(first, 10), true
+	}
+	return fmt.Sprintf("%d-%d", first, last), true
 }
 
 func checkRules(v *vpc, rules []firewallRuleJSON) error {
@@ -233,6 +247,9 @@ func checkRules(v *vpc, rules []firewallRuleJSON) error {
 			return invalidValue("rules", "rule names must be unique: %q", r.Name)
 		}
 		names[r.Name] = true
+		if len([]rune(r.Description)) > maxDescription {
+			return internal()
+		}
 		if err := checkRule(v, r); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 const (
 	systemRouter = "system"
 	customRouter = "custom"
+	defaultRoute = "default"
 )
 
 // vpcRouter is a router of a VPC, its parent.
@@ -37,6 +38,10 @@ type typedValue struct {
 }
 
 func typed(kind, value string) typedValue { return typedValue{kind, &value} }
+
+func (v typedValue) equal(w typedValue) bool {
+	return v.Type == w.Type && deref(v.Value) == deref(w.Value)
+}
 
 type vpcRouterJSON struct {
 	identity
@@ -71,7 +76,7 @@ func (s *Simulator) newSystemRouter(v *vpc) {
 	must(s.db.routers.insert(r))
 	for name, net := range map[string]string{"default-v4": "0.0.0.0/0", "default-v6": "::/0"} {
 		must(s.db.routes.insert(&routerRoute{
-			meta: s.newMeta(v.project, r.id, name, "The default route of a vpc"), kind: "default",
+			meta: s.newMeta(v.project, r.id, name, "The default route of a vpc"), kind: defaultRoute,
 			destination: typed("ip_net", net), target: typed("internet_gateway", "default"),
 		}))
 	}
@@ -275,20 +280,26 @@ func (s *Simulator) routeCreate(c *call) (any, error) {
 	return r.json(), nil
 }
 
+// routeUpdate changes custom routes, and of default routes the target.
 func (s *Simulator) routeUpdate(c *call) (any, error) {
-	destination, target, err := readRoute(c.fields())
+	f := c.fields()
+	destination, target, err := readRoute(f)
 	if err != nil {
 		return nil, err
 	}
 	r, err := update(c, s.db.routes, func() (*routerRoute, error) {
 		r, err := c.routeFromPath(roleCollaborator)
-		if err == nil && r.kind != customRouter {
-			err = invalidRequest("routes of kind %q cannot be modified", r.kind)
+		if err != nil {
+			return r, err
 		}
-		if err == nil {
-			err = checkRoute(destination, target)
+		same := !f.has("name") && !f.has("description") && destination.equal(r.destination)
+		switch {
+		case r.kind == defaultRoute && !same:
+			return r, invalidRequest("only the target of a default route can be changed")
+		case r.kind != customRouter && r.kind != defaultRoute:
+			return r, invalidRequest("routes of kind %q cannot be modified", r.kind)
 		}
-		return r, err
+		return r, checkRoute(destination, target)
 	})
 	if err != nil {
 		return nil, err
