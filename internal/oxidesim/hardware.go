@@ -7,6 +7,7 @@ package oxidesim
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,7 @@ type sled struct {
 	id      uuid.UUID
 	serial  string
 	model   string
+	addr    netip.Addr // of its agent, on the rack's own network
 	state   sledState
 	changed chan struct{} // closed at the next change of state
 }
@@ -40,6 +42,7 @@ type vmm struct {
 func newSled(n int) *sled {
 	return &sled{
 		id: uuid.New(), serial: fmt.Sprintf("BRM%08d", 42220000+n), model: "913-0000019",
+		addr:  netip.MustParseAddr(fmt.Sprintf("fd00:1122:3344:%x::1", 0x101+n)),
 		state: sledReachable, changed: make(chan struct{}),
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 )
 
@@ -232,7 +234,32 @@ func TestTimeseriesTellsSled(t *testing.T) {
 	if len(lost) != 1 || value(lost[0], "failure_reason") != "unreachable" {
 		t.Errorf("lost: %v", lost)
 	}
-	for _, bad := range []string{"", "get", "get nothing:here", "get virtual_machine:check | sum"} {
+	const check, usages = "get virtual_machine:check", "get virtual_machine:vcpu_usage"
+	must(t, r.RecoverSled("instance:node-1"))
+	mine, other := `instance_id == "`+id+`"`, `instance_id == "`+uuid.NewString()+`"`
+	for _, tc := range []struct {
+		query string
+		want  int
+	}{
+		{check + " | filter " + mine + " || " + other, 1},
+		{check + " | filter " + mine + " && " + other, 0},
+		{check + " | filter !(" + mine + " || " + other + ") | last 1", 1},
+		{check + " | filter " + other + " || " + mine + ` && state == "running"`, 1},
+		{check + ` | filter timestamp > @now() - 5m && state != "a | b" | last 2`, 2},
+		{check + " | filter sled_agent_port == 12345 && timestamp >= @2026-01-01T00:00:00", 2},
+		{usages + " | filter vcpu_id == 0", 2},
+		{usages + " | filter vcpu_id == 1", 0},
+	} {
+		if n := len(ask(tc.query)); n != tc.want {
+			t.Errorf("%s: %d series, want %d", tc.query, n, tc.want)
+		}
+	}
+	for _, bad := range []string{
+		"", "get", "get nothing:here", check + " | sum", check + " | filter",
+		check + " | filter nothing == 1", check + " | filter (state == \"a\"",
+		check + " | filter state == \"a\" &&", check + " | filter state < 1",
+		check + " | filter timestamp == 1", check + " | filter state == a",
+	} {
 		r.post("/v1/timeseries/query?project=demo/demo", obj{"query": bad}).want(400, "")
 		r.as("viewer").post("/v1/timeseries/query?project=demo", obj{"query": bad}).
 			want(400, "InvalidRequest")

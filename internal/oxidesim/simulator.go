@@ -22,6 +22,7 @@ type Simulator struct {
 	router  *router
 	admin   http.Handler
 	rackID  uuid.UUID
+	nexusID uuid.UUID
 	born    time.Time
 	log     *requestLog
 	count   *counters
@@ -57,6 +58,7 @@ func New(cfg Config) (*Simulator, error) {
 		clock:   newClock(cfg.TimeScale),
 		version: version,
 		rackID:  uuid.New(),
+		nexusID: uuid.New(),
 		log:     newRequestLog(cfg.RequestLog),
 		count:   newCounters(),
 		db:      newStore(),

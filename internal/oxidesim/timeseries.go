@@ -5,7 +5,6 @@
 package oxidesim
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,10 +14,11 @@ import (
 
 // This file answers the metrics query as far as it tells where instances run: a project's
 // viewer learns rack and sled from the fields of the series, which no other endpoint shows.
-// Of the query language it knows `get NAME`, filters that compare a field (or the timestamp)
-// with a value, joined by &&, and `last N`.
 
-const sampleEvery = 30 * time.Second
+const (
+	sampleEvery   = 30 * time.Second
+	sledAgentPort = 12345
+)
 
 type oxqlResultJSON struct {
 	Tables []oxqlTableJSON `json:"tables"`
@@ -55,62 +55,6 @@ type valueArrayJSON struct {
 	Values []uint64 `json:"values"`
 }
 
-// oxqlCondition compares a field with a value, == or !=.
-type oxqlCondition struct {
-	field, value string
-	equal        bool
-}
-
-type oxqlQuery struct {
-	name       string
-	conditions []oxqlCondition
-	last       int
-}
-
-var (
-	oxqlGet       = regexp.MustCompile(`^get\s+([a-z_]+:[a-z_]+)$`)
-	oxqlLast      = regexp.MustCompile(`^last\s+([1-9][0-9]{0,3})$`)
-	oxqlCompare   = regexp.MustCompile(`^([a-z_]+)\s*(==|!=)\s*"([^"]*)"$`)
-	oxqlTimestamp = regexp.MustCompile(`^timestamp\s*[<>]=?\s*@\S.*$`)
-)
-
-func parseOxql(text string) (oxqlQuery, error) {
-	var q oxqlQuery
-	for n, part := range strings.Split(text, "|") {
-		part = strings.TrimSpace(part)
-		get, last := oxqlGet.FindStringSubmatch(part), oxqlLast.FindStringSubmatch(part)
-		filter, isFilter := strings.CutPrefix(part, "filter ")
-		switch {
-		case n == 0 && get != nil:
-			q.name = get[1]
-		case n > 0 && last != nil:
-			q.last = atoi(last[1])
-		case n > 0 && isFilter:
-			for cond := range strings.SplitSeq(filter, "&&") {
-				cond = strings.Trim(strings.TrimSpace(cond), "()")
-				m := oxqlCompare.FindStringSubmatch(cond)
-				if m == nil && !oxqlTimestamp.MatchString(cond) {
-					return q, invalidRequest("cannot parse the filter %q", cond)
-				}
-				if m != nil {
-					q.conditions = append(q.conditions, oxqlCondition{m[1], m[3], m[2] == "=="})
-				}
-			}
-		default:
-			return q, invalidRequest("cannot parse the query at %q", part)
-		}
-	}
-	return q, nil
-}
-
-func atoi(digits string) int {
-	n := 0
-	for _, d := range digits {
-		n = n*10 + int(d-'0')
-	}
-	return n
-}
-
 func (s *Simulator) timeseriesQuery(c *call) (any, error) {
 	f := c.fields()
 	text := f.str("query")
@@ -137,20 +81,15 @@ func (s *Simulator) timeseriesQuery(c *call) (any, error) {
 			continue
 		}
 		fields := kind.fields(s, i)
-		if q.accepts(fields) {
+		wanted, err := q.accepts(fields)
+		if err != nil {
+			return nil, err
+		}
+		if wanted {
 			table.Timeseries = append(table.Timeseries, s.series(i, fields, q.last))
 		}
 	}
 	return oxqlResultJSON{[]oxqlTableJSON{table}}, nil
-}
-
-func (q oxqlQuery) accepts(fields map[string]fieldJSON) bool {
-	for _, cond := range q.conditions {
-		if have, _ := fields[cond.field].Value.(string); (have == cond.value) != cond.equal {
-			return false
-		}
-	}
-	return true
 }
 
 // series makes up the points of a counter that grows by one at each sample since the
@@ -222,7 +161,11 @@ var vmSeries = map[string]vmSeriesKind{
 
 func (s *Simulator) checkFields(i *instance) map[string]fieldJSON {
 	return map[string]fieldJSON{
-		"rack_id": idField(s.rackID), "sled_agent_id": idField(i.vmm.sled.id),
-		"vmm_id": idField(i.vmm.id), "instance_id": idField(i.id),
+		"rack_id": idField(s.rackID), "nexus_id": idField(s.nexusID),
+		"silo_id":    idField(s.db.projects.rows[i.project].parent),
+		"project_id": idField(i.project), "instance_id": idField(i.id),
+		"vmm_id": idField(i.vmm.id), "sled_agent_id": idField(i.vmm.sled.id),
+		"sled_agent_ip":   {"ip_addr", i.vmm.sled.addr.String()},
+		"sled_agent_port": {"u16", sledAgentPort},
 	}
 }
