@@ -65,6 +65,15 @@ func (c *call) mustQueryRef(param string) (ref, error) {
 	return *r, nil
 }
 
+// queryBool is a query parameter that is true or false; absent is false.
+func (c *call) queryBool(param string) (bool, error) {
+	v := c.query.Get(param)
+	if c.query.Has(param) && v != "true" && v != "false" {
+		return false, badInput("unable to parse query string: %s: not a boolean", param)
+	}
+	return v == "true", nil
+}
+
 // fields is the body as an object; it is JSON unless the client says otherwise. Endpoints
 // that take no body do not care what comes.
 func (c *call) fields() *fields {

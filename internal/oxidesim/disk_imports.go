@@ -37,12 +37,12 @@ func (s *Simulator) diskImportStop(c *call) (any, error) {
 func (s *Simulator) diskImportWrite(c *call) (any, error) {
 	f := c.fields()
 	offset, text := f.uint64("offset"), f.str("base64_encoded_data")
-	data, err := base64.StdEncoding.DecodeString(text)
-	if f.done() == nil && err != nil {
-		f.wrong("base64_encoded_data", "base64")
-	}
 	if err := f.done(); err != nil {
 		return nil, err
+	}
+	data, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, invalidRequest("error base64 decoding data: %v", err)
 	}
 	d, err := s.importStep(c, diskImportWriting, diskImportWriting)
 	if err != nil {

@@ -115,12 +115,16 @@ func (s *Simulator) gatewayCreate(c *call) (any, error) {
 
 // gatewayDelete refuses while pools or addresses are linked, unless told to cascade.
 func (s *Simulator) gatewayDelete(c *call) (any, error) {
+	cascade, err := c.queryBool("cascade")
+	if err != nil {
+		return nil, err
+	}
 	g, err := findInVPC(c, s.db.gateways, "gateway", roleCollaborator)
 	if err != nil {
 		return nil, err
 	}
 	linked := len(s.db.gatewayPools.children[g.id]) + len(s.db.gatewayAddresses.children[g.id])
-	if linked > 0 && c.query.Get("cascade") != "true" {
+	if linked > 0 && !cascade {
 		return nil, invalidRequest("internet gateway cannot be deleted while it has IP pools or " +
 			"addresses attached")
 	}
@@ -130,12 +134,24 @@ func (s *Simulator) gatewayDelete(c *call) (any, error) {
 
 var inGateway = []string{"gateway", "vpc", "project"}
 
+// listGateway resolves the gateway that a list or a create must name.
+func (c *call) listGateway(least role) (*internetGateway, error) {
+	if _, err := c.mustQueryRef("gateway"); err != nil {
+		return nil, err
+	}
+	return c.gatewayFromQuery(least)
+}
+
+// gatewayFromQuery resolves the gateway that the query names.
 func (c *call) gatewayFromQuery(least role) (*internetGateway, error) {
-	r, err := c.mustQueryRef("gateway")
+	r, err := c.queryRef("gateway")
 	if err != nil {
 		return nil, err
 	}
-	g, err := find(c, c.sim.db.gateways, r, inVPC, c.vpcFromQuery)
+	if r == nil {
+		return nil, invalidRequest("what is given by name needs its gateway")
+	}
+	g, err := find(c, c.sim.db.gateways, *r, inVPC, c.vpcFromQuery)
 	if err == nil {
 		err = c.require(g.project, least)
 	}
@@ -166,7 +182,7 @@ func (s *Simulator) gatewayPoolList(c *call) (any, error) {
 	if err := c.beginScan(nameOrIDSorts); err != nil {
 		return nil, err
 	}
-	g, err := c.gatewayFromQuery(roleViewer)
+	g, err := c.listGateway(roleViewer)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +195,7 @@ func (s *Simulator) gatewayPoolCreate(c *call) (any, error) {
 	if err := f.done(); err != nil {
 		return nil, err
 	}
-	g, err := c.gatewayFromQuery(roleCollaborator)
+	g, err := c.listGateway(roleCollaborator)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +223,7 @@ func (s *Simulator) gatewayAddressList(c *call) (any, error) {
 	if err := c.beginScan(nameOrIDSorts); err != nil {
 		return nil, err
 	}
-	g, err := c.gatewayFromQuery(roleViewer)
+	g, err := c.listGateway(roleViewer)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +236,7 @@ func (s *Simulator) gatewayAddressCreate(c *call) (any, error) {
 	if err := f.done(); err != nil {
 		return nil, err
 	}
-	g, err := c.gatewayFromQuery(roleCollaborator)
+	g, err := c.listGateway(roleCollaborator)
 	if err != nil {
 		return nil, err
 	}

@@ -103,6 +103,7 @@ func TestDiskImport(t *testing.T) {
 	step("bulk-write-start", nil).ok(204)
 	step("bulk-write", write).ok(204)
 	step("bulk-write", obj{"offset": 1, "base64_encoded_data": block}).want(400, "InvalidRequest")
+	step("bulk-write", obj{"offset": 0, "base64_encoded_data": "?"}).want(400, "InvalidRequest")
 	step("finalize", obj{}).want(400, "InvalidRequest")
 	step("bulk-write-stop", nil).ok(204)
 	step("finalize", obj{"snapshot_name": "snap"}).ok(204)
