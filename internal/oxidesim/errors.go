@@ -83,7 +83,13 @@ func notFoundOther(kind, why string) error {
 // routeNotFound is the answer to a path that no endpoint has.
 func routeNotFound() error { return &apiError{http.StatusNotFound, "", "Not Found"} }
 
-func methodNotAllowed() error {
+// methodError is the answer to a path that has endpoints, but none of this method; those it
+// has are told in the Allow header, as HTTP wants it (RFC 9110, 15.5.6).
+type methodError struct{ allowed []string }
+
+func (e *methodError) Error() string { return "method not allowed" }
+
+func (e *methodError) Unwrap() error {
 	return &apiError{http.StatusMethodNotAllowed, "", "Method Not Allowed"}
 }
 

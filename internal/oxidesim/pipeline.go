@@ -52,6 +52,9 @@ func (s *Simulator) serve(w http.ResponseWriter, r *http.Request) {
 	if rt != nil {
 		operation = rt.operation
 	}
+	if m := (*methodError)(nil); errors.As(err, &m) {
+		w.Header().Set("Allow", strings.Join(m.allowed, ", "))
+	}
 	if !s.pause(s.cfg.Latency, restart) || errors.Is(err, errConnectionLost) {
 		panic(http.ErrAbortHandler)
 	}

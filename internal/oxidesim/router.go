@@ -5,8 +5,10 @@
 package oxidesim
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -87,7 +89,7 @@ func (r *router) find(method, path string) (*route, map[string]string, error) {
 	}
 	rt, ok := n.methods[method]
 	if !ok {
-		return nil, nil, methodNotAllowed()
+		return nil, nil, &methodError{slices.Sorted(maps.Keys(n.methods))}
 	}
 	return rt, params, nil
 }

@@ -93,6 +93,12 @@ func TestFrameworkErrors(t *testing.T) {
 			a.want(tc.status, "")
 		})
 	}
+	t.Run("a wrong method is told the right ones", func(t *testing.T) {
+		a := r.do("PATCH", "/v1/projects", nil)
+		if got := a.header.Get("Allow"); a.status != 405 || got != "GET, POST" {
+			t.Errorf("status %d, Allow %q", a.status, got)
+		}
+	})
 	t.Run("another content type", func(t *testing.T) {
 		c := *r
 		c.header = http.Header{"Content-Type": {"text/plain"}}
