@@ -301,8 +301,10 @@ func (s *Simulator) giveDisks(i *instance, w instanceParams) error {
 	return nil
 }
 
-// giveSNAT gives an instance with a NIC one block of ports per IP version of its NIC that has
-// a default pool; a silo without any default pool cannot have such an instance.
+// giveSNAT gives an instance with a NIC one block of ports per IP version of its NIC. It is
+// from the silo's default pool of that version, or else from another that the silo may use; a
+// version that has no pool at all is left out, but a silo without any cannot have such an
+// instance.
 func (s *Simulator) giveSNAT(i *instance) error {
 	n := s.primaryNIC(i)
 	if n == nil {
@@ -310,11 +312,8 @@ func (s *Simulator) giveSNAT(i *instance) error {
 	}
 	silo := s.db.projects.rows[i.project].parent
 	for _, version := range []string{v4, v6} {
-		if n.stacks[version] == nil {
-			continue
-		}
-		pool := s.defaultPool(silo, version)
-		if pool == nil {
+		pool := s.snatPool(silo, version)
+		if n.stacks[version] == nil || pool == nil {
 			continue
 		}
 		e, err := pool.allocateSNAT()
@@ -323,7 +322,7 @@ func (s *Simulator) giveSNAT(i *instance) error {
 		}
 		i.snat = append(i.snat, e)
 	}
-	if s.defaultPool(silo, v4) == nil && s.defaultPool(silo, v6) == nil {
+	if s.snatPool(silo, v4) == nil && s.snatPool(silo, v6) == nil {
 		return notFoundOther("ip-pool", "no default pool for the current silo")
 	}
 	return nil

@@ -274,6 +274,24 @@ func (s *Simulator) defaultPool(silo uuid.UUID, version string) *ipPool {
 	return nil
 }
 
+// snatPool is where shared addresses of a version come from: the default pool, or without one
+// the first by name that the silo may use; nil if there is none.
+func (s *Simulator) snatPool(silo uuid.UUID, version string) *ipPool {
+	found := s.defaultPool(silo, version)
+	if found != nil {
+		return found
+	}
+	for _, p := range s.db.pools.rows {
+		if _, linked := p.links[silo]; !linked || p.kind != unicast || p.version != version {
+			continue
+		}
+		if found == nil || p.name < found.name {
+			found = p
+		}
+	}
+	return found
+}
+
 // poolOf is the unicast pool, linked to the silo, that has the address in a range, or nil.
 func (s *Simulator) poolOf(silo uuid.UUID, a netip.Addr) *ipPool {
 	for _, p := range s.db.pools.rows {
