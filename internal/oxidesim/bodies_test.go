@@ -136,8 +136,8 @@ func TestFirewallRanges(t *testing.T) {
 	})
 }
 
-// The API description calls default routes modifiable: their targets are, nothing else is, and
-// they cannot be deleted.
+// OXIDE_API.md §12: the API description calls default routes modifiable: their targets are,
+// nothing else is, and they cannot be deleted.
 func TestDefaultRoute(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
 	const in = "?project=demo&vpc=default&router=system"

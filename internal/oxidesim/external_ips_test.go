@@ -156,6 +156,8 @@ func TestExternalIPLimit(t *testing.T) {
 				},
 			}).ok(201).str("id")
 			r.post("/v1/floating-ips/"+over+"/attach", attachTo(i.ID)).want(400, "InvalidRequest")
+			r.post("/v1/instances/"+i.ID+"/external-ips/ephemeral", obj{}).
+				want(400, "InvalidRequest")
 			r.post("/v1/floating-ips/f0/detach?project=demo", nil).ok(202)
 			r.post("/v1/floating-ips/"+over+"/attach", attachTo(i.ID)).ok(202)
 		})

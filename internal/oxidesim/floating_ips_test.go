@@ -168,6 +168,10 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 			"attach", i, 400, bad, "attached",
 		},
 		{
+			"attach again while it is on its way", "running", "attaching", "node-1",
+			"attach", i, 202, "", "attaching",
+		},
+		{
 			"attach while attached elsewhere", "running", "attached", "node-1",
 			"attach", j, 400, bad, "attached",
 		},
@@ -194,6 +198,18 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 		{
 			"detach while failed", "failed", "attached", "node-1",
 			"detach", "", 400, bad, "attached",
+		},
+		{
+			"detach while creating", "creating", "attached", "node-1",
+			"detach", "", 400, bad, "attached",
+		},
+		{
+			"detach while stopping", "stopping", "attached", "node-1",
+			"detach", "", 503, busy, "attached",
+		},
+		{
+			"detach while rebooting", "rebooting", "attached", "node-1",
+			"detach", "", 202, "", "detached",
 		},
 		{
 			"detach while starting", "starting", "attached", "node-1",

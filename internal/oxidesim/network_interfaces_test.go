@@ -127,6 +127,71 @@ func TestNICUpdate(t *testing.T) {
 	r.get(path).want(404, "ObjectNotFound")
 }
 
+// OXIDE_API.md §6: what can be changed in which state of the instance. Failed is not stopped.
+func TestNICStates(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	r.subnet("a", "10.1.0.0/24")
+	id := r.instance("node-1")
+	const one = "/v1/network-interfaces/net0?project=demo&instance=node-1"
+	for _, state := range []string{
+		"creating", "starting", "running", "rebooting", "stopping", "migrating", "failed",
+	} {
+		t.Run(state, func(t *testing.T) {
+			must(t, r.SetRunState(id, state))
+			r.put(one, obj{"description": "d"}).want(400, "InvalidRequest")
+			r.post("/v1/network-interfaces?instance="+id, nicBody("more", "a", nil)).
+				want(400, "InvalidRequest")
+			if state != "failed" {
+				r.del(one).want(400, "InvalidRequest")
+			}
+		})
+	}
+	must(t, r.SetRunState(id, "stopped"))
+	r.put(one, obj{"description": "d"}).ok(200)
+	must(t, r.SetRunState(id, "failed"))
+	r.del(one).ok(204)
+}
+
+// OXIDE_API.md §6: a PUT without transit_ips clears those of both families.
+func TestNICUpdateClearsBothFamilies(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	r.create("node-1", obj{
+		"start": false, "network_interfaces": obj{"type": "default_dual_stack"},
+	})
+	const path = "/v1/network-interfaces/net0?project=demo&instance=node-1"
+	transit := func(nic obj) string {
+		stack, _ := nic["ip_stack"].(map[string]any)
+		value, _ := stack["value"].(map[string]any)
+		four, _ := value["v4"].(map[string]any)
+		six, _ := value["v6"].(map[string]any)
+		return fmt.Sprint(four["transit_ips"], six["transit_ips"])
+	}
+	both := []string{"10.244.0.0/16", "fd00:244::/48"}
+	if got := transit(r.put(path, obj{"transit_ips": both}).ok(200)); got !=
+		"[10.244.0.0/16] [fd00:244::/48]" {
+		t.Errorf("set: %s", got)
+	}
+	if got := transit(r.put(path, obj{"primary": true}).ok(200)); got != "[] []" {
+		t.Errorf("left out: %s, want both cleared", got)
+	}
+}
+
+// OXIDE_API.md §6: eight to an instance, each in a subnet of its own.
+func TestNICLimit(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	id := r.create("node-1", obj{"start": false})
+	for n := range 8 {
+		name := fmt.Sprintf("s%d", n)
+		r.subnet(name, fmt.Sprintf("10.1.%d.0/24", n))
+		got := r.post("/v1/network-interfaces?instance="+id, nicBody(name, name, nil))
+		if n < 7 { // one came with the instance
+			got.ok(201)
+		} else {
+			got.want(400, "InvalidRequest")
+		}
+	}
+}
+
 // OXIDE_API.md §6: addresses of a subnet.
 func TestNICAddresses(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})

@@ -127,6 +127,10 @@ func TestRevokedRoleIs404(t *testing.T) {
 		t.Errorf("%d projects listed", n)
 	}
 	c.get("/v1/me").ok(200)
+	must(t, r.SetProjectRole("demo/demo", "limited", "viewer"))
+	c.get("/v1/instances/" + inst).ok(200)
+	must(t, r.SetProjectRole("demo/demo", "limited", "none"))
+	c.get("/v1/instances/"+inst).want(404, "ObjectNotFound")
 }
 
 // OXIDE_API.md §1: silos see nothing of each other.

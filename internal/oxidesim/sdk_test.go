@@ -112,7 +112,7 @@ func TestSDKFirewallRoundTrip(t *testing.T) {
 	}
 }
 
-// The SDK's errors match, so status and error_code are where it looks for them.
+// OXIDE_API.md §2, §17: the SDK's errors match, so status and error_code are where it looks for them.
 func TestSDKErrors(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
 	c, ctx := sdk(t, r), t.Context()

@@ -10,7 +10,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 )
 
-// An operator gives a silo a pool; the silo uses it; then it cannot be taken away.
+// OXIDE_API.md §9: an operator gives a silo a pool; the silo uses it; then it cannot be taken
+// away.
 func TestSystemIPPools(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
 	op := r.as(oxidesim.DefaultOperatorToken)
@@ -54,7 +55,7 @@ func TestSystemIPPools(t *testing.T) {
 	r.get("/v1/ip-pools/extra").want(404, "ObjectNotFound")
 }
 
-// The same for subnet pools.
+// OXIDE_API.md §9, §13: the same for subnet pools.
 func TestSystemSubnetPools(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
 	op := r.as(oxidesim.DefaultOperatorToken)
@@ -114,7 +115,7 @@ func TestSystemSilos(t *testing.T) {
 	r.get("/v1/system/silos").want(403, "Forbidden")
 }
 
-// Auth settings: null is no limit, and must be said.
+// OXIDE_API.md §1 Auth: null is no limit to a token's life, and must be said.
 func TestAuthSettings(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
 	op := r.as(oxidesim.DefaultOperatorToken)

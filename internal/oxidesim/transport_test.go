@@ -45,7 +45,8 @@ func TestAPIVersion(t *testing.T) {
 	})
 }
 
-// OXIDE_API.md §2: what the framework refuses carries no error_code.
+// OXIDE_API.md §2, §4: what the framework refuses carries no error_code; so do names that no
+// object can have, such as a node name with dots.
 func TestFrameworkErrors(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
 	const fips = "/v1/floating-ips?project=demo"
@@ -80,6 +81,7 @@ func TestFrameworkErrors(t *testing.T) {
 			"name": "a", "description": "", "address_allocator": obj{"type": "magic"},
 		}, 400},
 		{"project missing in a list", "GET", "/v1/floating-ips", nil, 400},
+		{"an instance by a name with dots", "GET", "/v1/instances/a.b?project=demo", nil, 400},
 		{"dot segments", "GET", "/v1/%2e%2e/me", nil, 400},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -124,6 +126,48 @@ func TestFrameworkErrors(t *testing.T) {
 	t.Run("repeated and trailing slashes do not count", func(t *testing.T) {
 		r.get("//v1///me/").ok(200)
 	})
+}
+
+// OXIDE_API.md §2: a 500 and a 503 have one message each, whatever their cause: neither the
+// name that is taken nor the state that is in the way can be read out of them.
+func TestOpaqueErrors(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	i, id := r.instance("node-1"), r.fip("web")
+	r.fip("taken")
+	path := "/v1/floating-ips/" + id
+	for _, tc := range []struct {
+		name          string
+		make          func() *answer
+		status        int
+		code, message string
+	}{
+		{"a rename to a taken name", func() *answer {
+			return r.put(path, obj{"name": "taken"})
+		}, 500, "Internal", "Internal Server Error"},
+		{"a description that is too long", func() *answer {
+			return r.put(path, obj{"description": strings.Repeat("x", 513)})
+		}, 500, "Internal", "Internal Server Error"},
+		{"an instance that is starting", func() *answer {
+			must(t, r.SetRunState(i, "starting"))
+			return r.post(path+"/attach", attachTo(i))
+		}, 503, "ServiceNotAvailable", "Service Unavailable"},
+		{"an instance that is migrating", func() *answer {
+			must(t, r.SetRunState(i, "migrating"))
+			return r.post(path+"/attach", attachTo(i))
+		}, 503, "ServiceNotAvailable", "Service Unavailable"},
+		{"an address in transition", func() *answer {
+			must(t, r.SetRunState(i, "running"))
+			must(t, r.SetAttachState(id, "detaching", i))
+			return r.post(path+"/detach", nil)
+		}, 503, "ServiceNotAvailable", "Service Unavailable"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := tc.make().want(tc.status, tc.code)
+			if got.str("message") != tc.message || len(got) != 3 {
+				t.Errorf("body %v, want the message %q and nothing more", got, tc.message)
+			}
+		})
+	}
 }
 
 // OXIDE_API.md §1: bodies are compressed for those who ask.
