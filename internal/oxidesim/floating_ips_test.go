@@ -33,14 +33,14 @@ func TestFloatingIPLife(t *testing.T) {
 		t.Fatalf("attach answered %v", got)
 	}
 	r.del(path).want(400, "InvalidRequest")
-	// §8 "Response of a real detach still carries the OLD instance_id".
+	// OXIDE_API.md §8: the answer to a real detach still names the old instance.
 	if got := r.post(path+"/detach", nil).ok(202); got.str("instance_id") != i {
 		t.Errorf("detach answered instance_id %v, want the old one", got["instance_id"])
 	}
 	if got := r.get(path).ok(200); got["instance_id"] != nil {
 		t.Errorf("still attached: %v", got)
 	}
-	// §8 "Detach: not attached -> 202 no-op (body as stored)".
+	// OXIDE_API.md §8: detaching what is not attached is a 202 that changes nothing.
 	if got := r.post(path+"/detach", nil).ok(202); got["instance_id"] != nil {
 		t.Errorf("no-op detach answered %v", got)
 	}

@@ -42,7 +42,7 @@ silos:
 	return r
 }
 
-// OXIDE_API.md §2 "401 vs 403 vs 404", §16: what each role may do.
+// OXIDE_API.md §2 "401, 403, 404", §16: what each role may do.
 func TestRoles(t *testing.T) {
 	r := withUsers(t)
 	id, inst := r.fip("web"), r.instance("node-1")
