@@ -34,10 +34,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer client.Close()
-	finder := instances.NewFinder(client, loadbalancers.IsLoadBalancerAddress)
+	inventory := instances.NewInventory(client, loadbalancers.IsLoadBalancerAddress)
+	finder := instances.NewFinder(client, inventory)
 	server := newServer(registry, cfg.Channelz,
 		rpc.NewBackendService(client, version.String()),
-		rpc.NewInstanceService(finder),
+		rpc.NewInstanceService(finder, inventory, registerInventory(registry, inventory)),
 		rpc.NewLoadBalancerService(loadbalancers.NewManager(client, finder)),
 		rpc.NewAddressService(),
 	)

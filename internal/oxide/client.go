@@ -31,7 +31,7 @@ const (
 	mutationTimeout = 95 * time.Second
 	// pageLimit is the page size of lists: large, because each page costs a request; Oxide caps
 	// it at 10,000.
-	pageLimit = 1000
+	pageLimit = 10_000
 )
 
 // Client calls the Oxide API for one project. It is safe for concurrent use.

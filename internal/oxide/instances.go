@@ -6,6 +6,7 @@ package oxide
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -46,6 +47,8 @@ type NetworkInterface struct {
 	Primary                               bool
 	// Addrs are the private addresses: at most one per family, IPv4 first.
 	Addrs []netip.Addr
+	// Unreadable marks an interface of which only the ids could be understood.
+	Unreadable bool
 }
 
 // ExternalIPKind tells the kinds of external IPs apart.
@@ -141,12 +144,12 @@ func (c *Client) ExternalIPs(ctx context.Context, instanceID string) ([]External
 	op := objectCall("instance_external_ip_list", "read the external IPs of instance "+instanceID)
 	return read(ctx, c, op,
 		func(ctx context.Context) ([]ExternalIP, error) {
-			v, err := c.api.InstanceExternalIpList(ctx,
-				api.InstanceExternalIpListParams{Instance: api.NameOrId(instanceID)})
+			items, _, err := c.rawPage(ctx, "/v1/instances/{{.instance}}/external-ips",
+				map[string]string{"instance": instanceID}, nil)
 			if err != nil {
 				return nil, err
 			}
-			p, err := toPage(v.Items, "", toExternalIP)
+			p, err := toPage(items, "", decodeExternalIP)
 			return p.items, err
 		})
 }
@@ -191,6 +194,26 @@ func toNetworkInterface(v api.InstanceNetworkInterface) (NetworkInterface, error
 		nic.Addrs = append(nic.Addrs, addr)
 	}
 	return nic, nil
+}
+
+// decodeExternalIP decodes one external IP by itself. One of a kind that a newer API has is returned
+// with that kind and no address.
+func decodeExternalIP(text json.RawMessage) (ExternalIP, error) {
+	var v api.ExternalIp
+	if err := json.Unmarshal(text, &v); err == nil {
+		return toExternalIP(v)
+	}
+	var unknown struct {
+		Kind ExternalIPKind `json:"kind"`
+	}
+	if err := json.Unmarshal(text, &unknown); err != nil || unknown.Kind == "" {
+		return ExternalIP{}, errNoID
+	}
+	switch unknown.Kind {
+	case ExternalIPSNAT, ExternalIPEphemeral, ExternalIPFloating:
+		return ExternalIP{}, fmt.Errorf("an external IP of the kind %s cannot be read", unknown.Kind)
+	}
+	return ExternalIP{Kind: unknown.Kind}, nil
 }
 
 func toExternalIP(v api.ExternalIp) (ExternalIP, error) {
