@@ -37,13 +37,12 @@ type scan struct {
 	after  *string
 }
 
-// pageToken is what the opaque page token holds: the parameters of the scan and the value of
-// the one column that the scan is sorted by. Everything but limit comes from it.
+// pageToken is what the opaque page token holds: the parameters of the scan (sort_by and the
+// selectors) and, as last_seen, the value of the one column that the scan is sorted by.
+// Everything but limit comes from it.
 type pageToken struct {
-	Version   string            `json:"v"`
-	SortBy    string            `json:"sort_by"`
-	Last      string            `json:"last_seen"`
-	Selectors map[string]string `json:"selectors,omitempty"`
+	Version string            `json:"v"`
+	Start   map[string]string `json:"page_start"`
 }
 
 // resultsPage is the JSON of a page. NextPage is set on every page that has items, the last
@@ -85,33 +84,29 @@ func (c *call) resumeScan(token string, sorts []string) error {
 		err = d.Decode(&t)
 	}
 	if err != nil || t.Version != "v1" || len(token) > maxTokenLength ||
-		!slices.Contains(sorts, t.SortBy) {
+		!slices.Contains(sorts, t.Start["sort_by"]) {
 		return badInput("failed to parse pagination token")
 	}
-	c.scan.sortBy, c.scan.after = t.SortBy, &t.Last
+	last := t.Start["last_seen"]
+	c.scan.sortBy, c.scan.after = t.Start["sort_by"], &last
 	c.query = url.Values{}
-	for k, v := range t.Selectors {
-		c.query.Set(k, v)
+	for k, v := range t.Start {
+		if k != "sort_by" && k != "last_seen" {
+			c.query.Set(k, v)
+		}
 	}
 	return nil
 }
 
 func (c *call) nextToken(last string) *string {
-	t := pageToken{Version: "v1", SortBy: c.scan.sortBy, Last: last}
+	t := pageToken{Version: "v1", Start: map[string]string{}}
 	for k := range c.query {
-		if k == "limit" || k == "sort_by" {
-			continue
+		if k != "limit" {
+			t.Start[k] = c.query.Get(k)
 		}
-		if t.Selectors == nil {
-			t.Selectors = map[string]string{}
-		}
-		t.Selectors[k] = c.query.Get(k)
 	}
-	raw, err := json.Marshal(t)
-	if err != nil {
-		panic(err) // strings only
-	}
-	s := base64.URLEncoding.EncodeToString(raw)
+	t.Start["sort_by"], t.Start["last_seen"] = c.scan.sortBy, last
+	s := base64.URLEncoding.EncodeToString(mustJSON(t))
 	return &s
 }
 

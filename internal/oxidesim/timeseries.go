@@ -154,7 +154,7 @@ func (q oxqlQuery) accepts(fields map[string]fieldJSON) bool {
 }
 
 // series makes up the points of a counter that grows by one at each sample since the
-// instance's last change of state.
+// instance's last change of state. The query language turns counters into differences.
 func (s *Simulator) series(i *instance, fields map[string]fieldJSON, last int) timeseriesJSON {
 	every := s.clock.scaled(sampleEvery)
 	now := s.clock.now()
@@ -162,19 +162,18 @@ func (s *Simulator) series(i *instance, fields map[string]fieldJSON, last int) t
 	if every > 0 {
 		count = min(1+int(now.Sub(i.stateUpdated)/every), 100)
 	}
-	points := count
 	if last > 0 {
-		points = min(count, last)
+		count = min(count, last)
 	}
 	out := timeseriesJSON{Fields: fields}
-	counts := []uint64{}
-	for n := range points {
-		at := now.Add(-time.Duration(points-1-n) * every)
-		out.Points.StartTimes = append(out.Points.StartTimes, stamp(i.stateUpdated))
+	var counts []uint64
+	for n := range count {
+		at := now.Add(-time.Duration(count-1-n) * every)
+		out.Points.StartTimes = append(out.Points.StartTimes, stamp(at.Add(-every)))
 		out.Points.Timestamps = append(out.Points.Timestamps, stamp(at))
-		counts = append(counts, uint64(count-points+n+1))
+		counts = append(counts, 1)
 	}
-	out.Points.Values = []valuesJSON{{valueArrayJSON{"integer", counts}, "cumulative"}}
+	out.Points.Values = []valuesJSON{{valueArrayJSON{"integer", counts}, "delta"}}
 	return out
 }
 

@@ -288,7 +288,8 @@ func TestWhyTheProcessEnds(t *testing.T) {
 			}
 			for line := range strings.Lines(output) {
 				known := strings.HasPrefix(line, "ccm-shim: ") ||
-					strings.HasPrefix(line, "oxide-backend: ")
+					strings.HasPrefix(line, "oxide-backend: ") ||
+					strings.Contains(line, "Data race detection enabled")
 				if tt.alone && !known {
 					t.Errorf("another line hides it: %q", line)
 				}

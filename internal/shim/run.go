@@ -18,7 +18,6 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -59,10 +58,7 @@ func (r *running) run(logFormat string, framework func() error) error {
 				klog.ErrorS(err, "Stopped oxide-backend")
 			}
 		}()
-		if socket, err = uds.ParseAddress(child.SocketPath()); err != nil {
-			return &exitError{code: exitMisconfigured, err: fmt.Errorf("the socket of %s at %s: "+
-				"%w: set TMPDIR to a shorter path", backendprocess.Program, child.SocketPath(), err)}
-		}
+		socket = child.SocketPath()
 	}
 
 	conn, err := connection.Dial(socket)

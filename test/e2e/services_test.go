@@ -70,6 +70,43 @@ func TestAServiceThatIsNoLoadBalancerAnyMoreGivesItsAddressBack(t *testing.T) {
 	})
 }
 
+// Invariant 5, least movement: an address moves if its Node goes, and never because one comes.
+func TestAnAddressMovesOnlyWhenItsNodeGoes(t *testing.T) {
+	e := newEnvironment(t, settings{})
+	e.join("node-a")
+	e.create("web", objects.TCP(80))
+	address := e.served("web")
+	before, ensured := e.mutations(), e.said("UpdatedLoadBalancer", "default/web")
+	e.join("node-b")
+	e.eventually(func(context.Context) (string, error) {
+		if e.said("UpdatedLoadBalancer", "default/web") == ensured {
+			return "the look at the Services that a new Node makes necessary", nil
+		}
+		return "", nil
+	})
+	e.served("web")
+	if diff := cmp.Diff(before, e.mutations()); diff != "" {
+		t.Errorf("a new Node changed the rack (-before +after):\n%s", diff)
+	}
+
+	e.must(e.client.CoreV1().Nodes().Delete(t.Context(), "node-a", metav1.DeleteOptions{}))
+	e.eventually(func(ctx context.Context) (string, error) {
+		ip, _ := e.state().FloatingIP(address)
+		if ip.AttachState != rack.Attached || ip.Instance != "node-b" {
+			return fmt.Sprintf("the move to node-b, got %+v", ip), nil
+		}
+		return "", nil
+	})
+	if got := e.served("web"); got != address {
+		t.Errorf("the Service has %s now, had %s", got, address)
+	}
+	before["floating_ip_detach"]++
+	before["floating_ip_attach"]++
+	if diff := cmp.Diff(before, e.mutations()); diff != "" {
+		t.Errorf("requests for changes on the rack (-want +got):\n%s", diff)
+	}
+}
+
 // The framework takes an empty status for success and never asks again: so a Service without a
 // healthy node has to be an error that is tried again.
 func TestAServiceGetsItsStatusOnceANodeIsReady(t *testing.T) {

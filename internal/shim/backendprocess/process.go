@@ -15,13 +15,14 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 )
 
 const (
 	// Program is the file name of the backend, looked for beside the shim's own binary.
 	Program = "oxide-backend"
 
-	// socketName is short: the path of a unix socket may have 107 bytes.
 	socketName = "backend.sock"
 
 	// lifelineFD is the descriptor under which the child inherits the pipe that tells it when the
@@ -93,6 +94,11 @@ func Start(config Config) (*Process, error) {
 	}
 	p := &Process{
 		dir: dir, grace: cmp.Or(config.StopGrace, defaultStopGrace), done: make(chan struct{}),
+	}
+	if _, err := uds.ParseAddress(p.SocketPath()); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, fmt.Errorf("%s cannot be the socket of %s: %w: set TMPDIR to a shorter path",
+			p.SocketPath(), Program, err)
 	}
 	if err := p.start(config); err != nil {
 		_ = os.RemoveAll(dir)

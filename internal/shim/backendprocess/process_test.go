@@ -285,10 +285,20 @@ func TestStartNamesWhatCannotBeStarted(t *testing.T) {
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("directories are left: %v, %v", left, err)
 	}
-	t.Setenv("TMPDIR", "/nowhere")
-	_, err = Start(Config{Executable: testProgram(t)})
-	if err == nil || !strings.Contains(err.Error(), "TMPDIR") {
-		t.Errorf("the error is %v, and does not name TMPDIR", err)
+
+	long := filepath.Join(temp, strings.Repeat("x", 100))
+	if err := os.Mkdir(long, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"/nowhere", long} {
+		t.Setenv("TMPDIR", dir)
+		_, err = Start(Config{Executable: testProgram(t)})
+		if err == nil || !strings.Contains(err.Error(), "TMPDIR") {
+			t.Errorf("in %s: the error is %v, and does not name TMPDIR", dir, err)
+		}
+	}
+	if left, err := os.ReadDir(long); err != nil || len(left) > 0 {
+		t.Errorf("directories are left: %v, %v", left, err)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 )
 
@@ -26,7 +28,7 @@ const roleVariable = "PROCESS_TEST_ROLE"
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(roleVariable); role {
 	case "":
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	case "patient": // ends on SIGTERM only
 		wait()
 	case "stubborn":
