@@ -59,7 +59,7 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
 		n.must(n.rack.RemoveInstance(n.id))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := n.finder.ProveAbsent(ctx, n.id, n.proof)
+		_, err := n.finder.ProveAbsent(ctx, n.id, n.proof, instances.Full)
 		wantError(t, err, oxide.KindEnded)
 	})
 	t.Run("it exists", func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestInvariant1OnlyObjectNotFoundCounts(t *testing.T) {
 			})
 			_, err := n.prove()
 			wantError(t, err, tc.want)
-			_, err = n.finder.ByID(t.Context(), n.id)
+			_, err = n.finder.ByID(t.Context(), n.id, instances.Full)
 			wantError(t, err, tc.want)
 		})
 	}

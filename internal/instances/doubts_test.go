@@ -36,7 +36,7 @@ func newNodes(t testing.TB) *nodes {
 }
 
 func (n *nodes) prove() (instances.Instance, error) {
-	return n.finder.ProveAbsent(n.t.Context(), n.id, n.proof)
+	return n.finder.ProveAbsent(n.t.Context(), n.id, n.proof, instances.Full)
 }
 
 // doubt is a situation in which the instance must not be called gone.

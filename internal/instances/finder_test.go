@@ -23,7 +23,7 @@ func TestByIDAndByNameFindTheInstanceWithItsSilo(t *testing.T) {
 	node := w.node("node-1")
 	identity, err := w.client.Identity(t.Context())
 	w.must(err)
-	type lookup func(ctx context.Context, key string) (instances.Instance, error)
+	type lookup func(context.Context, string, instances.View) (instances.Instance, error)
 	for _, tc := range []struct {
 		how  string
 		find lookup
@@ -34,7 +34,7 @@ func TestByIDAndByNameFindTheInstanceWithItsSilo(t *testing.T) {
 		{"hostname", w.finder.ByHostname, "node-1"},
 	} {
 		t.Run(tc.how, func(t *testing.T) {
-			found, err := tc.find(t.Context(), tc.key)
+			found, err := tc.find(t.Context(), tc.key, instances.Full)
 			w.must(err)
 			if found.ID != node.ID || found.SiloID != identity.SiloID ||
 				found.ProjectID != identity.ProjectID || len(found.Interfaces) != 1 {
@@ -52,20 +52,20 @@ var lookups = []struct {
 }{
 	{
 		"id",
-		func(w *world) (instances.Instance, error) { return w.finder.ByID(w.t.Context(), anID) },
+		func(w *world) (instances.Instance, error) { return w.finder.ByID(w.t.Context(), anID, instances.Full) },
 		"instance " + anID + " does not exist",
 	},
 	{
 		"name",
 		func(w *world) (instances.Instance, error) {
-			return w.finder.ByName(w.t.Context(), "node-9")
+			return w.finder.ByName(w.t.Context(), "node-9", instances.Full)
 		},
 		"instance node-9 does not exist",
 	},
 	{
 		"hostname",
 		func(w *world) (instances.Instance, error) {
-			return w.finder.ByHostname(w.t.Context(), "node-9.example")
+			return w.finder.ByHostname(w.t.Context(), "node-9.example", instances.Full)
 		},
 		"an instance with the hostname node-9.example does not exist",
 	},
@@ -97,7 +97,7 @@ func TestNotFoundIsSaidOnlyWhileTheProjectIsReadable(t *testing.T) {
 func TestInstanceOfAnotherProjectIsElsewhere(t *testing.T) {
 	w := newWorld(t)
 	node := w.add(secondProject, oxidesim.InstanceSeed{Name: "node-1", Hostname: "node-1.example"})
-	_, err := w.finder.ByID(t.Context(), node.ID)
+	_, err := w.finder.ByID(t.Context(), node.ID, instances.Full)
 	if !instances.IsElsewhere(err) || errors.Is(err, instances.ErrNotFound) {
 		t.Errorf("got %v, want that it is elsewhere", err)
 	}
@@ -106,9 +106,9 @@ func TestInstanceOfAnotherProjectIsElsewhere(t *testing.T) {
 		t.Errorf("does not name the instance: %v", err)
 	}
 	// Its name and hostname mean nothing in our project.
-	_, err = w.finder.ByName(t.Context(), "node-1")
+	_, err = w.finder.ByName(t.Context(), "node-1", instances.Full)
 	wantNotFound(t, err, "instance node-1 does not exist")
-	_, err = w.finder.ByHostname(t.Context(), "node-1.example")
+	_, err = w.finder.ByHostname(t.Context(), "node-1.example", instances.Full)
 	wantNotFound(t, err, "an instance with the hostname node-1.example does not exist")
 }
 
@@ -117,12 +117,12 @@ func TestByHostnameDisregardsCase(t *testing.T) {
 	node := w.add(ourProject, oxidesim.InstanceSeed{Name: "a", Hostname: "Node-1.Example"})
 	w.add(ourProject, oxidesim.InstanceSeed{Name: "b", Hostname: "node-1.example.com"})
 	for _, hostname := range []string{"node-1.example", "NODE-1.EXAMPLE", "Node-1.Example"} {
-		found, err := w.finder.ByHostname(t.Context(), hostname)
+		found, err := w.finder.ByHostname(t.Context(), hostname, instances.Full)
 		if err != nil || found.ID != node.ID {
 			t.Errorf("%s: got %s, %v", hostname, found.Name, err)
 		}
 	}
-	_, err := w.finder.ByHostname(t.Context(), "node-1")
+	_, err := w.finder.ByHostname(t.Context(), "node-1", instances.Full)
 	wantNotFound(t, err, "an instance with the hostname node-1 does not exist")
 }
 
@@ -146,7 +146,7 @@ func TestAmbiguousHostnameNamesTheInstances(t *testing.T) {
 				w.add(ourProject, oxidesim.InstanceSeed{Name: name, Hostname: "host", NIC: "none"})
 				want = append(want, name)
 			}
-			_, err := w.finder.ByHostname(t.Context(), "host")
+			_, err := w.finder.ByHostname(t.Context(), "host", instances.Full)
 			var ambiguous *instances.AmbiguousError
 			if !errors.As(err, &ambiguous) || errors.Is(err, instances.ErrNotFound) {
 				t.Fatalf("got %v", err)
@@ -223,7 +223,7 @@ func TestFailedReadOfAddressesFailsTheLookup(t *testing.T) {
 			w := newWorld(t)
 			node := w.node("node-1")
 			w.fault(oxidesim.Fault{Operation: operation, Status: 500})
-			found, err := w.finder.ByID(t.Context(), node.ID)
+			found, err := w.finder.ByID(t.Context(), node.ID, instances.Full)
 			wantError(t, err, oxide.KindInternal)
 			if found.ID != "" {
 				t.Errorf("got %+v besides the error", found)

@@ -46,12 +46,13 @@ type world struct {
 	t    testing.TB
 	rack *oxidesim.Server
 	// enter handles each request to the rack, by default with the rack's own handler.
-	enter   atomic.Pointer[http.HandlerFunc]
-	host    string
-	close   func()
-	client  *oxide.Client
-	finder  *instances.Finder
-	project string
+	enter     atomic.Pointer[http.HandlerFunc]
+	host      string
+	close     func()
+	client    *oxide.Client
+	inventory *instances.Inventory
+	finder    *instances.Finder
+	project   string
 }
 
 // lbMark is how the description of a load balancer's address begins in these tests.
@@ -113,9 +114,10 @@ func (w *world) connectBy(source *oxide.TokenSource) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.finder = instances.NewFinder(w.client, func(description string) bool {
+	w.inventory = instances.NewInventory(w.client, func(description string) bool {
 		return strings.HasPrefix(description, lbMark)
 	})
+	w.finder = instances.NewFinder(w.client, w.inventory)
 }
 
 // add adds a running instance to a project.

@@ -46,7 +46,7 @@ func (p *Provider) InstanceExists(ctx context.Context, node *v1.Node) (bool, err
 		p.sayForeign(node)
 		return true, nil
 	case kind == idAbsent:
-		if _, err := p.lookUp(ctx, node.Name, "", backendv1.Freshness_FRESHNESS_DIRECT); err != nil {
+		if _, err := p.lookUp(ctx, node.Name, "", existence); err != nil {
 			if hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 				err = errNoProviderID
 			}
@@ -56,8 +56,8 @@ func (p *Provider) InstanceExists(ctx context.Context, node *v1.Node) (bool, err
 	}
 
 	request := &backendv1.GetInstanceRequest{
-		Instance:  &backendv1.GetInstanceRequest_Id{Id: id},
-		Freshness: backendv1.Freshness_FRESHNESS_DIRECT,
+		Instance: &backendv1.GetInstanceRequest_Id{Id: id},
+		View:     existence.view, Freshness: existence.freshness,
 	}
 	proof, unprovable := p.absenceProof(node, id)
 	if unprovable == nil {
@@ -139,33 +139,46 @@ func (p *Provider) InstanceShutdown(ctx context.Context, node *v1.Node) (bool, e
 	if kind == idForeign {
 		return false, nil
 	}
-	instance, err := p.lookUp(ctx, node.Name, id, backendv1.Freshness_FRESHNESS_DIRECT)
+	instance, err := p.lookUp(ctx, node.Name, id, existence)
 	if err != nil {
 		return false, err
 	}
 	return instance.GetShutDown(), nil
 }
 
+// question says which facts about an instance are asked for, and how fresh.
+type question struct {
+	view      backendv1.InstanceView
+	freshness backendv1.Freshness
+}
+
+// existence is asked for every few seconds for every node that is not ready, so it must cost nothing
+// that grows with their number: whether the instance is there and runs, as it was some seconds ago.
+// That it is gone is never concluded from that, see absenceProof.
+var existence = question{
+	backendv1.InstanceView_INSTANCE_VIEW_BASIC, backendv1.Freshness_FRESHNESS_BOUNDED,
+}
+
 // lookUp finds the instance of a node: by id if the node has one in its provider ID; else by the
 // node's name as the instance's name, where it can be one, and then as its hostname, which is what
 // kubelet names a node after.
-func (p *Provider) lookUp(ctx context.Context, nodeName, id string, freshness backendv1.Freshness,
+func (p *Provider) lookUp(ctx context.Context, nodeName, id string, ask question,
 ) (*backendv1.Instance, error) {
 	if id != "" {
 		return p.getInstance(ctx, &backendv1.GetInstanceRequest{
-			Instance: &backendv1.GetInstanceRequest_Id{Id: id}, Freshness: freshness,
+			Instance: &backendv1.GetInstanceRequest_Id{Id: id}, View: ask.view, Freshness: ask.freshness,
 		})
 	}
 	if isInstanceName(nodeName) {
 		instance, err := p.getInstance(ctx, &backendv1.GetInstanceRequest{
-			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName}, Freshness: freshness,
+			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName}, View: ask.view, Freshness: ask.freshness,
 		})
 		if !hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			return instance, err
 		}
 	}
 	return p.getInstance(ctx, &backendv1.GetInstanceRequest{
-		Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName}, Freshness: freshness,
+		Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName}, View: ask.view, Freshness: ask.freshness,
 	})
 }
 

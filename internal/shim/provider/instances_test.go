@@ -171,7 +171,10 @@ func TestHowAnInstanceIsFound(t *testing.T) {
 	uuidLike.Hostname = "abcdefabcdefabcdefabcdefabcdefab"
 
 	request := func(by any) *backendv1.GetInstanceRequest {
-		r := &backendv1.GetInstanceRequest{Freshness: backendv1.Freshness_FRESHNESS_DIRECT}
+		r := &backendv1.GetInstanceRequest{
+			Freshness: backendv1.Freshness_FRESHNESS_DIRECT,
+			View:      backendv1.InstanceView_INSTANCE_VIEW_FULL,
+		}
 		switch by := by.(type) {
 		case *backendv1.GetInstanceRequest_Id:
 			r.Instance = by

@@ -47,11 +47,13 @@ func (p *Provider) InstanceMetadata(ctx context.Context, node *v1.Node,
 		}
 		return &cloudprovider.InstanceMetadata{}, nil
 	}
-	freshness := backendv1.Freshness_FRESHNESS_BOUNDED
-	if isJoining(node) {
-		freshness = backendv1.Freshness_FRESHNESS_DIRECT
+	ask := question{
+		backendv1.InstanceView_INSTANCE_VIEW_FULL, backendv1.Freshness_FRESHNESS_BOUNDED,
 	}
-	instance, err := p.lookUp(ctx, node.Name, id, freshness)
+	if isJoining(node) {
+		ask.freshness = backendv1.Freshness_FRESHNESS_DIRECT
+	}
+	instance, err := p.lookUp(ctx, node.Name, id, ask)
 	if err != nil {
 		return nil, err
 	}
