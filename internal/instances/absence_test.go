@@ -66,6 +66,7 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
 		n := newNodes(t)
 		for _, state := range []string{"running", "stopped", "failed", "migrating", "creating"} {
 			n.must(n.rack.SetRunState(n.id, state))
+			n.forget()
 			found, err := n.prove()
 			if err != nil || found.ID != n.id || found.RunState != state {
 				t.Errorf("%s: got %s %s, %v", state, found.ID, found.RunState, err)
@@ -115,7 +116,7 @@ func TestInvariant1OnlyObjectNotFoundCounts(t *testing.T) {
 		t.Run(fmt.Sprint(tc.status, " ", tc.code), func(t *testing.T) {
 			t.Parallel()
 			n := newNodes(t)
-			rack := n.rack.Handler()
+			rack := n.hidden()
 			n.handle(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/v1/instances/"+n.id {
 					answer(tc.status, tc.code)(w, r)
@@ -132,49 +133,69 @@ func TestInvariant1OnlyObjectNotFoundCounts(t *testing.T) {
 }
 
 // Whatever changes while the proof is being made, and changes back, an instance that exists is not
-// called gone: here every stretch of the requests of a proof meets another answer than the rest.
+// called gone: here every stretch of the requests of a proof meets another answer than the rest. An
+// instance that is younger than the list at hand is in no list.
 func TestInvariant1ANodeIsNeverDeletedOnDoubtThatComesAndGoes(t *testing.T) {
-	n := newNodes(t)
-	rack := n.rack.Handler()
-	as := func(token string) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			r.Header.Set("Authorization", "Bearer "+token)
-			rack.ServeHTTP(w, r)
-		}
-	}
-	const requests = 9 // of a proof of absence by a client that has just been started
-	for name, meanwhile := range map[string]http.HandlerFunc{
+	for name, meanwhile := range map[string]func(rack http.Handler) http.Handler{
 		"token of another silo":   as(otherSiloToken),
 		"token without any role":  as(strangerToken),
 		"token that is unknown":   as(unknownToken),
-		"404 without a code":      answer(http.StatusNotFound, ""),
-		"403":                     answer(http.StatusForbidden, "Forbidden"),
-		"500":                     answer(http.StatusInternalServerError, "Internal"),
-		"400, as from an old one": answer(http.StatusBadRequest, ""),
+		"404 without a code":      says(http.StatusNotFound, ""),
+		"403":                     says(http.StatusForbidden, "Forbidden"),
+		"500":                     says(http.StatusInternalServerError, "Internal"),
+		"400, as from an old one": says(http.StatusBadRequest, ""),
 	} {
-		t.Run(name, func(t *testing.T) {
-			for from := range requests {
-				for to := from + 1; to <= requests; to++ {
-					var count atomic.Int32 // the last reads of an instance are concurrent
-					n.handle(func(w http.ResponseWriter, r *http.Request) {
-						if now := int(count.Add(1)); now > from && now <= to {
-							meanwhile(w, r)
-							return
+		for _, tc := range []struct {
+			listed   string
+			requests int // of a proof by a client that has just been started
+			rack     func(*nodes) http.Handler
+		}{
+			{"listed", 9, func(n *nodes) http.Handler { return n.rack.Handler() }},
+			{"not listed", 12, (*nodes).hidden},
+		} {
+			t.Run(name+"/"+tc.listed, func(t *testing.T) {
+				t.Parallel()
+				n := newNodes(t)
+				rack := tc.rack(n)
+				spoilt := meanwhile(rack)
+				for from := range tc.requests {
+					for to := from + 1; to <= tc.requests; to++ {
+						var count atomic.Int32 // the last reads of an instance are concurrent
+						n.handle(func(w http.ResponseWriter, r *http.Request) {
+							if now := int(count.Add(1)); now > from && now <= to {
+								spoilt.ServeHTTP(w, r)
+								return
+							}
+							rack.ServeHTTP(w, r)
+						})
+						n.connect(oxidesim.DefaultToken)
+						found, err := n.prove()
+						if errors.Is(err, instances.ErrNotFound) {
+							t.Errorf("from request %d to %d: says gone", from+1, to)
 						}
-						rack.ServeHTTP(w, r)
-					})
-					n.connect(oxidesim.DefaultToken)
-					found, err := n.prove()
-					if errors.Is(err, instances.ErrNotFound) {
-						t.Errorf("from request %d to %d: says gone", from+1, to)
-					}
-					if err == nil && found.ID != n.id {
-						t.Errorf("from request %d to %d: returned %q", from+1, to, found.ID)
+						if err == nil && found.ID != n.id {
+							t.Errorf("from request %d to %d: returned %q", from+1, to, found.ID)
+						}
 					}
 				}
-			}
+			})
+		}
+	}
+}
+
+// as lets another token through.
+func as(token string) func(http.Handler) http.Handler {
+	return func(rack http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+token)
+			rack.ServeHTTP(w, r)
 		})
 	}
+}
+
+// says gives the same answer to everything.
+func says(status int, code string) func(http.Handler) http.Handler {
+	return func(http.Handler) http.Handler { return answer(status, code) }
 }
 
 func TestInvariant1WhatIsGoneBeyondDoubtIsCalledGone(t *testing.T) {
@@ -219,6 +240,7 @@ func TestInvariant1AbsenceIsReadDirectly(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.must(n.rack.RemoveInstance(n.id))
+	n.forget()
 	for range 2 {
 		n.rack.ResetCounters()
 		_, err := n.prove()

@@ -24,7 +24,6 @@ type API interface {
 	ReadIdentity(ctx context.Context) (oxide.Identity, error)
 	ProjectReadable(ctx context.Context, id string) error
 	InstanceByID(ctx context.Context, id string) (oxide.Instance, error)
-	InstanceByName(ctx context.Context, name string) (oxide.Instance, error)
 	Instances(ctx context.Context) ([]oxide.Instance, error)
 	SubnetIDs(ctx context.Context) ([]string, error)
 	SubnetInterfaces(ctx context.Context, subnetID string) ([]oxide.NetworkInterface, error)
@@ -92,11 +91,24 @@ func (f *Finder) ByID(ctx context.Context, id string, view View) (Instance, erro
 	if found, ok := l.byID[id]; ok {
 		return f.complete(ctx, l.identity, found, view)
 	}
-	return f.ByIDNow(ctx, id, view)
+	return f.readByID(ctx, id, view)
 }
 
-// ByIDNow is ByID with a direct reading of the instance.
+// ByIDNow is ByID with a list that is begun after the call, which calls at the same time share. One
+// that it does not show is read directly.
 func (f *Finder) ByIDNow(ctx context.Context, id string, view View) (Instance, error) {
+	l, err := factsOf(f.inventory.listings.after(ctx))
+	if err != nil {
+		return Instance{}, err
+	}
+	if found, ok := l.byID[id]; ok {
+		return f.complete(ctx, l.identity, found, view)
+	}
+	return f.readByID(ctx, id, view)
+}
+
+// readByID reads the instance directly: only that can tell that it is absent.
+func (f *Finder) readByID(ctx context.Context, id string, view View) (Instance, error) {
 	identity, err := f.api.Identity(ctx)
 	if err != nil {
 		return Instance{}, err
@@ -183,13 +195,22 @@ func (f *Finder) List(ctx context.Context, after string, limit int) ([]Instance,
 }
 
 // PrivateAddress returns the private address at which packets arrive that are sent to a floating IP
-// of the family (32 or 128 bits) on the instance. It is invalid if the instance has none.
+// of the family (32 or 128 bits) on the instance. It is invalid if the instance has none. Errors:
+// KindNotFound if the instance cannot be found, KindBadResponse if an interface cannot be understood.
 func (f *Finder) PrivateAddress(ctx context.Context, id string, bits int) (netip.Addr, error) {
 	n, err := f.inventory.networksOf(ctx, id)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	addr, _ := PrimaryAddress(n.interfaces[id], bits)
+	nics := n.interfaces[id]
+	if len(nics) == 0 {
+		_, err := f.api.InstanceByID(ctx, id)
+		return netip.Addr{}, err
+	}
+	addr, found := PrimaryAddress(nics, bits)
+	if nic, ok := unreadable(nics); ok && !found {
+		return netip.Addr{}, unreadableError(nic)
+	}
 	return addr, nil
 }
 

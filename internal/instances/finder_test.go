@@ -210,6 +210,7 @@ func TestListOfAnEmptyProjectIsEmpty(t *testing.T) {
 		t.Errorf("got %v, %v, %v", got, more, err)
 	}
 	w.must(w.rack.SetSiloRole("demo", "none"))
+	w.forget()
 	_, _, err := w.finder.List(t.Context(), "", 10)
 	wantError(t, err, oxide.KindProjectNotFound)
 }
@@ -217,7 +218,8 @@ func TestListOfAnEmptyProjectIsEmpty(t *testing.T) {
 // An instance whose addresses are not known is an error: with none, a node would lose them.
 func TestFailedReadOfAddressesFailsTheLookup(t *testing.T) {
 	for _, operation := range []string{
-		"instance_network_interface_list", "instance_external_ip_list",
+		"vpc_list", "vpc_subnet_list", "vpc_subnet_list_network_interfaces", "floating_ip_list",
+		"instance_external_ip_list",
 	} {
 		t.Run(operation, func(t *testing.T) {
 			w := newWorld(t)

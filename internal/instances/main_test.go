@@ -114,6 +114,11 @@ func (w *world) connectBy(source *oxide.TokenSource) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.forget()
+}
+
+// forget starts anew with an empty inventory; silo and project are still known.
+func (w *world) forget() {
 	w.inventory = instances.NewInventory(w.client, func(description string) bool {
 		return strings.HasPrefix(description, lbMark)
 	})

@@ -5,6 +5,7 @@
 package instances
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -44,16 +45,22 @@ type snapshot struct {
 	instances map[string]Instance
 }
 
-// hub reads for all who watch, while there are any.
+// hub has one feed for all who watch, while there are any.
 type hub struct {
 	inventory *Inventory
 
-	mu       sync.Mutex
+	mu   sync.Mutex
+	feed *feed
+}
+
+// feed is what one loop publishes. The hub's lock guards it.
+type feed struct {
 	watchers int
 	stop     context.CancelFunc
 	current  *snapshot
-	err      error
-	// changed is closed when current or err was replaced.
+	// err ends the feed.
+	err error
+	// changed is closed when there is something to send.
 	changed chan struct{}
 }
 
@@ -65,11 +72,11 @@ type hub struct {
 func (i *Inventory) Watch(
 	ctx context.Context, send func(Event) error, lag func(time.Duration),
 ) error {
-	i.hub.join(ctx)
-	defer i.hub.leave()
+	joined := i.hub.join(ctx)
+	defer i.hub.leave(joined)
 	var sent map[string]Instance
 	for {
-		current, changed, err := i.hub.state()
+		current, changed, err := i.hub.state(joined)
 		if err != nil {
 			return err
 		}
@@ -82,7 +89,9 @@ func (i *Inventory) Watch(
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return &oxide.Error{
+				Operation: "watch the instances", Kind: oxide.KindEnded, Err: ctx.Err(),
+			}
 		case <-changed:
 		}
 	}
@@ -113,64 +122,85 @@ func sendChanges(sent map[string]Instance, current *snapshot, send func(Event) e
 	return nil
 }
 
-// join begins reading with the first watcher.
-func (h *hub) join(ctx context.Context) {
+// join begins a feed with its first watcher.
+func (h *hub) join(ctx context.Context) *feed {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.watchers++; h.watchers > 1 {
+	if h.feed == nil {
+		loopCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+		h.feed = &feed{stop: stop, changed: make(chan struct{})}
+		go h.loop(loopCtx, h.feed)
+	}
+	h.feed.watchers++
+	return h.feed
+}
+
+// leave ends a feed with its last watcher.
+func (h *hub) leave(f *feed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f.watchers--; f.watchers > 0 {
 		return
 	}
-	loopCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	h.stop, h.current, h.err, h.changed = stop, nil, nil, make(chan struct{})
-	go h.loop(loopCtx, h.changed)
-}
-
-// leave ends reading with the last one.
-func (h *hub) leave() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.watchers--; h.watchers == 0 {
-		h.stop()
+	f.stop()
+	if h.feed == f {
+		h.feed = nil
 	}
 }
 
-func (h *hub) state() (*snapshot, <-chan struct{}, error) {
+func (h *hub) state(f *feed) (*snapshot, <-chan struct{}, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.current, h.changed, h.err
+	return f.current, f.changed, f.err
 }
 
-// publish replaces the state, unless another loop has taken over meanwhile.
-func (h *hub) publish(own chan struct{}, s *snapshot, err error) (next chan struct{}) {
+// publish replaces the facts, and tells the watchers if there is something new.
+func (h *hub) publish(f *feed, s *snapshot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.changed != own {
-		return own
+	news := f.current == nil || !reflect.DeepEqual(f.current.instances, s.instances)
+	f.current = s
+	if news {
+		close(f.changed)
+		f.changed = make(chan struct{})
 	}
-	h.current, h.err, h.changed = s, err, make(chan struct{})
-	close(own)
-	return h.changed
 }
 
-func (h *hub) loop(ctx context.Context, own chan struct{}) {
+// end ends a feed with an error for its watchers. Whoever comes next begins another one.
+func (h *hub) end(f *feed, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f.err = err
+	close(f.changed)
+	if h.feed == f {
+		h.feed = nil
+	}
+}
+
+func (h *hub) loop(ctx context.Context, f *feed) {
 	var last *snapshot
+	var failed error
 	lastGood := time.Now()
 	for ctx.Err() == nil {
-		next, err := h.inventory.look(ctx, last)
+		next, err := h.inventory.lookUntil(ctx, last, lastGood.Add(watchPatience))
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			lastGood = time.Now()
-			if last == nil || !reflect.DeepEqual(last.instances, next.instances) {
-				own = h.publish(own, next, nil)
+			if failed != nil {
+				slog.InfoContext(ctx, "instances are watched again")
 			}
-			last = next
-		case time.Since(lastGood) > watchPatience:
-			own = h.publish(own, nil, err)
+			last, failed, lastGood = next, nil, next.readAt
+			h.publish(f, next)
+		case time.Since(lastGood) >= watchPatience:
+			if oxide.IsKind(err, oxide.KindEnded) {
+				err = cmp.Or(failed, errNoAnswer)
+			}
+			h.end(f, err)
 			return
-		default:
-			slog.WarnContext(ctx, "could not look at the instances for those who watch",
+		case failed == nil:
+			failed = err
+			slog.WarnContext(ctx, "cannot look at the instances for those who watch",
 				"error", err)
 		}
 		select {
@@ -178,6 +208,20 @@ func (h *hub) loop(ctx context.Context, own chan struct{}) {
 		case <-time.After(last.interval()):
 		}
 	}
+}
+
+// errNoAnswer ends a feed when Oxide has not even refused.
+var errNoAnswer error = &oxide.Error{
+	Operation: "list the instances", Kind: oxide.KindUnavailable, Detail: "no answer for a minute",
+}
+
+// lookUntil looks, and gives up at the deadline.
+func (i *Inventory) lookUntil(
+	ctx context.Context, last *snapshot, deadline time.Time,
+) (*snapshot, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return i.look(ctx, last)
 }
 
 // interval is how long to wait before the next look.
@@ -215,10 +259,7 @@ func (i *Inventory) look(ctx context.Context, last *snapshot) (*snapshot, error)
 		readAt: listed.began, instances: make(map[string]Instance, len(listed.facts.byID)),
 	}
 	for id, base := range listed.facts.byID {
-		i.mu.Lock()
-		known := i.ephemerals[id].ips
-		i.mu.Unlock()
-		instance, err := i.assemble(listed.facts.identity, base, n, known)
+		instance, err := i.assemble(listed.facts.identity, base, n, i.knownEphemerals(id))
 		if err != nil {
 			// Told once; the run state is still worth watching.
 			instance = Instance{Instance: base, SiloID: listed.facts.identity.SiloID}

@@ -40,6 +40,8 @@ type Client struct {
 	base    *http.Transport
 	metrics *metrics
 	project string
+	// pageLimit is the page size of lists.
+	pageLimit int
 
 	identity identityCache
 	flights  singleflight.Group
@@ -64,7 +66,9 @@ func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the Oxide client: %s", oneLine(err.Error()))
 	}
-	return &Client{api: client, base: base, metrics: m, project: cfg.Project}, nil
+	return &Client{
+		api: client, base: base, metrics: m, project: cfg.Project, pageLimit: pageLimit,
+	}, nil
 }
 
 // Close closes the idle connections.
@@ -186,7 +190,7 @@ func readAll[T any](
 	fetch func(ctx context.Context, limit *int, token string) (page[T], error),
 ) ([]T, error) {
 	var all []T
-	limit, token := pageLimit, ""
+	limit, token := c.pageLimit, ""
 	for {
 		p, err := read(ctx, c, op, func(ctx context.Context) (page[T], error) {
 			return fetch(ctx, &limit, token)

@@ -72,26 +72,9 @@ type ExternalIP struct {
 // InstanceByID reads one instance. The project is not sent: Oxide refuses an id together with a
 // project.
 func (c *Client) InstanceByID(ctx context.Context, id string) (Instance, error) {
-	return c.instanceView(ctx, api.InstanceViewParams{Instance: api.NameOrId(id)}, "instance "+id)
-}
-
-// InstanceByName reads the instance of this name in the project.
-func (c *Client) InstanceByName(ctx context.Context, name string) (Instance, error) {
-	id, err := c.Identity(ctx)
-	if err != nil {
-		return Instance{}, err
-	}
-	return c.instanceView(ctx, api.InstanceViewParams{
-		Instance: api.NameOrId(name), Project: api.NameOrId(id.ProjectID),
-	}, "instance "+name)
-}
-
-func (c *Client) instanceView(
-	ctx context.Context, params api.InstanceViewParams, what string,
-) (Instance, error) {
-	return read(ctx, c, objectCall("instance_view", "read "+what),
+	return read(ctx, c, objectCall("instance_view", "read instance "+id),
 		func(ctx context.Context) (Instance, error) {
-			v, err := c.api.InstanceView(ctx, params)
+			v, err := c.api.InstanceView(ctx, api.InstanceViewParams{Instance: api.NameOrId(id)})
 			if err != nil {
 				return Instance{}, err
 			}
@@ -115,27 +98,6 @@ func (c *Client) Instances(ctx context.Context) ([]Instance, error) {
 				return page[Instance]{}, err
 			}
 			return toPage(v.Items, v.NextPage, toInstance)
-		})
-}
-
-// NetworkInterfaces reads the network interfaces of an instance, in no particular order. An instance
-// has at most 8, so one page holds them.
-func (c *Client) NetworkInterfaces(
-	ctx context.Context, instanceID string,
-) ([]NetworkInterface, error) {
-	op := objectCall("instance_network_interface_list",
-		"read the network interfaces of instance "+instanceID)
-	return readAll(ctx, c, op,
-		func(ctx context.Context, limit *int, token string) (page[NetworkInterface], error) {
-			v, err := c.api.InstanceNetworkInterfaceList(ctx,
-				api.InstanceNetworkInterfaceListParams{
-					Instance: api.NameOrId(instanceID), Limit: limit, PageToken: token,
-					SortBy: api.NameOrIdSortModeIdAscending,
-				})
-			if err != nil {
-				return page[NetworkInterface]{}, err
-			}
-			return toPage(v.Items, v.NextPage, toNetworkInterface)
 		})
 }
 

@@ -30,7 +30,7 @@ func (c *Client) SubnetIDs(ctx context.Context) ([]string, error) {
 			if err != nil {
 				return page[string]{}, err
 			}
-			return toPage(v.Items, v.NextPage, func(v api.Vpc) (string, error) { return v.Id, nil })
+			return toPage(v.Items, v.NextPage, func(v api.Vpc) (string, error) { return withID(v.Id) })
 		})
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (c *Client) SubnetIDs(ctx context.Context) ([]string, error) {
 					return page[string]{}, err
 				}
 				return toPage(v.Items, v.NextPage,
-					func(v api.VpcSubnet) (string, error) { return v.Id, nil })
+					func(v api.VpcSubnet) (string, error) { return withID(v.Id) })
 			})
 		if err != nil {
 			return nil, err
@@ -55,6 +55,13 @@ func (c *Client) SubnetIDs(ctx context.Context) ([]string, error) {
 		all = append(all, subnets...)
 	}
 	return all, nil
+}
+
+func withID(id string) (string, error) {
+	if id == "" {
+		return "", errNoID
+	}
+	return id, nil
 }
 
 // SubnetInterfaces reads the network interfaces in a VPC subnet, of all instances. The list is in id
