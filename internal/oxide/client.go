@@ -50,7 +50,7 @@ type Client struct {
 // New returns a client. It sends nothing yet.
 func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 	m := newMetrics(registerer)
-	base := newBaseTransport(cfg.RootCAs)
+	base := newBaseTransport(cfg)
 	httpClient := &http.Client{
 		Transport: &transport{next: base, token: cfg.Token, metrics: m},
 		// The token must not follow a redirect to somebody else.
