@@ -85,10 +85,13 @@ type Freshness int32
 const (
 	// The same as FRESHNESS_BOUNDED.
 	Freshness_FRESHNESS_UNSPECIFIED Freshness = 0
-	// Facts may come from a cache whose age the backend bounds (by default well under a minute).
-	// Absence is never concluded from a cache.
+	// Facts may come from a cache whose age the backend bounds: existence, run state and size are at
+	// most some seconds old, interfaces and floating IPs about a minute, ephemeral addresses some
+	// hours. Absence is never concluded from a cache.
 	Freshness_FRESHNESS_BOUNDED Freshness = 1
-	// Facts are read from Oxide after the call began.
+	// Existence, run state and size are read from Oxide after the call began; calls at the same time
+	// may share that reading. Interfaces and external addresses are as with FRESHNESS_BOUNDED, but
+	// never from before the instance was first seen.
 	Freshness_FRESHNESS_DIRECT Freshness = 2
 )
 

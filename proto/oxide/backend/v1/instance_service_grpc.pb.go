@@ -57,7 +57,8 @@ type InstanceServiceClient interface {
 	// once they are known, which takes a GetInstance; run states come within some seconds.
 	//
 	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_WATCH_INSTANCES. While Oxide is away
-	// the stream is silent; after a minute it ends with the error.
+	// the stream is silent; after a minute it ends with the error. It ends with CALL_ENDED when the
+	// backend is stopped.
 	WatchInstances(ctx context.Context, in *WatchInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchInstancesResponse], error)
 }
 
@@ -137,7 +138,8 @@ type InstanceServiceServer interface {
 	// once they are known, which takes a GetInstance; run states come within some seconds.
 	//
 	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_WATCH_INSTANCES. While Oxide is away
-	// the stream is silent; after a minute it ends with the error.
+	// the stream is silent; after a minute it ends with the error. It ends with CALL_ENDED when the
+	// backend is stopped.
 	WatchInstances(*WatchInstancesRequest, grpc.ServerStreamingServer[WatchInstancesResponse]) error
 	mustEmbedUnimplementedInstanceServiceServer()
 }
