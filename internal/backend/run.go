@@ -36,7 +36,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer client.Close()
 	inventory := instances.NewInventory(client, loadbalancers.IsLoadBalancerAddress)
 	finder := instances.NewFinder(client, inventory)
-	server := newServer(registry, cfg.Channelz,
+	server := newServer(ctx, registry, cfg.Channelz,
 		rpc.NewBackendService(client, version.String()),
 		rpc.NewInstanceService(finder, inventory, registerInventory(registry, inventory)),
 		rpc.NewLoadBalancerService(loadbalancers.NewManager(client, finder)),

@@ -46,7 +46,9 @@ type server struct {
 
 // newServer makes the gRPC server. Around each call, from the outside: it is counted and timed,
 // logged, its error is made a status, and a panic is made an error.
-func newServer(registry *prometheus.Registry, withChannelz bool, services ...service) *server {
+func newServer(
+	ctx context.Context, registry *prometheus.Registry, withChannelz bool, services ...service,
+) *server {
 	metrics := grpcprom.NewServerMetrics(
 		grpcprom.WithServerCounterOptions(grpcprom.WithNamespace("oxide_backend")),
 		grpcprom.WithServerHandlingTimeHistogram(
@@ -56,7 +58,7 @@ func newServer(registry *prometheus.Registry, withChannelz bool, services ...ser
 		),
 	)
 	recovered := recovery.WithRecoveryHandlerContext(onPanic)
-	serving, endStreams := context.WithCancel(context.Background())
+	serving, endStreams := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{
 		health: health.NewServer(), endStreams: endStreams,
 		grpc: grpc.NewServer(

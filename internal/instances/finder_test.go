@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -138,7 +139,7 @@ func TestAmbiguousHostnameNamesTheInstances(t *testing.T) {
 		{50, "50 instances have the hostname host: n-00, n-01, n-02, n-03, n-04 and 45 more; " +
 			"give the node a provider ID, or the instance's name"},
 	} {
-		t.Run(fmt.Sprint(tc.count), func(t *testing.T) {
+		t.Run(strconv.Itoa(tc.count), func(t *testing.T) {
 			w := newWorld(t)
 			var want []string
 			for i := range tc.count {
@@ -176,7 +177,7 @@ func TestListGivesAllInstancesInPagesOrderedByID(t *testing.T) {
 	}
 	w.add(secondProject, oxidesim.InstanceSeed{Name: "elsewhere"})
 	for _, limit := range []int{1, 3, 6, 7, 8} {
-		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+		t.Run(strconv.Itoa(limit), func(t *testing.T) {
 			got := map[string]bool{}
 			for after, more := "", true; more; {
 				var page []instances.Instance

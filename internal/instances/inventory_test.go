@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -79,7 +80,7 @@ func (w *world) wantRequests(when string, want map[string]int) {
 // for each instance, on first sight, and then none for three hours.
 func TestListsServeAllInstances(t *testing.T) {
 	for _, n := range []int{1, 10, 200} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			inBubble(t, func(_ *testing.T, w *world) {
 				ids := w.addNodes(n)
 				w.requests()

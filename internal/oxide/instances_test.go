@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -59,7 +60,7 @@ func TestListIsCompleteAndCostsNoRequestTooMany(t *testing.T) {
 	} {
 		r.addInstances(tc.more)
 		total += tc.more
-		t.Run(fmt.Sprint(total), func(t *testing.T) {
+		t.Run(strconv.Itoa(total), func(t *testing.T) {
 			r.ResetCounters()
 			got, err := r.Client.Instances(t.Context())
 			if err != nil {
