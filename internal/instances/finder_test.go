@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -235,6 +236,60 @@ func TestFailedReadOfAddressesFailsTheLookup(t *testing.T) {
 			wantError(t, err, oxide.KindInternal)
 		})
 	}
+}
+
+// What was listed a moment ago will do for ByID; ByIDNow sees what has changed since, by a list that
+// callers share.
+func TestByIDNowSeesWhatHasJustChanged(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ids := w.addNodes(50)
+		w.findAll(ids)
+		for _, id := range ids {
+			w.must(w.rack.SetRunState(id, oxide.RunStateStopped))
+		}
+		w.requests()
+		for _, found := range w.findAll(ids) {
+			if found.RunState != oxide.RunStateRunning {
+				t.Errorf("ByID asked Oxide: %+v", found)
+			}
+		}
+		w.wantRequests("ByID", map[string]int{})
+		var wg sync.WaitGroup
+		for _, id := range ids {
+			wg.Go(func() {
+				found, err := w.finder.ByIDNow(t.Context(), id, instances.Full)
+				if err != nil || found.RunState != oxide.RunStateStopped {
+					t.Errorf("ByIDNow: %+v, %v", found, err)
+				}
+			})
+		}
+		wg.Wait()
+		got := w.requests()
+		if n := got["instance_list"]; n < 1 || n > 2 || len(got) > 1 {
+			t.Errorf("ByIDNow cost %v for 50 instances, want a list or two", got)
+		}
+	})
+}
+
+// A name may pass from a deleted instance to a new one at any moment.
+func TestByNameNeverReturnsTheFormerHolderOfAName(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		for range 5 {
+			node := w.node("node-1")
+			for how, find := range map[string]func(
+				context.Context, string, instances.View) (instances.Instance, error){
+				"name": w.finder.ByName, "hostname": w.finder.ByHostname,
+			} {
+				if found, err := find(t.Context(), "node-1", instances.Full); err != nil ||
+					found.ID != node.ID {
+					t.Errorf("by %s: %s, %v, want %s", how, found.ID, err, node.ID)
+				}
+			}
+			w.must(w.rack.RemoveInstance(node.ID))
+		}
+		_, err := w.finder.ByName(t.Context(), "node-1", instances.Full)
+		wantNotFound(t, err, "instance node-1 does not exist")
+	})
 }
 
 func TestRunState(t *testing.T) {
