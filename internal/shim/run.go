@@ -32,7 +32,7 @@ const stopPatience = 5 * time.Second
 // running is one run of the process: what is started, and why it ends.
 type running struct {
 	options *Options
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // the framework wants it before the run begins
 	end     context.CancelCauseFunc
 	conn    *grpc.ClientConn
 }

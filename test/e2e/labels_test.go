@@ -7,6 +7,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -101,10 +102,20 @@ func TestTenSyncsOfUnchangedFactsChangeNothing(t *testing.T) {
 		}
 		return all
 	}
-	before := versions()
+	before, patches, statusPatches := versions(), e.patches(""), e.patches("status")
 	e.synchronized(10)
 	if diff := cmp.Diff(before, versions()); diff != "" {
 		t.Errorf("Nodes were changed (-before +after):\n%s", diff)
+	}
+	if got := e.patches("") - patches; got != 0 {
+		t.Errorf("%d patches of Nodes, although nothing changed", got)
+	}
+	// The framework takes two addresses of one kind for a change, and sends a patch that changes
+	// nothing. It should not for the two Nodes that have one address of each kind.
+	got := e.patches("status") - statusPatches
+	t.Logf("%d patches of the status in ten syncs, with one Node of two families", got)
+	if got > 12 {
+		t.Errorf("%d patches of the status in ten syncs, want one for each sync at most", got)
 	}
 }
 
@@ -135,6 +146,27 @@ func (e *environment) synchronized(n int) {
 		}
 		return "", nil
 	})
+}
+
+// patches returns how often Nodes, or a part of them, were patched in the API server's whole life.
+func (e *environment) patches(subresource string) int {
+	e.Helper()
+	text, err := e.client.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(e.Context())
+	e.must(err)
+	sum := 0.0
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		if !strings.HasPrefix(name, "apiserver_request_total{") ||
+			!strings.Contains(name, `resource="nodes"`) ||
+			!strings.Contains(name, `verb="PATCH"`) ||
+			!strings.Contains(name, `subresource="`+subresource+`"`) {
+			continue
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		e.must(err)
+		sum += n
+	}
+	return int(sum)
 }
 
 // changes returns how often a Node changes while something is done.

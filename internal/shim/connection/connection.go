@@ -28,9 +28,10 @@ const (
 	dialTimeout = 5 * time.Second
 )
 
-// Dial returns a connection to the backend at the unix socket with the given absolute path. It returns at once, whether a backend is
-// there or not: the connection is made in the background and made again whenever it is lost, and a
-// call waits for it until the deadline of its method. The connection is never left to go idle.
+// Dial returns a connection to the backend at the unix socket with the given absolute path. It
+// returns at once, whether a backend is there or not: the connection is made in the background and
+// made again whenever it is lost, and a call waits for it until the deadline of its method. The
+// connection is never left to go idle.
 //
 // There is no TLS: the file permissions of the socket and of its directory keep others out.
 func Dial(socket string) (*grpc.ClientConn, error) {

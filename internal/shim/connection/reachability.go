@@ -66,7 +66,7 @@ func WatchReachability(ctx context.Context, conn StateWatcher, limit time.Durati
 		stop()
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // to be told to end is no failure
 		case !changed:
 			return ErrUnreachable
 		}

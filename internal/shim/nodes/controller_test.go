@@ -7,8 +7,9 @@ package nodes
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"maps"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,7 +139,7 @@ func TestStampsAreRestoredByOnePatchAndThenNothingIsPatched(t *testing.T) {
 		for i := range 10 {
 			w.stream.is(machine(id1, "a"), machine(id2, "b"))
 			w.update("a", func(n *v1.Node) {
-				n.Annotations = map[string]string{"heartbeat": fmt.Sprint(i)}
+				n.Annotations = map[string]string{"heartbeat": strconv.Itoa(i)}
 			})
 		}
 		if got := w.patches(); len(got) != 1 {
@@ -199,8 +200,8 @@ func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 
 func TestAPatchThatFailsIsTriedAgain(t *testing.T) {
 	for name, failure := range map[string]error{
-		"conflict": apierrors.NewConflict(v1.Resource("nodes"), "a", fmt.Errorf("it changed")),
-		"error":    apierrors.NewInternalError(fmt.Errorf("etcd has no leader")),
+		"conflict": apierrors.NewConflict(v1.Resource("nodes"), "a", errors.New("it changed")),
+		"error":    apierrors.NewInternalError(errors.New("etcd has no leader")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

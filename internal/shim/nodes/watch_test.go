@@ -97,8 +97,8 @@ func TestAStreamThatEndsIsOpenedAgainWithGrowingPauses(t *testing.T) {
 			defer func() { last = time.Now() }()
 			return time.Since(last)
 		}
-		for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-			want *= time.Second
+		for i, seconds := range []int{1, 2, 4, 8, 16, 30, 30} {
+			want := time.Duration(seconds) * time.Second
 			// They differ by up to a fifth, so that not all replicas come at once.
 			if got := pause(); got < want || got > want*12/10 {
 				t.Errorf("pause %d is %s, want about %s", i, got, want)

@@ -199,14 +199,16 @@ func (p *Provider) lookUp(ctx context.Context, nodeName, id string, ask question
 	}
 	if isInstanceName(nodeName) {
 		instance, err := p.getInstance(ctx, &backendv1.GetInstanceRequest{
-			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName}, View: ask.view, Freshness: ask.freshness,
+			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName},
+			View:     ask.view, Freshness: ask.freshness,
 		})
 		if !hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			return instance, err
 		}
 	}
 	return p.getInstance(ctx, &backendv1.GetInstanceRequest{
-		Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName}, View: ask.view, Freshness: ask.freshness,
+		Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName},
+		View:     ask.view, Freshness: ask.freshness,
 	})
 }
 

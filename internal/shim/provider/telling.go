@@ -40,8 +40,7 @@ const (
 func (p *Provider) tellKept(node *v1.Node, why error) {
 	event := events.Event{
 		Topic: topicRemoval, Cause: cause(why), Type: v1.EventTypeWarning, Reason: ReasonKept,
-		Message: "The Node is not ready, and kept, because nothing proves that its instance is gone: " +
-			oneLine(why.Error()),
+		Message: "The Node is not ready, and is kept: " + oneLine(why.Error()),
 	}
 	if errors.Is(why, errPaced) {
 		event.Reason, event.Message = ReasonPaced, "The Node is not removed yet: "+why.Error()

@@ -6,6 +6,7 @@ package removals
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,12 +30,12 @@ func TestSoManyGoAtOnce(t *testing.T) {
 	for _, tt := range []struct{ nodes, want int }{
 		{1, 3}, {10, 3}, {39, 3}, {40, 4}, {100, 10}, {1000, 100},
 	} {
-		t.Run(fmt.Sprint(tt.nodes), func(t *testing.T) {
+		t.Run(strconv.Itoa(tt.nodes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := NewPacer(interval)
 				left, removed := tt.nodes, 0
 				for i := range tt.nodes {
-					if _, ok := remove(p, fmt.Sprint(i), left); ok {
+					if _, ok := remove(p, strconv.Itoa(i), left); ok {
 						removed++
 						left-- // The cluster shrinks, what is a tenth of it does not.
 					}
@@ -56,7 +57,7 @@ func TestTheOthersGoOneByOneAndAreProvenAgain(t *testing.T) {
 		start := time.Now()
 		left := map[string]bool{}
 		for i := range 10 {
-			left[fmt.Sprint(i)] = true
+			left[strconv.Itoa(i)] = true
 		}
 		proofs := map[string]int{}
 		var times []time.Duration
@@ -100,7 +101,7 @@ func TestATurnIsGivenToOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(interval)
 		for i := range 5 {
-			remove(p, fmt.Sprint(i), 5)
+			remove(p, strconv.Itoa(i), 5)
 		}
 		time.Sleep(interval)
 		first := p.Begin("3", 5)
@@ -126,7 +127,7 @@ func TestANodeThatIsStillThereMayBeRemovedAgain(t *testing.T) {
 		p := NewPacer(interval)
 		for i := range 3 {
 			for range 4 { // The API server refuses to delete it.
-				if _, removed := remove(p, fmt.Sprint(i), 5); !removed {
+				if _, removed := remove(p, strconv.Itoa(i), 5); !removed {
 					t.Fatalf("node %d is not removed", i)
 				}
 			}
@@ -141,7 +142,7 @@ func TestTheWindowPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(time.Hour)
 		for i := range 4 {
-			remove(p, fmt.Sprint(i), 5)
+			remove(p, strconv.Itoa(i), 5)
 		}
 		time.Sleep(Window - time.Second)
 		if asked, _ := remove(p, "3", 5); asked {
@@ -158,7 +159,7 @@ func TestWhoIsNotAskedForAnyMoreDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(interval)
 		for i := range 4 {
-			remove(p, fmt.Sprint(i), 5)
+			remove(p, strconv.Itoa(i), 5)
 		}
 		if got := p.Waiting(); got != 1 {
 			t.Fatalf("%d wait", got)
@@ -177,7 +178,7 @@ func TestConcurrentAttemptsStayWithinTheLimit(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 50 {
 		group.Go(func() {
-			if _, ok := remove(p, fmt.Sprint(i), 50); ok {
+			if _, ok := remove(p, strconv.Itoa(i), 50); ok {
 				mu.Lock()
 				removed++
 				mu.Unlock()
