@@ -6,6 +6,7 @@ package nodes
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -26,7 +27,7 @@ type peer struct {
 	backendv1.InstanceServiceClient
 	// opened takes each stream that is opened; refuse, if it is set, is answered instead.
 	opened chan *stream
-	refuse error
+	refuse atomic.Pointer[status.Status]
 }
 
 func newPeer() *peer { return &peer{opened: make(chan *stream)} }
@@ -37,7 +38,7 @@ func (p *peer) WatchInstances(ctx context.Context, _ *backendv1.WatchInstancesRe
 	s := &stream{ctx: ctx, events: make(chan *backendv1.WatchInstancesResponse)}
 	select {
 	case p.opened <- s:
-		return s, p.refuse
+		return s, p.refuse.Load().Err()
 	case <-ctx.Done():
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}

@@ -88,7 +88,7 @@ func TestInstancesAreKnownAsTheStreamTellsThem(t *testing.T) {
 func TestAStreamThatEndsIsOpenedAgainWithGrowingPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPeer()
-		p.refuse = status.Error(codes.Unimplemented, "an old backend")
+		p.refuse.Store(status.New(codes.Unimplemented, "an old backend"))
 		follow(t, p)
 		last := time.Now()
 		<-p.opened
@@ -105,7 +105,7 @@ func TestAStreamThatEndsIsOpenedAgainWithGrowingPauses(t *testing.T) {
 			}
 		}
 		// A stream whose snapshot was complete was a good one.
-		p.refuse = nil
+		p.refuse.Store(nil)
 		s := <-p.opened
 		s.complete()
 		last = time.Now()
