@@ -54,7 +54,9 @@ var lookups = []struct {
 }{
 	{
 		"id",
-		func(w *world) (instances.Instance, error) { return w.finder.ByID(w.t.Context(), anID, instances.Full) },
+		func(w *world) (instances.Instance, error) {
+			return w.finder.ByID(w.t.Context(), anID, instances.Full)
+		},
 		"instance " + anID + " does not exist",
 	},
 	{
