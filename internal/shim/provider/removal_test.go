@@ -7,10 +7,12 @@ package provider
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/component-base/metrics/legacyregistry"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -83,6 +85,8 @@ func TestInvariant1ManyRemovalsArePaced(t *testing.T) {
 		}
 	}
 	listNodes(t, p, nodes...)
+	registration.Do(p.RegisterMetrics)
+	before := served(t)
 	for i, n := range nodes[:10] {
 		exists, err := p.InstanceExists(t.Context(), n)
 		if removed := !exists && err == nil; removed != (i < all/10) {
@@ -106,6 +110,18 @@ func TestInvariant1ManyRemovalsArePaced(t *testing.T) {
 		t.Errorf("%d nodes wait, want 6", got)
 	}
 
+	after := served(t)
+	for name, want := range map[string]float64{
+		"oxide_ccm_node_removals_total": 4, "oxide_ccm_node_removals_paced_total": 6,
+	} {
+		if got := after[name] - before[name]; got != want {
+			t.Errorf("%s grew by %v, want %v", name, got, want)
+		}
+	}
+	if _, ok := after["oxide_ccm_node_removals_waiting"]; !ok {
+		t.Error("there is no metric of how many wait")
+	}
+
 	// As long as it is not their turn nothing is asked, nothing told.
 	_, requests := b.last()
 	for _, n := range nodes[4:10] {
@@ -116,4 +132,25 @@ func TestInvariant1ManyRemovalsArePaced(t *testing.T) {
 	if _, now := b.last(); now != requests || len(b.events.sent()) != len(events) {
 		t.Errorf("%d more requests, events %q", now-requests, b.events.sent()[len(events):])
 	}
+}
+
+// registration is done once: the registry is the whole process's.
+var registration sync.Once
+
+// served returns the values of this program's metrics without labels, by name.
+func served(t *testing.T) map[string]float64 {
+	t.Helper()
+	families, err := legacyregistry.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]float64)
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if strings.HasPrefix(family.GetName(), "oxide_ccm_") && len(metric.GetLabel()) == 0 {
+				all[family.GetName()] = metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+			}
+		}
+	}
+	return all
 }
