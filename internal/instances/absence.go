@@ -84,7 +84,7 @@ func (f *Finder) ProveAbsent(
 	if err := f.witnessed(ctx, id, proof); err != nil {
 		return Instance{}, err
 	}
-	return f.readByID(ctx, id, view)
+	return f.readByID(ctx, identity, id, view)
 }
 
 // witnessed returns nil if one of the witnesses is visible in the project.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -180,6 +181,46 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubtThatComesAndGoes(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// While a proof is under way somebody else may notice that the token has become another silo's, and
+// what the client knows of its silo and project changes. The proof goes on about its own.
+func TestInvariant1AProofIsAboutTheProjectThatItBeganWith(t *testing.T) {
+	// Who has just been started reads who he is, the list, and the instance, in four requests.
+	const firstRead = 4
+	for last := firstRead; last < firstRead+8; last++ {
+		t.Run(strconv.Itoa(last), func(t *testing.T) {
+			n := newNodes(t)
+			ours := n.hidden()
+			others := as(otherSiloToken)(n.rack.Handler())
+			var count atomic.Int32
+			var replaced atomic.Bool
+			n.handle(func(w http.ResponseWriter, r *http.Request) {
+				if replaced.Load() {
+					others.ServeHTTP(w, r)
+					return
+				}
+				now := int(count.Add(1))
+				if now == last {
+					// This request still has the old token; those that follow have the new one.
+					replaced.Store(true)
+					if _, err := n.client.ReadIdentity(context.Background()); err != nil {
+						t.Error(err)
+					}
+				}
+				if now == firstRead {
+					// The new token was there for a moment before.
+					others.ServeHTTP(w, r)
+					return
+				}
+				ours.ServeHTTP(w, r)
+			})
+			n.connect(oxidesim.DefaultToken)
+			if _, err := n.prove(); errors.Is(err, instances.ErrNotFound) {
+				t.Errorf("the token is replaced after request %d: says gone", last)
+			}
+		})
 	}
 }
 

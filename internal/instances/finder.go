@@ -91,7 +91,7 @@ func (f *Finder) ByID(ctx context.Context, id string, view View) (Instance, erro
 	if found, ok := l.byID[id]; ok {
 		return f.complete(ctx, l.identity, found, view)
 	}
-	return f.readByID(ctx, id, view)
+	return f.readByID(ctx, l.identity, id, view)
 }
 
 // ByIDNow is ByID with a list that is begun after the call, which calls at the same time share. One
@@ -104,15 +104,15 @@ func (f *Finder) ByIDNow(ctx context.Context, id string, view View) (Instance, e
 	if found, ok := l.byID[id]; ok {
 		return f.complete(ctx, l.identity, found, view)
 	}
-	return f.readByID(ctx, id, view)
+	return f.readByID(ctx, l.identity, id, view)
 }
 
-// readByID reads the instance directly: only that can tell that it is absent.
-func (f *Finder) readByID(ctx context.Context, id string, view View) (Instance, error) {
-	identity, err := f.api.Identity(ctx)
-	if err != nil {
-		return Instance{}, err
-	}
+// readByID reads the instance directly: only that can tell that it is absent. The identity is the one
+// that the caller has in mind, not whatever the credentials give access to by now: the project whose
+// being readable makes absence of a 404 must be that one.
+func (f *Finder) readByID(
+	ctx context.Context, identity oxide.Identity, id string, view View,
+) (Instance, error) {
 	found, err := f.api.InstanceByID(ctx, id)
 	if err != nil {
 		return Instance{}, f.absence(ctx, identity, id, err)
