@@ -20,7 +20,7 @@ type figures map[string]float64
 
 func (f figures) print(w io.Writer) {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
-		fmt.Fprintf(w, "%-36s %12.1f\n", name, f[name])
+		fmt.Fprintf(w, "%-36s %12.2f\n", name, f[name])
 	}
 }
 

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/oxidecomputer/oxide-cloud-controller-manager v0.0.0
 	github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e v0.0.0
+	golang.org/x/sync v0.24.0
 	google.golang.org/grpc v1.85.0
 	k8s.io/api v0.37.2
 	k8s.io/apimachinery v0.37.2

@@ -27,7 +27,7 @@ type part struct {
 }
 
 func parts() []part {
-	return []part{{"process", measureProcess}}
+	return []part{{"nodes", measureNodes}, {"process", measureProcess}}
 }
 
 func main() {

@@ -23,7 +23,7 @@ var clusterNeeds = []need{
 	{"get", "", "nodes", "", "the framework's label and taint helpers, before each patch"},
 	{"list", "", "nodes", "", "the shared informers"},
 	{"watch", "", "nodes", "", "the shared informers"},
-	{"patch", "", "nodes", "", "the framework's label and taint helpers"},
+	{"patch", "", "nodes", "", "the framework's label and taint helpers, and the labels"},
 	{"update", "", "nodes", "", "the node controller: provider ID, taint, labels"},
 	{"delete", "", "nodes", "", "the node lifecycle controller"},
 	{"patch", "", "nodes/status", "", "the node controller: addresses"},

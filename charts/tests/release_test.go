@@ -144,7 +144,7 @@ func TestValuesReachTheirFlags(t *testing.T) {
 		},
 		shimName: {
 			"--v=4", "--configure-cloud-routes=false", "--profiling=false",
-			"--cluster-id=11111111-2222-3333-4444-555555555555",
+			"--cluster-id=11111111-2222-3333-4444-555555555555", "--region=west", "--zone=rack-1",
 			"--concurrent-service-syncs=4", "--cloud-provider=oxide", "--backend=" + socketFlag,
 			"--leader-elect=true", "--bind-address=::", "--secure-port=11258",
 		},

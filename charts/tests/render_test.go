@@ -57,6 +57,8 @@ shim:
   bindAddress: "::"
   securePort: 11258
   clusterID: 11111111-2222-3333-4444-555555555555
+  region: west
+  zone: rack-1
   verbosity: 4
   resources: {requests: {cpu: 100m, memory: 128Mi}}
   extraArgs: [--concurrent-service-syncs=4]

@@ -203,14 +203,6 @@ func TestEveryUnofferedCallSaysSo(t *testing.T) {
 	balancers := backendv1.NewLoadBalancerServiceClient(p.conn)
 	addresses := backendv1.NewAddressServiceClient(p.conn)
 	calls := map[string]func() error{
-		"WatchInstances": func() error {
-			stream, err := backendv1.NewInstanceServiceClient(p.conn).
-				WatchInstances(ctx, &backendv1.WatchInstancesRequest{})
-			if err == nil {
-				_, err = stream.Recv()
-			}
-			return err
-		},
 		"ReconcileLoadBalancers": func() error {
 			_, err := balancers.ReconcileLoadBalancers(ctx, &backendv1.ReconcileLoadBalancersRequest{})
 			return err

@@ -34,10 +34,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer client.Close()
-	finder := instances.NewFinder(client, loadbalancers.IsLoadBalancerAddress)
-	server := newServer(registry, cfg, client,
+	inventory := instances.NewInventory(client, loadbalancers.IsLoadBalancerAddress)
+	finder := instances.NewFinder(client, inventory)
+	server := newServer(ctx, registry, cfg, client,
 		rpc.NewBackendService(client, version.String()),
-		rpc.NewInstanceService(finder),
+		rpc.NewInstanceService(finder, inventory, registerInventory(registry, inventory)),
 		rpc.NewLoadBalancerService(loadbalancers.NewManager(client, finder)),
 		rpc.NewAddressService(),
 	)

@@ -41,13 +41,16 @@ type server struct {
 	grpc   *grpc.Server
 	health *health.Server
 	ready  *readiness
+	// endStreams ends all streams.
+	endStreams context.CancelFunc
 }
 
 // newServer makes the gRPC server. Around each call, from the outside: it is counted and timed,
 // logged, its error is made a status, looked at for what it says of all calls, and a panic is made
 // an error.
 func newServer(
-	registry *prometheus.Registry, cfg Config, client identityReader, services ...service,
+	ctx context.Context, registry *prometheus.Registry, cfg Config, client identityReader,
+	services ...service,
 ) *server {
 	metrics := grpcprom.NewServerMetrics(
 		grpcprom.WithServerCounterOptions(grpcprom.WithNamespace("oxide_backend")),
@@ -58,13 +61,14 @@ func newServer(
 		),
 	)
 	recovered := recovery.WithRecoveryHandlerContext(onPanic)
-	s := &server{health: health.NewServer()}
+	serving, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	s := &server{health: health.NewServer(), endStreams: endStreams}
 	s.ready = newReadiness(client, s.health, registry)
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), logUnary,
 			rpc.UnaryErrors, s.ready.doubtAll, recovery.UnaryServerInterceptor(recovered)),
 		grpc.ChainStreamInterceptor(metrics.StreamServerInterceptor(), logStream,
-			rpc.StreamErrors, recovery.StreamServerInterceptor(recovered)),
+			rpc.StreamErrors, endWith(serving), recovery.StreamServerInterceptor(recovered)),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: 10 * time.Second, PermitWithoutStream: true,
@@ -90,6 +94,7 @@ func (s *server) serve(ctx context.Context, listener net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		s.health.Shutdown()
+		s.endStreams()
 		force := time.AfterFunc(stopTimeout, s.grpc.Stop)
 		defer force.Stop()
 		s.grpc.GracefulStop()
@@ -101,6 +106,27 @@ func (s *server) serve(ctx context.Context, listener net.Listener) error {
 	<-stopped
 	return nil
 }
+
+// endWith ends the context of each stream with the given one: a stream would else hold up the end of
+// the program for as long as its client likes.
+func endWith(serving context.Context) grpc.StreamServerInterceptor {
+	return func(
+		srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
+	) error {
+		ctx, cancel := context.WithCancel(stream.Context())
+		defer cancel()
+		defer context.AfterFunc(serving, cancel)()
+		return handler(srv, &endingStream{ServerStream: stream, ctx: ctx})
+	}
+}
+
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // a stream hands it out
+}
+
+// Context implements grpc.ServerStream.
+func (s *endingStream) Context() context.Context { return s.ctx }
 
 func onPanic(ctx context.Context, value any) error {
 	slog.ErrorContext(ctx, "a call panicked", "panic", value, "stack", string(debug.Stack()))

@@ -56,11 +56,13 @@ func (f *Finder) absence(
 // after that the project can be read by id. If the instance exists it is returned; whatever else
 // happens is another error.
 //
-// The instance is read first, because it exists as a rule, and again at the end: a 404 counts only
+// The instance is looked up first, because it exists as a rule, and read at the end: a 404 counts only
 // between two successful reads of the project, so that a token that is replaced meanwhile cannot
 // make evidence of two halves.
-func (f *Finder) ProveAbsent(ctx context.Context, id string, proof Proof) (Instance, error) {
-	found, err := f.ByID(ctx, id)
+func (f *Finder) ProveAbsent(
+	ctx context.Context, id string, proof Proof, view View,
+) (Instance, error) {
+	found, err := f.ByID(ctx, id, view)
 	if !errors.Is(err, ErrNotFound) {
 		return found, err
 	}
@@ -82,7 +84,7 @@ func (f *Finder) ProveAbsent(ctx context.Context, id string, proof Proof) (Insta
 	if err := f.witnessed(ctx, id, proof); err != nil {
 		return Instance{}, err
 	}
-	return f.ByID(ctx, id)
+	return f.readByID(ctx, identity, id, view)
 }
 
 // witnessed returns nil if one of the witnesses is visible in the project.

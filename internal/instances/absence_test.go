@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -59,13 +60,14 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
 		n.must(n.rack.RemoveInstance(n.id))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := n.finder.ProveAbsent(ctx, n.id, n.proof)
+		_, err := n.finder.ProveAbsent(ctx, n.id, n.proof, instances.Full)
 		wantError(t, err, oxide.KindEnded)
 	})
 	t.Run("it exists", func(t *testing.T) {
 		n := newNodes(t)
 		for _, state := range []string{"running", "stopped", "failed", "migrating", "creating"} {
 			n.must(n.rack.SetRunState(n.id, state))
+			n.forget()
 			found, err := n.prove()
 			if err != nil || found.ID != n.id || found.RunState != state {
 				t.Errorf("%s: got %s %s, %v", state, found.ID, found.RunState, err)
@@ -115,7 +117,7 @@ func TestInvariant1OnlyObjectNotFoundCounts(t *testing.T) {
 		t.Run(fmt.Sprint(tc.status, " ", tc.code), func(t *testing.T) {
 			t.Parallel()
 			n := newNodes(t)
-			rack := n.rack.Handler()
+			rack := n.hidden()
 			n.handle(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/v1/instances/"+n.id {
 					answer(tc.status, tc.code)(w, r)
@@ -125,56 +127,116 @@ func TestInvariant1OnlyObjectNotFoundCounts(t *testing.T) {
 			})
 			_, err := n.prove()
 			wantError(t, err, tc.want)
-			_, err = n.finder.ByID(t.Context(), n.id)
+			_, err = n.finder.ByID(t.Context(), n.id, instances.Full)
 			wantError(t, err, tc.want)
 		})
 	}
 }
 
 // Whatever changes while the proof is being made, and changes back, an instance that exists is not
-// called gone: here every stretch of the requests of a proof meets another answer than the rest.
+// called gone: here every stretch of the requests of a proof meets another answer than the rest. An
+// instance that is younger than the list at hand is in no list.
 func TestInvariant1ANodeIsNeverDeletedOnDoubtThatComesAndGoes(t *testing.T) {
-	n := newNodes(t)
-	rack := n.rack.Handler()
-	as := func(token string) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			r.Header.Set("Authorization", "Bearer "+token)
-			rack.ServeHTTP(w, r)
-		}
-	}
-	const requests = 9 // of a proof of absence by a client that has just been started
-	for name, meanwhile := range map[string]http.HandlerFunc{
+	for name, meanwhile := range map[string]func(rack http.Handler) http.Handler{
 		"token of another silo":   as(otherSiloToken),
 		"token without any role":  as(strangerToken),
 		"token that is unknown":   as(unknownToken),
-		"404 without a code":      answer(http.StatusNotFound, ""),
-		"403":                     answer(http.StatusForbidden, "Forbidden"),
-		"500":                     answer(http.StatusInternalServerError, "Internal"),
-		"400, as from an old one": answer(http.StatusBadRequest, ""),
+		"404 without a code":      says(http.StatusNotFound, ""),
+		"403":                     says(http.StatusForbidden, "Forbidden"),
+		"500":                     says(http.StatusInternalServerError, "Internal"),
+		"400, as from an old one": says(http.StatusBadRequest, ""),
 	} {
-		t.Run(name, func(t *testing.T) {
-			for from := range requests {
-				for to := from + 1; to <= requests; to++ {
-					var count atomic.Int32 // the last reads of an instance are concurrent
-					n.handle(func(w http.ResponseWriter, r *http.Request) {
-						if now := int(count.Add(1)); now > from && now <= to {
-							meanwhile(w, r)
-							return
+		for _, tc := range []struct {
+			listed   string
+			requests int // of a proof by a client that has just been started
+			rack     func(*nodes) http.Handler
+		}{
+			{"listed", 9, func(n *nodes) http.Handler { return n.rack.Handler() }},
+			{"not listed", 12, (*nodes).hidden},
+		} {
+			t.Run(name+"/"+tc.listed, func(t *testing.T) {
+				t.Parallel()
+				n := newNodes(t)
+				rack := tc.rack(n)
+				spoilt := meanwhile(rack)
+				for from := range tc.requests {
+					for to := from + 1; to <= tc.requests; to++ {
+						var count atomic.Int32 // the last reads of an instance are concurrent
+						n.handle(func(w http.ResponseWriter, r *http.Request) {
+							if now := int(count.Add(1)); now > from && now <= to {
+								spoilt.ServeHTTP(w, r)
+								return
+							}
+							rack.ServeHTTP(w, r)
+						})
+						n.connect(oxidesim.DefaultToken)
+						found, err := n.prove()
+						if errors.Is(err, instances.ErrNotFound) {
+							t.Errorf("from request %d to %d: says gone", from+1, to)
 						}
-						rack.ServeHTTP(w, r)
-					})
-					n.connect(oxidesim.DefaultToken)
-					found, err := n.prove()
-					if errors.Is(err, instances.ErrNotFound) {
-						t.Errorf("from request %d to %d: says gone", from+1, to)
-					}
-					if err == nil && found.ID != n.id {
-						t.Errorf("from request %d to %d: returned %q", from+1, to, found.ID)
+						if err == nil && found.ID != n.id {
+							t.Errorf("from request %d to %d: returned %q", from+1, to, found.ID)
+						}
 					}
 				}
+			})
+		}
+	}
+}
+
+// While a proof is under way somebody else may notice that the token has become another silo's, and
+// what the client knows of its silo and project changes. The proof goes on about its own.
+func TestInvariant1AProofIsAboutTheProjectThatItBeganWith(t *testing.T) {
+	// Who has just been started reads who he is, the list, and the instance, in four requests.
+	const firstRead = 4
+	for last := firstRead; last < firstRead+8; last++ {
+		t.Run(strconv.Itoa(last), func(t *testing.T) {
+			n := newNodes(t)
+			ours := n.hidden()
+			others := as(otherSiloToken)(n.rack.Handler())
+			var count atomic.Int32
+			var replaced atomic.Bool
+			n.handle(func(w http.ResponseWriter, r *http.Request) {
+				if replaced.Load() {
+					others.ServeHTTP(w, r)
+					return
+				}
+				now := int(count.Add(1))
+				if now == last {
+					// This request still has the old token; those that follow have the new one.
+					replaced.Store(true)
+					if _, err := n.client.ReadIdentity(context.Background()); err != nil {
+						t.Error(err)
+					}
+				}
+				if now == firstRead {
+					// The new token was there for a moment before.
+					others.ServeHTTP(w, r)
+					return
+				}
+				ours.ServeHTTP(w, r)
+			})
+			n.connect(oxidesim.DefaultToken)
+			if _, err := n.prove(); errors.Is(err, instances.ErrNotFound) {
+				t.Errorf("the token is replaced after request %d: says gone", last)
 			}
 		})
 	}
+}
+
+// as lets another token through.
+func as(token string) func(http.Handler) http.Handler {
+	return func(rack http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+token)
+			rack.ServeHTTP(w, r)
+		})
+	}
+}
+
+// says gives the same answer to everything.
+func says(status int, code string) func(http.Handler) http.Handler {
+	return func(http.Handler) http.Handler { return answer(status, code) }
 }
 
 func TestInvariant1WhatIsGoneBeyondDoubtIsCalledGone(t *testing.T) {
@@ -219,6 +281,7 @@ func TestInvariant1AbsenceIsReadDirectly(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.must(n.rack.RemoveInstance(n.id))
+	n.forget()
 	for range 2 {
 		n.rack.ResetCounters()
 		_, err := n.prove()

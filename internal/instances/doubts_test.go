@@ -5,6 +5,9 @@
 package instances_test
 
 import (
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,8 +38,29 @@ func newNodes(t testing.TB) *nodes {
 	return n
 }
 
+// hidden is the rack, whose list of instances shows none: it is older than they are.
+func (n *nodes) hidden() http.Handler {
+	rack := n.rack.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/instances" {
+			rack.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		rack.ServeHTTP(answer, r)
+		if answer.Code != http.StatusOK {
+			maps.Copy(w.Header(), answer.Header())
+			w.WriteHeader(answer.Code)
+			_, _ = w.Write(answer.Body.Bytes())
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"items": [], "next_page": null}`))
+	})
+}
+
 func (n *nodes) prove() (instances.Instance, error) {
-	return n.finder.ProveAbsent(n.t.Context(), n.id, n.proof)
+	return n.finder.ProveAbsent(n.t.Context(), n.id, n.proof, instances.Full)
 }
 
 // doubt is a situation in which the instance must not be called gone.

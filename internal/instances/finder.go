@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,14 +24,12 @@ type API interface {
 	ReadIdentity(ctx context.Context) (oxide.Identity, error)
 	ProjectReadable(ctx context.Context, id string) error
 	InstanceByID(ctx context.Context, id string) (oxide.Instance, error)
-	InstanceByName(ctx context.Context, name string) (oxide.Instance, error)
 	Instances(ctx context.Context) ([]oxide.Instance, error)
-	NetworkInterfaces(ctx context.Context, instanceID string) ([]oxide.NetworkInterface, error)
+	SubnetIDs(ctx context.Context) ([]string, error)
+	SubnetInterfaces(ctx context.Context, subnetID string) ([]oxide.NetworkInterface, error)
+	FloatingIPs(ctx context.Context) ([]oxide.FloatingIP, error)
 	ExternalIPs(ctx context.Context, instanceID string) ([]oxide.ExternalIP, error)
 }
-
-// concurrentReads bounds the requests that one call has in flight.
-const concurrentReads = 8
 
 // ErrNotFound means that the instance does not exist, and that the project was readable right after
 // Oxide said so.
@@ -54,24 +53,66 @@ func (e *AmbiguousError) Error() string {
 		"or the instance's name", len(e.Names), e.Hostname, strings.Join(names, ", "), more)
 }
 
-// Finder looks up instances. It is safe for concurrent use.
+// errElsewhere marks an instance that exists but not in the project.
+var errElsewhere = errors.New("it cannot be managed from here")
+
+// IsElsewhere reports whether err is about an instance that exists in another project.
+func IsElsewhere(err error) bool { return errors.Is(err, errElsewhere) }
+
+// Finder looks up instances, in the inventory as far as it may. It is safe for concurrent use.
 type Finder struct {
-	api            API
-	ofLoadBalancer func(description string) bool
+	api       API
+	inventory *Inventory
 }
 
-// NewFinder returns a Finder. The function tells by a floating IP's description whether it is the
-// address of a load balancer, which is no address of the instance that carries it for now.
-func NewFinder(api API, ofLoadBalancer func(description string) bool) *Finder {
-	return &Finder{api: api, ofLoadBalancer: ofLoadBalancer}
+// NewFinder returns a Finder.
+func NewFinder(api API, inventory *Inventory) *Finder {
+	return &Finder{api: api, inventory: inventory}
 }
 
-// ByID reads an instance of the project. Errors: ErrNotFound.
-func (f *Finder) ByID(ctx context.Context, id string) (Instance, error) {
-	identity, err := f.api.Identity(ctx)
+// View says which facts about an instance are wanted.
+type View int
+
+// The views of an instance.
+const (
+	// Full: all of them.
+	Full View = iota
+	// Basic: all but interfaces and external IPs, which cost further requests.
+	Basic
+)
+
+// ByID returns an instance of the project, as it was a few seconds ago at most. One that was not
+// listed then is read directly. Errors: ErrNotFound.
+func (f *Finder) ByID(ctx context.Context, id string, view View) (Instance, error) {
+	l, err := factsOf(f.inventory.listings.within(ctx, listingMaxAge))
 	if err != nil {
 		return Instance{}, err
 	}
+	if found, ok := l.byID[id]; ok {
+		return f.complete(ctx, l.identity, found, view)
+	}
+	return f.readByID(ctx, l.identity, id, view)
+}
+
+// ByIDNow is ByID with a list that is begun after the call, which calls at the same time share. One
+// that it does not show is read directly.
+func (f *Finder) ByIDNow(ctx context.Context, id string, view View) (Instance, error) {
+	l, err := factsOf(f.inventory.listings.after(ctx))
+	if err != nil {
+		return Instance{}, err
+	}
+	if found, ok := l.byID[id]; ok {
+		return f.complete(ctx, l.identity, found, view)
+	}
+	return f.readByID(ctx, l.identity, id, view)
+}
+
+// readByID reads the instance directly: only that can tell that it is absent. The identity is the one
+// that the caller has in mind, not whatever the credentials give access to by now: the project whose
+// being readable makes absence of a 404 must be that one.
+func (f *Finder) readByID(
+	ctx context.Context, identity oxide.Identity, id string, view View,
+) (Instance, error) {
 	found, err := f.api.InstanceByID(ctx, id)
 	if err != nil {
 		return Instance{}, f.absence(ctx, identity, id, err)
@@ -80,48 +121,38 @@ func (f *Finder) ByID(ctx context.Context, id string) (Instance, error) {
 		return Instance{}, fmt.Errorf("instance %s is in another project (%s) than the one in "+
 			"oxide-project: %w", id, found.ProjectID, errElsewhere)
 	}
-	return f.complete(ctx, identity, found)
+	return f.complete(ctx, identity, found, view)
 }
 
-// errElsewhere marks an instance that exists but not in the project.
-var errElsewhere = errors.New("it cannot be managed from here")
-
-// IsElsewhere reports whether err is about an instance that exists in another project.
-func IsElsewhere(err error) bool { return errors.Is(err, errElsewhere) }
-
-// ByName reads the instance of this name, which must be valid (oxide.ValidName). Errors: ErrNotFound.
-func (f *Finder) ByName(ctx context.Context, name string) (Instance, error) {
-	identity, err := f.api.Identity(ctx)
+// ByName returns the instance of this name, which must be valid (oxide.ValidName). A name may pass
+// from a deleted instance to a new one at any moment, so the list is always one that was begun after
+// the call; calls at the same time share it. Errors: ErrNotFound.
+func (f *Finder) ByName(ctx context.Context, name string, view View) (Instance, error) {
+	l, err := factsOf(f.inventory.listings.after(ctx))
 	if err != nil {
 		return Instance{}, err
 	}
-	found, err := f.api.InstanceByName(ctx, name)
-	if err != nil {
-		return Instance{}, f.absence(ctx, identity, name, err)
+	found, ok := l.byName[name]
+	if !ok {
+		// Listing the project's instances has just proven that it is readable.
+		return Instance{}, fmt.Errorf("instance %s %w", name, ErrNotFound)
 	}
-	return f.complete(ctx, identity, found)
+	return f.complete(ctx, l.identity, found, view)
 }
 
-// ByHostname reads the instance whose hostname this is, without regard to case. Errors: ErrNotFound,
-// *AmbiguousError.
-func (f *Finder) ByHostname(ctx context.Context, hostname string) (Instance, error) {
-	identity, err := f.api.Identity(ctx)
+// ByHostname returns the instance whose hostname this is, without regard to case, by a list as ByName
+// uses it. Errors: ErrNotFound, *AmbiguousError.
+func (f *Finder) ByHostname(ctx context.Context, hostname string, view View) (Instance, error) {
+	l, err := factsOf(f.inventory.listings.after(ctx))
 	if err != nil {
 		return Instance{}, err
 	}
-	all, err := f.api.Instances(ctx)
-	if err != nil {
-		return Instance{}, err
-	}
-	matches := slices.DeleteFunc(all, func(i oxide.Instance) bool {
-		return !strings.EqualFold(i.Hostname, hostname)
-	})
+	matches := l.byHostname[strings.ToLower(hostname)]
 	switch len(matches) {
 	case 0:
-		// Listing the project's instances has just proven that it is readable.
 		return Instance{}, fmt.Errorf("an instance with the hostname %s %w", hostname, ErrNotFound)
 	case 1:
-		return f.complete(ctx, identity, matches[0])
+		return f.complete(ctx, l.identity, matches[0], view)
 	}
 	ambiguous := &AmbiguousError{Hostname: hostname}
 	for _, match := range matches {
@@ -131,29 +162,29 @@ func (f *Finder) ByHostname(ctx context.Context, hostname string) (Instance, err
 	return Instance{}, ambiguous
 }
 
-// List reads the instances whose ids follow the given one, ordered by id, at most limit of them. It
+// List returns the instances whose ids follow the given one, ordered by id, at most limit of them. It
 // reports whether there are more.
 func (f *Finder) List(ctx context.Context, after string, limit int) ([]Instance, bool, error) {
-	identity, err := f.api.Identity(ctx)
+	l, err := factsOf(f.inventory.listings.within(ctx, listingMaxAge))
 	if err != nil {
 		return nil, false, err
 	}
-	all, err := f.api.Instances(ctx)
-	if err != nil {
-		return nil, false, err
+	ids := slices.Sorted(maps.Keys(l.byID))
+	first, found := slices.BinarySearch(ids, after)
+	if found {
+		first++
 	}
-	slices.SortFunc(all, func(a, b oxide.Instance) int { return strings.Compare(a.ID, b.ID) })
-	all = slices.DeleteFunc(all, func(i oxide.Instance) bool { return i.ID <= after })
-	more := len(all) > limit
+	ids = ids[first:]
+	more := len(ids) > limit
 	if more {
-		all = all[:limit]
+		ids = ids[:limit]
 	}
-	result := make([]Instance, len(all))
+	result := make([]Instance, len(ids))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentReads)
-	for i := range all {
+	for i, id := range ids {
 		group.Go(func() (err error) {
-			result[i], err = f.complete(groupCtx, identity, all[i])
+			result[i], err = f.complete(groupCtx, l.identity, l.byID[id], Full)
 			return err
 		})
 	}
@@ -163,14 +194,23 @@ func (f *Finder) List(ctx context.Context, after string, limit int) ([]Instance,
 	return result, more, nil
 }
 
-// PrivateAddress reads the private address at which packets arrive that are sent to a floating IP of
-// the family (32 or 128 bits) on the instance. It is invalid if the instance has none.
+// PrivateAddress returns the private address at which packets arrive that are sent to a floating IP
+// of the family (32 or 128 bits) on the instance. It is invalid if the instance has none. Errors:
+// KindNotFound if the instance cannot be found, KindBadResponse if an interface cannot be understood.
 func (f *Finder) PrivateAddress(ctx context.Context, id string, bits int) (netip.Addr, error) {
-	nics, err := f.api.NetworkInterfaces(ctx, id)
+	n, err := f.inventory.networksOf(ctx, id)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	addr, _ := PrimaryAddress(nics, bits)
+	nics := n.interfaces[id]
+	if len(nics) == 0 {
+		_, err := f.api.InstanceByID(ctx, id)
+		return netip.Addr{}, err
+	}
+	addr, found := PrimaryAddress(nics, bits)
+	if nic, ok := unreadable(nics); ok && !found {
+		return netip.Addr{}, unreadableError(nic)
+	}
 	return addr, nil
 }
 
@@ -180,24 +220,20 @@ func (f *Finder) RunState(ctx context.Context, id string) (string, error) {
 	return found.RunState, err
 }
 
-// complete reads the network facts of an instance.
+// complete adds the network facts of an instance.
 func (f *Finder) complete(
-	ctx context.Context, identity oxide.Identity, base oxide.Instance,
+	ctx context.Context, identity oxide.Identity, base oxide.Instance, view View,
 ) (Instance, error) {
-	found := Instance{Instance: base, SiloID: identity.SiloID}
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		found.Interfaces, err = f.api.NetworkInterfaces(groupCtx, base.ID)
-		return err
-	})
-	group.Go(func() error {
-		ips, err := f.api.ExternalIPs(groupCtx, base.ID)
-		found.ExternalIPs = publishable(ips, f.ofLoadBalancer)
-		return err
-	})
-	if err := group.Wait(); err != nil {
+	if view == Basic {
+		return Instance{Instance: base, SiloID: identity.SiloID}, nil
+	}
+	n, err := f.inventory.networksOf(ctx, base.ID)
+	if err != nil {
 		return Instance{}, err
 	}
-	sortInterfaces(found.Interfaces)
-	return found, nil
+	ephemerals, err := f.inventory.ephemeralOf(ctx, base.ID)
+	if err != nil {
+		return Instance{}, err
+	}
+	return f.inventory.assemble(identity, base, n, ephemerals)
 }

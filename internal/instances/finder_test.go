@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,7 +25,7 @@ func TestByIDAndByNameFindTheInstanceWithItsSilo(t *testing.T) {
 	node := w.node("node-1")
 	identity, err := w.client.Identity(t.Context())
 	w.must(err)
-	type lookup func(ctx context.Context, key string) (instances.Instance, error)
+	type lookup func(context.Context, string, instances.View) (instances.Instance, error)
 	for _, tc := range []struct {
 		how  string
 		find lookup
@@ -35,7 +36,7 @@ func TestByIDAndByNameFindTheInstanceWithItsSilo(t *testing.T) {
 		{"hostname", w.finder.ByHostname, "node-1"},
 	} {
 		t.Run(tc.how, func(t *testing.T) {
-			found, err := tc.find(t.Context(), tc.key)
+			found, err := tc.find(t.Context(), tc.key, instances.Full)
 			w.must(err)
 			if found.ID != node.ID || found.SiloID != identity.SiloID ||
 				found.ProjectID != identity.ProjectID || len(found.Interfaces) != 1 {
@@ -53,20 +54,22 @@ var lookups = []struct {
 }{
 	{
 		"id",
-		func(w *world) (instances.Instance, error) { return w.finder.ByID(w.t.Context(), anID) },
+		func(w *world) (instances.Instance, error) {
+			return w.finder.ByID(w.t.Context(), anID, instances.Full)
+		},
 		"instance " + anID + " does not exist",
 	},
 	{
 		"name",
 		func(w *world) (instances.Instance, error) {
-			return w.finder.ByName(w.t.Context(), "node-9")
+			return w.finder.ByName(w.t.Context(), "node-9", instances.Full)
 		},
 		"instance node-9 does not exist",
 	},
 	{
 		"hostname",
 		func(w *world) (instances.Instance, error) {
-			return w.finder.ByHostname(w.t.Context(), "node-9.example")
+			return w.finder.ByHostname(w.t.Context(), "node-9.example", instances.Full)
 		},
 		"an instance with the hostname node-9.example does not exist",
 	},
@@ -98,7 +101,7 @@ func TestNotFoundIsSaidOnlyWhileTheProjectIsReadable(t *testing.T) {
 func TestInstanceOfAnotherProjectIsElsewhere(t *testing.T) {
 	w := newWorld(t)
 	node := w.add(secondProject, oxidesim.InstanceSeed{Name: "node-1", Hostname: "node-1.example"})
-	_, err := w.finder.ByID(t.Context(), node.ID)
+	_, err := w.finder.ByID(t.Context(), node.ID, instances.Full)
 	if !instances.IsElsewhere(err) || errors.Is(err, instances.ErrNotFound) {
 		t.Errorf("got %v, want that it is elsewhere", err)
 	}
@@ -107,9 +110,9 @@ func TestInstanceOfAnotherProjectIsElsewhere(t *testing.T) {
 		t.Errorf("does not name the instance: %v", err)
 	}
 	// Its name and hostname mean nothing in our project.
-	_, err = w.finder.ByName(t.Context(), "node-1")
+	_, err = w.finder.ByName(t.Context(), "node-1", instances.Full)
 	wantNotFound(t, err, "instance node-1 does not exist")
-	_, err = w.finder.ByHostname(t.Context(), "node-1.example")
+	_, err = w.finder.ByHostname(t.Context(), "node-1.example", instances.Full)
 	wantNotFound(t, err, "an instance with the hostname node-1.example does not exist")
 }
 
@@ -118,12 +121,12 @@ func TestByHostnameDisregardsCase(t *testing.T) {
 	node := w.add(ourProject, oxidesim.InstanceSeed{Name: "a", Hostname: "Node-1.Example"})
 	w.add(ourProject, oxidesim.InstanceSeed{Name: "b", Hostname: "node-1.example.com"})
 	for _, hostname := range []string{"node-1.example", "NODE-1.EXAMPLE", "Node-1.Example"} {
-		found, err := w.finder.ByHostname(t.Context(), hostname)
+		found, err := w.finder.ByHostname(t.Context(), hostname, instances.Full)
 		if err != nil || found.ID != node.ID {
 			t.Errorf("%s: got %s, %v", hostname, found.Name, err)
 		}
 	}
-	_, err := w.finder.ByHostname(t.Context(), "node-1")
+	_, err := w.finder.ByHostname(t.Context(), "node-1", instances.Full)
 	wantNotFound(t, err, "an instance with the hostname node-1 does not exist")
 }
 
@@ -147,7 +150,7 @@ func TestAmbiguousHostnameNamesTheInstances(t *testing.T) {
 				w.add(ourProject, oxidesim.InstanceSeed{Name: name, Hostname: "host", NIC: "none"})
 				want = append(want, name)
 			}
-			_, err := w.finder.ByHostname(t.Context(), "host")
+			_, err := w.finder.ByHostname(t.Context(), "host", instances.Full)
 			var ambiguous *instances.AmbiguousError
 			if !errors.As(err, &ambiguous) || errors.Is(err, instances.ErrNotFound) {
 				t.Fatalf("got %v", err)
@@ -211,6 +214,7 @@ func TestListOfAnEmptyProjectIsEmpty(t *testing.T) {
 		t.Errorf("got %v, %v, %v", got, more, err)
 	}
 	w.must(w.rack.SetSiloRole("demo", "none"))
+	w.forget()
 	_, _, err := w.finder.List(t.Context(), "", 10)
 	wantError(t, err, oxide.KindProjectNotFound)
 }
@@ -218,13 +222,14 @@ func TestListOfAnEmptyProjectIsEmpty(t *testing.T) {
 // An instance whose addresses are not known is an error: with none, a node would lose them.
 func TestFailedReadOfAddressesFailsTheLookup(t *testing.T) {
 	for _, operation := range []string{
-		"instance_network_interface_list", "instance_external_ip_list",
+		"vpc_list", "vpc_subnet_list", "vpc_subnet_list_network_interfaces", "floating_ip_list",
+		"instance_external_ip_list",
 	} {
 		t.Run(operation, func(t *testing.T) {
 			w := newWorld(t)
 			node := w.node("node-1")
 			w.fault(oxidesim.Fault{Operation: operation, Status: 500})
-			found, err := w.finder.ByID(t.Context(), node.ID)
+			found, err := w.finder.ByID(t.Context(), node.ID, instances.Full)
 			wantError(t, err, oxide.KindInternal)
 			if found.ID != "" {
 				t.Errorf("got %+v besides the error", found)
@@ -233,6 +238,60 @@ func TestFailedReadOfAddressesFailsTheLookup(t *testing.T) {
 			wantError(t, err, oxide.KindInternal)
 		})
 	}
+}
+
+// What was listed a moment ago will do for ByID; ByIDNow sees what has changed since, by a list that
+// callers share.
+func TestByIDNowSeesWhatHasJustChanged(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ids := w.addNodes(50)
+		w.findAll(ids)
+		for _, id := range ids {
+			w.must(w.rack.SetRunState(id, oxide.RunStateStopped))
+		}
+		w.requests()
+		for _, found := range w.findAll(ids) {
+			if found.RunState != oxide.RunStateRunning {
+				t.Errorf("ByID asked Oxide: %+v", found)
+			}
+		}
+		w.wantRequests("ByID", map[string]int{})
+		var wg sync.WaitGroup
+		for _, id := range ids {
+			wg.Go(func() {
+				found, err := w.finder.ByIDNow(t.Context(), id, instances.Full)
+				if err != nil || found.RunState != oxide.RunStateStopped {
+					t.Errorf("ByIDNow: %+v, %v", found, err)
+				}
+			})
+		}
+		wg.Wait()
+		got := w.requests()
+		if n := got["instance_list"]; n < 1 || n > 2 || len(got) > 1 {
+			t.Errorf("ByIDNow cost %v for 50 instances, want a list or two", got)
+		}
+	})
+}
+
+// A name may pass from a deleted instance to a new one at any moment.
+func TestByNameNeverReturnsTheFormerHolderOfAName(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		for range 5 {
+			node := w.node("node-1")
+			for how, find := range map[string]func(
+				context.Context, string, instances.View) (instances.Instance, error){
+				"name": w.finder.ByName, "hostname": w.finder.ByHostname,
+			} {
+				if found, err := find(t.Context(), "node-1", instances.Full); err != nil ||
+					found.ID != node.ID {
+					t.Errorf("by %s: %s, %v, want %s", how, found.ID, err, node.ID)
+				}
+			}
+			w.must(w.rack.RemoveInstance(node.ID))
+		}
+		_, err := w.finder.ByName(t.Context(), "node-1", instances.Full)
+		wantNotFound(t, err, "instance node-1 does not exist")
+	})
 }
 
 func TestRunState(t *testing.T) {

@@ -44,21 +44,9 @@ func sortInterfaces(nics []oxide.NetworkInterface) {
 	})
 }
 
-// publishable picks and orders the external IPs that belong to the instance itself. Oxide lists them
-// in an order that may vary between two calls.
-func publishable(
-	ips []oxide.ExternalIP, ofLoadBalancer func(description string) bool,
-) []oxide.ExternalIP {
-	ips = slices.DeleteFunc(slices.Clone(ips), func(ip oxide.ExternalIP) bool {
-		switch ip.Kind {
-		case oxide.ExternalIPEphemeral:
-			return false
-		case oxide.ExternalIPFloating:
-			return ofLoadBalancer(ip.Description)
-		case oxide.ExternalIPSNAT:
-		}
-		return true
-	})
+// sortExternalIPs orders external IPs as they are published. Oxide lists them in an order that may
+// vary between two calls.
+func sortExternalIPs(ips []oxide.ExternalIP) {
 	slices.SortFunc(ips, func(a, b oxide.ExternalIP) int {
 		return cmp.Or(
 			cmp.Compare(a.Addr.BitLen(), b.Addr.BitLen()),
@@ -66,7 +54,6 @@ func publishable(
 			a.Addr.Compare(b.Addr),
 		)
 	})
-	return ips
 }
 
 // PrimaryAddress returns the private address of the family, by its length in bits, of the primary

@@ -44,7 +44,7 @@ func TestPrimaryInterfaceComesFirstThenByName(t *testing.T) {
 		"network_interfaces": {"type": "create", "params": [%s, %s, %s]}}`,
 		nic("m0", "high", "10.9.0.7"), nic("z0", "low", "10.1.0.7"), nic("a0", "middle", "10.5.0.7")))
 
-	found, err := w.finder.ByName(t.Context(), "node-1")
+	found, err := w.finder.ByName(t.Context(), "node-1", instances.Full)
 	w.must(err)
 	want := []oxide.NetworkInterface{
 		{Name: "m0", Primary: true, Addrs: []netip.Addr{netip.MustParseAddr("10.9.0.7")}},
@@ -133,7 +133,7 @@ func TestExternalIPsAreTheInstancesOwnInAStableOrder(t *testing.T) {
 		w.must(err)
 		orders[fmt.Sprint(raw)] = true
 
-		found, err := w.finder.ByID(t.Context(), node.ID)
+		found, err := w.finder.ByID(t.Context(), node.ID, instances.Full)
 		w.must(err)
 		var got []address
 		for _, ip := range found.ExternalIPs {
@@ -192,7 +192,7 @@ func TestShutDownFollowsTheRestartPolicy(t *testing.T) {
 				Name: name, AutoRestartPolicy: tc.policy,
 			})
 			w.must(w.rack.SetRunState(node.ID, oxide.RunStateFailed))
-			found, err := w.finder.ByID(t.Context(), node.ID)
+			found, err := w.finder.ByID(t.Context(), node.ID, instances.Full)
 			w.must(err)
 			if got := found.ShutDown(); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)

@@ -5,8 +5,10 @@
 package instances_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -44,14 +46,17 @@ const anID = "6a0f4a2c-52b1-4f8e-9d6e-2f1a5a3c7b10"
 // and a Finder.
 type world struct {
 	t    testing.TB
-	rack *oxidesim.Server
+	rack *oxidesim.Simulator
 	// enter handles each request to the rack, by default with the rack's own handler.
-	enter   atomic.Pointer[http.HandlerFunc]
-	host    string
-	close   func()
-	client  *oxide.Client
-	finder  *instances.Finder
-	project string
+	enter     atomic.Pointer[http.HandlerFunc]
+	host      string
+	rackURL   string
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	close     func()
+	client    *oxide.Client
+	inventory *instances.Inventory
+	finder    *instances.Finder
+	project   string
 }
 
 // lbMark is how the description of a load balancer's address begins in these tests.
@@ -59,7 +64,10 @@ const lbMark = "lb:"
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, rack: oxidesim.Start(t, oxidesim.Config{}), project: oxidesim.DefaultProject}
+	server := oxidesim.Start(t, oxidesim.Config{})
+	w := &world{
+		t: t, rack: server.Simulator, rackURL: server.URL, project: oxidesim.DefaultProject,
+	}
 	if err := w.rack.Apply(oxidesim.Seed{Silos: []oxidesim.SiloSeed{
 		{
 			Name: oxidesim.DefaultSilo,
@@ -109,13 +117,20 @@ func (w *world) connectBy(source *oxide.TokenSource) {
 	}
 	w.client, err = oxide.New(oxide.Config{
 		Host: host, Token: source, Project: w.project, UserAgent: "test",
+		Dial: w.dial,
 	}, prometheus.NewRegistry())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.finder = instances.NewFinder(w.client, func(description string) bool {
+	w.forget()
+}
+
+// forget starts anew with an empty inventory; silo and project are still known.
+func (w *world) forget() {
+	w.inventory = instances.NewInventory(w.client, func(description string) bool {
 		return strings.HasPrefix(description, lbMark)
 	})
+	w.finder = instances.NewFinder(w.client, w.inventory)
 }
 
 // add adds a running instance to a project.
@@ -152,7 +167,7 @@ func (w *world) fault(f oxidesim.Fault) {
 // call sends a request to the rack as the default user, for what the Finder never does.
 func (w *world) call(method, path, body string) {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), method, w.rack.URL+path,
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.rackURL+path,
 		strings.NewReader(body))
 	w.must(err)
 	req.Header.Set("Authorization", "Bearer "+oxidesim.DefaultToken)

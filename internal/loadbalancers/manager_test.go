@@ -70,8 +70,8 @@ func (r *rack) newManager(t *testing.T) *loadbalancers.Manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return loadbalancers.NewManager(client,
-		instances.NewFinder(client, loadbalancers.IsLoadBalancerAddress))
+	inventory := instances.NewInventory(client, loadbalancers.IsLoadBalancerAddress)
+	return loadbalancers.NewManager(client, instances.NewFinder(client, inventory))
 }
 
 func (r *rack) cluster() loadbalancers.Cluster {
@@ -222,7 +222,7 @@ func TestInvariant6EveryCallMayFail(t *testing.T) {
 	}
 	operations := []string{
 		"floating_ip_list", "floating_ip_create", "floating_ip_attach", "floating_ip_detach",
-		"floating_ip_delete", "instance_network_interface_list",
+		"floating_ip_delete", "vpc_subnet_list_network_interfaces", "vpc_list",
 	}
 	for _, operation := range operations {
 		for _, fault := range []struct {

@@ -31,7 +31,7 @@ const (
 	mutationTimeout = 95 * time.Second
 	// pageLimit is the page size of lists: large, because each page costs a request; Oxide caps
 	// it at 10,000.
-	pageLimit = 1000
+	pageLimit = 10_000
 )
 
 // Client calls the Oxide API for one project. It is safe for concurrent use.
@@ -40,6 +40,8 @@ type Client struct {
 	base    *http.Transport
 	metrics *metrics
 	project string
+	// pageLimit is the page size of lists.
+	pageLimit int
 
 	identity identityCache
 	flights  singleflight.Group
@@ -48,7 +50,7 @@ type Client struct {
 // New returns a client. It sends nothing yet.
 func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 	m := newMetrics(registerer)
-	base := newBaseTransport(cfg.RootCAs)
+	base := newBaseTransport(cfg)
 	httpClient := &http.Client{
 		Transport: &transport{next: base, token: cfg.Token, metrics: m},
 		// The token must not follow a redirect to somebody else.
@@ -64,7 +66,9 @@ func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the Oxide client: %s", oneLine(err.Error()))
 	}
-	return &Client{api: client, base: base, metrics: m, project: cfg.Project}, nil
+	return &Client{
+		api: client, base: base, metrics: m, project: cfg.Project, pageLimit: pageLimit,
+	}, nil
 }
 
 // Close closes the idle connections.
@@ -186,7 +190,7 @@ func readAll[T any](
 	fetch func(ctx context.Context, limit *int, token string) (page[T], error),
 ) ([]T, error) {
 	var all []T
-	limit, token := pageLimit, ""
+	limit, token := c.pageLimit, ""
 	for {
 		p, err := read(ctx, c, op, func(ctx context.Context) (page[T], error) {
 			return fetch(ctx, &limit, token)

@@ -5,6 +5,7 @@
 package oxide
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type Config struct {
 	RootCAs *x509.CertPool
 	// UserAgent is sent with every request.
 	UserAgent string
+	// Dial connects to Host; nil means by TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // ParseHost reads the address of an Oxide API. "https://" is assumed if the scheme is missing. Plain

@@ -75,13 +75,13 @@ func TestNotFoundTellsProjectFromObject(t *testing.T) {
 	}
 	r.fault(oxidesim.Fault{Status: 404, ErrorCode: "ObjectNotFound"})
 	wantOf := map[string]oxide.Kind{
-		"project_view":                    oxide.KindProjectNotFound,
-		"instance_list":                   oxide.KindProjectNotFound,
-		"floating_ip_list":                oxide.KindProjectNotFound,
-		"instance_view":                   oxide.KindNotFound,
-		"instance_network_interface_list": oxide.KindNotFound,
-		"instance_external_ip_list":       oxide.KindNotFound,
-		"floating_ip_view":                oxide.KindNotFound,
+		"project_view":                       oxide.KindProjectNotFound,
+		"instance_list":                      oxide.KindProjectNotFound,
+		"floating_ip_list":                   oxide.KindProjectNotFound,
+		"instance_view":                      oxide.KindNotFound,
+		"vpc_subnet_list_network_interfaces": oxide.KindNotFound,
+		"instance_external_ip_list":          oxide.KindNotFound,
+		"floating_ip_view":                   oxide.KindNotFound,
 	}
 	for operation, want := range wantOf {
 		t.Run(operation, func(t *testing.T) {
@@ -160,18 +160,17 @@ func checkForeign(
 	}
 }
 
-func TestUnknownVariantIsABadResponse(t *testing.T) {
+func TestWhatIsOfNoInstanceIsABadResponse(t *testing.T) {
 	for _, tc := range []struct{ name, operation, body string }{
-		{"kind of external IP", "instance_external_ip_list",
-			`{"items": [{"kind": "anycast", "ip": "192.0.2.1"}]}`},
+		{"external IP without a kind", "instance_external_ip_list", `{"items": [{}]}`},
 		{"address of an external IP", "instance_external_ip_list",
 			`{"items": [{"kind": "ephemeral", "ip": "192.0.2.256"}]}`},
-		{"stack of an interface", "instance_network_interface_list",
+		{"interface of nobody", "vpc_subnet_list_network_interfaces",
 			`{"items": [{"id": "x", "ip_stack": {"type": "v8", "value": {}}}]}`},
-		{"interface without stack", "instance_network_interface_list",
-			`{"items": [{"id": "x"}]}`},
-		{"address of an interface", "instance_network_interface_list",
-			`{"items": [{"id": "x", "ip_stack": {"type": "v4", "value": {"ip": "none"}}}]}`},
+		{"interfaces that are no list", "vpc_subnet_list_network_interfaces",
+			`{"items": {"id": "x"}}`},
+		{"no list of interfaces", "vpc_subnet_list_network_interfaces", `{"items": null}`},
+		{"no list of external IPs", "instance_external_ip_list", `{}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -132,10 +132,8 @@ func TestRenamedProjectIsStillTheSame(t *testing.T) {
 	}}}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := r.InstanceByName(t.Context(), node.Name); err != nil || got.ID != node.ID {
-		t.Errorf("by name: %v, %v", got.ID, err)
-	}
-	if got, err := r.Instances(t.Context()); err != nil || len(got) != 1 {
+	if got, err := r.Client.Instances(t.Context()); err != nil || len(got) != 1 ||
+		got[0].ID != node.ID {
 		t.Errorf("list: %v, %v", got, err)
 	}
 	fip, err := r.CreateFloatingIP(t.Context(), "web", "", oxide.IPAllocator{DefaultPool4: true})

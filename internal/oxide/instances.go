@@ -6,6 +6,7 @@ package oxide
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -46,6 +47,8 @@ type NetworkInterface struct {
 	Primary                               bool
 	// Addrs are the private addresses: at most one per family, IPv4 first.
 	Addrs []netip.Addr
+	// Unreadable marks an interface of which only the ids could be understood.
+	Unreadable bool
 }
 
 // ExternalIPKind tells the kinds of external IPs apart.
@@ -69,26 +72,9 @@ type ExternalIP struct {
 // InstanceByID reads one instance. The project is not sent: Oxide refuses an id together with a
 // project.
 func (c *Client) InstanceByID(ctx context.Context, id string) (Instance, error) {
-	return c.instanceView(ctx, api.InstanceViewParams{Instance: api.NameOrId(id)}, "instance "+id)
-}
-
-// InstanceByName reads the instance of this name in the project.
-func (c *Client) InstanceByName(ctx context.Context, name string) (Instance, error) {
-	id, err := c.Identity(ctx)
-	if err != nil {
-		return Instance{}, err
-	}
-	return c.instanceView(ctx, api.InstanceViewParams{
-		Instance: api.NameOrId(name), Project: api.NameOrId(id.ProjectID),
-	}, "instance "+name)
-}
-
-func (c *Client) instanceView(
-	ctx context.Context, params api.InstanceViewParams, what string,
-) (Instance, error) {
-	return read(ctx, c, objectCall("instance_view", "read "+what),
+	return read(ctx, c, objectCall("instance_view", "read instance "+id),
 		func(ctx context.Context) (Instance, error) {
-			v, err := c.api.InstanceView(ctx, params)
+			v, err := c.api.InstanceView(ctx, api.InstanceViewParams{Instance: api.NameOrId(id)})
 			if err != nil {
 				return Instance{}, err
 			}
@@ -115,38 +101,17 @@ func (c *Client) Instances(ctx context.Context) ([]Instance, error) {
 		})
 }
 
-// NetworkInterfaces reads the network interfaces of an instance, in no particular order. An instance
-// has at most 8, so one page holds them.
-func (c *Client) NetworkInterfaces(
-	ctx context.Context, instanceID string,
-) ([]NetworkInterface, error) {
-	op := objectCall("instance_network_interface_list",
-		"read the network interfaces of instance "+instanceID)
-	return readAll(ctx, c, op,
-		func(ctx context.Context, limit *int, token string) (page[NetworkInterface], error) {
-			v, err := c.api.InstanceNetworkInterfaceList(ctx,
-				api.InstanceNetworkInterfaceListParams{
-					Instance: api.NameOrId(instanceID), Limit: limit, PageToken: token,
-					SortBy: api.NameOrIdSortModeIdAscending,
-				})
-			if err != nil {
-				return page[NetworkInterface]{}, err
-			}
-			return toPage(v.Items, v.NextPage, toNetworkInterface)
-		})
-}
-
 // ExternalIPs reads the external IPs of an instance. Oxide gives them in no stable order.
 func (c *Client) ExternalIPs(ctx context.Context, instanceID string) ([]ExternalIP, error) {
 	op := objectCall("instance_external_ip_list", "read the external IPs of instance "+instanceID)
 	return read(ctx, c, op,
 		func(ctx context.Context) ([]ExternalIP, error) {
-			v, err := c.api.InstanceExternalIpList(ctx,
-				api.InstanceExternalIpListParams{Instance: api.NameOrId(instanceID)})
+			items, _, err := c.rawPage(ctx, "/v1/instances/{{.instance}}/external-ips",
+				map[string]string{"instance": instanceID}, nil)
 			if err != nil {
 				return nil, err
 			}
-			p, err := toPage(v.Items, "", toExternalIP)
+			p, err := toPage(items, "", decodeExternalIP)
 			return p.items, err
 		})
 }
@@ -191,6 +156,26 @@ func toNetworkInterface(v api.InstanceNetworkInterface) (NetworkInterface, error
 		nic.Addrs = append(nic.Addrs, addr)
 	}
 	return nic, nil
+}
+
+// decodeExternalIP decodes one external IP by itself. One of a kind that a newer API has is returned
+// with that kind and no address.
+func decodeExternalIP(text json.RawMessage) (ExternalIP, error) {
+	var v api.ExternalIp
+	if err := json.Unmarshal(text, &v); err == nil {
+		return toExternalIP(v)
+	}
+	var unknown struct {
+		Kind ExternalIPKind `json:"kind"`
+	}
+	if err := json.Unmarshal(text, &unknown); err != nil || unknown.Kind == "" {
+		return ExternalIP{}, errNoID
+	}
+	switch unknown.Kind {
+	case ExternalIPSNAT, ExternalIPEphemeral, ExternalIPFloating:
+		return ExternalIP{}, fmt.Errorf("an external IP of the kind %s cannot be read", unknown.Kind)
+	}
+	return ExternalIP{Kind: unknown.Kind}, nil
 }
 
 func toExternalIP(v api.ExternalIp) (ExternalIP, error) {

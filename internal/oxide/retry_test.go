@@ -125,8 +125,16 @@ var reads = map[string]func(context.Context, *oxide.Client) error{
 		_, err := c.Instances(ctx)
 		return err
 	},
-	"instance_network_interface_list": func(ctx context.Context, c *oxide.Client) error {
-		_, err := c.NetworkInterfaces(ctx, anID)
+	"vpc_list": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.SubnetIDs(ctx)
+		return err
+	},
+	"vpc_subnet_list": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.SubnetIDs(ctx)
+		return err
+	},
+	"vpc_subnet_list_network_interfaces": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.SubnetInterfaces(ctx, anID)
 		return err
 	},
 	"instance_external_ip_list": func(ctx context.Context, c *oxide.Client) error {

@@ -69,13 +69,17 @@ type transport struct {
 // in turn within the dial timeout, since a rack answers DNS with all its API servers and offers no
 // address that moves. There is no limit on waiting for the answer's header: an attach may take a
 // minute, and every call has a context with a deadline.
-func newBaseTransport(roots *x509.CertPool) *http.Transport {
+func newBaseTransport(cfg Config) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext
+	t.DialContext = cfg.Dial
+	if t.DialContext == nil {
+		dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+		t.DialContext = dialer.DialContext
+	}
 	t.MaxIdleConnsPerHost = 16
 	// Without pings an HTTP/2 connection to an API server that died is used until TCP gives up.
 	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second}
-	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	t.TLSClientConfig = &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12}
 	return t
 }
 

@@ -56,21 +56,17 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 	if err != nil {
 		return nil, fmt.Errorf("defaults of the framework: %w", err)
 	}
-	framework.KubeCloudShared.CloudProvider.Name = provider.Name
-	// One slow instance must not hold up the others.
-	framework.NodeController.ConcurrentNodeSyncs = 10
-	framework.NodeLifecycleController.ConcurrentNodeLifecycleSyncs = 10
-	framework.ServiceController.ConcurrentServiceSyncs = 10
+	setDefaults(framework)
 
 	own := NewOptions()
 	var flagSets cliflag.NamedFlagSets
 	own.AddFlags(flagSets.FlagSet(provider.Name))
 
 	run := newRun(ctx, own)
-	controllers := controllers()
+	controllers := run.controllers()
 	aliases := controllerAliases(controllers)
 	cmd := app.NewCloudControllerManagerCommand(framework,
-		func(*config.CompletedConfig) cloudprovider.Interface { return run.cloud() },
+		func(c *config.CompletedConfig) cloudprovider.Interface { return run.cloud(c) },
 		controllers, aliases, flagSets, run.stop())
 
 	cmd.Use = "ccm-shim"
@@ -107,17 +103,16 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 	return cmd, nil
 }
 
-// controllers returns the controllers of the framework but the route controller: Oxide routes pod
-// networks by the addresses that an instance's interface may use, which are fixed while it runs, so
-// there is nothing that a controller could do for a node that joins.
-func controllers() map[string]app.ControllerInitFuncConstructor {
-	all := make(map[string]app.ControllerInitFuncConstructor)
-	for name, constructor := range app.DefaultInitFuncConstructors {
-		if name != names.NodeRouteController {
-			all[name] = constructor
-		}
-	}
-	return all
+// setDefaults sets defaults of the framework's flags for clusters of a thousand nodes, none of which
+// one slow instance may hold up. To initialize a node takes about three requests of the API server,
+// at 20 in a second by default; API servers protect themselves from clients that ask too much.
+func setDefaults(framework *ccmoptions.CloudControllerManagerOptions) {
+	framework.KubeCloudShared.CloudProvider.Name = provider.Name
+	framework.Generic.ClientConnection.QPS = 100
+	framework.Generic.ClientConnection.Burst = 200
+	framework.NodeController.ConcurrentNodeSyncs = 50
+	framework.NodeLifecycleController.ConcurrentNodeLifecycleSyncs = 20
+	framework.ServiceController.ConcurrentServiceSyncs = 10
 }
 
 // controllerAliases returns the old names of the controllers.

@@ -47,6 +47,13 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 			[][]string{{"--cloud-config", "oxide-backend"}}},
 		{"a controller that there is not", []string{"--kubeconfig=KC", "--controllers=route"},
 			[][]string{{"route"}}},
+		{"no time between removals", []string{"--kubeconfig=KC", "--node-removal-interval=0s"},
+			[][]string{{"--node-removal-interval", "0s", "5s"}}},
+		{"a region and a zone that are no labels",
+			[]string{"--kubeconfig=KC", "--region=über alles", "--zone=-"},
+			[][]string{{"--region", "über alles"}, {"--zone", "-"}}},
+		{"relabelling with nothing", []string{"--kubeconfig=KC", "--relabel-topology"},
+			[][]string{{"--relabel-topology", "--zone"}}},
 		{"several", []string{"--backend=b.sock", "--cluster-id=a b", "--cloud-provider=aws",
 			"--backend-unreachable-exit=-1s", "--secure-port=99999"},
 			[][]string{{"--backend"}, {"--backend-unreachable-exit"}, {"--cluster-id"},
@@ -77,12 +84,18 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 }
 
 func TestValidateAcceptsWhatIsRight(t *testing.T) {
-	for _, o := range []Options{
-		{},
-		{Backend: "unix:///run/oxide/backend/backend.sock"},
-		{Backend: "/run/oxide/backend/backend.sock", ClusterID: "a.B_c-1"},
-		{ClusterID: strings.Repeat("a", 63)},
+	for _, change := range []func(*Options){
+		func(*Options) {},
+		func(o *Options) { o.Backend = "unix:///run/oxide/backend/backend.sock" },
+		func(o *Options) {
+			o.Backend, o.ClusterID = "/run/oxide/backend/backend.sock", "a.B_c-1"
+		},
+		func(o *Options) { o.ClusterID = strings.Repeat("a", 63) },
+		func(o *Options) { o.Region, o.Zone = "eu-west", strings.Repeat("z", 63) },
+		func(o *Options) { o.Zone, o.RelabelTopology = "Rack_1.a", true },
 	} {
+		o := NewOptions()
+		change(o)
 		if err := o.Complete(); err != nil {
 			t.Errorf("%+v: %v", o, err)
 		}
@@ -102,8 +115,14 @@ func TestHelpAndDefaults(t *testing.T) {
 		"backend":                         "",
 		"backend-unreachable-exit":        "30s",
 		"cluster-id":                      "",
-		"concurrent-node-syncs":           "10",
-		"concurrent-node-lifecycle-syncs": "10",
+		"node-removal-interval":           "5s",
+		"region":                          "",
+		"zone":                            "",
+		"relabel-topology":                "false",
+		"kube-api-qps":                    "100",
+		"kube-api-burst":                  "200",
+		"concurrent-node-syncs":           "50",
+		"concurrent-node-lifecycle-syncs": "20",
 		"concurrent-service-syncs":        "10",
 		"secure-port":                     "10258",
 		"leader-elect":                    "true",
@@ -125,7 +144,8 @@ func TestHelpAndDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{"ccm-shim [flags]", "Oxide flags:", "--backend string",
-		"help for ccm-shim", "cloud-node-controller", "service-lb-controller"} {
+		"help for ccm-shim", "cloud-node-controller", "service-lb-controller",
+		"oxide-node-label-controller"} {
 		if !strings.Contains(help.String(), part) {
 			t.Errorf("the help has no %q", part)
 		}

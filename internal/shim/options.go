@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 )
 
@@ -29,13 +31,23 @@ type Options struct {
 	// of the namespace kube-system.
 	ClusterID string
 
+	// NodeRemovalInterval is how far apart Nodes are removed when there are many.
+	NodeRemovalInterval time.Duration
+
+	// Region and Zone are what nodes are labelled with; empty: not at all. RelabelTopology labels
+	// nodes that have another region or zone, too.
+	Region, Zone    string
+	RelabelTopology bool
+
 	// socket is the path in Backend, parsed by Complete.
 	socket string
 }
 
 // NewOptions returns the defaults.
 func NewOptions() *Options {
-	return &Options{BackendUnreachableExit: 30 * time.Second}
+	return &Options{
+		BackendUnreachableExit: 30 * time.Second, NodeRemovalInterval: 5 * time.Second,
+	}
 }
 
 // AddFlags adds the flags that set the options.
@@ -53,6 +65,18 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 		"The id under which this cluster owns its addresses in Oxide. If empty, the UID of the "+
 			"namespace kube-system. To be set only for a cluster that was restored from the backup "+
 			"of one that still runs.")
+	flags.DurationVar(&o.NodeRemovalInterval, "node-removal-interval", o.NodeRemovalInterval,
+		"How far apart Nodes are removed whose instances are gone, once 3 Nodes, or one in ten if "+
+			"that is more, were removed within ten minutes.")
+	flags.StringVar(&o.Region, "region", o.Region,
+		"The region of all nodes, for the label topology.kubernetes.io/region and the older one "+
+			"that means the same. Oxide knows no regions, so it is yours to name.")
+	flags.StringVar(&o.Zone, "zone", o.Zone,
+		"The zone of all nodes, for the label topology.kubernetes.io/zone and the older one that "+
+			"means the same, for example a name for the rack.")
+	flags.BoolVar(&o.RelabelTopology, "relabel-topology", o.RelabelTopology,
+		"Give the region and zone to nodes that have others already, too. Volumes and pods that "+
+			"are bound to the old ones will not follow.")
 }
 
 // clusterIDPattern is what the backend accepts as LoadBalancerKey.scope.
@@ -83,5 +107,27 @@ func (o *Options) Validate() error {
 			"\".\", \"_\" and \"-\": leave it out to use the UID of the namespace kube-system",
 			o.ClusterID))
 	}
+	if o.NodeRemovalInterval <= 0 {
+		mistakes = append(mistakes, fmt.Errorf("--node-removal-interval: %s is no time to wait: "+
+			"give a duration such as 5s", o.NodeRemovalInterval))
+	}
+	for _, flag := range []struct{ name, value string }{
+		{"--region", o.Region}, {"--zone", o.Zone},
+	} {
+		if flag.value != "" && len(validation.IsValidLabelValue(flag.value)) > 0 {
+			mistakes = append(mistakes, fmt.Errorf("%s: %q cannot be the value of a label: give 1 "+
+				"to 63 letters, digits, \".\", \"_\" and \"-\", a letter or digit at both ends",
+				flag.name, flag.value))
+		}
+	}
+	if o.RelabelTopology && o.Region == "" && o.Zone == "" {
+		mistakes = append(mistakes, errors.New("--relabel-topology: there is nothing to relabel "+
+			"with: give --region or --zone, too"))
+	}
 	return errors.Join(mistakes...)
+}
+
+// topology returns what nodes are told of where they are.
+func (o *Options) topology() provider.Topology {
+	return provider.Topology{Region: o.Region, Zone: o.Zone, Relabel: o.RelabelTopology}
 }

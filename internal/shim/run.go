@@ -12,11 +12,15 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes/scheme"
 	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/cloud-provider/app/config"
 	"k8s.io/klog/v2"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -139,7 +143,7 @@ func (r *running) startBackend(logFormat string) (*backendprocess.Process, error
 
 // cloud makes the provider. The framework calls it on every replica, before the leader election,
 // once logging and configuration are in place.
-func (r *running) cloud() cloudprovider.Interface {
+func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 	connection.RegisterMetrics()
 	go func() {
 		err := connection.WatchReachability(r.ctx, r.conn, r.options.BackendUnreachableExit)
@@ -149,9 +153,15 @@ func (r *running) cloud() cloudprovider.Interface {
 				err, r.options.BackendUnreachableExit)})
 		}
 	}()
-	return provider.New(provider.Config{
-		Instances:     backendv1.NewInstanceServiceClient(r.conn),
-		LoadBalancers: backendv1.NewLoadBalancerServiceClient(r.conn),
-		ClusterID:     r.options.ClusterID,
+	recorder := c.EventBroadcaster.NewRecorder(scheme.Scheme, v1.EventSource{Component: "ccm-shim"})
+	cloud := provider.New(provider.Config{
+		Instances:       backendv1.NewInstanceServiceClient(r.conn),
+		LoadBalancers:   backendv1.NewLoadBalancerServiceClient(r.conn),
+		ClusterID:       r.options.ClusterID,
+		Reporter:        events.NewReporter(recorder),
+		RemovalInterval: r.options.NodeRemovalInterval,
+		Topology:        r.options.topology(),
 	})
+	cloud.RegisterMetrics()
+	return cloud
 }

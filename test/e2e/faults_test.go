@@ -6,7 +6,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -91,6 +90,7 @@ func TestARackThatIsAwayChangesNothing(t *testing.T) {
 	before := e.state()
 	e.must(e.rack.AddFault(t.Context(), rack.Fault{Reset: true, Operation: "*"}))
 	e.ready(corev1.ConditionUnknown, "node-a", "node-b")
+	e.awaitEvent("node-a", "NodeKept", "Oxide")
 	e.monitored("node-a", 3)
 	e.monitored("node-b", 3)
 	e.must(e.ccm.Backend.Err())
@@ -121,14 +121,8 @@ func TestAServicesAddressIsNoneOfItsNode(t *testing.T) {
 	e.join("node-b")
 	e.create("web", objects.TCP(80))
 	address := e.served("web")
-	// The Node's addresses are read again several times.
-	before := e.requests("instance_external_ip_list")
-	e.eventually(func(context.Context) (string, error) {
-		if got := e.requests("instance_external_ip_list") - before; got < 3 {
-			return fmt.Sprintf("3 more looks at the external IPs, got %d", got), nil
-		}
-		return "", nil
-	})
+	// The Node's addresses are synchronized several times.
+	e.synchronized(3)
 	node, err := e.client.CoreV1().Nodes().Get(t.Context(), "node-b", metav1.GetOptions{})
 	e.must(err)
 	for _, a := range node.Status.Addresses {
@@ -143,11 +137,4 @@ func (e *environment) within(t *testing.T) *environment {
 	inner := *e
 	inner.T = t
 	return &inner
-}
-
-func (e *environment) requests(operation string) int {
-	e.Helper()
-	requests, err := e.rack.Requests(e.Context())
-	e.must(err)
-	return requests[operation]
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
@@ -110,19 +109,14 @@ func TestADeletedInstanceTakesItsNodeAlongOnlyWhenProvable(t *testing.T) {
 
 	e.must(e.rack.DeleteInstance(t.Context(), "node-a"))
 	e.ready(corev1.ConditionUnknown, "node-a")
-	e.eventually(func(ctx context.Context) (string, error) {
-		_, err := e.client.CoreV1().Nodes().Get(ctx, "node-a", metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return "", nil
-		}
-		return "the removal of node-a", err
-	})
+	e.awaitRemoval("node-a")
 	e.nodesExist("node-b")
 
 	// The last Node is never removed: nothing is left that would prove that the rack is the right
 	// one.
 	e.must(e.rack.DeleteInstance(t.Context(), "node-b"))
 	e.ready(corev1.ConditionUnknown, "node-b")
+	e.awaitEvent("node-b", "NodeKept", "no other node")
 	e.monitored("node-b", 3)
 	e.nodesExist("node-b")
 }
@@ -133,19 +127,14 @@ func TestARevokedRoleRemovesNoNode(t *testing.T) {
 	e.join("node-a", "node-b")
 	e.must(e.rack.RevokeRole(t.Context()))
 	e.ready(corev1.ConditionUnknown, "node-a", "node-b")
+	e.awaitEvent("node-a", "NodeKept", "role")
 	e.monitored("node-a", 4)
 	e.monitored("node-b", 4)
 	e.nodesExist("node-a", "node-b")
 
 	e.must(e.rack.GrantRole(t.Context()))
 	e.must(e.rack.DeleteInstance(t.Context(), "node-a"))
-	e.eventually(func(ctx context.Context) (string, error) {
-		_, err := e.client.CoreV1().Nodes().Get(ctx, "node-a", metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return "", nil
-		}
-		return "the removal of node-a after the role was given back", err
-	})
+	e.awaitRemoval("node-a")
 	e.nodesExist("node-b")
 }
 

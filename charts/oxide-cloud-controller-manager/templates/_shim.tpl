@@ -12,6 +12,12 @@ args:
   {{- with .Values.shim.clusterID }}
   - {{ printf "--cluster-id=%s" . | quote }}
   {{- end }}
+  {{- with .Values.shim.region }}
+  - {{ printf "--region=%s" . | quote }}
+  {{- end }}
+  {{- with .Values.shim.zone }}
+  - {{ printf "--zone=%s" . | quote }}
+  {{- end }}
   {{- range .Values.shim.extraArgs }}
   - {{ . | quote }}
   {{- end }}

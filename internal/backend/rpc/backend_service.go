@@ -48,5 +48,6 @@ func (s *BackendService) GetInfo(
 		OxideApiVersion: oxide.APIVersion,
 		Silo:            &backendv1.Silo{Id: id.SiloID, Name: id.SiloName},
 		Project:         &backendv1.Project{Id: id.ProjectID, Name: id.ProjectName},
+		Features:        []backendv1.Feature{backendv1.Feature_FEATURE_WATCH_INSTANCES},
 	}, nil
 }

@@ -68,6 +68,26 @@ func fromInstance(i instances.Instance) *backendv1.Instance {
 	return msg
 }
 
+func fromEvent(e instances.Event) *backendv1.WatchInstancesResponse {
+	switch {
+	case e.Instance != nil:
+		return &backendv1.WatchInstancesResponse{
+			Event: &backendv1.WatchInstancesResponse_Instance{Instance: fromInstance(*e.Instance)},
+		}
+	case e.NoLongerListed != "":
+		return &backendv1.WatchInstancesResponse{
+			Event: &backendv1.WatchInstancesResponse_NoLongerListedId{
+				NoLongerListedId: e.NoLongerListed,
+			},
+		}
+	}
+	return &backendv1.WatchInstancesResponse{
+		Event: &backendv1.WatchInstancesResponse_SnapshotComplete{
+			SnapshotComplete: &backendv1.SnapshotComplete{ReadTime: fromTime(e.Complete)},
+		},
+	}
+}
+
 func fromTime(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil

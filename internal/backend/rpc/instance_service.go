@@ -6,6 +6,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -16,12 +17,17 @@ import (
 // InstanceService implements backendv1.InstanceServiceServer.
 type InstanceService struct {
 	backendv1.UnsafeInstanceServiceServer
-	finder *instances.Finder
+	finder  *instances.Finder
+	watcher *instances.Inventory
+	lag     func(time.Duration)
 }
 
-// NewInstanceService returns the service.
-func NewInstanceService(finder *instances.Finder) *InstanceService {
-	return &InstanceService{finder: finder}
+// NewInstanceService returns the service. The function lag is told how old facts were when a watcher
+// had got them.
+func NewInstanceService(
+	finder *instances.Finder, watcher *instances.Inventory, lag func(time.Duration),
+) *InstanceService {
+	return &InstanceService{finder: finder, watcher: watcher, lag: lag}
 }
 
 // RegisterService registers the service with a server.
@@ -29,8 +35,7 @@ func (s *InstanceService) RegisterService(r grpc.ServiceRegistrar) {
 	backendv1.RegisterInstanceServiceServer(r, s)
 }
 
-// GetInstance implements backendv1.InstanceServiceServer. Every answer is read from Oxide directly,
-// whichever freshness was asked for.
+// GetInstance implements backendv1.InstanceServiceServer.
 func (s *InstanceService) GetInstance(
 	ctx context.Context, req *backendv1.GetInstanceRequest,
 ) (*backendv1.GetInstanceResponse, error) {
@@ -47,19 +52,28 @@ func (s *InstanceService) GetInstance(
 func (s *InstanceService) get(
 	ctx context.Context, req *backendv1.GetInstanceRequest,
 ) (instances.Instance, error) {
-	if proof := req.GetAbsenceProof(); proof != nil {
-		return s.finder.ProveAbsent(ctx, req.GetId(), instances.Proof{
-			SiloID: proof.GetSiloId(), ProjectID: proof.GetProjectId(),
-			Witnesses: proof.GetWitnessInstanceIds(),
-		})
+	view := instances.Full
+	if req.GetView() == backendv1.InstanceView_INSTANCE_VIEW_BASIC {
+		view = instances.Basic
 	}
+	direct := req.GetFreshness() == backendv1.Freshness_FRESHNESS_DIRECT
+	proof := req.GetAbsenceProof()
 	switch selector := req.GetInstance().(type) {
 	case *backendv1.GetInstanceRequest_Id:
-		return s.finder.ByID(ctx, selector.Id)
+		switch {
+		case proof != nil:
+			return s.finder.ProveAbsent(ctx, selector.Id, instances.Proof{
+				SiloID: proof.GetSiloId(), ProjectID: proof.GetProjectId(),
+				Witnesses: proof.GetWitnessInstanceIds(),
+			}, view)
+		case direct:
+			return s.finder.ByIDNow(ctx, selector.Id, view)
+		}
+		return s.finder.ByID(ctx, selector.Id, view)
 	case *backendv1.GetInstanceRequest_Name:
-		return s.finder.ByName(ctx, selector.Name)
+		return s.finder.ByName(ctx, selector.Name, view)
 	}
-	return s.finder.ByHostname(ctx, req.GetHostname())
+	return s.finder.ByHostname(ctx, req.GetHostname(), view)
 }
 
 // ListInstances implements backendv1.InstanceServiceServer.
@@ -90,7 +104,10 @@ func (s *InstanceService) ListInstances(
 
 // WatchInstances implements backendv1.InstanceServiceServer.
 func (s *InstanceService) WatchInstances(
-	*backendv1.WatchInstancesRequest, grpc.ServerStreamingServer[backendv1.WatchInstancesResponse],
+	_ *backendv1.WatchInstancesRequest,
+	stream grpc.ServerStreamingServer[backendv1.WatchInstancesResponse],
 ) error {
-	return &unofferedError{"WatchInstances"}
+	return s.watcher.Watch(stream.Context(), func(e instances.Event) error {
+		return stream.Send(fromEvent(e))
+	}, s.lag)
 }

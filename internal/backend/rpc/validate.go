@@ -56,6 +56,9 @@ func validateGetInstance(req *backendv1.GetInstanceRequest) error {
 	if _, known := backendv1.Freshness_name[int32(req.GetFreshness())]; !known {
 		return invalidf("freshness", "%d is not known", req.GetFreshness())
 	}
+	if _, known := backendv1.InstanceView_name[int32(req.GetView())]; !known {
+		return invalidf("view", "%d is not known", req.GetView())
+	}
 	return validateProof(req)
 }
 

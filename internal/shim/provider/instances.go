@@ -14,7 +14,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	cloudproviderapi "k8s.io/cloud-provider/api"
-	"k8s.io/klog/v2"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -33,75 +32,104 @@ var (
 	errNoProviderID = errors.New("it has no provider ID, and absence is provable by id alone")
 )
 
+// errPaced is why a node is still there although its instance is gone.
+var errPaced = errors.New("its instance is gone, but many nodes are being removed: it waits for its " +
+	"turn, and is looked at again then")
+
 // InstanceExists tells whether the instance of a node exists. False makes the framework delete the
 // Node at once, so it is the answer only if the backend proves it: see AbsenceProof in its API for
 // what that takes. Any doubt is an error that says why the node is kept. A node of another provider
 // exists as far as we are concerned.
 func (p *Provider) InstanceExists(ctx context.Context, node *v1.Node) (bool, error) {
+	exists, err := p.instanceExists(ctx, node)
+	if err != nil {
+		p.tellKept(node, err)
+		return false, fmt.Errorf("node %s is kept: %w", node.Name, err)
+	}
+	if exists {
+		p.reporter.Settle(node.UID, topicRemoval)
+	}
+	return exists, nil
+}
+
+// instanceExists is InstanceExists; its errors are why the node is kept.
+func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, error) {
 	id, kind, err := parseProviderID(node.Spec.ProviderID)
 	switch {
 	case err != nil:
-		return false, kept(node, err)
+		return false, err
 	case kind == idForeign:
-		p.sayForeign(node)
+		p.tellForeign(node)
 		return true, nil
 	case kind == idAbsent:
-		if _, err := p.lookUp(ctx, node.Name, "", backendv1.Freshness_FRESHNESS_DIRECT); err != nil {
-			if hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
-				err = errNoProviderID
-			}
-			return false, kept(node, err)
+		_, err := p.lookUp(ctx, node.Name, "", existence)
+		if hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
+			err = errNoProviderID
 		}
-		return true, nil
+		return err == nil, err
+	}
+	proof, nodes, unprovable := p.absenceProof(node, id)
+	if unprovable != nil {
+		_, err := p.lookUp(ctx, node.Name, id, existence)
+		if hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
+			err = fmt.Errorf("%w, but %w", err, unprovable)
+		}
+		return err == nil, err
 	}
 
-	request := &backendv1.GetInstanceRequest{
-		Instance:  &backendv1.GetInstanceRequest_Id{Id: id},
-		Freshness: backendv1.Freshness_FRESHNESS_DIRECT,
+	attempt := p.removals.Begin(string(node.UID), nodes)
+	if attempt == nil {
+		return false, errPaced
 	}
-	proof, unprovable := p.absenceProof(node, id)
-	if unprovable == nil {
-		request.AbsenceProof = proof
-	}
-	_, err = p.getInstance(ctx, request)
+	defer attempt.End()
+	_, err = p.getInstance(ctx, &backendv1.GetInstanceRequest{
+		Instance: &backendv1.GetInstanceRequest_Id{Id: id},
+		View:     existence.view, Freshness: existence.freshness, AbsenceProof: proof,
+	})
 	switch {
-	case err == nil:
-		return true, nil
 	case !hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND):
-		return false, kept(node, err)
-	case unprovable != nil:
-		return false, kept(node, fmt.Errorf("%w, but %w", err, unprovable))
+		return err == nil, err
+	case !attempt.Gone():
+		removalsPaced.Inc()
+		return false, errPaced
 	}
-	klog.InfoS("The instance of the node is gone, the backend has proven it",
-		"node", node.Name, "provider_id", node.Spec.ProviderID)
+	removalsTotal.Inc()
+	p.tellGone(node)
 	return false, nil
 }
 
 // absenceProof returns what the backend must prove before the instance of this node may be given
-// up, or an error that says why it cannot be proven.
-func (p *Provider) absenceProof(node *v1.Node, id string) (*backendv1.AbsenceProof, error) {
-	if isJoining(node) {
-		return nil, errStillJoining
+// up, and how many nodes of the cluster name an instance; or an error that says why it cannot be
+// proven.
+func (p *Provider) absenceProof(node *v1.Node, id string,
+) (proof *backendv1.AbsenceProof, nodes int, unprovable error) {
+	if IsJoining(node) {
+		return nil, 0, errStillJoining
 	}
-	proof := &backendv1.AbsenceProof{
+	proof = &backendv1.AbsenceProof{
 		SiloId:    node.Labels[LabelSiloID],
 		ProjectId: node.Labels[LabelProjectID],
 	}
 	if proof.SiloId == "" || proof.ProjectId == "" {
-		return nil, errNotStamped
+		return nil, 0, errNotStamped
 	}
 	if p.nodes == nil {
-		return nil, errLastNode
+		return nil, 0, errLastNode
 	}
-	others, err := p.nodes.List(labels.Everything())
+	all, err := p.nodes.List(labels.Everything())
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	proof.WitnessInstanceIds = witnesses(others, id)
+	proof.WitnessInstanceIds = witnesses(all, id)
 	if len(proof.WitnessInstanceIds) == 0 {
-		return nil, errLastNode
+		return nil, 0, errLastNode
 	}
-	return proof, nil
+	for _, each := range all {
+		if _, ok := InstanceID(each); ok {
+			nodes++
+		}
+	}
+	return proof, nodes, nil
 }
 
 // witnesses returns the ids of instances that the nodes name, but for one: ready nodes first,
@@ -118,8 +146,8 @@ func witnesses(nodes []*v1.Node, except string) []string {
 	})
 	var ids []string
 	for _, node := range sorted {
-		id, kind, err := parseProviderID(node.Spec.ProviderID)
-		if err != nil || kind != idOxide || id == except || slices.Contains(ids, id) {
+		id, ok := InstanceID(node)
+		if !ok || id == except || slices.Contains(ids, id) {
 			continue
 		}
 		if ids = append(ids, id); len(ids) == maxWitnesses {
@@ -139,33 +167,48 @@ func (p *Provider) InstanceShutdown(ctx context.Context, node *v1.Node) (bool, e
 	if kind == idForeign {
 		return false, nil
 	}
-	instance, err := p.lookUp(ctx, node.Name, id, backendv1.Freshness_FRESHNESS_DIRECT)
+	instance, err := p.lookUp(ctx, node.Name, id, existence)
 	if err != nil {
 		return false, err
 	}
 	return instance.GetShutDown(), nil
 }
 
+// question says which facts about an instance are asked for, and how fresh.
+type question struct {
+	view      backendv1.InstanceView
+	freshness backendv1.Freshness
+}
+
+// existence is asked for every few seconds for every node that is not ready, so it must cost nothing
+// that grows with their number: whether the instance is there and runs, as it was some seconds ago.
+// That it is gone is never concluded from that, see absenceProof.
+var existence = question{
+	backendv1.InstanceView_INSTANCE_VIEW_BASIC, backendv1.Freshness_FRESHNESS_BOUNDED,
+}
+
 // lookUp finds the instance of a node: by id if the node has one in its provider ID; else by the
 // node's name as the instance's name, where it can be one, and then as its hostname, which is what
 // kubelet names a node after.
-func (p *Provider) lookUp(ctx context.Context, nodeName, id string, freshness backendv1.Freshness,
+func (p *Provider) lookUp(ctx context.Context, nodeName, id string, ask question,
 ) (*backendv1.Instance, error) {
 	if id != "" {
 		return p.getInstance(ctx, &backendv1.GetInstanceRequest{
-			Instance: &backendv1.GetInstanceRequest_Id{Id: id}, Freshness: freshness,
+			Instance: &backendv1.GetInstanceRequest_Id{Id: id}, View: ask.view, Freshness: ask.freshness,
 		})
 	}
 	if isInstanceName(nodeName) {
 		instance, err := p.getInstance(ctx, &backendv1.GetInstanceRequest{
-			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName}, Freshness: freshness,
+			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName},
+			View:     ask.view, Freshness: ask.freshness,
 		})
 		if !hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			return instance, err
 		}
 	}
 	return p.getInstance(ctx, &backendv1.GetInstanceRequest{
-		Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName}, Freshness: freshness,
+		Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName},
+		View:     ask.view, Freshness: ask.freshness,
 	})
 }
 
@@ -183,21 +226,8 @@ func (p *Provider) getInstance(ctx context.Context, request *backendv1.GetInstan
 	return instance, nil
 }
 
-// kept is the error that keeps a node.
-func kept(node *v1.Node, why error) error {
-	return fmt.Errorf("node %s is kept: %w", node.Name, why)
-}
-
-// sayForeign says once per node that another provider manages it.
-func (p *Provider) sayForeign(node *v1.Node) {
-	if _, said := p.foreign.LoadOrStore(node.Name, struct{}{}); !said {
-		klog.InfoS("The node is of another cloud provider and is left alone",
-			"node", node.Name, "provider_id", node.Spec.ProviderID)
-	}
-}
-
-// isJoining tells whether the node still has the taint that it registered with.
-func isJoining(node *v1.Node) bool {
+// IsJoining tells whether a node still has the taint that it registered with.
+func IsJoining(node *v1.Node) bool {
 	return slices.ContainsFunc(node.Spec.Taints, func(taint v1.Taint) bool {
 		return taint.Key == cloudproviderapi.TaintExternalCloudProvider
 	})

@@ -124,12 +124,21 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
 			listNodes(t, p, append(slices.Clone(others), tt.node)...)
 
 			got, err := p.InstanceExists(t.Context(), tt.node)
+			events := b.events.sent()
 			switch tt.want {
 			case exists, gone:
 				if err != nil || got != (tt.want == exists) {
 					t.Errorf("InstanceExists() = %v, %v; want %s", got, err, tt.want)
 				}
+				if tt.want == gone && (len(events) != 1 ||
+					!strings.HasPrefix(events[0], "worker-1 Normal InstanceGone ")) {
+					t.Errorf("the events are %q", events)
+				}
 			default:
+				if len(events) != 1 || !strings.Contains(events[0], tt.want) ||
+					!strings.HasPrefix(events[0], tt.node.Name+" Warning NodeKept ") {
+					t.Errorf("the events %q do not say why", events)
+				}
 				if err == nil {
 					t.Fatalf("InstanceExists() = %v; want an error", got)
 				}
@@ -171,7 +180,10 @@ func TestHowAnInstanceIsFound(t *testing.T) {
 	uuidLike.Hostname = "abcdefabcdefabcdefabcdefabcdefab"
 
 	request := func(by any) *backendv1.GetInstanceRequest {
-		r := &backendv1.GetInstanceRequest{Freshness: backendv1.Freshness_FRESHNESS_DIRECT}
+		r := &backendv1.GetInstanceRequest{
+			Freshness: backendv1.Freshness_FRESHNESS_DIRECT,
+			View:      backendv1.InstanceView_INSTANCE_VIEW_FULL,
+		}
 		switch by := by.(type) {
 		case *backendv1.GetInstanceRequest_Id:
 			r.Instance = by

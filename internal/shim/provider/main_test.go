@@ -10,8 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -22,11 +24,15 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 	cloudproviderapi "k8s.io/cloud-provider/api"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -55,6 +61,7 @@ type peer struct {
 	instances     []*backendv1.Instance
 	// failure is the answer to every call, if it is set.
 	failure error
+	events  *recorder
 
 	ensure func(*backendv1.EnsureLoadBalancerRequest) (*backendv1.EnsureLoadBalancerResponse, error)
 	get    func(*backendv1.GetLoadBalancerRequest) (*backendv1.GetLoadBalancerResponse, error)
@@ -77,7 +84,7 @@ func newPeer(t *testing.T, instances ...*backendv1.Instance) (*peer, *Provider) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &peer{silo: silo, project: project, instances: instances}
+	b := &peer{silo: silo, project: project, instances: instances, events: &recorder{}}
 	server := grpc.NewServer()
 	backendv1.RegisterInstanceServiceServer(server, b)
 	backendv1.RegisterLoadBalancerServiceServer(server, b)
@@ -93,7 +100,31 @@ func newPeer(t *testing.T, instances ...*backendv1.Instance) (*peer, *Provider) 
 		Instances:     backendv1.NewInstanceServiceClient(conn),
 		LoadBalancers: backendv1.NewLoadBalancerServiceClient(conn),
 		ClusterID:     scope,
+		Reporter:      events.NewReporter(b.events),
+		// So long that nothing is removed beyond what may go at once.
+		RemovalInterval: time.Hour,
 	})
+}
+
+// recorder keeps the events that are sent.
+type recorder struct {
+	record.EventRecorder
+	mu     sync.Mutex
+	events []string
+}
+
+func (r *recorder) Event(object runtime.Object, kind, reason, message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := object.(*v1.ObjectReference).Name
+	r.events = append(r.events, strings.Join([]string{name, kind, reason, message}, " "))
+}
+
+// sent returns what was sent so far.
+func (r *recorder) sent() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
 }
 
 // fail makes an error as the backend does.
@@ -236,7 +267,7 @@ func instance(id, name, address string) *backendv1.Instance {
 func node(name, id string) *v1.Node {
 	n := &v1.Node{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: name, Labels: map[string]string{LabelSiloID: silo, LabelProjectID: project},
+			Name: name, UID: types.UID("uid-of-" + name), Labels: map[string]string{LabelSiloID: silo, LabelProjectID: project},
 		},
 		Status: v1.NodeStatus{Conditions: []v1.NodeCondition{
 			{Type: v1.NodeReady, Status: v1.ConditionTrue},

@@ -10,19 +10,10 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 	cloudprovider "k8s.io/cloud-provider"
 	nodehelpers "k8s.io/cloud-provider/node/helpers"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
-)
-
-// Labels that a node gets when it is initialized. The first two are its stamp: where its instance
-// was seen, without which it is never removed.
-const (
-	LabelSiloID       = "oxide.computer/silo-id"
-	LabelProjectID    = "oxide.computer/project-id"
-	LabelInstanceName = "oxide.computer/instance-name"
 )
 
 // bytesPerGiB is the unit of memory in instance types; Oxide gives memory in no smaller one.
@@ -41,26 +32,28 @@ func (p *Provider) InstanceMetadata(ctx context.Context, node *v1.Node,
 		return nil, err
 	}
 	if kind == idForeign {
-		p.sayForeign(node)
-		if isJoining(node) {
+		p.tellForeign(node)
+		if IsJoining(node) {
 			return nil, nil
 		}
 		return &cloudprovider.InstanceMetadata{}, nil
 	}
-	freshness := backendv1.Freshness_FRESHNESS_BOUNDED
-	if isJoining(node) {
-		freshness = backendv1.Freshness_FRESHNESS_DIRECT
+	ask := question{
+		backendv1.InstanceView_INSTANCE_VIEW_FULL, backendv1.Freshness_FRESHNESS_BOUNDED,
 	}
-	instance, err := p.lookUp(ctx, node.Name, id, freshness)
+	if IsJoining(node) {
+		ask.freshness = backendv1.Freshness_FRESHNESS_DIRECT
+	}
+	instance, err := p.lookUp(ctx, node.Name, id, ask)
 	if err != nil {
 		return nil, err
 	}
-	return metadata(node, instance)
+	return p.metadata(node, instance)
 }
 
 // metadata translates an instance. An instance without an address is an error: the node would be
 // initialized without one, and nobody could reach it.
-func metadata(node *v1.Node, instance *backendv1.Instance,
+func (p *Provider) metadata(node *v1.Node, instance *backendv1.Instance,
 ) (*cloudprovider.InstanceMetadata, error) {
 	addresses := nodeAddresses(node, instance)
 	if !slices.ContainsFunc(addresses, func(a v1.NodeAddress) bool {
@@ -69,18 +62,20 @@ func metadata(node *v1.Node, instance *backendv1.Instance,
 		return nil, fmt.Errorf("the instance %s (%s) has no private address: "+
 			"give it a network interface", instance.GetName(), instance.GetId())
 	}
-	return &cloudprovider.InstanceMetadata{
-		ProviderID:    providerID(instance.GetId()),
-		InstanceType:  instanceType(instance),
-		NodeAddresses: addresses,
-		AdditionalLabels: validLabels(map[string]string{
-			LabelSiloID:       instance.GetSiloId(),
-			LabelProjectID:    instance.GetProjectId(),
-			LabelInstanceName: instance.GetName(),
-		}),
-		// Zone and Region stay empty: one Oxide API is one rack, which has no name that a project
-		// could see.
-	}, nil
+	out := &cloudprovider.InstanceMetadata{
+		ProviderID:       providerID(instance.GetId()),
+		InstanceType:     InstanceType(instance),
+		NodeAddresses:    addresses,
+		AdditionalLabels: InstanceLabels(instance),
+	}
+	// The framework overwrites what a node says itself of where it is.
+	if p.topology.Admits(node, RegionLabels(), p.topology.Region) {
+		out.Region = p.topology.Region
+	}
+	if p.topology.Admits(node, ZoneLabels(), p.topology.Zone) {
+		out.Zone = p.topology.Zone
+	}
+	return out, nil
 }
 
 // nodeAddresses lists the private addresses, those of the primary interface first, then the
@@ -113,20 +108,8 @@ func nodeAddresses(node *v1.Node, instance *backendv1.Instance) []v1.NodeAddress
 	return addresses
 }
 
-// instanceType names the size of an instance, for example "4-16": CPUs and GiB of memory. Oxide has
+// InstanceType names the size of an instance, for example "4-16": CPUs and GiB of memory. Oxide has
 // no named sizes; this is the form that clusters on Oxide have had so far.
-func instanceType(instance *backendv1.Instance) string {
+func InstanceType(instance *backendv1.Instance) string {
 	return fmt.Sprintf("%d-%d", instance.GetCpuCount(), instance.GetMemoryBytes()/bytesPerGiB)
-}
-
-// validLabels drops what cannot be a label value: one bad label would keep the node from being
-// initialized at all.
-func validLabels(all map[string]string) map[string]string {
-	valid := make(map[string]string, len(all))
-	for key, value := range all {
-		if value != "" && len(validation.IsValidLabelValue(value)) == 0 {
-			valid[key] = value
-		}
-	}
-	return valid
 }

@@ -30,6 +30,8 @@ func TestInstanceMetadata(t *testing.T) {
 			{Address: "198.51.100.7"}, {Address: "2001:db8::7"},
 		},
 	}
+	picky := instance(id1, "worker-1", "172.30.0.11")
+	picky.CpuPlatform = "amd_turin"
 	labels := map[string]string{
 		"oxide.computer/silo-id":       silo,
 		"oxide.computer/project-id":    project,
@@ -70,6 +72,21 @@ func TestInstanceMetadata(t *testing.T) {
 				},
 				AdditionalLabels: labels,
 			}, ""},
+		{"an instance that requires a CPU platform", joining(registered), picky,
+			&cloudprovider.InstanceMetadata{
+				ProviderID:   "oxide://" + id1,
+				InstanceType: "4-16",
+				NodeAddresses: []v1.NodeAddress{
+					{Type: v1.NodeInternalIP, Address: "172.30.0.11"},
+					{Type: v1.NodeHostName, Address: "override"},
+				},
+				AdditionalLabels: map[string]string{
+					"oxide.computer/silo-id":       silo,
+					"oxide.computer/project-id":    project,
+					"oxide.computer/instance-name": "worker-1",
+					"oxide.computer/cpu-platform":  "amd_turin",
+				},
+			}, ""},
 		{"a node of another provider that joins is skipped", joining(foreignNode("x")),
 			dualStack, nil, ""},
 		{"a node of another provider that has joined gets empty metadata: nil would crash the " +
@@ -100,27 +117,57 @@ func TestInstanceMetadata(t *testing.T) {
 }
 
 // A new field of the framework is to be decided about, not overlooked.
-func TestEveryFieldOfTheMetadataIsSetOrLeftOutOnPurpose(t *testing.T) {
-	leftOut := map[string]string{
-		"Zone":   "one Oxide API is one rack, which has no name that a project could see",
-		"Region": "as Zone",
-	}
-	got, err := metadata(node("worker-1", id1), instance(id1, "worker-1", "172.30.0.11"))
+func TestEveryFieldOfTheMetadataIsSet(t *testing.T) {
+	_, p := newPeer(t)
+	p.topology = Topology{Region: "west", Zone: "rack-1"}
+	got, err := p.metadata(node("worker-1", id1), instance(id1, "worker-1", "172.30.0.11"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	value := reflect.ValueOf(*got)
 	for i := range value.NumField() {
-		name := value.Type().Field(i).Name
-		_, onPurpose := leftOut[name]
-		if set := !value.Field(i).IsZero(); set == onPurpose {
-			t.Errorf("InstanceMetadata.%s is set: %v; it is left out on purpose: %v",
-				name, set, onPurpose)
+		if value.Field(i).IsZero() {
+			t.Errorf("InstanceMetadata.%s is not set", value.Type().Field(i).Name)
 		}
-		delete(leftOut, name)
 	}
-	for name := range leftOut {
-		t.Errorf("InstanceMetadata has no field %s", name)
+}
+
+// While a node joins, the framework overwrites what the node says itself of where it is.
+func TestANodeThatJoinsKeepsWhatItSaysOfWhereItIs(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		labels   map[string]string
+		topology Topology
+		want     [2]string
+	}{
+		{"it says nothing", nil, Topology{Region: "west", Zone: "rack-1"},
+			[2]string{"west", "rack-1"}},
+		{"nothing is configured", nil, Topology{}, [2]string{}},
+		{"it says the same", map[string]string{v1.LabelTopologyZone: "rack-1"},
+			Topology{Zone: "rack-1"}, [2]string{"", "rack-1"}},
+		{"it says another zone", map[string]string{v1.LabelTopologyZone: "mine"},
+			Topology{Region: "west", Zone: "rack-1"}, [2]string{"west", ""}},
+		{"it says another region, by the old label",
+			map[string]string{v1.LabelFailureDomainBetaRegion: "mine"},
+			Topology{Region: "west", Zone: "rack-1"}, [2]string{"", "rack-1"}},
+		{"it says an empty zone", map[string]string{v1.LabelTopologyZone: ""},
+			Topology{Zone: "rack-1"}, [2]string{"", ""}},
+		{"it says another, and is relabelled", map[string]string{v1.LabelTopologyZone: "mine"},
+			Topology{Zone: "rack-1", Relabel: true}, [2]string{"", "rack-1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, p := newPeer(t)
+			p.topology = tt.topology
+			n := joining(node("worker-1", ""))
+			n.Labels = tt.labels
+			got, err := p.metadata(n, instance(id1, "worker-1", "172.30.0.11"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, [2]string{got.Region, got.Zone}); diff != "" {
+				t.Errorf("region and zone (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -147,10 +194,10 @@ func TestFactsAreFreshWhileANodeJoins(t *testing.T) {
 }
 
 func TestLabelsThatAreNoneAreLeftOut(t *testing.T) {
-	got := validLabels(map[string]string{
-		"a": "good", "b": "", "c": "not good", "d": strings.Repeat("x", 64),
-	})
-	if diff := cmp.Diff(map[string]string{"a": "good"}, got); diff != "" {
+	i := instance(id1, "worker-1", "172.30.0.11")
+	i.ProjectId, i.CpuPlatform = "not good", strings.Repeat("x", 64)
+	want := map[string]string{LabelSiloID: silo, LabelInstanceName: "worker-1"}
+	if diff := cmp.Diff(want, InstanceLabels(i)); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
 }
@@ -161,7 +208,7 @@ func TestAForeignNodeIsToldOnce(t *testing.T) {
 		funcr.Options{}))
 	t.Cleanup(klog.ClearLogger)
 
-	_, p := newPeer(t)
+	b, p := newPeer(t)
 	for range 3 {
 		for _, name := range []string{"x", "y"} {
 			if exists, err := p.InstanceExists(t.Context(), foreignNode(name)); !exists {
@@ -174,5 +221,10 @@ func TestAForeignNodeIsToldOnce(t *testing.T) {
 	}
 	if len(lines) != 2 {
 		t.Errorf("two foreign nodes are told in %d lines: %q", len(lines), lines)
+	}
+	events := b.events.sent()
+	if len(events) != 2 || !strings.HasPrefix(events[0], "x Normal ForeignProviderID ") ||
+		!strings.HasPrefix(events[1], "y Normal ForeignProviderID ") {
+		t.Errorf("the events are %q", events)
 	}
 }

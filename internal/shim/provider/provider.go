@@ -5,13 +5,18 @@
 package provider
 
 import (
-	"sync"
+	"fmt"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/informers"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
 	cloudprovider "k8s.io/cloud-provider"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/removals"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -28,6 +33,15 @@ type Config struct {
 	// ClusterID is the scope under which the cluster owns its addresses; empty means the UID of
 	// the namespace kube-system.
 	ClusterID string
+
+	// Reporter tells people about Nodes.
+	Reporter *events.Reporter
+
+	// RemovalInterval is how far apart Nodes are removed when there are many.
+	RemovalInterval time.Duration
+
+	// Topology says what new nodes are told of where they are.
+	Topology Topology
 }
 
 // Provider implements cloudprovider.Interface and cloudprovider.InformerUser.
@@ -40,9 +54,9 @@ type Provider struct {
 	nodes    corelisters.NodeLister
 	services corelisters.ServiceLister
 
-	// foreign holds the names of nodes of which it was said already that another provider
-	// manages them.
-	foreign sync.Map
+	reporter *events.Reporter
+	removals *removals.Pacer
+	topology Topology
 }
 
 var (
@@ -56,6 +70,9 @@ func New(config Config) *Provider {
 		instances:     config.Instances,
 		loadBalancers: config.LoadBalancers,
 		cluster:       &clusterID{fixed: config.ClusterID, timeout: 10 * time.Second},
+		reporter:      config.Reporter,
+		removals:      removals.NewPacer(config.RemovalInterval),
+		topology:      config.Topology,
 	}
 }
 
@@ -67,8 +84,24 @@ func (p *Provider) Initialize(clients cloudprovider.ControllerClientBuilder, _ <
 
 // SetInformers keeps the listers of nodes and services.
 func (p *Provider) SetInformers(factory informers.SharedInformerFactory) {
+	_, err := factory.Core().V1().Nodes().Informer().AddEventHandler(
+		cache.ResourceEventHandlerFuncs{DeleteFunc: p.forget})
+	if err != nil {
+		// Only an informer that has ended refuses, and then the process ends as well.
+		utilruntime.HandleError(fmt.Errorf("following the Nodes: %w", err))
+	}
 	p.nodes = factory.Core().V1().Nodes().Lister()
 	p.services = factory.Core().V1().Services().Lister()
+}
+
+// forget forgets what was told of a Node that is deleted.
+func (p *Provider) forget(object any) {
+	if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = unknown.Obj
+	}
+	if node, ok := object.(*v1.Node); ok {
+		p.reporter.Forget(node.UID)
+	}
 }
 
 // ProviderName returns "oxide".

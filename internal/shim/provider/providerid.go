@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	v1 "k8s.io/api/core/v1"
 )
 
 // providerIDPrefix begins every provider ID of this provider.
@@ -52,6 +53,13 @@ func parseProviderID(s string) (string, idKind, error) {
 			"%s must be followed by the UUID of an instance", s, providerIDPrefix)
 	}
 	return strings.ToLower(id), idOxide, nil
+}
+
+// InstanceID returns the id of the instance that a node names by its provider ID, and whether it
+// names one of Oxide.
+func InstanceID(node *v1.Node) (string, bool) {
+	id, kind, err := parseProviderID(node.Spec.ProviderID)
+	return id, err == nil && kind == idOxide
 }
 
 // instanceName is the syntax of names in Oxide, but for the UUIDs that it excludes.

@@ -89,6 +89,19 @@ func HasTaint(node *corev1.Node, key string) bool {
 	return false
 }
 
+// EventsOf returns the events on this very Node, with the given reason.
+func EventsOf(
+	ctx context.Context, client kubernetes.Interface, node *corev1.Node, reason string,
+) ([]corev1.Event, error) {
+	list, err := client.CoreV1().Events(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
+		FieldSelector: "involvedObject.uid=" + string(node.UID) + ",reason=" + reason,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the events on node %s: %w", node.Name, err)
+	}
+	return list.Items, nil
+}
+
 // LoadBalancer returns a Service of type LoadBalancer, single-stack IPv4, for these ports.
 func LoadBalancer(namespace, name string, ports ...corev1.ServicePort) *corev1.Service {
 	policy := corev1.IPFamilyPolicySingleStack

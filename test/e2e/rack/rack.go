@@ -38,6 +38,8 @@ type Options struct {
 	Machines []Machine
 	// Latency is added to every request.
 	Latency time.Duration
+	// Name distinguishes the log files of several racks; empty for the first.
+	Name string
 }
 
 // Start runs a rack as a member of group and waits until it answers.
@@ -46,7 +48,7 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(options.Dir, "rack.yaml")
+	file := filepath.Join(options.Dir, "rack"+options.Name+".yaml")
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return nil, fmt.Errorf("cannot write the rack's seed: %w", err)
 	}
@@ -55,7 +57,7 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 		r.URL = "http://" + address
 		_, err := group.Run(ctx, process.Spec{
-			Name: "oxide-sim", Path: options.Program, Args: []string{
+			Name: "oxide-sim" + options.Name, Path: options.Program, Args: []string{
 				"--listen=" + address, "--seed=" + file, "--request-log=-",
 				"--latency=" + options.Latency.String(),
 			},
@@ -209,13 +211,52 @@ func (r *Rack) RevokeRole(ctx context.Context) error { return r.setRole(ctx, rol
 func (r *Rack) GrantRole(ctx context.Context) error { return r.setRole(ctx, roleWriter) }
 
 func (r *Rack) setRole(ctx context.Context, role string) error {
-	body, err := json.Marshal(map[string]string{
-		"project": Project, "user": userName, "role": role,
-	})
+	// By id: another silo may have a project of that name.
+	_, project, err := r.IDs(ctx)
 	if err != nil {
 		return err
 	}
-	return r.call(ctx, http.MethodPost, "/_sim/stories/set-project-role", body, nil)
+	return r.story(ctx, "set-project-role", map[string]string{
+		"project": project, "user": userName, "role": role,
+	})
+}
+
+// RevokeToken ends the programs' credential, as its expiry does.
+func (r *Rack) RevokeToken(ctx context.Context) error {
+	return r.story(ctx, "revoke-token", map[string]string{"token": Token})
+}
+
+// RestoreToken makes the credential valid again.
+func (r *Rack) RestoreToken(ctx context.Context) error {
+	return r.story(ctx, "add-token", map[string]string{"user": userName, "token": Token})
+}
+
+// RenameProject gives the project another name. It keeps its id.
+func (r *Rack) RenameProject(ctx context.Context, name string) error {
+	body, err := json.Marshal(map[string]string{"name": name})
+	if err != nil {
+		return err
+	}
+	return r.call(ctx, http.MethodPut, "/v1/projects/"+Project, body, nil)
+}
+
+// RemoveInstances lets instances vanish at once, as if they had been stopped and deleted.
+func (r *Rack) RemoveInstances(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		err := r.story(ctx, "remove-instance", map[string]string{"instance": name})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Rack) story(ctx context.Context, name string, arguments map[string]string) error {
+	body, err := json.Marshal(arguments)
+	if err != nil {
+		return err
+	}
+	return r.call(ctx, http.MethodPost, "/_sim/stories/"+name, body, nil)
 }
 
 // Fault spoils some requests to the rack.

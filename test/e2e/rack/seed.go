@@ -5,7 +5,9 @@
 package rack
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 
 	"sigs.k8s.io/yaml"
 )
@@ -32,20 +34,83 @@ type Machine struct {
 	IP string
 	// Ephemeral gives it an external IP of its own.
 	Ephemeral bool
+	// DualStack gives it an IPv6 address, too.
+	DualStack bool
 }
 
 // object is one object of the simulator's seed file.
 type object map[string]any
 
-// seed describes the rack in the simulator's seed format.
-func seed(machines []Machine) ([]byte, error) {
-	instances := make([]object, 0, len(machines))
+// instances describes machines in the simulator's seed format.
+func instances(machines []Machine) []object {
+	all := make([]object, 0, len(machines))
 	for _, m := range machines {
-		instances = append(instances, object{
+		nic := "v4"
+		if m.DualStack {
+			nic = "dual"
+		}
+		all = append(all, object{
 			"name": m.Name, "hostname": m.Name, "ncpus": m.NCPUs, "memory_gib": m.MemoryGiB,
-			"nic": "v4", "ip": m.IP, "ephemeral": m.Ephemeral,
+			"nic": nic, "ip": m.IP, "ephemeral": m.Ephemeral,
 		})
 	}
+	return all
+}
+
+// AddMachines adds instances to the project.
+func (r *Rack) AddMachines(ctx context.Context, machines ...Machine) error {
+	return r.AddProject(ctx, Project, machines...)
+}
+
+// AddProject adds instances to a project of the programs' silo, and the project if there is none,
+// which the programs' user may use as well.
+func (r *Rack) AddProject(ctx context.Context, name string, machines ...Machine) error {
+	return r.apply(ctx, object{"silos": []object{{
+		"name": siloName,
+		"projects": []object{{
+			"name": name, "roles": map[string]string{userName: roleWriter},
+			"instances": instances(machines),
+		}},
+	}}})
+}
+
+// AddSilo adds a silo with a project that has the name of the programs' own, and returns a token
+// for it.
+func (r *Rack) AddSilo(ctx context.Context, machines ...Machine) (token string, err error) {
+	const secret = "oxide-token-0ddba1100ddba1100ddba1100ddba1100ddba110"
+	return secret, r.apply(ctx, object{
+		"ip_pools": []object{pool("other")},
+		"silos": []object{{
+			"name": "other",
+			"users": []object{{
+				"name": "stranger", "silo_role": "collaborator",
+				"tokens": []object{{"secret": secret}},
+			}},
+			"projects": []object{{"name": Project, "instances": instances(machines)}},
+		}},
+	})
+}
+
+// pool describes the one pool of floating IPs, for a silo whose default it is.
+func pool(silo string) object {
+	return object{
+		"name": "default", "ip_version": "v4",
+		"ranges": []object{{"first": "198.51.100.10", "last": "198.51.100.250"}},
+		"silos":  []object{{"silo": silo, "default": true}},
+	}
+}
+
+// apply adds a seed to what is on the rack.
+func (r *Rack) apply(ctx context.Context, seed object) error {
+	text, err := yaml.Marshal(seed)
+	if err != nil {
+		return fmt.Errorf("cannot write what to add to the rack: %w", err)
+	}
+	return r.call(ctx, http.MethodPost, "/_sim/seed", text, nil)
+}
+
+// seed describes the rack in the simulator's seed format.
+func seed(machines []Machine) ([]byte, error) {
 	text, err := yaml.Marshal(object{
 		"sleds": 4,
 		"silos": []object{{
@@ -60,14 +125,10 @@ func seed(machines []Machine) ([]byte, error) {
 			"projects": []object{{
 				"name":      Project,
 				"roles":     map[string]string{userName: roleWriter},
-				"instances": instances,
+				"instances": instances(machines),
 			}},
 		}},
-		"ip_pools": []object{{
-			"name": "default", "ip_version": "v4",
-			"ranges": []object{{"first": "198.51.100.10", "last": "198.51.100.250"}},
-			"silos":  []object{{"silo": siloName, "default": true}},
-		}},
+		"ip_pools": []object{pool(siloName)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the rack's seed: %w", err)

@@ -36,6 +36,8 @@ type CCM struct {
 	Shim    *process.Process
 	// Socket is the address of the backend, empty in child mode.
 	Socket string
+	// Oxide is what the backend is told at its next start.
+	Oxide Oxide
 
 	options CCMOptions
 	token   string
@@ -61,6 +63,9 @@ type CCMOptions struct {
 	// ShimFlags are added to the shim's.
 	ShimFlags []string
 }
+
+// Oxide says which part of which rack a backend uses.
+type Oxide struct{ Host, Project, Token string }
 
 // Identity gives the shim its own identity: it applies the service account and the rights of the
 // rendered manifest, and writes a kubeconfig file with a token of that account into dir.
@@ -89,9 +94,12 @@ func Identity(
 // StartCCM runs the backend until it is ready, then the shim until it leads or, as a standby, is
 // healthy.
 func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
-	c := &CCM{options: options, token: filepath.Join(options.Dir, "token")}
-	if err := os.WriteFile(c.token, []byte(rack.Token+"\n"), 0o600); err != nil {
-		return nil, fmt.Errorf("cannot write the token file: %w", err)
+	c := &CCM{
+		options: options, token: filepath.Join(options.Dir, "token"),
+		Oxide: Oxide{Host: options.Rack.URL, Project: rack.Project, Token: rack.Token},
+	}
+	if err := c.writeToken(); err != nil {
+		return nil, err
 	}
 	if !options.Child {
 		c.Socket = "unix://" + filepath.Join(options.Dir, "backend", "backend.sock")
@@ -104,6 +112,9 @@ func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
 
 // StartBackend runs the backend, again if it was stopped, and waits until it is ready.
 func (c *CCM) StartBackend(ctx context.Context) error {
+	if err := c.writeToken(); err != nil {
+		return err
+	}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
 		c.health = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 		backend, err := c.options.Group.Run(ctx, process.Spec{
@@ -119,6 +130,22 @@ func (c *CCM) StartBackend(ctx context.Context) error {
 	})
 }
 
+func (c *CCM) writeToken() error {
+	if err := os.WriteFile(c.token, []byte(c.Oxide.Token+"\n"), 0o600); err != nil {
+		return fmt.Errorf("cannot write the token file: %w", err)
+	}
+	return nil
+}
+
+// MoveBackend starts the backend again in another place.
+func (c *CCM) MoveBackend(ctx context.Context, to Oxide) error {
+	if err := c.Backend.Stop(stopGrace); err != nil {
+		return err
+	}
+	c.Oxide = to
+	return c.StartBackend(ctx)
+}
+
 // BackendReady returns nil if the backend says that it is ready, otherwise why not.
 func (c *CCM) BackendReady(ctx context.Context) error {
 	return process.HTTPGet(http.DefaultClient, "http://"+c.health+"/readyz")(ctx)
@@ -126,8 +153,8 @@ func (c *CCM) BackendReady(ctx context.Context) error {
 
 func (c *CCM) backendEnv() []string {
 	return []string{
-		"OXIDE_HOST=" + c.options.Rack.URL,
-		"OXIDE_PROJECT=" + rack.Project,
+		"OXIDE_HOST=" + c.Oxide.Host,
+		"OXIDE_PROJECT=" + c.Oxide.Project,
 		"OXIDE_TOKEN_FILE=" + c.token,
 		"TMPDIR=" + c.options.Dir,
 	}

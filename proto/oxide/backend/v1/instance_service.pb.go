@@ -26,16 +26,72 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// InstanceView says which facts about an instance are wanted.
+type InstanceView int32
+
+const (
+	// The same as INSTANCE_VIEW_FULL.
+	InstanceView_INSTANCE_VIEW_UNSPECIFIED InstanceView = 0
+	// All but network_interfaces and external_addresses, which may cost further requests.
+	InstanceView_INSTANCE_VIEW_BASIC InstanceView = 1
+	// All facts.
+	InstanceView_INSTANCE_VIEW_FULL InstanceView = 2
+)
+
+// Enum value maps for InstanceView.
+var (
+	InstanceView_name = map[int32]string{
+		0: "INSTANCE_VIEW_UNSPECIFIED",
+		1: "INSTANCE_VIEW_BASIC",
+		2: "INSTANCE_VIEW_FULL",
+	}
+	InstanceView_value = map[string]int32{
+		"INSTANCE_VIEW_UNSPECIFIED": 0,
+		"INSTANCE_VIEW_BASIC":       1,
+		"INSTANCE_VIEW_FULL":        2,
+	}
+)
+
+func (x InstanceView) Enum() *InstanceView {
+	p := new(InstanceView)
+	*p = x
+	return p
+}
+
+func (x InstanceView) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InstanceView) Descriptor() protoreflect.EnumDescriptor {
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[0].Descriptor()
+}
+
+func (InstanceView) Type() protoreflect.EnumType {
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[0]
+}
+
+func (x InstanceView) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InstanceView.Descriptor instead.
+func (InstanceView) EnumDescriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{0}
+}
+
 // Freshness says how old the facts in an answer may be.
 type Freshness int32
 
 const (
 	// The same as FRESHNESS_BOUNDED.
 	Freshness_FRESHNESS_UNSPECIFIED Freshness = 0
-	// Facts may come from a cache whose age the backend bounds (by default well under a minute).
-	// Absence is never concluded from a cache.
+	// Facts may come from a cache whose age the backend bounds: existence, run state and size are at
+	// most some seconds old, interfaces and floating IPs about a minute, ephemeral addresses some
+	// hours. Absence is never concluded from a cache.
 	Freshness_FRESHNESS_BOUNDED Freshness = 1
-	// Facts are read from Oxide after the call began.
+	// Existence, run state and size are read from Oxide after the call began; calls at the same time
+	// may share that reading. Interfaces and external addresses are as with FRESHNESS_BOUNDED, but
+	// never from before the instance was first seen.
 	Freshness_FRESHNESS_DIRECT Freshness = 2
 )
 
@@ -64,11 +120,11 @@ func (x Freshness) String() string {
 }
 
 func (Freshness) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_instance_service_proto_enumTypes[0].Descriptor()
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[1].Descriptor()
 }
 
 func (Freshness) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_instance_service_proto_enumTypes[0]
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[1]
 }
 
 func (x Freshness) Number() protoreflect.EnumNumber {
@@ -77,7 +133,7 @@ func (x Freshness) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freshness.Descriptor instead.
 func (Freshness) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{0}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{1}
 }
 
 // RunState is what an instance does.
@@ -149,11 +205,11 @@ func (x RunState) String() string {
 }
 
 func (RunState) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_instance_service_proto_enumTypes[1].Descriptor()
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[2].Descriptor()
 }
 
 func (RunState) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_instance_service_proto_enumTypes[1]
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[2]
 }
 
 func (x RunState) Number() protoreflect.EnumNumber {
@@ -162,7 +218,7 @@ func (x RunState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RunState.Descriptor instead.
 func (RunState) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{1}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{2}
 }
 
 // ExternalAddressKind tells where an external address comes from.
@@ -202,11 +258,11 @@ func (x ExternalAddressKind) String() string {
 }
 
 func (ExternalAddressKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_instance_service_proto_enumTypes[2].Descriptor()
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[3].Descriptor()
 }
 
 func (ExternalAddressKind) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_instance_service_proto_enumTypes[2]
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[3]
 }
 
 func (x ExternalAddressKind) Number() protoreflect.EnumNumber {
@@ -215,7 +271,7 @@ func (x ExternalAddressKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ExternalAddressKind.Descriptor instead.
 func (ExternalAddressKind) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{2}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{3}
 }
 
 // GetInstanceRequest is the request of InstanceService.GetInstance.
@@ -233,7 +289,9 @@ type GetInstanceRequest struct {
 	Freshness Freshness `protobuf:"varint,4,opt,name=freshness,proto3,enum=oxide.backend.v1.Freshness" json:"freshness,omitempty"`
 	// If set, INSTANCE_NOT_FOUND is answered only when all of this holds, too; else the answer is
 	// ABSENCE_NOT_PROVEN. Only with `id`; implies FRESHNESS_DIRECT for the absent case.
-	AbsenceProof  *AbsenceProof `protobuf:"bytes,5,opt,name=absence_proof,json=absenceProof,proto3" json:"absence_proof,omitempty"`
+	AbsenceProof *AbsenceProof `protobuf:"bytes,5,opt,name=absence_proof,json=absenceProof,proto3" json:"absence_proof,omitempty"`
+	// Which facts are wanted. UNSPECIFIED means INSTANCE_VIEW_FULL.
+	View          InstanceView `protobuf:"varint,6,opt,name=view,proto3,enum=oxide.backend.v1.InstanceView" json:"view,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -314,6 +372,13 @@ func (x *GetInstanceRequest) GetAbsenceProof() *AbsenceProof {
 		return x.AbsenceProof
 	}
 	return nil
+}
+
+func (x *GetInstanceRequest) GetView() InstanceView {
+	if x != nil {
+		return x.View
+	}
+	return InstanceView_INSTANCE_VIEW_UNSPECIFIED
 }
 
 type isGetInstanceRequest_Instance interface {
@@ -1108,13 +1173,14 @@ var File_oxide_backend_v1_instance_service_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\n" +
-	"'oxide/backend/v1/instance_service.proto\x12\x10oxide.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x01\n" +
+	"'oxide/backend/v1/instance_service.proto\x12\x10oxide.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n" +
 	"\x12GetInstanceRequest\x12\x10\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
 	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x12\x1c\n" +
 	"\bhostname\x18\x03 \x01(\tH\x00R\bhostname\x129\n" +
 	"\tfreshness\x18\x04 \x01(\x0e2\x1b.oxide.backend.v1.FreshnessR\tfreshness\x12C\n" +
-	"\rabsence_proof\x18\x05 \x01(\v2\x1e.oxide.backend.v1.AbsenceProofR\fabsenceProofB\n" +
+	"\rabsence_proof\x18\x05 \x01(\v2\x1e.oxide.backend.v1.AbsenceProofR\fabsenceProof\x122\n" +
+	"\x04view\x18\x06 \x01(\x0e2\x1e.oxide.backend.v1.InstanceViewR\x04viewB\n" +
 	"\n" +
 	"\binstance\"x\n" +
 	"\fAbsenceProof\x12\x17\n" +
@@ -1169,7 +1235,11 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\tsubnet_id\x18\x06 \x01(\tR\bsubnetId\"f\n" +
 	"\x0fExternalAddress\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x129\n" +
-	"\x04kind\x18\x02 \x01(\x0e2%.oxide.backend.v1.ExternalAddressKindR\x04kind*S\n" +
+	"\x04kind\x18\x02 \x01(\x0e2%.oxide.backend.v1.ExternalAddressKindR\x04kind*^\n" +
+	"\fInstanceView\x12\x1d\n" +
+	"\x19INSTANCE_VIEW_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13INSTANCE_VIEW_BASIC\x10\x01\x12\x16\n" +
+	"\x12INSTANCE_VIEW_FULL\x10\x02*S\n" +
 	"\tFreshness\x12\x19\n" +
 	"\x15FRESHNESS_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11FRESHNESS_BOUNDED\x10\x01\x12\x14\n" +
@@ -1208,50 +1278,52 @@ func file_oxide_backend_v1_instance_service_proto_rawDescGZIP() []byte {
 	return file_oxide_backend_v1_instance_service_proto_rawDescData
 }
 
-var file_oxide_backend_v1_instance_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_oxide_backend_v1_instance_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_oxide_backend_v1_instance_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_oxide_backend_v1_instance_service_proto_goTypes = []any{
-	(Freshness)(0),                 // 0: oxide.backend.v1.Freshness
-	(RunState)(0),                  // 1: oxide.backend.v1.RunState
-	(ExternalAddressKind)(0),       // 2: oxide.backend.v1.ExternalAddressKind
-	(*GetInstanceRequest)(nil),     // 3: oxide.backend.v1.GetInstanceRequest
-	(*AbsenceProof)(nil),           // 4: oxide.backend.v1.AbsenceProof
-	(*GetInstanceResponse)(nil),    // 5: oxide.backend.v1.GetInstanceResponse
-	(*ListInstancesRequest)(nil),   // 6: oxide.backend.v1.ListInstancesRequest
-	(*ListInstancesResponse)(nil),  // 7: oxide.backend.v1.ListInstancesResponse
-	(*WatchInstancesRequest)(nil),  // 8: oxide.backend.v1.WatchInstancesRequest
-	(*WatchInstancesResponse)(nil), // 9: oxide.backend.v1.WatchInstancesResponse
-	(*SnapshotComplete)(nil),       // 10: oxide.backend.v1.SnapshotComplete
-	(*Instance)(nil),               // 11: oxide.backend.v1.Instance
-	(*NetworkInterface)(nil),       // 12: oxide.backend.v1.NetworkInterface
-	(*ExternalAddress)(nil),        // 13: oxide.backend.v1.ExternalAddress
-	(*timestamppb.Timestamp)(nil),  // 14: google.protobuf.Timestamp
+	(InstanceView)(0),              // 0: oxide.backend.v1.InstanceView
+	(Freshness)(0),                 // 1: oxide.backend.v1.Freshness
+	(RunState)(0),                  // 2: oxide.backend.v1.RunState
+	(ExternalAddressKind)(0),       // 3: oxide.backend.v1.ExternalAddressKind
+	(*GetInstanceRequest)(nil),     // 4: oxide.backend.v1.GetInstanceRequest
+	(*AbsenceProof)(nil),           // 5: oxide.backend.v1.AbsenceProof
+	(*GetInstanceResponse)(nil),    // 6: oxide.backend.v1.GetInstanceResponse
+	(*ListInstancesRequest)(nil),   // 7: oxide.backend.v1.ListInstancesRequest
+	(*ListInstancesResponse)(nil),  // 8: oxide.backend.v1.ListInstancesResponse
+	(*WatchInstancesRequest)(nil),  // 9: oxide.backend.v1.WatchInstancesRequest
+	(*WatchInstancesResponse)(nil), // 10: oxide.backend.v1.WatchInstancesResponse
+	(*SnapshotComplete)(nil),       // 11: oxide.backend.v1.SnapshotComplete
+	(*Instance)(nil),               // 12: oxide.backend.v1.Instance
+	(*NetworkInterface)(nil),       // 13: oxide.backend.v1.NetworkInterface
+	(*ExternalAddress)(nil),        // 14: oxide.backend.v1.ExternalAddress
+	(*timestamppb.Timestamp)(nil),  // 15: google.protobuf.Timestamp
 }
 var file_oxide_backend_v1_instance_service_proto_depIdxs = []int32{
-	0,  // 0: oxide.backend.v1.GetInstanceRequest.freshness:type_name -> oxide.backend.v1.Freshness
-	4,  // 1: oxide.backend.v1.GetInstanceRequest.absence_proof:type_name -> oxide.backend.v1.AbsenceProof
-	11, // 2: oxide.backend.v1.GetInstanceResponse.instance:type_name -> oxide.backend.v1.Instance
-	11, // 3: oxide.backend.v1.ListInstancesResponse.instances:type_name -> oxide.backend.v1.Instance
-	11, // 4: oxide.backend.v1.WatchInstancesResponse.instance:type_name -> oxide.backend.v1.Instance
-	10, // 5: oxide.backend.v1.WatchInstancesResponse.snapshot_complete:type_name -> oxide.backend.v1.SnapshotComplete
-	14, // 6: oxide.backend.v1.SnapshotComplete.read_time:type_name -> google.protobuf.Timestamp
-	1,  // 7: oxide.backend.v1.Instance.run_state:type_name -> oxide.backend.v1.RunState
-	14, // 8: oxide.backend.v1.Instance.run_state_update_time:type_name -> google.protobuf.Timestamp
-	14, // 9: oxide.backend.v1.Instance.create_time:type_name -> google.protobuf.Timestamp
-	12, // 10: oxide.backend.v1.Instance.network_interfaces:type_name -> oxide.backend.v1.NetworkInterface
-	13, // 11: oxide.backend.v1.Instance.external_addresses:type_name -> oxide.backend.v1.ExternalAddress
-	2,  // 12: oxide.backend.v1.ExternalAddress.kind:type_name -> oxide.backend.v1.ExternalAddressKind
-	3,  // 13: oxide.backend.v1.InstanceService.GetInstance:input_type -> oxide.backend.v1.GetInstanceRequest
-	6,  // 14: oxide.backend.v1.InstanceService.ListInstances:input_type -> oxide.backend.v1.ListInstancesRequest
-	8,  // 15: oxide.backend.v1.InstanceService.WatchInstances:input_type -> oxide.backend.v1.WatchInstancesRequest
-	5,  // 16: oxide.backend.v1.InstanceService.GetInstance:output_type -> oxide.backend.v1.GetInstanceResponse
-	7,  // 17: oxide.backend.v1.InstanceService.ListInstances:output_type -> oxide.backend.v1.ListInstancesResponse
-	9,  // 18: oxide.backend.v1.InstanceService.WatchInstances:output_type -> oxide.backend.v1.WatchInstancesResponse
-	16, // [16:19] is the sub-list for method output_type
-	13, // [13:16] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	1,  // 0: oxide.backend.v1.GetInstanceRequest.freshness:type_name -> oxide.backend.v1.Freshness
+	5,  // 1: oxide.backend.v1.GetInstanceRequest.absence_proof:type_name -> oxide.backend.v1.AbsenceProof
+	0,  // 2: oxide.backend.v1.GetInstanceRequest.view:type_name -> oxide.backend.v1.InstanceView
+	12, // 3: oxide.backend.v1.GetInstanceResponse.instance:type_name -> oxide.backend.v1.Instance
+	12, // 4: oxide.backend.v1.ListInstancesResponse.instances:type_name -> oxide.backend.v1.Instance
+	12, // 5: oxide.backend.v1.WatchInstancesResponse.instance:type_name -> oxide.backend.v1.Instance
+	11, // 6: oxide.backend.v1.WatchInstancesResponse.snapshot_complete:type_name -> oxide.backend.v1.SnapshotComplete
+	15, // 7: oxide.backend.v1.SnapshotComplete.read_time:type_name -> google.protobuf.Timestamp
+	2,  // 8: oxide.backend.v1.Instance.run_state:type_name -> oxide.backend.v1.RunState
+	15, // 9: oxide.backend.v1.Instance.run_state_update_time:type_name -> google.protobuf.Timestamp
+	15, // 10: oxide.backend.v1.Instance.create_time:type_name -> google.protobuf.Timestamp
+	13, // 11: oxide.backend.v1.Instance.network_interfaces:type_name -> oxide.backend.v1.NetworkInterface
+	14, // 12: oxide.backend.v1.Instance.external_addresses:type_name -> oxide.backend.v1.ExternalAddress
+	3,  // 13: oxide.backend.v1.ExternalAddress.kind:type_name -> oxide.backend.v1.ExternalAddressKind
+	4,  // 14: oxide.backend.v1.InstanceService.GetInstance:input_type -> oxide.backend.v1.GetInstanceRequest
+	7,  // 15: oxide.backend.v1.InstanceService.ListInstances:input_type -> oxide.backend.v1.ListInstancesRequest
+	9,  // 16: oxide.backend.v1.InstanceService.WatchInstances:input_type -> oxide.backend.v1.WatchInstancesRequest
+	6,  // 17: oxide.backend.v1.InstanceService.GetInstance:output_type -> oxide.backend.v1.GetInstanceResponse
+	8,  // 18: oxide.backend.v1.InstanceService.ListInstances:output_type -> oxide.backend.v1.ListInstancesResponse
+	10, // 19: oxide.backend.v1.InstanceService.WatchInstances:output_type -> oxide.backend.v1.WatchInstancesResponse
+	17, // [17:20] is the sub-list for method output_type
+	14, // [14:17] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_instance_service_proto_init() }
@@ -1274,7 +1346,7 @@ func file_oxide_backend_v1_instance_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_instance_service_proto_rawDesc), len(file_oxide_backend_v1_instance_service_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -53,8 +53,12 @@ type InstanceServiceClient interface {
 	// token: a caller that reconnects gets a new snapshot, and an instance that is not in it has
 	// gone unseen meanwhile, which proves nothing (see GetInstanceRequest.absence_proof).
 	//
-	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_WATCH_INSTANCES. A slow reader is
-	// dropped with OXIDE_UNAVAILABLE and may reconnect at once.
+	// A reader that is slow misses intermediate states, never the last one. Ephemeral addresses appear
+	// once they are known, which takes a GetInstance; run states come within some seconds.
+	//
+	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_WATCH_INSTANCES. While Oxide is away
+	// the stream is silent; after a minute it ends with the error. It ends with CALL_ENDED when the
+	// backend is stopped.
 	WatchInstances(ctx context.Context, in *WatchInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchInstancesResponse], error)
 }
 
@@ -130,8 +134,12 @@ type InstanceServiceServer interface {
 	// token: a caller that reconnects gets a new snapshot, and an instance that is not in it has
 	// gone unseen meanwhile, which proves nothing (see GetInstanceRequest.absence_proof).
 	//
-	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_WATCH_INSTANCES. A slow reader is
-	// dropped with OXIDE_UNAVAILABLE and may reconnect at once.
+	// A reader that is slow misses intermediate states, never the last one. Ephemeral addresses appear
+	// once they are known, which takes a GetInstance; run states come within some seconds.
+	//
+	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_WATCH_INSTANCES. While Oxide is away
+	// the stream is silent; after a minute it ends with the error. It ends with CALL_ENDED when the
+	// backend is stopped.
 	WatchInstances(*WatchInstancesRequest, grpc.ServerStreamingServer[WatchInstancesResponse]) error
 	mustEmbedUnimplementedInstanceServiceServer()
 }

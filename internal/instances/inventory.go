@@ -1,0 +1,150 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package instances
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+const (
+	// listingMaxAge bounds the age of run states, and of existence (never of absence).
+	listingMaxAge = 10 * time.Second
+	// networksMaxAge bounds the age of private addresses and floating IPs. Interfaces change only
+	// while their instance is stopped.
+	networksMaxAge = time.Minute
+	// missingMaxAge is how long an instance that was in no reading of the network facts is taken
+	// to have no interface.
+	missingMaxAge = 5 * time.Second
+	// subnetsMaxAge bounds the age of the list of subnets.
+	subnetsMaxAge = 10 * time.Minute
+	// concurrentReads bounds the requests that one call has in flight.
+	concurrentReads = 8
+)
+
+// listing is what one list of the project's instances says.
+type listing struct {
+	identity   oxide.Identity
+	byID       map[string]oxide.Instance
+	byHostname map[string][]oxide.Instance
+	byName     map[string]oxide.Instance
+}
+
+// Inventory keeps what Oxide says of the project's instances, read with few lists for all of them.
+// Nobody reads for himself what somebody else is reading. It is safe for concurrent use.
+type Inventory struct {
+	api            API
+	ofLoadBalancer func(description string) bool
+
+	listings coalescer[*listing]
+	networks coalescer[*networks]
+	flights  singleflight.Group
+	hub      hub
+
+	mu sync.Mutex
+	// subnets are those that were listed at subnetsReadAt; they must be listed at subnetsWanted or
+	// later.
+	subnets                      []string
+	subnetsReadAt, subnetsWanted time.Time
+	// missing tells when a reading of the network facts began that an instance was not in.
+	missing    map[string]time.Time
+	ephemerals map[string]ephemeral
+	told       map[string]bool
+}
+
+// NewInventory returns an empty Inventory. The function tells by a floating IP's description whether
+// it is the address of a load balancer, which is no address of the instance that carries it for now.
+func NewInventory(api API, ofLoadBalancer func(description string) bool) *Inventory {
+	i := &Inventory{
+		api: api, ofLoadBalancer: ofLoadBalancer,
+		missing:    make(map[string]time.Time),
+		ephemerals: make(map[string]ephemeral),
+		told:       make(map[string]bool),
+	}
+	i.listings.doing, i.listings.read = "list the instances", i.readListing
+	i.networks.doing, i.networks.read = "list the network interfaces", i.readNetworks
+	i.hub.inventory = i
+	return i
+}
+
+// Age returns how old the list of instances is, and whether there is one.
+func (i *Inventory) Age() (time.Duration, bool) {
+	last := i.listings.latest()
+	if last == nil {
+		return 0, false
+	}
+	return time.Since(last.began), true
+}
+
+func (i *Inventory) readListing(ctx context.Context) (*listing, error) {
+	identity, err := i.api.Identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := i.api.Instances(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &listing{
+		identity:   identity,
+		byID:       make(map[string]oxide.Instance, len(all)),
+		byName:     make(map[string]oxide.Instance, len(all)),
+		byHostname: make(map[string][]oxide.Instance, len(all)),
+	}
+	for _, instance := range all {
+		hostname := strings.ToLower(instance.Hostname)
+		l.byID[instance.ID] = instance
+		l.byName[instance.Name] = instance
+		l.byHostname[hostname] = append(l.byHostname[hostname], instance)
+	}
+	i.forget(l)
+	return l, nil
+}
+
+// forget drops what is remembered of instances that are not listed.
+func (i *Inventory) forget(l *listing) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for id := range i.ephemerals {
+		if _, listed := l.byID[id]; !listed {
+			delete(i.ephemerals, id)
+		}
+	}
+}
+
+// assemble makes the instance of the facts about it. Errors: KindBadResponse if one of its
+// interfaces cannot be understood; the other instances do not suffer from that.
+func (i *Inventory) assemble(
+	identity oxide.Identity, base oxide.Instance, n *networks, ephemerals []oxide.ExternalIP,
+) (Instance, error) {
+	found := Instance{Instance: base, SiloID: identity.SiloID, Interfaces: n.interfaces[base.ID]}
+	if nic, ok := unreadable(found.Interfaces); ok {
+		i.tellOnce("interface "+nic.ID, "Oxide lists a network interface of a kind that this "+
+			"release does not know", "interface", nic.ID, "instance", base.ID)
+		return Instance{}, unreadableError(nic)
+	}
+	found.ExternalIPs = append(found.ExternalIPs, ephemerals...)
+	found.ExternalIPs = append(found.ExternalIPs, n.floating[base.ID]...)
+	sortExternalIPs(found.ExternalIPs)
+	return found, nil
+}
+
+// tellOnce logs something that would otherwise be told at every reading.
+func (i *Inventory) tellOnce(key, message string, args ...any) {
+	i.mu.Lock()
+	told := i.told[key]
+	i.told[key] = true
+	i.mu.Unlock()
+	if !told {
+		slog.Warn(message, args...)
+	}
+}

@@ -1,0 +1,158 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package instances
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+// networks is what the lists of interfaces and floating IPs say, by instance.
+type networks struct {
+	// interfaces are in the order in which they are published.
+	interfaces map[string][]oxide.NetworkInterface
+	// floating are those that a user attached.
+	floating map[string][]oxide.ExternalIP
+}
+
+// networksOf returns network facts that show an instance. If those at hand do not, they are read
+// anew, subnets included; after that the instance has no interface, which is believed for some
+// seconds.
+func (i *Inventory) networksOf(ctx context.Context, id string) (*networks, error) {
+	known, err := factsOf(i.networks.within(ctx, networksMaxAge))
+	if err != nil || known.interfaces[id] != nil || i.wantsAgain(id) {
+		return known, err
+	}
+	r, err := i.networks.after(ctx)
+	if err == nil && r.facts.interfaces[id] == nil {
+		i.remember(id, r.began)
+	}
+	return factsOf(r, err)
+}
+
+// wantsAgain reports whether an instance was missing a moment ago. If it was not, the subnets must be
+// listed anew for the next reading.
+func (i *Inventory) wantsAgain(id string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if since, known := i.missing[id]; known && time.Since(since) < missingMaxAge {
+		return true
+	}
+	i.subnetsWanted = time.Now()
+	return false
+}
+
+// remember notes an instance that was missing in a reading, and forgets those of long ago.
+func (i *Inventory) remember(id string, began time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for other, since := range i.missing {
+		if time.Since(since) >= missingMaxAge {
+			delete(i.missing, other)
+		}
+	}
+	i.missing[id] = began
+}
+
+// readNetworks reads the interfaces of all subnets, and the floating IPs. Oxide answers 404 for a
+// subnet that was deleted since the subnets were listed, and for one that the token may not read any
+// more: a new list of the subnets tells which.
+func (i *Inventory) readNetworks(ctx context.Context) (*networks, error) {
+	n, err := i.readNetworksOnce(ctx)
+	if oxide.IsKind(err, oxide.KindNotFound) {
+		i.mu.Lock()
+		i.subnetsWanted = time.Now()
+		i.mu.Unlock()
+		return i.readNetworksOnce(ctx)
+	}
+	return n, err
+}
+
+func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
+	subnets, err := i.knownSubnets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := &networks{
+		interfaces: make(map[string][]oxide.NetworkInterface),
+		floating:   make(map[string][]oxide.ExternalIP),
+	}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(concurrentReads)
+	group.Go(func() error {
+		ips, err := i.api.FloatingIPs(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, ip := range ips {
+			if ip.InstanceID != "" && !i.ofLoadBalancer(ip.Description) {
+				n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], oxide.ExternalIP{
+					Kind: oxide.ExternalIPFloating, Addr: ip.Addr, Description: ip.Description,
+				})
+			}
+		}
+		return err
+	})
+	for _, subnet := range subnets {
+		group.Go(func() error {
+			nics, err := i.api.SubnetInterfaces(ctx, subnet)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, nic := range nics {
+				n.interfaces[nic.InstanceID] = append(n.interfaces[nic.InstanceID], nic)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for _, nics := range n.interfaces {
+		sortInterfaces(nics)
+	}
+	return n, nil
+}
+
+func (i *Inventory) knownSubnets(ctx context.Context) ([]string, error) {
+	i.mu.Lock()
+	subnets, readAt, wanted := i.subnets, i.subnetsReadAt, i.subnetsWanted
+	i.mu.Unlock()
+	if readAt.After(wanted) && time.Since(readAt) < subnetsMaxAge {
+		return subnets, nil
+	}
+	began := time.Now()
+	subnets, err := i.api.SubnetIDs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.subnets, i.subnetsReadAt = subnets, began
+	return subnets, nil
+}
+
+// unreadable returns the first interface that cannot be understood.
+func unreadable(nics []oxide.NetworkInterface) (oxide.NetworkInterface, bool) {
+	for _, nic := range nics {
+		if nic.Unreadable {
+			return nic, true
+		}
+	}
+	return oxide.NetworkInterface{}, false
+}
+
+func unreadableError(nic oxide.NetworkInterface) error {
+	return &oxide.Error{
+		Operation: "read the network interfaces of instance " + nic.InstanceID,
+		Kind:      oxide.KindBadResponse,
+		Detail: "the interface " + nic.ID + " is of a kind that this release does not know; " +
+			"update the Oxide Cloud Controller Manager",
+	}
+}

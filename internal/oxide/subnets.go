@@ -1,0 +1,134 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxide
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	api "github.com/oxidecomputer/oxide.go/oxide"
+)
+
+// SubnetIDs reads the ids of all VPC subnets of the project: one list of VPCs, and one of subnets
+// for each.
+func (c *Client) SubnetIDs(ctx context.Context) ([]string, error) {
+	id, err := c.Identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vpcs, err := readAll(ctx, c, projectCall("vpc_list", "list the VPCs"),
+		func(ctx context.Context, limit *int, token string) (page[string], error) {
+			v, err := c.api.VpcList(ctx, api.VpcListParams{
+				Project: api.NameOrId(id.ProjectID), Limit: limit, PageToken: token,
+				SortBy: api.NameOrIdSortModeIdAscending,
+			})
+			if err != nil {
+				return page[string]{}, err
+			}
+			return toPage(v.Items, v.NextPage, func(v api.Vpc) (string, error) { return withID(v.Id) })
+		})
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, vpc := range vpcs {
+		subnets, err := readAll(ctx, c, objectCall("vpc_subnet_list", "list the subnets of VPC "+vpc),
+			func(ctx context.Context, limit *int, token string) (page[string], error) {
+				v, err := c.api.VpcSubnetList(ctx, api.VpcSubnetListParams{
+					Vpc: api.NameOrId(vpc), Limit: limit, PageToken: token,
+					SortBy: api.NameOrIdSortModeIdAscending,
+				})
+				if err != nil {
+					return page[string]{}, err
+				}
+				return toPage(v.Items, v.NextPage,
+					func(v api.VpcSubnet) (string, error) { return withID(v.Id) })
+			})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, subnets...)
+	}
+	return all, nil
+}
+
+func withID(id string) (string, error) {
+	if id == "" {
+		return "", errNoID
+	}
+	return id, nil
+}
+
+// SubnetInterfaces reads the network interfaces in a VPC subnet, of all instances. The list is in id
+// order: names are unique per instance only, and in name order every interface with the same name
+// as the last one of a page would be skipped.
+//
+// An interface that cannot be understood, because a newer API has a new kind of addresses, is
+// returned as Unreadable, and spoils no other.
+func (c *Client) SubnetInterfaces(
+	ctx context.Context, subnetID string,
+) ([]NetworkInterface, error) {
+	op := objectCall("vpc_subnet_list_network_interfaces",
+		"list the network interfaces in subnet "+subnetID)
+	return readAll(ctx, c, op,
+		func(ctx context.Context, limit *int, token string) (page[NetworkInterface], error) {
+			query := map[string]string{
+				"limit": strconv.Itoa(*limit), "page_token": token, "sort_by": "id_ascending",
+			}
+			items, next, err := c.rawPage(ctx,
+				"/v1/vpc-subnets/{{.subnet}}/network-interfaces",
+				map[string]string{"subnet": subnetID}, query)
+			if err != nil {
+				return page[NetworkInterface]{}, err
+			}
+			return toPage(items, next, toSubnetInterface)
+		})
+}
+
+// toSubnetInterface decodes one interface by itself.
+func toSubnetInterface(text json.RawMessage) (NetworkInterface, error) {
+	var v api.InstanceNetworkInterface
+	if json.Unmarshal(text, &v) == nil {
+		if nic, err := toNetworkInterface(v); err == nil {
+			return nic, nil
+		}
+	}
+	var owner struct {
+		ID         string `json:"id"`
+		InstanceID string `json:"instance_id"`
+	}
+	if err := json.Unmarshal(text, &owner); err != nil || owner.InstanceID == "" {
+		return NetworkInterface{}, errNoID
+	}
+	return NetworkInterface{ID: owner.ID, InstanceID: owner.InstanceID, Unreadable: true}, nil
+}
+
+// rawPage reads a page without decoding its items: oxide.go fails a whole page when one item has a
+// variant that it does not know.
+func (c *Client) rawPage(
+	ctx context.Context, path string, params, query map[string]string,
+) (items []json.RawMessage, next string, err error) {
+	resp, err := c.api.MakeRequest(ctx, api.Request{
+		Method: http.MethodGet, Path: path, Params: params, Query: query,
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := api.NewHTTPError(resp); err != nil {
+		return nil, "", err
+	}
+	var body struct {
+		Items    []json.RawMessage `json:"items"`
+		NextPage string            `json:"next_page"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+		return nil, "", fmt.Errorf("error decoding response body: %w", err)
+	}
+	return body.Items, body.NextPage, nil
+}

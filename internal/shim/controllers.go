@@ -1,0 +1,62 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package shim
+
+import (
+	"context"
+
+	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/cloud-provider/app"
+	"k8s.io/cloud-provider/app/config"
+	"k8s.io/cloud-provider/names"
+	genericcontrollermanager "k8s.io/controller-manager/app"
+	"k8s.io/controller-manager/controller"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/nodes"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// controllers returns the controllers of the framework and our own, by the names that --controllers
+// takes. Of the framework's the route controller is left out: Oxide routes pod networks by the
+// addresses that an instance's interface may use, which are fixed while it runs, so there is
+// nothing that a controller could do for a node that joins.
+func (r *running) controllers() map[string]app.ControllerInitFuncConstructor {
+	all := make(map[string]app.ControllerInitFuncConstructor)
+	for name, constructor := range app.DefaultInitFuncConstructors {
+		if name != names.NodeRouteController {
+			all[name] = constructor
+		}
+	}
+	all[nodes.Name] = app.ControllerInitFuncConstructor{
+		InitContext: app.ControllerInitContext{ClientName: nodes.Name},
+		Constructor: r.nodeLabelController,
+	}
+	return all
+}
+
+// nodeLabelController makes the function by which the framework starts the controller of labels, on
+// the leader and before the informers.
+func (r *running) nodeLabelController(
+	names app.ControllerInitContext, completed *config.CompletedConfig, _ cloudprovider.Interface,
+) app.InitFunc {
+	return func(ctx context.Context, _ genericcontrollermanager.ControllerContext,
+	) (controller.Interface, bool, error) {
+		client, err := completed.ClientBuilder.Client(names.ClientName)
+		if err != nil {
+			return nil, false, err
+		}
+		labels, err := nodes.New(nodes.Config{
+			Instances: backendv1.NewInstanceServiceClient(r.conn),
+			Nodes:     client.CoreV1().Nodes(),
+			Informer:  completed.SharedInformers.Core().V1().Nodes(),
+			Topology:  r.options.topology(),
+		})
+		if err != nil {
+			return nil, false, err
+		}
+		go labels.Run(ctx)
+		return labels, true, nil
+	}
+}

@@ -1,0 +1,93 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package events
+
+import (
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+)
+
+// repeatAfter is when something that still holds is told again: API servers keep events for an hour
+// by default, and who looks at a Node after that should still see why it is as it is.
+const repeatAfter = time.Hour
+
+// Reporter sends events on Nodes. It may be used concurrently.
+type Reporter struct {
+	recorder record.EventRecorder
+
+	mu   sync.Mutex
+	told map[types.UID]map[subject]time.Time
+}
+
+// subject identifies what was told of a Node.
+type subject struct{ topic, cause string }
+
+// NewReporter returns a Reporter that sends by way of recorder, which must not block.
+func NewReporter(recorder record.EventRecorder) *Reporter {
+	return &Reporter{recorder: recorder, told: make(map[types.UID]map[subject]time.Time)}
+}
+
+// Event is what is told.
+type Event struct {
+	// Topic and Cause identify what is told: the same is told once for each Node; a warning again
+	// after an hour, if it still holds. The text may differ from time to time, these may not.
+	Topic, Cause string
+
+	// Type is v1.EventTypeNormal or v1.EventTypeWarning.
+	Type string
+
+	// Reason is one word for machines, Message one line for people.
+	Reason, Message string
+}
+
+// Tell sends an event on a Node, unless it was told already. It returns whether it was sent.
+func (r *Reporter) Tell(node *v1.Node, event Event) bool {
+	if !r.isNews(node.UID, event) {
+		return false
+	}
+	r.recorder.Event(&v1.ObjectReference{
+		APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID,
+	}, event.Type, event.Reason, event.Message)
+	return true
+}
+
+// isNews tells whether this was not told of the Node lately, and remembers that it is now.
+func (r *Reporter) isNews(node types.UID, event Event) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	about := subject{event.Topic, event.Cause}
+	last, told := r.told[node][about]
+	if told && (event.Type != v1.EventTypeWarning || now.Sub(last) < repeatAfter) {
+		return false
+	}
+	if r.told[node] == nil {
+		r.told[node] = make(map[subject]time.Time)
+	}
+	r.told[node][about] = now
+	return true
+}
+
+// Settle ends a topic of a Node: what was told of it holds no more, and would be news again.
+func (r *Reporter) Settle(node types.UID, topic string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for about := range r.told[node] {
+		if about.topic == topic {
+			delete(r.told[node], about)
+		}
+	}
+}
+
+// Forget forgets a Node that there is no more.
+func (r *Reporter) Forget(node types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.told, node)
+}

@@ -1,0 +1,102 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package events
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+)
+
+// sent takes what was sent out of the recorder.
+func sent(recorder *record.FakeRecorder) []string {
+	var all []string
+	for {
+		select {
+		case event := <-recorder.Events:
+			all = append(all, event)
+		default:
+			return all
+		}
+	}
+}
+
+func TestEachThingIsToldOnce(t *testing.T) {
+	warning := func(cause string) Event {
+		return Event{
+			Topic: "t", Cause: cause, Type: v1.EventTypeWarning, Reason: "R", Message: cause,
+		}
+	}
+	hello := Event{Topic: "hello", Type: v1.EventTypeNormal, Reason: "R", Message: "hello"}
+	a := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: types.UID("1")}}
+	again := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: types.UID("2")}}
+	for _, tt := range []struct {
+		name string
+		do   func(*Reporter)
+		want []string
+	}{
+		{"the same again", func(r *Reporter) {
+			r.Tell(a, warning("x"))
+			r.Tell(a, warning("x"))
+		}, []string{"Warning R x"}},
+		{"another cause, and back", func(r *Reporter) {
+			r.Tell(a, warning("x"))
+			r.Tell(a, warning("y"))
+			r.Tell(a, warning("x"))
+		}, []string{"Warning R x", "Warning R y"}},
+		{"another Node under the same name", func(r *Reporter) {
+			r.Tell(a, warning("x"))
+			r.Tell(again, warning("x"))
+		}, []string{"Warning R x", "Warning R x"}},
+		{"a warning that still holds after an hour", func(r *Reporter) {
+			r.Tell(a, warning("x"))
+			time.Sleep(repeatAfter)
+			r.Tell(a, warning("x"))
+			r.Tell(a, warning("x"))
+		}, []string{"Warning R x", "Warning R x"}},
+		{"what is no warning, after an hour", func(r *Reporter) {
+			r.Tell(a, hello)
+			time.Sleep(repeatAfter)
+			r.Tell(a, hello)
+		}, []string{"Normal R hello"}},
+		{"a topic that was settled", func(r *Reporter) {
+			r.Tell(a, warning("x"))
+			r.Tell(a, hello)
+			r.Settle(a.UID, "t")
+			r.Tell(a, warning("x"))
+			r.Tell(a, hello)
+		}, []string{"Warning R x", "Normal R hello", "Warning R x"}},
+		{"a Node that was forgotten", func(r *Reporter) {
+			r.Tell(a, hello)
+			r.Forget(a.UID)
+			r.Tell(a, hello)
+		}, []string{"Normal R hello", "Normal R hello"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				recorder := record.NewFakeRecorder(10)
+				tt.do(NewReporter(recorder))
+				if diff := cmp.Diff(tt.want, sent(recorder)); diff != "" {
+					t.Errorf("events (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestTellSaysWhetherItTold(t *testing.T) {
+	r := NewReporter(record.NewFakeRecorder(10))
+	node := &v1.Node{ObjectMeta: metav1.ObjectMeta{UID: types.UID("1")}}
+	event := Event{Topic: "t", Cause: "c", Type: v1.EventTypeWarning}
+	if !r.Tell(node, event) || r.Tell(node, event) {
+		t.Error("it tells the first time, and no more")
+	}
+}

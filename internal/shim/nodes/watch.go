@@ -1,0 +1,135 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package nodes
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+const (
+	// firstRetry and lastRetry bound the pauses between attempts to follow the instances.
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+)
+
+// follower knows the instances as the backend's stream tells them. What it does not know may well
+// exist: nobody may conclude anything from that.
+type follower struct {
+	client backendv1.InstanceServiceClient
+
+	// changed is called with the id of each instance that is new or changed.
+	changed func(id string)
+
+	mu    sync.RWMutex
+	known map[string]*backendv1.Instance
+}
+
+// instance returns an instance as it was last told, nil if it is not known.
+func (f *follower) instance(id string) *backendv1.Instance {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.known[id]
+}
+
+// run follows the instances until ctx ends, over as many streams as it takes. What was known stays
+// known while there is none.
+func (f *follower) run(ctx context.Context) {
+	pauses, said := newPauses(), ""
+	for ctx.Err() == nil {
+		complete, err := f.follow(ctx)
+		following.Set(0)
+		if ctx.Err() != nil {
+			return
+		}
+		if complete {
+			pauses = newPauses()
+		}
+		if text := status.Convert(err).Message(); complete || text != said {
+			said = text
+			klog.InfoS("The stream of changes of instances ended, it is opened again",
+				"reason", said)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pauses.Step()):
+		}
+	}
+}
+
+// newPauses returns growing pauses, which stay at the last.
+func newPauses() wait.Backoff {
+	return wait.Backoff{Duration: firstRetry, Factor: 2, Jitter: 0.2, Steps: 10, Cap: lastRetry}
+}
+
+// follow follows one stream to its end, and tells whether its snapshot was complete.
+func (f *follower) follow(ctx context.Context) (complete bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := f.client.WatchInstances(ctx, &backendv1.WatchInstancesRequest{})
+	if err != nil {
+		return false, err
+	}
+	snapshot := make(map[string]bool)
+	for {
+		response, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			err = errors.New("oxide-backend ended it")
+		}
+		if err != nil {
+			return complete, err
+		}
+		switch event := response.GetEvent().(type) {
+		case *backendv1.WatchInstancesResponse_Instance:
+			id := event.Instance.GetId()
+			if id == "" {
+				return complete, errors.New("an instance has no id: please report it")
+			}
+			if !complete {
+				snapshot[id] = true
+			}
+			f.learn(event.Instance)
+		case *backendv1.WatchInstancesResponse_SnapshotComplete:
+			f.keepOnly(snapshot)
+			complete, snapshot = true, nil
+			following.Set(1)
+		case *backendv1.WatchInstancesResponse_NoLongerListedId:
+			f.unlearn(event.NoLongerListedId)
+		}
+	}
+}
+
+func (f *follower) learn(instance *backendv1.Instance) {
+	f.mu.Lock()
+	f.known[instance.GetId()] = instance
+	f.mu.Unlock()
+	f.changed(instance.GetId())
+}
+
+func (f *follower) unlearn(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.known, id)
+}
+
+// keepOnly forgets what is not in the set.
+func (f *follower) keepOnly(ids map[string]bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id := range f.known {
+		if !ids[id] {
+			delete(f.known, id)
+		}
+	}
+}
