@@ -16,11 +16,18 @@ import (
 type Instance struct {
 	oxide.Instance
 	SiloID string
+	// ProjectName is what the project was called when it was last read.
+	ProjectName string
 	// Interfaces are the network interfaces: the primary one first, the others by name.
 	Interfaces []oxide.NetworkInterface
 	// ExternalIPs are the ephemeral addresses, and the floating ones that a user attached, IPv4
 	// first, then by kind and value. Addresses of load balancers and of outbound NAT are left out.
 	ExternalIPs []oxide.ExternalIP
+}
+
+// bare returns an instance without its network facts.
+func bare(identity oxide.Identity, base oxide.Instance) Instance {
+	return Instance{Instance: base, SiloID: identity.SiloID, ProjectName: identity.ProjectName}
 }
 
 // ShutDown reports whether the instance is off and stays so until somebody starts it: it is stopped,

@@ -126,7 +126,8 @@ func (i *Inventory) forget(l *listing) {
 func (i *Inventory) assemble(
 	identity oxide.Identity, base oxide.Instance, n *networks, ephemerals []oxide.ExternalIP,
 ) (Instance, error) {
-	found := Instance{Instance: base, SiloID: identity.SiloID, Interfaces: n.interfaces[base.ID]}
+	found := bare(identity, base)
+	found.Interfaces = n.interfaces[base.ID]
 	if nic, ok := unreadable(found.Interfaces); ok {
 		i.tellOnce("interface "+nic.ID, "Oxide lists a network interface of a kind that this "+
 			"release does not know", "interface", nic.ID, "instance", base.ID)

@@ -262,7 +262,7 @@ func (i *Inventory) look(ctx context.Context, last *snapshot) (*snapshot, error)
 		instance, err := i.assemble(listed.facts.identity, base, n, i.knownEphemerals(id))
 		if err != nil {
 			// Told once; the run state is still worth watching.
-			instance = Instance{Instance: base, SiloID: listed.facts.identity.SiloID}
+			instance = bare(listed.facts.identity, base)
 		}
 		s.instances[id] = instance
 	}

@@ -49,7 +49,7 @@ func TestStampsAndTopologyAreRestored(t *testing.T) {
 			remove = append(remove, fmt.Sprintf("%q:null", key))
 		}
 	}
-	if len(remove) != 7 {
+	if len(remove) != 8 {
 		t.Fatalf("the Node has not what is to be restored: %v", want)
 	}
 	patch("node-b", `"topology.kubernetes.io/zone":"mine",

@@ -41,6 +41,7 @@ func fromInstance(i instances.Instance) *backendv1.Instance {
 		Hostname:           i.Hostname,
 		SiloId:             i.SiloID,
 		ProjectId:          i.ProjectID,
+		ProjectName:        i.ProjectName,
 		RunState:           runStates[i.RunState],
 		RunStateText:       i.RunState,
 		RunStateUpdateTime: fromTime(i.TimeRunStateUpdated),

@@ -25,7 +25,8 @@ const (
 // machine returns an instance of 4 CPUs and 16 GiB.
 func machine(id, name string) *backendv1.Instance {
 	return &backendv1.Instance{
-		Id: id, Name: name, SiloId: silo, ProjectId: project, CpuCount: 4, MemoryBytes: 16 << 30,
+		Id: id, Name: name, SiloId: silo, ProjectId: project, ProjectName: "prod",
+		CpuCount: 4, MemoryBytes: 16 << 30,
 	}
 }
 
@@ -33,7 +34,7 @@ func machine(id, name string) *backendv1.Instance {
 func labelled(name string, more map[string]string) map[string]string {
 	all := map[string]string{
 		"oxide.computer/silo-id": silo, "oxide.computer/project-id": project,
-		"oxide.computer/instance-name":     name,
+		"oxide.computer/instance-name": name, "oxide.computer/project": "prod",
 		"beta.kubernetes.io/instance-type": "4-16", "node.kubernetes.io/instance-type": "4-16",
 		"kubernetes.io/hostname": "whatever",
 	}
@@ -79,9 +80,14 @@ func TestChanges(t *testing.T) {
 		{name: "a stamp that says another project", labels: map[string]string{
 			"oxide.computer/project-id": id2,
 		}, want: map[string]string{"oxide.computer/project-id": project}},
+		{name: "a project that is renamed",
+			instance: func(i *backendv1.Instance) { i.ProjectName = "production" },
+			want:     map[string]string{"oxide.computer/project": "production"}},
 		{name: "an instance that says nothing takes no stamp away",
-			instance: func(i *backendv1.Instance) { i.SiloId, i.ProjectId, i.Name = "", "", "" },
-			want:     map[string]string{}},
+			instance: func(i *backendv1.Instance) {
+				i.SiloId, i.ProjectId, i.ProjectName, i.Name = "", "", "", ""
+			},
+			want: map[string]string{}},
 		{name: "a CPU platform is required",
 			instance: func(i *backendv1.Instance) { i.CpuPlatform = "amd_milan" },
 			want:     map[string]string{"oxide.computer/cpu-platform": "amd_milan"}},

@@ -20,6 +20,9 @@ const (
 	LabelProjectID    = "oxide.computer/project-id"
 	LabelInstanceName = "oxide.computer/instance-name"
 
+	// LabelProject is the project's name, which may change.
+	LabelProject = "oxide.computer/project"
+
 	// LabelCPUPlatform is there only if the instance requires a platform.
 	LabelCPUPlatform = "oxide.computer/cpu-platform"
 )
@@ -31,6 +34,7 @@ func InstanceLabels(instance *backendv1.Instance) map[string]string {
 		LabelSiloID:       instance.GetSiloId(),
 		LabelProjectID:    instance.GetProjectId(),
 		LabelInstanceName: instance.GetName(),
+		LabelProject:      instance.GetProjectName(),
 		LabelCPUPlatform:  instance.GetCpuPlatform(),
 	}
 	maps.DeleteFunc(all, func(_, value string) bool {

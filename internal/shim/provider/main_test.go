@@ -254,7 +254,7 @@ func (b *peer) ListLoadBalancers(context.Context, *backendv1.ListLoadBalancersRe
 // instance returns a running instance with one private address.
 func instance(id, name, address string) *backendv1.Instance {
 	return &backendv1.Instance{
-		Id: id, Name: name, Hostname: name, SiloId: silo, ProjectId: project,
+		Id: id, Name: name, Hostname: name, SiloId: silo, ProjectId: project, ProjectName: "prod",
 		RunState: backendv1.RunState_RUN_STATE_RUNNING, RunStateText: "running",
 		CpuCount: 4, MemoryBytes: 16 << 30,
 		NetworkInterfaces: []*backendv1.NetworkInterface{{

@@ -21,7 +21,7 @@ import (
 func TestInstanceMetadata(t *testing.T) {
 	dualStack := &backendv1.Instance{
 		Id: id1, Name: "worker-1", Hostname: "worker-1.example.com", SiloId: silo,
-		ProjectId: project, CpuCount: 8, MemoryBytes: 32 << 30,
+		ProjectId: project, ProjectName: "prod", CpuCount: 8, MemoryBytes: 32 << 30,
 		NetworkInterfaces: []*backendv1.NetworkInterface{
 			{Name: "net1", Primary: true, Addresses: []string{"172.30.0.11", "fd00::11"}},
 			{Name: "net0", Addresses: []string{"172.31.0.11"}},
@@ -36,6 +36,7 @@ func TestInstanceMetadata(t *testing.T) {
 		"oxide.computer/silo-id":       silo,
 		"oxide.computer/project-id":    project,
 		"oxide.computer/instance-name": "worker-1",
+		"oxide.computer/project":       "prod",
 	}
 	registered := node("worker-1", "")
 	registered.Status.Addresses = []v1.NodeAddress{{Type: v1.NodeHostName, Address: "override"}}
@@ -84,6 +85,7 @@ func TestInstanceMetadata(t *testing.T) {
 					"oxide.computer/silo-id":       silo,
 					"oxide.computer/project-id":    project,
 					"oxide.computer/instance-name": "worker-1",
+					"oxide.computer/project":       "prod",
 					"oxide.computer/cpu-platform":  "amd_turin",
 				},
 			}, ""},
@@ -195,7 +197,8 @@ func TestFactsAreFreshWhileANodeJoins(t *testing.T) {
 
 func TestLabelsThatAreNoneAreLeftOut(t *testing.T) {
 	i := instance(id1, "worker-1", "172.30.0.11")
-	i.ProjectId, i.CpuPlatform = "not good", strings.Repeat("x", 64)
+	i.ProjectId, i.ProjectName = "not good", "Not good"
+	i.CpuPlatform = strings.Repeat("x", 64)
 	want := map[string]string{LabelSiloID: silo, LabelInstanceName: "worker-1"}
 	if diff := cmp.Diff(want, InstanceLabels(i)); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)

@@ -869,7 +869,10 @@ type Instance struct {
 	// feature that offers it; empty otherwise.
 	AntiAffinityGroups []string `protobuf:"bytes,16,rep,name=anti_affinity_groups,json=antiAffinityGroups,proto3" json:"anti_affinity_groups,omitempty"`
 	// The id of the rack that the instance runs on; empty when it is not known.
-	RackId        string `protobuf:"bytes,17,opt,name=rack_id,json=rackId,proto3" json:"rack_id,omitempty"`
+	RackId string `protobuf:"bytes,17,opt,name=rack_id,json=rackId,proto3" json:"rack_id,omitempty"`
+	// The name of the project that the instance is in, when it was last read, which is about a minute
+	// ago at most while Oxide answers. A project can be renamed; programs keep the id.
+	ProjectName   string `protobuf:"bytes,18,opt,name=project_name,json=projectName,proto3" json:"project_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1019,6 +1022,13 @@ func (x *Instance) GetAntiAffinityGroups() []string {
 func (x *Instance) GetRackId() string {
 	if x != nil {
 		return x.RackId
+	}
+	return ""
+}
+
+func (x *Instance) GetProjectName() string {
+	if x != nil {
+		return x.ProjectName
 	}
 	return ""
 }
@@ -1204,7 +1214,7 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\x13no_longer_listed_id\x18\x03 \x01(\tH\x00R\x10noLongerListedIdB\a\n" +
 	"\x05event\"K\n" +
 	"\x10SnapshotComplete\x127\n" +
-	"\tread_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\xdd\x05\n" +
+	"\tread_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\x80\x06\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1225,7 +1235,8 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\x12network_interfaces\x18\x0e \x03(\v2\".oxide.backend.v1.NetworkInterfaceR\x11networkInterfaces\x12P\n" +
 	"\x12external_addresses\x18\x0f \x03(\v2!.oxide.backend.v1.ExternalAddressR\x11externalAddresses\x120\n" +
 	"\x14anti_affinity_groups\x18\x10 \x03(\tR\x12antiAffinityGroups\x12\x17\n" +
-	"\arack_id\x18\x11 \x01(\tR\x06rackId\"\xa2\x01\n" +
+	"\arack_id\x18\x11 \x01(\tR\x06rackId\x12!\n" +
+	"\fproject_name\x18\x12 \x01(\tR\vprojectName\"\xa2\x01\n" +
 	"\x10NetworkInterface\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
