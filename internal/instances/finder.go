@@ -29,6 +29,8 @@ type API interface {
 	SubnetInterfaces(ctx context.Context, subnetID string) ([]oxide.NetworkInterface, error)
 	FloatingIPs(ctx context.Context) ([]oxide.FloatingIP, error)
 	ExternalIPs(ctx context.Context, instanceID string) ([]oxide.ExternalIP, error)
+	AntiAffinityGroups(ctx context.Context) ([]oxide.AntiAffinityGroup, error)
+	AntiAffinityGroupMembers(ctx context.Context, groupID string) ([]string, error)
 }
 
 // ErrNotFound means that the instance does not exist, and that the project was readable right after
@@ -77,7 +79,7 @@ type View int
 const (
 	// Full: all of them.
 	Full View = iota
-	// Basic: all but interfaces and external IPs, which cost further requests.
+	// Basic: all but interfaces, external IPs and groups, which cost further requests.
 	Basic
 )
 
@@ -220,7 +222,7 @@ func (f *Finder) RunState(ctx context.Context, id string) (string, error) {
 	return found.RunState, err
 }
 
-// complete adds the network facts of an instance.
+// complete adds to an instance what the view has more than Basic.
 func (f *Finder) complete(
 	ctx context.Context, identity oxide.Identity, base oxide.Instance, view View,
 ) (Instance, error) {
@@ -235,5 +237,10 @@ func (f *Finder) complete(
 	if err != nil {
 		return Instance{}, err
 	}
-	return f.inventory.assemble(identity, base, n, ephemerals)
+	found, err := f.inventory.assemble(identity, base, n, ephemerals)
+	if err != nil {
+		return Instance{}, err
+	}
+	f.inventory.addGroups(ctx, &found)
+	return found, nil
 }

@@ -23,6 +23,9 @@ type Instance struct {
 	// ExternalIPs are the ephemeral addresses, and the floating ones that a user attached, IPv4
 	// first, then by kind and value. Addresses of load balancers and of outbound NAT are left out.
 	ExternalIPs []oxide.ExternalIP
+	// AntiAffinityGroups are names, sorted; they say something only if they are known.
+	AntiAffinityGroups      []string
+	AntiAffinityGroupsKnown bool
 }
 
 // bare returns an instance without its network facts.

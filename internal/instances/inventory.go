@@ -47,8 +47,10 @@ type Inventory struct {
 
 	listings coalescer[*listing]
 	networks coalescer[*networks]
-	flights  singleflight.Group
-	hub      hub
+	// groups are the anti-affinity groups by instance.
+	groups  extra[map[string][]string]
+	flights singleflight.Group
+	hub     hub
 
 	mu sync.Mutex
 	// subnets are those that were listed at subnetsReadAt; they must be listed at subnetsWanted or
@@ -72,6 +74,7 @@ func NewInventory(api API, ofLoadBalancer func(description string) bool) *Invent
 	}
 	i.listings.doing, i.listings.read = "list the instances", i.readListing
 	i.networks.doing, i.networks.read = "list the network interfaces", i.readNetworks
+	i.groups.doing, i.groups.read = "list the anti-affinity groups", i.readGroups
 	i.hub.inventory = i
 	return i
 }

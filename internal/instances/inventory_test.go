@@ -72,7 +72,7 @@ func TestListsServeAllInstances(t *testing.T) {
 					"current_user_view": 1, "project_view": 1,
 					"instance_list": 1, "floating_ip_list": 1,
 					"vpc_list": 1, "vpc_subnet_list": 1, "vpc_subnet_list_network_interfaces": 1,
-					"instance_external_ip_list": n,
+					"instance_external_ip_list": n, "anti_affinity_group_list": 1,
 				})
 				w.findAll(ids)
 				w.wantRequests("again at once", map[string]int{})

@@ -264,6 +264,7 @@ func (i *Inventory) look(ctx context.Context, last *snapshot) (*snapshot, error)
 			// Told once; the run state is still worth watching.
 			instance = bare(listed.facts.identity, base)
 		}
+		i.addGroups(ctx, &instance)
 		s.instances[id] = instance
 	}
 	return s, nil

@@ -50,6 +50,9 @@ func fromInstance(i instances.Instance) *backendv1.Instance {
 		MemoryBytes:        i.MemoryBytes,
 		CpuPlatform:        i.CPUPlatform,
 		CreateTime:         fromTime(i.TimeCreated),
+
+		AntiAffinityGroups:      i.AntiAffinityGroups,
+		AntiAffinityGroupsKnown: i.AntiAffinityGroupsKnown,
 	}
 	for _, nic := range i.Interfaces {
 		out := &backendv1.NetworkInterface{

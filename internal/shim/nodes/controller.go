@@ -70,6 +70,9 @@ type Controller struct {
 	synced  cache.InformerSynced
 	queue   workqueue.TypedRateLimitingInterface[string]
 
+	// unlabelled are the groups of which it was said that there is no label for them.
+	unlabelled sync.Map
+
 	// busySince is when each worker began with its Node, in Unix nanoseconds; 0 while it rests.
 	busySince [workers]atomic.Int64
 }
@@ -194,6 +197,7 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	if instance == nil {
 		return nil
 	}
+	c.tellUnlabelled(instance)
 	labels := changes(node, instance, c.topology)
 	if len(labels) == 0 {
 		return nil
@@ -219,6 +223,19 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	klog.InfoS("Labelled the node", "node", name, "provider_id", node.Spec.ProviderID,
 		"labels", len(labels))
 	return nil
+}
+
+// tellUnlabelled says once of each anti-affinity group if its name is too long for a label.
+func (c *Controller) tellUnlabelled(instance *backendv1.Instance) {
+	for _, group := range instance.GetAntiAffinityGroups() {
+		if _, ok := provider.GroupLabel(group); ok {
+			continue
+		}
+		if _, told := c.unlabelled.LoadOrStore(group, true); !told {
+			klog.InfoS("The name of this anti-affinity group does not fit into a label, so the "+
+				"nodes in it are not labelled with it", "group", group)
+		}
+	}
 }
 
 // HealthChecker returns a check that fails when a worker hangs. Whether the backend or Oxide can be

@@ -10,10 +10,12 @@ import (
 	"errors"
 	"maps"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +26,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	cloudproviderapi "k8s.io/cloud-provider/api"
+	"k8s.io/klog/v2"
 )
 
 // world is a controller that runs against client-go's API server in memory.
@@ -153,6 +156,30 @@ func TestStampsAreRestoredByOnePatchAndThenNothingIsPatched(t *testing.T) {
 		}
 		if got := w.patches(); len(got) != 2 {
 			t.Errorf("%d patches, want two: %v", len(got), got)
+		}
+	})
+}
+
+func TestAGroupThatHasNoLabelIsToldOnce(t *testing.T) {
+	lines := 0
+	klog.SetLogger(funcr.New(func(_, args string) {
+		if strings.Contains(args, "does not fit into a label") {
+			lines++
+		}
+	}, funcr.Options{}))
+	defer klog.ClearLogger()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, node("a", "oxide://"+id1, nil), node("b", "oxide://"+id2, nil))
+		a, b := machine(id1, "a"), machine(id2, "b")
+		a.AntiAffinityGroups = []string{strings.Repeat("x", 44)}
+		b.AntiAffinityGroups = a.AntiAffinityGroups
+		w.stream.is(a, b, a)
+		w.stream.complete()
+		if got := w.patches(); len(got) != 2 {
+			t.Errorf("%d patches, want two: %v", len(got), got)
+		}
+		if lines != 1 {
+			t.Errorf("told %d times, want once", lines)
 		}
 	})
 }

@@ -5,6 +5,8 @@
 package nodes
 
 import (
+	"strings"
+
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
@@ -32,10 +34,10 @@ func changes(
 	for key, want := range facts {
 		set(key, want)
 	}
-	// The only one that an instance may do without.
-	_, wanted := facts[provider.LabelCPUPlatform]
-	if _, has := node.Labels[provider.LabelCPUPlatform]; has && !wanted {
-		out[provider.LabelCPUPlatform] = nil
+	for key := range node.Labels {
+		if _, wanted := facts[key]; !wanted && mayGo(key, instance) {
+			out[key] = nil
+		}
 	}
 	both(provider.TypeLabels(), provider.InstanceType(instance))
 	for pair, want := range map[provider.LabelPair]string{
@@ -46,4 +48,11 @@ func changes(
 		}
 	}
 	return out
+}
+
+// mayGo tells whether a label goes when the instance does not say it any more: an instance may do
+// without a platform, and leave a group, but silence about groups says nothing.
+func mayGo(key string, instance *backendv1.Instance) bool {
+	return key == provider.LabelCPUPlatform ||
+		strings.HasPrefix(key, provider.LabelGroupPrefix) && instance.GetAntiAffinityGroupsKnown()
 }

@@ -5,6 +5,7 @@
 package nodes
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,6 +95,27 @@ func TestChanges(t *testing.T) {
 		{name: "a CPU platform is required no more",
 			labels: map[string]string{"oxide.computer/cpu-platform": "amd_milan"},
 			want:   map[string]string{"oxide.computer/cpu-platform": "taken away"}},
+		{name: "in two groups, one of which is too long for a label",
+			instance: func(i *backendv1.Instance) {
+				i.AntiAffinityGroups = []string{"etcd", strings.Repeat("x", 44), strings.Repeat("y", 43)}
+			},
+			want: map[string]string{
+				"oxide.computer/anti-affinity-group.etcd":                       "true",
+				"oxide.computer/anti-affinity-group." + strings.Repeat("y", 43): "true",
+			}},
+		{name: "out of a group: others' labels stay",
+			labels: map[string]string{
+				"oxide.computer/anti-affinity-group.etcd": "true",
+				"oxide.computer/anti-affinity-group.web":  "true",
+				"example.com/anti-affinity-group.etcd":    "true", "oxide.computer/mine": "",
+			},
+			instance: func(i *backendv1.Instance) {
+				i.AntiAffinityGroups, i.AntiAffinityGroupsKnown = []string{"web"}, true
+			},
+			want: map[string]string{"oxide.computer/anti-affinity-group.etcd": "taken away"}},
+		{name: "groups that are not known take no label away",
+			labels: map[string]string{"oxide.computer/anti-affinity-group.etcd": "true"},
+			want:   map[string]string{}},
 		{name: "resized: both labels at once",
 			instance: func(i *backendv1.Instance) { i.CpuCount = 8 },
 			want: map[string]string{

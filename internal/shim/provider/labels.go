@@ -25,7 +25,18 @@ const (
 
 	// LabelCPUPlatform is there only if the instance requires a platform.
 	LabelCPUPlatform = "oxide.computer/cpu-platform"
+
+	// LabelGroupPrefix and the name of an anti-affinity group are the key of a label that is there
+	// on each node whose instance is in the group.
+	LabelGroupPrefix = "oxide.computer/anti-affinity-group."
 )
+
+// GroupLabel returns the key of the label for an anti-affinity group, and whether there can be one:
+// Oxide allows longer names than fit into a key.
+func GroupLabel(group string) (string, bool) {
+	key := LabelGroupPrefix + group
+	return key, len(validation.IsQualifiedName(key)) == 0
+}
 
 // InstanceLabels returns the labels under oxide.computer/ that tell about an instance. What cannot
 // be a label value is left out: one bad label would keep a node from being initialized at all.
@@ -36,6 +47,11 @@ func InstanceLabels(instance *backendv1.Instance) map[string]string {
 		LabelInstanceName: instance.GetName(),
 		LabelProject:      instance.GetProjectName(),
 		LabelCPUPlatform:  instance.GetCpuPlatform(),
+	}
+	for _, group := range instance.GetAntiAffinityGroups() {
+		if key, ok := GroupLabel(group); ok {
+			all[key] = "true"
+		}
 	}
 	maps.DeleteFunc(all, func(_, value string) bool {
 		return value == "" || len(validation.IsValidLabelValue(value)) > 0

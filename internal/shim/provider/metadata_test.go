@@ -32,6 +32,7 @@ func TestInstanceMetadata(t *testing.T) {
 	}
 	picky := instance(id1, "worker-1", "172.30.0.11")
 	picky.CpuPlatform = "amd_turin"
+	picky.AntiAffinityGroups = []string{"etcd", strings.Repeat("x", 44)}
 	labels := map[string]string{
 		"oxide.computer/silo-id":       silo,
 		"oxide.computer/project-id":    project,
@@ -73,7 +74,7 @@ func TestInstanceMetadata(t *testing.T) {
 				},
 				AdditionalLabels: labels,
 			}, ""},
-		{"an instance that requires a CPU platform", joining(registered), picky,
+		{"an instance that requires a CPU platform, and is in a group with a name that fits", joining(registered), picky,
 			&cloudprovider.InstanceMetadata{
 				ProviderID:   "oxide://" + id1,
 				InstanceType: "4-16",
@@ -87,6 +88,8 @@ func TestInstanceMetadata(t *testing.T) {
 					"oxide.computer/instance-name": "worker-1",
 					"oxide.computer/project":       "prod",
 					"oxide.computer/cpu-platform":  "amd_turin",
+
+					"oxide.computer/anti-affinity-group.etcd": "true",
 				},
 			}, ""},
 		{"a node of another provider that joins is skipped", joining(foreignNode("x")),

@@ -32,7 +32,8 @@ type InstanceView int32
 const (
 	// The same as INSTANCE_VIEW_FULL.
 	InstanceView_INSTANCE_VIEW_UNSPECIFIED InstanceView = 0
-	// All but network_interfaces and external_addresses, which may cost further requests.
+	// All but network_interfaces, external_addresses and anti_affinity_groups, which may cost further
+	// requests.
 	InstanceView_INSTANCE_VIEW_BASIC InstanceView = 1
 	// All facts.
 	InstanceView_INSTANCE_VIEW_FULL InstanceView = 2
@@ -865,16 +866,20 @@ type Instance struct {
 	// kind, then value: ephemeral ones, and floating ones that a user attached. Addresses of load
 	// balancers are never listed here, nor the shared addresses of outbound NAT.
 	ExternalAddresses []*ExternalAddress `protobuf:"bytes,15,rep,name=external_addresses,json=externalAddresses,proto3" json:"external_addresses,omitempty"`
-	// The anti-affinity groups that the instance is in, by name. Set only where GetInfo lists the
-	// feature that offers it; empty otherwise.
+	// The names of the anti-affinity groups that the instance is in, sorted, some minutes old at
+	// most. Empty also when they are not known: see anti_affinity_groups_known.
 	AntiAffinityGroups []string `protobuf:"bytes,16,rep,name=anti_affinity_groups,json=antiAffinityGroups,proto3" json:"anti_affinity_groups,omitempty"`
 	// The id of the rack that the instance runs on; empty when it is not known.
 	RackId string `protobuf:"bytes,17,opt,name=rack_id,json=rackId,proto3" json:"rack_id,omitempty"`
 	// The name of the project that the instance is in, when it was last read, which is about a minute
 	// ago at most while Oxide answers. A project can be renamed; programs keep the id.
-	ProjectName   string `protobuf:"bytes,18,opt,name=project_name,json=projectName,proto3" json:"project_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ProjectName string `protobuf:"bytes,18,opt,name=project_name,json=projectName,proto3" json:"project_name,omitempty"`
+	// Whether anti_affinity_groups says all groups. False with INSTANCE_VIEW_BASIC, from a backend
+	// that does not offer them, and while Oxide never told them; nothing follows from their absence
+	// then.
+	AntiAffinityGroupsKnown bool `protobuf:"varint,19,opt,name=anti_affinity_groups_known,json=antiAffinityGroupsKnown,proto3" json:"anti_affinity_groups_known,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
@@ -1031,6 +1036,13 @@ func (x *Instance) GetProjectName() string {
 		return x.ProjectName
 	}
 	return ""
+}
+
+func (x *Instance) GetAntiAffinityGroupsKnown() bool {
+	if x != nil {
+		return x.AntiAffinityGroupsKnown
+	}
+	return false
 }
 
 // NetworkInterface is a network interface of an instance in a VPC subnet.
@@ -1214,7 +1226,7 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\x13no_longer_listed_id\x18\x03 \x01(\tH\x00R\x10noLongerListedIdB\a\n" +
 	"\x05event\"K\n" +
 	"\x10SnapshotComplete\x127\n" +
-	"\tread_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\x80\x06\n" +
+	"\tread_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\xbd\x06\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1236,7 +1248,8 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\x12external_addresses\x18\x0f \x03(\v2!.oxide.backend.v1.ExternalAddressR\x11externalAddresses\x120\n" +
 	"\x14anti_affinity_groups\x18\x10 \x03(\tR\x12antiAffinityGroups\x12\x17\n" +
 	"\arack_id\x18\x11 \x01(\tR\x06rackId\x12!\n" +
-	"\fproject_name\x18\x12 \x01(\tR\vprojectName\"\xa2\x01\n" +
+	"\fproject_name\x18\x12 \x01(\tR\vprojectName\x12;\n" +
+	"\x1aanti_affinity_groups_known\x18\x13 \x01(\bR\x17antiAffinityGroupsKnown\"\xa2\x01\n" +
 	"\x10NetworkInterface\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +

@@ -48,7 +48,7 @@ type InstanceServiceClient interface {
 	// never shortened by an error: a call either returns all that it should, or fails.
 	ListInstances(ctx context.Context, in *ListInstancesRequest, opts ...grpc.CallOption) (*ListInstancesResponse, error)
 	// WatchInstances streams the instances of the project and then their changes: of run state,
-	// addresses, size and existence. It sends one `instance` event for each instance, one
+	// addresses, size, anti-affinity groups and existence. It sends one `instance` event for each instance, one
 	// `snapshot_complete`, and from then on an event for each change. The stream has no resume
 	// token: a caller that reconnects gets a new snapshot, and an instance that is not in it has
 	// gone unseen meanwhile, which proves nothing (see GetInstanceRequest.absence_proof).
@@ -129,7 +129,7 @@ type InstanceServiceServer interface {
 	// never shortened by an error: a call either returns all that it should, or fails.
 	ListInstances(context.Context, *ListInstancesRequest) (*ListInstancesResponse, error)
 	// WatchInstances streams the instances of the project and then their changes: of run state,
-	// addresses, size and existence. It sends one `instance` event for each instance, one
+	// addresses, size, anti-affinity groups and existence. It sends one `instance` event for each instance, one
 	// `snapshot_complete`, and from then on an event for each change. The stream has no resume
 	// token: a caller that reconnects gets a new snapshot, and an instance that is not in it has
 	// gone unseen meanwhile, which proves nothing (see GetInstanceRequest.absence_proof).
