@@ -5,6 +5,7 @@
 package tests
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,6 +153,17 @@ func TestValuesReachTheirFlags(t *testing.T) {
 	for name, args := range want {
 		if diff := cmp.Diff(args, container(t, pod, name).Args); diff != "" {
 			t.Errorf("arguments of %s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestTheZoneCanBeTheRack(t *testing.T) {
+	for values, want := range map[string]bool{
+		"": false, "shim: {zoneFromRack: false}": false, "shim: {zoneFromRack: true}": true,
+	} {
+		pod := render(t, values).deployment.Spec.Template.Spec
+		if got := slices.Contains(container(t, pod, shimName).Args, "--zone-from-rack"); got != want {
+			t.Errorf("%q gives the flag: %t, want %t", values, got, want)
 		}
 	}
 }

@@ -57,6 +57,11 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 			[]string{"oxide.existingSecret is set beside"},
 		},
 		{
+			"zone from two places", "shim: {zone: rack-1, zoneFromRack: true}",
+			[]string{"shim.zone and shim.zoneFromRack are both set"},
+		},
+		{"text for a switch", "shim: {zoneFromRack: \"true\"}", []string{"'/shim/zoneFromRack'"}},
+		{
 			"CA bundle from two places",
 			"oxide: {caBundle: \"-----BEGIN CERTIFICATE-----\", existingCAConfigMap: c}",
 			[]string{"oxide.caBundle and oxide.existingCAConfigMap are both set"},

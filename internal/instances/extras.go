@@ -20,6 +20,10 @@ import (
 const (
 	// groupsMaxAge bounds the age of anti-affinity groups.
 	groupsMaxAge = 5 * time.Minute
+	// racksMaxAge bounds the age of racks, and newRacksMaxAge while a running instance is without
+	// one: the metrics show an instance half a minute after its start.
+	racksMaxAge    = 10 * time.Minute
+	newRacksMaxAge = time.Minute
 	// extraPatience is how long a caller waits for facts that it can do without, and extraRetry how
 	// long nobody asks for them again after they could not be read.
 	extraPatience = 3 * time.Second
@@ -126,5 +130,29 @@ func (i *Inventory) readGroupsOnce(ctx context.Context) (map[string][]string, er
 func (i *Inventory) addGroups(ctx context.Context, to *Instance) {
 	if groups, known := i.groups.get(ctx, groupsMaxAge); known {
 		to.AntiAffinityGroups, to.AntiAffinityGroupsKnown = groups[to.ID], true
+	}
+}
+
+// Rack returns the id of the rack that an instance runs on, empty if that is not known.
+func (i *Inventory) Rack(ctx context.Context, id string) string {
+	racks, known := i.racks.get(ctx, racksMaxAge)
+	if known && racks[id] == "" {
+		racks, _ = i.racks.get(ctx, newRacksMaxAge)
+	}
+	return racks[id]
+}
+
+// addRacks tells instances their racks, as far as they are known.
+func (i *Inventory) addRacks(ctx context.Context, instances map[string]Instance) {
+	racks, known := i.racks.get(ctx, racksMaxAge)
+	for id, instance := range instances {
+		if known && racks[id] == "" && instance.RunState == oxide.RunStateRunning {
+			racks, _ = i.racks.get(ctx, newRacksMaxAge)
+			break
+		}
+	}
+	for id, instance := range instances {
+		instance.RackID = racks[id]
+		instances[id] = instance
 	}
 }

@@ -31,6 +31,7 @@ type API interface {
 	ExternalIPs(ctx context.Context, instanceID string) ([]oxide.ExternalIP, error)
 	AntiAffinityGroups(ctx context.Context) ([]oxide.AntiAffinityGroup, error)
 	AntiAffinityGroupMembers(ctx context.Context, groupID string) ([]string, error)
+	InstanceRacks(ctx context.Context) (map[string]string, error)
 }
 
 // ErrNotFound means that the instance does not exist, and that the project was readable right after

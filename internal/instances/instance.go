@@ -26,6 +26,8 @@ type Instance struct {
 	// AntiAffinityGroups are names, sorted; they say something only if they are known.
 	AntiAffinityGroups      []string
 	AntiAffinityGroupsKnown bool
+	// RackID is empty if it is not known, or was not asked for.
+	RackID string
 }
 
 // bare returns an instance without its network facts.

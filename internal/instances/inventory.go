@@ -48,7 +48,9 @@ type Inventory struct {
 	listings coalescer[*listing]
 	networks coalescer[*networks]
 	// groups are the anti-affinity groups by instance.
-	groups  extra[map[string][]string]
+	groups extra[map[string][]string]
+	// racks are the ids of racks by instance, if somebody wants them.
+	racks   extra[map[string]string]
 	flights singleflight.Group
 	hub     hub
 
@@ -74,6 +76,7 @@ func NewInventory(api API, ofLoadBalancer func(description string) bool) *Invent
 	}
 	i.listings.doing, i.listings.read = "list the instances", i.readListing
 	i.networks.doing, i.networks.read = "list the network interfaces", i.readNetworks
+	i.racks.doing, i.racks.read = "read which rack instances run on", api.InstanceRacks
 	i.groups.doing, i.groups.read = "list the anti-affinity groups", i.readGroups
 	i.hub.inventory = i
 	return i

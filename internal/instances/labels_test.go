@@ -5,6 +5,7 @@
 package instances_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -183,5 +184,87 @@ func TestWhoWatchesIsToldOfGroups(t *testing.T) {
 		w.group("web", "node-0")
 		time.Sleep(6 * time.Minute)
 		v.want(t, "node-0 stopped")
+	})
+}
+
+// One query tells the racks of all instances; it is repeated after ten minutes, or after one if a
+// running instance is not in it.
+func TestRacksAreReadForAllInstancesTogetherIfSomebodyAsks(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ids := w.addNodes(20)
+		want := func(when string, id, rack string, queries int) {
+			t.Helper()
+			if got := w.inventory.Rack(t.Context(), id); got != rack {
+				t.Errorf("%s: the rack is %q, want %q", when, got, rack)
+			}
+			if got := w.requests()["timeseries_query"]; got != queries {
+				t.Errorf("%s: %d queries, want %d", when, got, queries)
+			}
+		}
+		rack := w.rack.State().RackID
+		w.findAll(ids)
+		if got := w.requests()["timeseries_query"]; got != 0 {
+			t.Errorf("%d queries although nobody asked", got)
+		}
+		want("first", ids[0], rack, 1)
+		for _, id := range ids {
+			want("the others", id, rack, 0)
+		}
+		added := w.node("late").ID
+		want("at once", added, "", 0)
+		time.Sleep(61 * time.Second)
+		want("a minute later", added, rack, 1)
+		time.Sleep(9 * time.Minute)
+		want("nine minutes later", ids[0], rack, 0)
+		time.Sleep(2 * time.Minute)
+		want("two more", ids[0], rack, 1)
+
+		w.fault(oxidesim.Fault{ID: "down", Operation: "timeseries_query", Status: 500})
+		time.Sleep(11 * time.Minute)
+		want("it fails", ids[0], rack, 1)
+		want("it is not repeated at once", ids[0], rack, 0)
+		w.forget()
+		want("it never succeeded", ids[0], "", 1)
+	})
+}
+
+func TestRacksAreWatchedIfAWatcherWantsThem(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.node("node-0")
+		without := w.watch(nil)
+		defer without.end(t)
+		without.want(t, "node-0 running, complete 0s")
+		time.Sleep(time.Minute)
+		if got := w.requests()["timeseries_query"]; got != 0 {
+			t.Errorf("%d queries although nobody asked", got)
+		}
+		var racks []string
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = w.inventory.Watch(ctx, true, func(e instances.Event) error {
+				if e.Instance != nil {
+					racks = append(racks, e.Instance.RackID)
+				}
+				return nil
+			}, func(time.Duration) {})
+		}()
+		time.Sleep(9 * time.Minute)
+		if got := w.requests()["timeseries_query"]; got != 1 {
+			t.Errorf("%d queries in nine minutes", got)
+		}
+		w.must(w.rack.SetRunState("node-0", oxide.RunStateStopped))
+		time.Sleep(9 * time.Minute)
+		if got := w.requests()["timeseries_query"]; got != 1 {
+			t.Errorf("%d queries in nine more minutes, with an instance that does not run", got)
+		}
+		cancel()
+		<-done
+		// Unknown at first, known while it runs, still known when it has just stopped.
+		rack := w.rack.State().RackID
+		if diff := cmp.Diff([]string{"", rack, rack, ""}, racks); diff != "" {
+			t.Errorf("racks (-want +got):\n%s", diff)
+		}
 	})
 }

@@ -56,8 +56,10 @@ type hub struct {
 // feed is what one loop publishes. The hub's lock guards it.
 type feed struct {
 	watchers int
-	stop     context.CancelFunc
-	current  *snapshot
+	// wantRacks is how many of them want racks.
+	wantRacks int
+	stop      context.CancelFunc
+	current   *snapshot
 	// err ends the feed.
 	err error
 	// changed is closed when there is something to send.
@@ -67,13 +69,13 @@ type feed struct {
 // Watch calls send for each instance of the project, once for the end of this snapshot, and then for
 // each change, until the context or send ends it, or until Oxide has been away for a minute. A
 // watcher that is slow misses intermediate states, never the last one, and delays nobody else.
-// Ephemeral addresses appear once they are known. Lag is called with the age of the facts whenever
-// all of them were sent.
+// Ephemeral addresses appear once they are known, and so do racks, if this watcher or another one wants
+// them. Lag is called with the age of the facts whenever all of them were sent.
 func (i *Inventory) Watch(
-	ctx context.Context, send func(Event) error, lag func(time.Duration),
+	ctx context.Context, racks bool, send func(Event) error, lag func(time.Duration),
 ) error {
-	joined := i.hub.join(ctx)
-	defer i.hub.leave(joined)
+	joined := i.hub.join(ctx, racks)
+	defer i.hub.leave(joined, racks)
 	var sent map[string]Instance
 	for {
 		current, changed, err := i.hub.state(joined)
@@ -123,7 +125,7 @@ func sendChanges(sent map[string]Instance, current *snapshot, send func(Event) e
 }
 
 // join begins a feed with its first watcher.
-func (h *hub) join(ctx context.Context) *feed {
+func (h *hub) join(ctx context.Context, racks bool) *feed {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.feed == nil {
@@ -132,13 +134,19 @@ func (h *hub) join(ctx context.Context) *feed {
 		go h.loop(loopCtx, h.feed)
 	}
 	h.feed.watchers++
+	if racks {
+		h.feed.wantRacks++
+	}
 	return h.feed
 }
 
 // leave ends a feed with its last watcher.
-func (h *hub) leave(f *feed) {
+func (h *hub) leave(f *feed, racks bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if racks {
+		f.wantRacks--
+	}
 	if f.watchers--; f.watchers > 0 {
 		return
 	}
@@ -146,6 +154,12 @@ func (h *hub) leave(f *feed) {
 	if h.feed == f {
 		h.feed = nil
 	}
+}
+
+func (h *hub) racksWanted(f *feed) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return f.wantRacks > 0
 }
 
 func (h *hub) state(f *feed) (*snapshot, <-chan struct{}, error) {
@@ -183,6 +197,9 @@ func (h *hub) loop(ctx context.Context, f *feed) {
 	lastGood := time.Now()
 	for ctx.Err() == nil {
 		next, err := h.inventory.lookUntil(ctx, last, lastGood.Add(watchPatience))
+		if err == nil && h.racksWanted(f) {
+			h.inventory.addRacks(ctx, next.instances)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -38,7 +38,7 @@ func (w *world) watch(gate chan struct{}) *watcher {
 	v := &watcher{cancel: cancel, done: make(chan struct{}), gate: gate}
 	go func() {
 		defer close(v.done)
-		v.err = w.inventory.Watch(ctx, v.note, func(d time.Duration) {
+		v.err = w.inventory.Watch(ctx, false, v.note, func(d time.Duration) {
 			v.mu.Lock()
 			defer v.mu.Unlock()
 			v.lags = append(v.lags, d)
@@ -138,7 +138,7 @@ func TestWatchShowsAddresses(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_ = w.inventory.Watch(ctx, func(e instances.Event) error {
+			_ = w.inventory.Watch(ctx, false, func(e instances.Event) error {
 				if e.Instance != nil {
 					last.Store(e.Instance)
 				}
@@ -359,7 +359,8 @@ func TestWatchEndsWithTheErrorOfItsReceiver(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.addNodes(2)
 		broken := errors.New("broken")
-		err := w.inventory.Watch(t.Context(), func(instances.Event) error { return broken },
+		err := w.inventory.Watch(t.Context(), false,
+			func(instances.Event) error { return broken },
 			func(time.Duration) { t.Error("nothing was sent") })
 		if !errors.Is(err, broken) {
 			t.Errorf("got %v", err)

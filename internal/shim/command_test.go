@@ -54,6 +54,9 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 			[][]string{{"--region", "über alles"}, {"--zone", "-"}}},
 		{"relabelling with nothing", []string{"--kubeconfig=KC", "--relabel-topology"},
 			[][]string{{"--relabel-topology", "--zone"}}},
+		{"a zone from two places",
+			[]string{"--kubeconfig=KC", "--zone=rack-1", "--zone-from-rack"},
+			[][]string{{"--zone-from-rack", "rack-1"}}},
 		{"several", []string{"--backend=b.sock", "--cluster-id=a b", "--cloud-provider=aws",
 			"--backend-unreachable-exit=-1s", "--secure-port=99999"},
 			[][]string{{"--backend"}, {"--backend-unreachable-exit"}, {"--cluster-id"},
@@ -93,6 +96,7 @@ func TestValidateAcceptsWhatIsRight(t *testing.T) {
 		func(o *Options) { o.ClusterID = strings.Repeat("a", 63) },
 		func(o *Options) { o.Region, o.Zone = "eu-west", strings.Repeat("z", 63) },
 		func(o *Options) { o.Zone, o.RelabelTopology = "Rack_1.a", true },
+		func(o *Options) { o.ZoneFromRack, o.RelabelTopology = true, true },
 	} {
 		o := NewOptions()
 		change(o)
@@ -118,6 +122,7 @@ func TestHelpAndDefaults(t *testing.T) {
 		"node-removal-interval":           "5s",
 		"region":                          "",
 		"zone":                            "",
+		"zone-from-rack":                  "false",
 		"relabel-topology":                "false",
 		"kube-api-qps":                    "100",
 		"kube-api-burst":                  "200",

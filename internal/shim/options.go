@@ -34,9 +34,11 @@ type Options struct {
 	// NodeRemovalInterval is how far apart Nodes are removed when there are many.
 	NodeRemovalInterval time.Duration
 
-	// Region and Zone are what nodes are labelled with; empty: not at all. RelabelTopology labels
-	// nodes that have another region or zone, too.
+	// Region and Zone are what nodes are labelled with; empty: not at all. ZoneFromRack takes the id
+	// of an instance's rack for the zone. RelabelTopology labels nodes that have another region or
+	// zone, too.
 	Region, Zone    string
+	ZoneFromRack    bool
 	RelabelTopology bool
 
 	// socket is the path in Backend, parsed by Complete.
@@ -74,6 +76,10 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Zone, "zone", o.Zone,
 		"The zone of all nodes, for the label topology.kubernetes.io/zone and the older one that "+
 			"means the same, for example a name for the rack.")
+	flags.BoolVar(&o.ZoneFromRack, "zone-from-rack", o.ZoneFromRack,
+		"Take the id of the rack that an instance runs on for the zone of its node. Oxide tells it "+
+			"by metrics, an interface that it calls experimental, half a minute after an instance "+
+			"starts. Not together with --zone.")
 	flags.BoolVar(&o.RelabelTopology, "relabel-topology", o.RelabelTopology,
 		"Give the region and zone to nodes that have others already, too. Volumes and pods that "+
 			"are bound to the old ones will not follow.")
@@ -120,14 +126,20 @@ func (o *Options) Validate() error {
 				flag.name, flag.value))
 		}
 	}
-	if o.RelabelTopology && o.Region == "" && o.Zone == "" {
+	if o.ZoneFromRack && o.Zone != "" {
+		mistakes = append(mistakes, fmt.Errorf("--zone-from-rack: --zone says %q already: leave one "+
+			"of them out", o.Zone))
+	}
+	if o.RelabelTopology && o.Region == "" && o.Zone == "" && !o.ZoneFromRack {
 		mistakes = append(mistakes, errors.New("--relabel-topology: there is nothing to relabel "+
-			"with: give --region or --zone, too"))
+			"with: give --region, --zone or --zone-from-rack, too"))
 	}
 	return errors.Join(mistakes...)
 }
 
 // topology returns what nodes are told of where they are.
 func (o *Options) topology() provider.Topology {
-	return provider.Topology{Region: o.Region, Zone: o.Zone, Relabel: o.RelabelTopology}
+	return provider.Topology{
+		Region: o.Region, Zone: o.Zone, ZoneFromRack: o.ZoneFromRack, Relabel: o.RelabelTopology,
+	}
 }

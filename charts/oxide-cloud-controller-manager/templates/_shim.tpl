@@ -18,6 +18,12 @@ args:
   {{- with .Values.shim.zone }}
   - {{ printf "--zone=%s" . | quote }}
   {{- end }}
+  {{- if .Values.shim.zoneFromRack }}
+  {{- if .Values.shim.zone }}
+  {{- fail "shim.zone and shim.zoneFromRack are both set: keep one" }}
+  {{- end }}
+  - --zone-from-rack
+  {{- end }}
   {{- range .Values.shim.extraArgs }}
   - {{ . | quote }}
   {{- end }}

@@ -53,6 +53,7 @@ func fromInstance(i instances.Instance) *backendv1.Instance {
 
 		AntiAffinityGroups:      i.AntiAffinityGroups,
 		AntiAffinityGroupsKnown: i.AntiAffinityGroupsKnown,
+		RackId:                  i.RackID,
 	}
 	for _, nic := range i.Interfaces {
 		out := &backendv1.NetworkInterface{

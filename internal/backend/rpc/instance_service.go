@@ -17,17 +17,17 @@ import (
 // InstanceService implements backendv1.InstanceServiceServer.
 type InstanceService struct {
 	backendv1.UnsafeInstanceServiceServer
-	finder  *instances.Finder
-	watcher *instances.Inventory
-	lag     func(time.Duration)
+	finder    *instances.Finder
+	inventory *instances.Inventory
+	lag       func(time.Duration)
 }
 
 // NewInstanceService returns the service. The function lag is told how old facts were when a watcher
 // had got them.
 func NewInstanceService(
-	finder *instances.Finder, watcher *instances.Inventory, lag func(time.Duration),
+	finder *instances.Finder, inventory *instances.Inventory, lag func(time.Duration),
 ) *InstanceService {
-	return &InstanceService{finder: finder, watcher: watcher, lag: lag}
+	return &InstanceService{finder: finder, inventory: inventory, lag: lag}
 }
 
 // RegisterService registers the service with a server.
@@ -45,6 +45,9 @@ func (s *InstanceService) GetInstance(
 	found, err := s.get(ctx, req)
 	if err != nil {
 		return nil, err
+	}
+	if req.GetIncludeRack() {
+		found.RackID = s.inventory.Rack(ctx, found.ID)
 	}
 	return &backendv1.GetInstanceResponse{Instance: fromInstance(found)}, nil
 }
@@ -104,10 +107,9 @@ func (s *InstanceService) ListInstances(
 
 // WatchInstances implements backendv1.InstanceServiceServer.
 func (s *InstanceService) WatchInstances(
-	_ *backendv1.WatchInstancesRequest,
+	req *backendv1.WatchInstancesRequest,
 	stream grpc.ServerStreamingServer[backendv1.WatchInstancesResponse],
 ) error {
-	return s.watcher.Watch(stream.Context(), func(e instances.Event) error {
-		return stream.Send(fromEvent(e))
-	}, s.lag)
+	return s.inventory.Watch(stream.Context(), req.GetIncludeRack(),
+		func(e instances.Event) error { return stream.Send(fromEvent(e)) }, s.lag)
 }

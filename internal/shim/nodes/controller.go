@@ -89,7 +89,7 @@ func New(config Config) (*Controller, error) {
 			workqueue.TypedRateLimitingQueueConfig[string]{Name: Name}),
 	}
 	c.follower = &follower{
-		client: config.Instances, changed: c.instanceChanged,
+		client: config.Instances, changed: c.instanceChanged, racks: config.Topology.ZoneFromRack,
 		known: make(map[string]*backendv1.Instance),
 	}
 	err := informer.AddIndexers(cache.Indexers{instanceIndex: func(object any) ([]string, error) {

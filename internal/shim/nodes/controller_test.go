@@ -27,6 +27,8 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	cloudproviderapi "k8s.io/cloud-provider/api"
 	"k8s.io/klog/v2"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 )
 
 // world is a controller that runs against client-go's API server in memory.
@@ -56,6 +58,7 @@ func newWorld(t *testing.T, config Config, nodes ...runtime.Object) *world {
 	}()
 	factory.Start(ctx.Done())
 	w.stream = <-w.peer.opened
+	synctest.Wait() // until it knows the Nodes, and rests
 	t.Cleanup(func() {
 		cancel()
 		<-ended
@@ -173,8 +176,10 @@ func TestAGroupThatHasNoLabelIsToldOnce(t *testing.T) {
 		a, b := machine(id1, "a"), machine(id2, "b")
 		a.AntiAffinityGroups = []string{strings.Repeat("x", 44)}
 		b.AntiAffinityGroups = a.AntiAffinityGroups
-		w.stream.is(a, b, a)
+		w.stream.is(a, b)
 		w.stream.complete()
+		synctest.Wait()
+		w.stream.is(a)
 		if got := w.patches(); len(got) != 2 {
 			t.Errorf("%d patches, want two: %v", len(got), got)
 		}
@@ -182,6 +187,18 @@ func TestAGroupThatHasNoLabelIsToldOnce(t *testing.T) {
 			t.Errorf("told %d times, want once", lines)
 		}
 	})
+}
+
+func TestRacksAreAskedForOnlyIfTheyAreTheZone(t *testing.T) {
+	for _, want := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{Topology: provider.Topology{ZoneFromRack: want}},
+				node("a", "oxide://"+id1, nil))
+			if got := w.stream.req.GetIncludeRack(); got != want {
+				t.Errorf("asked for racks: %t, want %t", got, want)
+			}
+		})
+	}
 }
 
 func TestAResizedInstanceIsFollowed(t *testing.T) {

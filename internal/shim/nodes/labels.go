@@ -41,7 +41,7 @@ func changes(
 	}
 	both(provider.TypeLabels(), provider.InstanceType(instance))
 	for pair, want := range map[provider.LabelPair]string{
-		provider.RegionLabels(): topology.Region, provider.ZoneLabels(): topology.Zone,
+		provider.RegionLabels(): topology.Region, provider.ZoneLabels(): topology.ZoneOf(instance),
 	} {
 		if topology.Admits(node, pair, want) {
 			both(pair, want)

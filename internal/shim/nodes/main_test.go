@@ -32,10 +32,10 @@ type peer struct {
 
 func newPeer() *peer { return &peer{opened: make(chan *stream)} }
 
-func (p *peer) WatchInstances(ctx context.Context, _ *backendv1.WatchInstancesRequest,
+func (p *peer) WatchInstances(ctx context.Context, req *backendv1.WatchInstancesRequest,
 	_ ...grpc.CallOption,
 ) (grpc.ServerStreamingClient[backendv1.WatchInstancesResponse], error) {
-	s := &stream{ctx: ctx, events: make(chan *backendv1.WatchInstancesResponse)}
+	s := &stream{ctx: ctx, req: req, events: make(chan *backendv1.WatchInstancesResponse)}
 	select {
 	case p.opened <- s:
 		return s, p.refuse.Load().Err()
@@ -48,6 +48,7 @@ func (p *peer) WatchInstances(ctx context.Context, _ *backendv1.WatchInstancesRe
 type stream struct {
 	grpc.ClientStream
 	ctx    context.Context
+	req    *backendv1.WatchInstancesRequest
 	events chan *backendv1.WatchInstancesResponse
 }
 

@@ -29,6 +29,9 @@ const (
 type follower struct {
 	client backendv1.InstanceServiceClient
 
+	// racks tells whether their racks are wanted.
+	racks bool
+
 	// changed is called with the id of each instance that is new or changed.
 	changed func(id string)
 
@@ -77,7 +80,7 @@ func newPauses() wait.Backoff {
 func (f *follower) follow(ctx context.Context) (complete bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := f.client.WatchInstances(ctx, &backendv1.WatchInstancesRequest{})
+	stream, err := f.client.WatchInstances(ctx, &backendv1.WatchInstancesRequest{IncludeRack: f.racks})
 	if err != nil {
 		return false, err
 	}

@@ -178,13 +178,15 @@ func (p *Provider) InstanceShutdown(ctx context.Context, node *v1.Node) (bool, e
 type question struct {
 	view      backendv1.InstanceView
 	freshness backendv1.Freshness
+	rack      bool
 }
 
 // existence is asked for every few seconds for every node that is not ready, so it must cost nothing
 // that grows with their number: whether the instance is there and runs, as it was some seconds ago.
 // That it is gone is never concluded from that, see absenceProof.
 var existence = question{
-	backendv1.InstanceView_INSTANCE_VIEW_BASIC, backendv1.Freshness_FRESHNESS_BOUNDED,
+	view:      backendv1.InstanceView_INSTANCE_VIEW_BASIC,
+	freshness: backendv1.Freshness_FRESHNESS_BOUNDED,
 }
 
 // lookUp finds the instance of a node: by id if the node has one in its provider ID; else by the
@@ -194,13 +196,14 @@ func (p *Provider) lookUp(ctx context.Context, nodeName, id string, ask question
 ) (*backendv1.Instance, error) {
 	if id != "" {
 		return p.getInstance(ctx, &backendv1.GetInstanceRequest{
-			Instance: &backendv1.GetInstanceRequest_Id{Id: id}, View: ask.view, Freshness: ask.freshness,
+			Instance: &backendv1.GetInstanceRequest_Id{Id: id},
+			View:     ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
 		})
 	}
 	if isInstanceName(nodeName) {
 		instance, err := p.getInstance(ctx, &backendv1.GetInstanceRequest{
 			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName},
-			View:     ask.view, Freshness: ask.freshness,
+			View:     ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
 		})
 		if !hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			return instance, err
@@ -208,7 +211,7 @@ func (p *Provider) lookUp(ctx context.Context, nodeName, id string, ask question
 	}
 	return p.getInstance(ctx, &backendv1.GetInstanceRequest{
 		Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName},
-		View:     ask.view, Freshness: ask.freshness,
+		View:     ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
 	})
 }
 

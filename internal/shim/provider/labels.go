@@ -59,11 +59,14 @@ func InstanceLabels(instance *backendv1.Instance) map[string]string {
 	return all
 }
 
-// Topology says where the nodes of a cluster are. Oxide tells a project nothing of that: it is what
-// the operator says, and the same for all nodes.
+// Topology says where the nodes of a cluster are: what the operator says, the same for all nodes, but
+// that the zone may be the rack, which Oxide tells of each instance.
 type Topology struct {
 	// Region and Zone are label values; empty: not labelled.
 	Region, Zone string
+
+	// ZoneFromRack takes the id of an instance's rack instead of Zone.
+	ZoneFromRack bool
 
 	// Relabel gives the labels to nodes that have others already, too. Without it a node keeps what
 	// it has: volumes and pods may be bound to that.
@@ -86,6 +89,17 @@ func ZoneLabels() LabelPair {
 
 // TypeLabels are the labels of an instance type.
 func TypeLabels() LabelPair { return LabelPair{v1.LabelInstanceType, v1.LabelInstanceTypeStable} }
+
+// ZoneOf returns the zone of an instance; empty: not labelled, as when its rack is not known.
+func (t Topology) ZoneOf(instance *backendv1.Instance) string {
+	if !t.ZoneFromRack {
+		return t.Zone
+	}
+	if rack := instance.GetRackId(); len(validation.IsValidLabelValue(rack)) == 0 {
+		return rack
+	}
+	return ""
+}
 
 // Admits tells whether a node may be given a value under a pair of labels: it has none yet, or this
 // very value, or it may be relabelled.

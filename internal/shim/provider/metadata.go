@@ -39,10 +39,11 @@ func (p *Provider) InstanceMetadata(ctx context.Context, node *v1.Node,
 		return &cloudprovider.InstanceMetadata{}, nil
 	}
 	ask := question{
-		backendv1.InstanceView_INSTANCE_VIEW_FULL, backendv1.Freshness_FRESHNESS_BOUNDED,
+		view:      backendv1.InstanceView_INSTANCE_VIEW_FULL,
+		freshness: backendv1.Freshness_FRESHNESS_BOUNDED,
 	}
 	if IsJoining(node) {
-		ask.freshness = backendv1.Freshness_FRESHNESS_DIRECT
+		ask.freshness, ask.rack = backendv1.Freshness_FRESHNESS_DIRECT, p.topology.ZoneFromRack
 	}
 	instance, err := p.lookUp(ctx, node.Name, id, ask)
 	if err != nil {
@@ -72,8 +73,8 @@ func (p *Provider) metadata(node *v1.Node, instance *backendv1.Instance,
 	if p.topology.Admits(node, RegionLabels(), p.topology.Region) {
 		out.Region = p.topology.Region
 	}
-	if p.topology.Admits(node, ZoneLabels(), p.topology.Zone) {
-		out.Zone = p.topology.Zone
+	if zone := p.topology.ZoneOf(instance); p.topology.Admits(node, ZoneLabels(), zone) {
+		out.Zone = zone
 	}
 	return out, nil
 }

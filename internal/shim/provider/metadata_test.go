@@ -234,3 +234,39 @@ func TestAForeignNodeIsToldOnce(t *testing.T) {
 		t.Errorf("the events are %q", events)
 	}
 }
+
+// Only what makes a label is worth the request: the rack, while a node joins.
+func TestTheZoneOfANodeThatJoinsCanBeItsRack(t *testing.T) {
+	onRack := instance(id1, "worker-1", "172.30.0.11")
+	onRack.RackId = id2
+	for name, tt := range map[string]struct {
+		node     *v1.Node
+		topology Topology
+		asked    bool
+		want     string
+	}{
+		"by its provider ID":  {joining(node("worker-1", id1)), Topology{ZoneFromRack: true}, true, id2},
+		"by its name":         {joining(node("worker-1", "")), Topology{ZoneFromRack: true}, true, id2},
+		"one that has joined": {node("worker-1", id1), Topology{ZoneFromRack: true}, false, id2},
+		"the zone is configured": {
+			joining(node("worker-1", id1)), Topology{Zone: "rack-1"}, false, "rack-1",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, p := newPeer(t, onRack)
+			p.topology = tt.topology
+			got, err := p.InstanceMetadata(t.Context(), tt.node)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Zone != tt.want {
+				t.Errorf("the zone is %q, want %q", got.Zone, tt.want)
+			}
+			for _, request := range b.requests {
+				if got := request.(*backendv1.GetInstanceRequest).GetIncludeRack(); got != tt.asked {
+					t.Errorf("asked for the rack: %t, want %t", got, tt.asked)
+				}
+			}
+		})
+	}
+}

@@ -292,7 +292,10 @@ type GetInstanceRequest struct {
 	// ABSENCE_NOT_PROVEN. Only with `id`; implies FRESHNESS_DIRECT for the absent case.
 	AbsenceProof *AbsenceProof `protobuf:"bytes,5,opt,name=absence_proof,json=absenceProof,proto3" json:"absence_proof,omitempty"`
 	// Which facts are wanted. UNSPECIFIED means INSTANCE_VIEW_FULL.
-	View          InstanceView `protobuf:"varint,6,opt,name=view,proto3,enum=oxide.backend.v1.InstanceView" json:"view,omitempty"`
+	View InstanceView `protobuf:"varint,6,opt,name=view,proto3,enum=oxide.backend.v1.InstanceView" json:"view,omitempty"`
+	// Whether Instance.rack_id is wanted, which may cost one further request for all instances
+	// together. The call does not fail if the rack cannot be told.
+	IncludeRack   bool `protobuf:"varint,7,opt,name=include_rack,json=includeRack,proto3" json:"include_rack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -380,6 +383,13 @@ func (x *GetInstanceRequest) GetView() InstanceView {
 		return x.View
 	}
 	return InstanceView_INSTANCE_VIEW_UNSPECIFIED
+}
+
+func (x *GetInstanceRequest) GetIncludeRack() bool {
+	if x != nil {
+		return x.IncludeRack
+	}
+	return false
 }
 
 type isGetInstanceRequest_Instance interface {
@@ -641,7 +651,10 @@ func (x *ListInstancesResponse) GetNextPageToken() string {
 
 // WatchInstancesRequest is the request of InstanceService.WatchInstances.
 type WatchInstancesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether Instance.rack_id is wanted; a rack appears once it is known. Streams that are open at the
+	// same time share their facts, so a stream without this may have racks, too.
+	IncludeRack   bool `protobuf:"varint,1,opt,name=include_rack,json=includeRack,proto3" json:"include_rack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -674,6 +687,13 @@ func (x *WatchInstancesRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use WatchInstancesRequest.ProtoReflect.Descriptor instead.
 func (*WatchInstancesRequest) Descriptor() ([]byte, []int) {
 	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WatchInstancesRequest) GetIncludeRack() bool {
+	if x != nil {
+		return x.IncludeRack
+	}
+	return false
 }
 
 // WatchInstancesResponse is one event of InstanceService.WatchInstances.
@@ -869,7 +889,9 @@ type Instance struct {
 	// The names of the anti-affinity groups that the instance is in, sorted, some minutes old at
 	// most. Empty also when they are not known: see anti_affinity_groups_known.
 	AntiAffinityGroups []string `protobuf:"bytes,16,rep,name=anti_affinity_groups,json=antiAffinityGroups,proto3" json:"anti_affinity_groups,omitempty"`
-	// The id of the rack that the instance runs on; empty when it is not known.
+	// The id of the rack that the instance runs on, as Oxide's metrics say it; some minutes old.
+	// Empty when it is not known, as for an instance that does not run, and when nobody asked for it
+	// (see GetInstanceRequest.include_rack).
 	RackId string `protobuf:"bytes,17,opt,name=rack_id,json=rackId,proto3" json:"rack_id,omitempty"`
 	// The name of the project that the instance is in, when it was last read, which is about a minute
 	// ago at most while Oxide answers. A project can be renamed; programs keep the id.
@@ -1195,14 +1217,15 @@ var File_oxide_backend_v1_instance_service_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\n" +
-	"'oxide/backend/v1/instance_service.proto\x12\x10oxide.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n" +
+	"'oxide/backend/v1/instance_service.proto\x12\x10oxide.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n" +
 	"\x12GetInstanceRequest\x12\x10\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
 	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x12\x1c\n" +
 	"\bhostname\x18\x03 \x01(\tH\x00R\bhostname\x129\n" +
 	"\tfreshness\x18\x04 \x01(\x0e2\x1b.oxide.backend.v1.FreshnessR\tfreshness\x12C\n" +
 	"\rabsence_proof\x18\x05 \x01(\v2\x1e.oxide.backend.v1.AbsenceProofR\fabsenceProof\x122\n" +
-	"\x04view\x18\x06 \x01(\x0e2\x1e.oxide.backend.v1.InstanceViewR\x04viewB\n" +
+	"\x04view\x18\x06 \x01(\x0e2\x1e.oxide.backend.v1.InstanceViewR\x04view\x12!\n" +
+	"\finclude_rack\x18\a \x01(\bR\vincludeRackB\n" +
 	"\n" +
 	"\binstance\"x\n" +
 	"\fAbsenceProof\x12\x17\n" +
@@ -1218,8 +1241,9 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"y\n" +
 	"\x15ListInstancesResponse\x128\n" +
 	"\tinstances\x18\x01 \x03(\v2\x1a.oxide.backend.v1.InstanceR\tinstances\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x17\n" +
-	"\x15WatchInstancesRequest\"\xdf\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\":\n" +
+	"\x15WatchInstancesRequest\x12!\n" +
+	"\finclude_rack\x18\x01 \x01(\bR\vincludeRack\"\xdf\x01\n" +
 	"\x16WatchInstancesResponse\x128\n" +
 	"\binstance\x18\x01 \x01(\v2\x1a.oxide.backend.v1.InstanceH\x00R\binstance\x12Q\n" +
 	"\x11snapshot_complete\x18\x02 \x01(\v2\".oxide.backend.v1.SnapshotCompleteH\x00R\x10snapshotComplete\x12/\n" +
