@@ -82,6 +82,26 @@ func TestStampsAndTopologyAreRestored(t *testing.T) {
 	})
 }
 
+// The rack is on the Node from its initialization on, under both labels.
+func TestTheZoneIsTheRackIfAskedFor(t *testing.T) {
+	e := newEnvironment(t, settings{shimFlags: []string{"--zone-from-rack"}})
+	e.join("node-a")
+	e.addressed("node-a", 3)
+	state, err := e.rack.State(t.Context())
+	e.must(err)
+	labels := e.node("node-a").Labels
+	for _, key := range []string{
+		"topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone",
+	} {
+		if got := labels[key]; got == "" || got != state.RackID {
+			t.Errorf("%s is %q, want the rack %q", key, got, state.RackID)
+		}
+	}
+	if got := labels["oxide.computer/project"]; got == "" {
+		t.Errorf("the project has no name: %v", labels)
+	}
+}
+
 // Unchanged facts change nothing: ten syncs of addresses, on one family and on two.
 func TestTenSyncsOfUnchangedFactsChangeNothing(t *testing.T) {
 	const period = time.Second

@@ -72,6 +72,7 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 
 // State is what is on the rack at one moment.
 type State struct {
+	RackID      string       `json:"rack_id"`
 	Instances   []Instance   `json:"instances"`
 	FloatingIPs []FloatingIP `json:"floating_ips"`
 }
