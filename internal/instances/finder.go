@@ -228,7 +228,7 @@ func (f *Finder) complete(
 	ctx context.Context, identity oxide.Identity, base oxide.Instance, view View,
 ) (Instance, error) {
 	if view == Basic {
-		return Instance{Instance: base, SiloID: identity.SiloID}, nil
+		return bare(identity, base), nil
 	}
 	n, err := f.inventory.networksOf(ctx, base.ID)
 	if err != nil {
