@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
 // shutdownTaint is what the framework gives a Node whose instance does not run.
@@ -70,7 +71,7 @@ func TestNodesAreInitialized(t *testing.T) {
 			}
 		}
 		wantLabels := map[string]string{
-			"instance-name": name, "project-id": project, "silo-id": silo,
+			"instance-name": name, "project": rack.Project, "project-id": project, "silo-id": silo,
 		}
 		if diff := cmp.Diff(wantLabels, got); diff != "" {
 			t.Errorf("%s: labels (-want +got):\n%s", name, diff)
