@@ -4,10 +4,7 @@
 
 package loadbalancers
 
-import (
-	"net/netip"
-	"time"
-)
+import "net/netip"
 
 // Key identifies a load balancer among all that share a project.
 type Key struct {
@@ -101,7 +98,6 @@ type Wanted struct {
 type Desired struct {
 	Key      Key
 	OwnerUID string
-	Created  time.Time
 	// Wanted has at most one address per family.
 	Wanted []Wanted
 	// Eligible, if not nil, are the only candidates that may be used.

@@ -5,6 +5,7 @@
 package oxidesim
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"slices"
 
@@ -147,17 +148,8 @@ func (s *Simulator) systemPoolRanges(c *call) (any, error) {
 	// Sorted by first address: written in 32 hexadecimal digits, they sort as text.
 	return pageBy(c, rows, func(r *ipRange) string {
 		b := r.first.As16()
-		return string(hexDigits(b[:]))
+		return hex.EncodeToString(b[:])
 	}, p.rangeJSON), nil
-}
-
-func hexDigits(b []byte) []byte {
-	const digits = "0123456789abcdef"
-	out := make([]byte, 0, 2*len(b))
-	for _, v := range b {
-		out = append(out, digits[v>>4], digits[v&15])
-	}
-	return out
 }
 
 func readRange(c *call) (first, last netip.Addr, err error) {
