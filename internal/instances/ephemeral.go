@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -45,7 +46,7 @@ func (i *Inventory) ephemeralOf(ctx context.Context, id string) ([]oxide.Externa
 		return nil, &oxide.Error{Operation: doing, Kind: oxide.KindEnded, Err: ctx.Err()}
 	}
 	flight := i.flights.DoChan(id, func() (any, error) {
-		readCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+		readCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), coalesce.Timeout)
 		defer cancel()
 		return i.readEphemeral(readCtx, id)
 	})
@@ -106,6 +107,14 @@ func (i *Inventory) knownEphemerals(id string) []oxide.ExternalIP {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.ephemerals[id].ips
+}
+
+// countEphemerals returns how many ephemeral addresses an instance has, if they were ever read.
+func (i *Inventory) countEphemerals(id string) (count int, known bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	e, known := i.ephemerals[id]
+	return len(e.ips), known
 }
 
 // jitter is a fixed share of ephemeralMaxAge for each instance.

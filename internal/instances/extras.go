@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -33,7 +34,7 @@ const (
 // extra are facts that only tell more about instances. A caller gets those that were last read, or
 // none, if Oxide does not give them: nothing fails for the lack of them.
 type extra[T any] struct {
-	coalescer[T]
+	coalesce.Reader[T]
 
 	mu       sync.Mutex
 	failedAt time.Time
@@ -43,25 +44,25 @@ type extra[T any] struct {
 // get returns facts that are at most of this age, unless they cannot be read; and whether there are
 // any at all, because none is not the same as nothing.
 func (e *extra[T]) get(ctx context.Context, maxAge time.Duration) (T, bool) {
-	last := e.latest()
-	fresh := last != nil && time.Since(last.began) <= maxAge
+	last := e.Latest()
+	fresh := last != nil && time.Since(last.Began) <= maxAge
 	if !fresh && e.due() {
 		waitCtx, cancel := context.WithTimeout(ctx, extraPatience)
 		defer cancel()
-		read, err := e.within(waitCtx, maxAge)
+		read, err := e.Within(waitCtx, maxAge)
 		if ctx.Err() == nil {
 			e.tell(ctx, err)
 		}
 		if err == nil {
-			return read.facts, true
+			return read.Facts, true
 		}
-		last = e.latest()
+		last = e.Latest()
 	}
 	if last == nil {
 		var none T
 		return none, false
 	}
-	return last.facts, true
+	return last.Facts, true
 }
 
 func (e *extra[T]) due() bool {
@@ -81,7 +82,7 @@ func (e *extra[T]) tell(ctx context.Context, err error) {
 	}
 	e.failedAt = time.Now()
 	if !before {
-		slog.WarnContext(ctx, "could not "+e.doing+"; what is known of them stays", "error", err)
+		slog.WarnContext(ctx, "could not "+e.Doing+"; what is known of them stays", "error", err)
 	}
 }
 

@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -25,7 +25,7 @@ type API interface {
 	ProjectReadable(ctx context.Context, id string) error
 	InstanceByID(ctx context.Context, id string) (oxide.Instance, error)
 	Instances(ctx context.Context) ([]oxide.Instance, error)
-	SubnetIDs(ctx context.Context) ([]string, error)
+	Subnets(ctx context.Context) ([]oxide.Subnet, error)
 	SubnetInterfaces(ctx context.Context, subnetID string) ([]oxide.NetworkInterface, error)
 	FloatingIPs(ctx context.Context) ([]oxide.FloatingIP, error)
 	ExternalIPs(ctx context.Context, instanceID string) ([]oxide.ExternalIP, error)
@@ -87,7 +87,7 @@ const (
 // ByID returns an instance of the project, as it was a few seconds ago at most. One that was not
 // listed then is read directly. Errors: ErrNotFound.
 func (f *Finder) ByID(ctx context.Context, id string, view View) (Instance, error) {
-	l, err := factsOf(f.inventory.listings.within(ctx, listingMaxAge))
+	l, err := coalesce.Facts(f.inventory.listings.Within(ctx, listingMaxAge))
 	if err != nil {
 		return Instance{}, err
 	}
@@ -100,7 +100,7 @@ func (f *Finder) ByID(ctx context.Context, id string, view View) (Instance, erro
 // ByIDNow is ByID with a list that is begun after the call, which calls at the same time share. One
 // that it does not show is read directly.
 func (f *Finder) ByIDNow(ctx context.Context, id string, view View) (Instance, error) {
-	l, err := factsOf(f.inventory.listings.after(ctx))
+	l, err := coalesce.Facts(f.inventory.listings.After(ctx))
 	if err != nil {
 		return Instance{}, err
 	}
@@ -131,7 +131,7 @@ func (f *Finder) readByID(
 // from a deleted instance to a new one at any moment, so the list is always one that was begun after
 // the call; calls at the same time share it. Errors: ErrNotFound.
 func (f *Finder) ByName(ctx context.Context, name string, view View) (Instance, error) {
-	l, err := factsOf(f.inventory.listings.after(ctx))
+	l, err := coalesce.Facts(f.inventory.listings.After(ctx))
 	if err != nil {
 		return Instance{}, err
 	}
@@ -146,7 +146,7 @@ func (f *Finder) ByName(ctx context.Context, name string, view View) (Instance, 
 // ByHostname returns the instance whose hostname this is, without regard to case, by a list as ByName
 // uses it. Errors: ErrNotFound, *AmbiguousError.
 func (f *Finder) ByHostname(ctx context.Context, hostname string, view View) (Instance, error) {
-	l, err := factsOf(f.inventory.listings.after(ctx))
+	l, err := coalesce.Facts(f.inventory.listings.After(ctx))
 	if err != nil {
 		return Instance{}, err
 	}
@@ -168,7 +168,7 @@ func (f *Finder) ByHostname(ctx context.Context, hostname string, view View) (In
 // List returns the instances whose ids follow the given one, ordered by id, at most limit of them. It
 // reports whether there are more.
 func (f *Finder) List(ctx context.Context, after string, limit int) ([]Instance, bool, error) {
-	l, err := factsOf(f.inventory.listings.within(ctx, listingMaxAge))
+	l, err := coalesce.Facts(f.inventory.listings.Within(ctx, listingMaxAge))
 	if err != nil {
 		return nil, false, err
 	}
@@ -197,26 +197,6 @@ func (f *Finder) List(ctx context.Context, after string, limit int) ([]Instance,
 	return result, more, nil
 }
 
-// PrivateAddress returns the private address at which packets arrive that are sent to a floating IP
-// of the family (32 or 128 bits) on the instance. It is invalid if the instance has none. Errors:
-// KindNotFound if the instance cannot be found, KindBadResponse if an interface cannot be understood.
-func (f *Finder) PrivateAddress(ctx context.Context, id string, bits int) (netip.Addr, error) {
-	n, err := f.inventory.networksOf(ctx, id)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	nics := n.interfaces[id]
-	if len(nics) == 0 {
-		_, err := f.api.InstanceByID(ctx, id)
-		return netip.Addr{}, err
-	}
-	addr, found := PrimaryAddress(nics, bits)
-	if nic, ok := unreadable(nics); ok && !found {
-		return netip.Addr{}, unreadableError(nic)
-	}
-	return addr, nil
-}
-
 // RunState reads what the instance does now.
 func (f *Finder) RunState(ctx context.Context, id string) (string, error) {
 	found, err := f.api.InstanceByID(ctx, id)
@@ -230,7 +210,7 @@ func (f *Finder) complete(
 	if view == Basic {
 		return bare(identity, base), nil
 	}
-	n, err := f.inventory.networksOf(ctx, base.ID)
+	n, err := f.inventory.networksOf(ctx, missingMaxAge, base.ID)
 	if err != nil {
 		return Instance{}, err
 	}

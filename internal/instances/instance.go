@@ -6,7 +6,6 @@ package instances
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
@@ -23,6 +22,9 @@ type Instance struct {
 	// ExternalIPs are the ephemeral addresses, and the floating ones that a user attached, IPv4
 	// first, then by kind and value. Addresses of load balancers and of outbound NAT are left out.
 	ExternalIPs []oxide.ExternalIP
+	// ExternalIPsProvisional: not all load balancers are known yet, so a floating address among
+	// ExternalIPs may turn out to be the address of one.
+	ExternalIPsProvisional bool
 	// AntiAffinityGroups are names, sorted; they say something only if they are known.
 	AntiAffinityGroups      []string
 	AntiAffinityGroupsKnown bool
@@ -66,20 +68,4 @@ func sortExternalIPs(ips []oxide.ExternalIP) {
 			a.Addr.Compare(b.Addr),
 		)
 	})
-}
-
-// PrimaryAddress returns the private address of the family, by its length in bits, of the primary
-// interface: where packets sent to a floating IP of that family arrive.
-func PrimaryAddress(nics []oxide.NetworkInterface, bits int) (netip.Addr, bool) {
-	for _, nic := range nics {
-		if !nic.Primary {
-			continue
-		}
-		for _, addr := range nic.Addrs {
-			if addr.BitLen() == bits {
-				return addr, true
-			}
-		}
-	}
-	return netip.Addr{}, false
 }

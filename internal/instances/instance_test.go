@@ -58,9 +58,11 @@ func TestPrimaryInterfaceComesFirstThenByName(t *testing.T) {
 	if diff := cmp.Diff(want, found.Interfaces, opts); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	addr, err := w.finder.PrivateAddress(t.Context(), found.ID, 32)
-	if err != nil || addr != netip.MustParseAddr("10.9.0.7") {
-		t.Errorf("private address: %v, %v", addr, err)
+	endpoint := w.endpoint(found.ID)
+	if endpoint.Addr(32) != netip.MustParseAddr("10.9.0.7") || endpoint.Name != found.Name ||
+		endpoint.VPCID != found.Interfaces[0].VPCID || endpoint.VPCName == "" ||
+		endpoint.SubnetName == "" {
+		t.Errorf("packets arrive at %+v", endpoint)
 	}
 }
 
@@ -74,8 +76,7 @@ func TestPrivateAddressIsThatOfTheFamily(t *testing.T) {
 		t.Run(nic, func(t *testing.T) {
 			node := w.add(ourProject, oxidesim.InstanceSeed{Name: "node-" + nic, NIC: nic})
 			for bits, family := range map[int]string{32: "v4", 128: "v6"} {
-				addr, err := w.finder.PrivateAddress(t.Context(), node.ID, bits)
-				w.must(err)
+				addr := w.endpoint(node.ID).Addr(bits)
 				var want netip.Addr // invalid if it has none
 				if text, ok := node.PrivateIPs[family]; ok {
 					want = netip.MustParseAddr(text)
@@ -86,8 +87,9 @@ func TestPrivateAddressIsThatOfTheFamily(t *testing.T) {
 			}
 		})
 	}
-	_, err := w.finder.PrivateAddress(t.Context(), anID, 32)
-	wantError(t, err, oxide.KindNotFound)
+	if endpoint := w.endpoint(anID); endpoint.InstanceID != "" {
+		t.Errorf("an instance that is not there has %+v", endpoint)
+	}
 }
 
 // Addresses of load balancers move about, and that of outbound NAT is shared: neither is a node's.

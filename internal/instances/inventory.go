@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -25,10 +26,16 @@ const (
 	// missingMaxAge is how long an instance that was in no reading of the network facts is taken
 	// to have no interface.
 	missingMaxAge = 5 * time.Second
+	// endpointMissingMaxAge is the same where only the placement of addresses hangs on it: a Node
+	// whose instance is gone may stay for long.
+	endpointMissingMaxAge = 30 * time.Second
 	// subnetsMaxAge bounds the age of the list of subnets.
 	subnetsMaxAge = 10 * time.Minute
 	// concurrentReads bounds the requests that one call has in flight.
 	concurrentReads = 8
+	// spacing is the least time from the beginning of one shared reading to that of the next: a
+	// thousand nodes that join together make few lists.
+	spacing = 250 * time.Millisecond
 )
 
 // listing is what one list of the project's instances says.
@@ -42,11 +49,11 @@ type listing struct {
 // Inventory keeps what Oxide says of the project's instances, read with few lists for all of them.
 // Nobody reads for himself what somebody else is reading. It is safe for concurrent use.
 type Inventory struct {
-	api            API
-	ofLoadBalancer func(description string) bool
+	api       API
+	addresses Addresses
 
-	listings coalescer[*listing]
-	networks coalescer[*networks]
+	listings coalesce.Reader[*listing]
+	networks coalesce.Reader[*networks]
 	// groups are the anti-affinity groups by instance.
 	groups extra[map[string][]string]
 	// racks are the ids of racks by instance, if somebody wants them.
@@ -57,7 +64,7 @@ type Inventory struct {
 	mu sync.Mutex
 	// subnets are those that were listed at subnetsReadAt; they must be listed at subnetsWanted or
 	// later.
-	subnets                      []string
+	subnets                      []oxide.Subnet
 	subnetsReadAt, subnetsWanted time.Time
 	// missing tells when a reading of the network facts began that an instance was not in.
 	missing    map[string]time.Time
@@ -65,30 +72,41 @@ type Inventory struct {
 	told       map[string]bool
 }
 
-// NewInventory returns an empty Inventory. The function tells by a floating IP's description whether
-// it is the address of a load balancer, which is no address of the instance that carries it for now.
-func NewInventory(api API, ofLoadBalancer func(description string) bool) *Inventory {
+// Addresses knows which floating IPs are the addresses of load balancers: they are no addresses of
+// the instance that carries them for now.
+type Addresses interface {
+	// IsLoadBalancerAddress reports whether a floating IP is the address of a load balancer, as far
+	// as that is known.
+	IsLoadBalancerAddress(ip oxide.FloatingIP) bool
+	// AllLoadBalancersKnown reports whether that is known of every floating IP.
+	AllLoadBalancersKnown() bool
+}
+
+// NewInventory returns an inventory, which reads nothing before it is asked.
+func NewInventory(api API, addresses Addresses) *Inventory {
 	i := &Inventory{
-		api: api, ofLoadBalancer: ofLoadBalancer,
+		api: api, addresses: addresses,
 		missing:    make(map[string]time.Time),
 		ephemerals: make(map[string]ephemeral),
 		told:       make(map[string]bool),
 	}
-	i.listings.doing, i.listings.read = "list the instances", i.readListing
-	i.networks.doing, i.networks.read = "list the network interfaces", i.readNetworks
-	i.racks.doing, i.racks.read = "read which rack instances run on", api.InstanceRacks
-	i.groups.doing, i.groups.read = "list the anti-affinity groups", i.readGroups
+	i.listings.Doing, i.listings.Read = "list the instances", i.readListing
+	i.networks.Doing, i.networks.Read = "list the network interfaces", i.readNetworks
+	i.racks.Doing, i.racks.Read = "read which rack instances run on", api.InstanceRacks
+	i.groups.Doing, i.groups.Read = "list the anti-affinity groups", i.readGroups
+	i.listings.Spacing, i.networks.Spacing = spacing, spacing
+	i.racks.Spacing, i.groups.Spacing = spacing, spacing
 	i.hub.inventory = i
 	return i
 }
 
 // Age returns how old the list of instances is, and whether there is one.
 func (i *Inventory) Age() (time.Duration, bool) {
-	last := i.listings.latest()
+	last := i.listings.Latest()
 	if last == nil {
 		return 0, false
 	}
-	return time.Since(last.began), true
+	return time.Since(last.Began), true
 }
 
 func (i *Inventory) readListing(ctx context.Context) (*listing, error) {
@@ -140,7 +158,14 @@ func (i *Inventory) assemble(
 		return Instance{}, unreadableError(nic)
 	}
 	found.ExternalIPs = append(found.ExternalIPs, ephemerals...)
-	found.ExternalIPs = append(found.ExternalIPs, n.floating[base.ID]...)
+	for _, ip := range n.floating[base.ID] {
+		if !i.addresses.IsLoadBalancerAddress(ip) {
+			found.ExternalIPs = append(found.ExternalIPs, oxide.ExternalIP{
+				Kind: oxide.ExternalIPFloating, Addr: ip.Addr, Description: ip.Description,
+			})
+		}
+	}
+	found.ExternalIPsProvisional = !i.addresses.AllLoadBalancersKnown()
 	sortExternalIPs(found.ExternalIPs)
 	return found, nil
 }

@@ -251,7 +251,7 @@ func TestRoleRevokedIsAnErrorAndNoEmptyFacts(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		_, err := w.finder.ByID(t.Context(), node.ID, instances.Full)
 		wantError(t, err, oxide.KindProjectNotFound)
-		_, err = w.finder.PrivateAddress(t.Context(), node.ID, 32)
+		_, err = w.finder.Endpoints(t.Context(), []string{node.ID})
 		wantError(t, err, oxide.KindProjectNotFound)
 		_, _, err = w.finder.List(t.Context(), "", 10)
 		wantError(t, err, oxide.KindProjectNotFound)
@@ -269,7 +269,7 @@ func TestSubnetThatCannotBeReadIsAnError(t *testing.T) {
 		})
 		time.Sleep(2 * time.Minute)
 		w.requests()
-		_, err := w.finder.PrivateAddress(t.Context(), node.ID, 32)
+		_, err := w.finder.Endpoints(t.Context(), []string{node.ID})
 		wantError(t, err, oxide.KindNotFound)
 		if got := w.requests()["vpc_subnet_list"]; got != 1 {
 			t.Errorf("the subnets were listed anew %d times, want once", got)
@@ -305,8 +305,9 @@ func TestUnknownInterfaceIsContainedToItsInstance(t *testing.T) {
 					continue
 				}
 				wantError(t, err, oxide.KindBadResponse)
-				_, err = w.finder.PrivateAddress(t.Context(), id, 32)
-				wantError(t, err, oxide.KindBadResponse)
+				if endpoint := w.endpoint(id); endpoint.Addr(32).IsValid() {
+					t.Errorf("packets arrive at %+v", endpoint)
+				}
 				if found, err := w.finder.ByID(t.Context(), id, instances.Basic); err != nil ||
 					found.RunState != oxide.RunStateRunning {
 					t.Errorf("its run state: %+v, %v", found, err)

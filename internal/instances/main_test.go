@@ -56,6 +56,7 @@ type world struct {
 	client    *oxide.Client
 	inventory *instances.Inventory
 	finder    *instances.Finder
+	addresses addresses
 	project   string
 }
 
@@ -127,10 +128,29 @@ func (w *world) connectBy(source *oxide.TokenSource) {
 
 // forget starts anew with an empty inventory; silo and project are still known.
 func (w *world) forget() {
-	w.inventory = instances.NewInventory(w.client, func(description string) bool {
-		return strings.HasPrefix(description, lbMark)
-	})
+	w.inventory = instances.NewInventory(w.client, &w.addresses)
 	w.finder = instances.NewFinder(w.client, w.inventory)
+}
+
+// addresses knows load balancers' addresses by how their descriptions begin, and by their names.
+type addresses struct {
+	names map[string]bool
+	// known is whether all are known.
+	known bool
+}
+
+func (a *addresses) IsLoadBalancerAddress(ip oxide.FloatingIP) bool {
+	return strings.HasPrefix(ip.Description, lbMark) || a.names[ip.Name]
+}
+
+func (a *addresses) AllLoadBalancersKnown() bool { return a.known }
+
+// endpoint returns where packets arrive on an instance; the zero value: nowhere.
+func (w *world) endpoint(id string) instances.Endpoint {
+	w.t.Helper()
+	found, err := w.finder.Endpoints(w.t.Context(), []string{id})
+	w.must(err)
+	return found[id]
 }
 
 // add adds a running instance to a project.

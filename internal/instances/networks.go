@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -18,47 +19,60 @@ import (
 type networks struct {
 	// interfaces are in the order in which they are published.
 	interfaces map[string][]oxide.NetworkInterface
-	// floating are those that a user attached.
-	floating map[string][]oxide.ExternalIP
+	// floating are the attached floating IPs by instance, those of load balancers among them.
+	floating map[string][]oxide.FloatingIP
+	// subnets are those of the project, by id.
+	subnets map[string]oxide.Subnet
 }
 
-// networksOf returns network facts that show an instance. If those at hand do not, they are read
-// anew, subnets included; after that the instance has no interface, which is believed for some
-// seconds.
-func (i *Inventory) networksOf(ctx context.Context, id string) (*networks, error) {
-	known, err := factsOf(i.networks.within(ctx, networksMaxAge))
-	if err != nil || known.interfaces[id] != nil || i.wantsAgain(id) {
+// networksOf returns network facts that show instances. If those at hand do not, they are read anew,
+// subnets included; after that an instance that is still missing has no interface, which is believed
+// for the given time.
+func (i *Inventory) networksOf(
+	ctx context.Context, believed time.Duration, ids ...string,
+) (*networks, error) {
+	known, err := coalesce.Facts(i.networks.Within(ctx, networksMaxAge))
+	if err != nil || !i.wantsAgain(known, believed, ids) {
 		return known, err
 	}
-	r, err := i.networks.after(ctx)
-	if err == nil && r.facts.interfaces[id] == nil {
-		i.remember(id, r.began)
+	r, err := i.networks.After(ctx)
+	if err == nil {
+		i.remember(r.Facts, r.Began, ids)
 	}
-	return factsOf(r, err)
+	return coalesce.Facts(r, err)
 }
 
-// wantsAgain reports whether an instance was missing a moment ago. If it was not, the subnets must be
+// wantsAgain reports whether an instance is missing that was not so lately. Then the subnets must be
 // listed anew for the next reading.
-func (i *Inventory) wantsAgain(id string) bool {
+func (i *Inventory) wantsAgain(n *networks, believed time.Duration, ids []string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if since, known := i.missing[id]; known && time.Since(since) < missingMaxAge {
-		return true
+	for _, id := range ids {
+		if n.interfaces[id] != nil {
+			continue
+		}
+		if since, known := i.missing[id]; !known || time.Since(since) >= believed {
+			i.subnetsWanted = time.Now()
+			return true
+		}
 	}
-	i.subnetsWanted = time.Now()
 	return false
 }
 
-// remember notes an instance that was missing in a reading, and forgets those of long ago.
-func (i *Inventory) remember(id string, began time.Time) {
+// remember notes instances that are missing in a reading, and forgets those of long ago.
+func (i *Inventory) remember(n *networks, began time.Time, ids []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for other, since := range i.missing {
-		if time.Since(since) >= missingMaxAge {
+		if time.Since(since) >= max(missingMaxAge, endpointMissingMaxAge) {
 			delete(i.missing, other)
 		}
 	}
-	i.missing[id] = began
+	for _, id := range ids {
+		if n.interfaces[id] == nil {
+			i.missing[id] = began
+		}
+	}
 }
 
 // readNetworks reads the interfaces of all subnets, and the floating IPs. Oxide answers 404 for a
@@ -82,7 +96,8 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 	}
 	n := &networks{
 		interfaces: make(map[string][]oxide.NetworkInterface),
-		floating:   make(map[string][]oxide.ExternalIP),
+		floating:   make(map[string][]oxide.FloatingIP),
+		subnets:    make(map[string]oxide.Subnet),
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -92,17 +107,16 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, ip := range ips {
-			if ip.InstanceID != "" && !i.ofLoadBalancer(ip.Description) {
-				n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], oxide.ExternalIP{
-					Kind: oxide.ExternalIPFloating, Addr: ip.Addr, Description: ip.Description,
-				})
+			if ip.InstanceID != "" {
+				n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], ip)
 			}
 		}
 		return err
 	})
 	for _, subnet := range subnets {
+		n.subnets[subnet.ID] = subnet
 		group.Go(func() error {
-			nics, err := i.api.SubnetInterfaces(ctx, subnet)
+			nics, err := i.api.SubnetInterfaces(ctx, subnet.ID)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, nic := range nics {
@@ -120,7 +134,7 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 	return n, nil
 }
 
-func (i *Inventory) knownSubnets(ctx context.Context) ([]string, error) {
+func (i *Inventory) knownSubnets(ctx context.Context) ([]oxide.Subnet, error) {
 	i.mu.Lock()
 	subnets, readAt, wanted := i.subnets, i.subnetsReadAt, i.subnetsWanted
 	i.mu.Unlock()
@@ -128,7 +142,7 @@ func (i *Inventory) knownSubnets(ctx context.Context) ([]string, error) {
 		return subnets, nil
 	}
 	began := time.Now()
-	subnets, err := i.api.SubnetIDs(ctx)
+	subnets, err := i.api.Subnets(ctx)
 	if err != nil {
 		return nil, err
 	}

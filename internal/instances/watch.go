@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -259,27 +260,27 @@ func (s *snapshot) interval() time.Duration {
 // look lists the instances. Network facts are read anew only if an instance has changed, or now and
 // then.
 func (i *Inventory) look(ctx context.Context, last *snapshot) (*snapshot, error) {
-	listed, err := i.listings.after(ctx)
+	listed, err := i.listings.After(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var n *networks
-	if last != nil && last.misses(listed.facts) {
-		n, err = factsOf(i.networks.after(ctx))
+	if last != nil && last.misses(listed.Facts) {
+		n, err = coalesce.Facts(i.networks.After(ctx))
 	} else {
-		n, err = factsOf(i.networks.within(ctx, watchedNetworksMaxAge))
+		n, err = coalesce.Facts(i.networks.Within(ctx, watchedNetworksMaxAge))
 	}
 	if err != nil {
 		return nil, err
 	}
 	s := &snapshot{
-		readAt: listed.began, instances: make(map[string]Instance, len(listed.facts.byID)),
+		readAt: listed.Began, instances: make(map[string]Instance, len(listed.Facts.byID)),
 	}
-	for id, base := range listed.facts.byID {
-		instance, err := i.assemble(listed.facts.identity, base, n, i.knownEphemerals(id))
+	for id, base := range listed.Facts.byID {
+		instance, err := i.assemble(listed.Facts.identity, base, n, i.knownEphemerals(id))
 		if err != nil {
 			// Told once; the run state is still worth watching.
-			instance = bare(listed.facts.identity, base)
+			instance = bare(listed.Facts.identity, base)
 		}
 		i.addGroups(ctx, &instance)
 		s.instances[id] = instance

@@ -126,11 +126,11 @@ var reads = map[string]func(context.Context, *oxide.Client) error{
 		return err
 	},
 	"vpc_list": func(ctx context.Context, c *oxide.Client) error {
-		_, err := c.SubnetIDs(ctx)
+		_, err := c.Subnets(ctx)
 		return err
 	},
 	"vpc_subnet_list": func(ctx context.Context, c *oxide.Client) error {
-		_, err := c.SubnetIDs(ctx)
+		_, err := c.Subnets(ctx)
 		return err
 	},
 	"vpc_subnet_list_network_interfaces": func(ctx context.Context, c *oxide.Client) error {

@@ -14,40 +14,50 @@ import (
 	api "github.com/oxidecomputer/oxide.go/oxide"
 )
 
-// SubnetIDs reads the ids of all VPC subnets of the project: one list of VPCs, and one of subnets
-// for each.
-func (c *Client) SubnetIDs(ctx context.Context) ([]string, error) {
+// Subnet is a subnet of a VPC of the project. Firewall rules go by these names.
+type Subnet struct{ ID, Name, VPCID, VPCName string }
+
+// Subnets reads all VPC subnets of the project: one list of VPCs, and one of subnets for each.
+func (c *Client) Subnets(ctx context.Context) ([]Subnet, error) {
 	id, err := c.Identity(ctx)
 	if err != nil {
 		return nil, err
 	}
 	vpcs, err := readAll(ctx, c, projectCall("vpc_list", "list the VPCs"),
-		func(ctx context.Context, limit *int, token string) (page[string], error) {
+		func(ctx context.Context, limit *int, token string) (page[Subnet], error) {
 			v, err := c.api.VpcList(ctx, api.VpcListParams{
 				Project: api.NameOrId(id.ProjectID), Limit: limit, PageToken: token,
 				SortBy: api.NameOrIdSortModeIdAscending,
 			})
 			if err != nil {
-				return page[string]{}, err
+				return page[Subnet]{}, err
 			}
-			return toPage(v.Items, v.NextPage, func(v api.Vpc) (string, error) { return withID(v.Id) })
+			return toPage(v.Items, v.NextPage, func(v api.Vpc) (Subnet, error) {
+				id, err := withID(v.Id)
+				return Subnet{VPCID: id, VPCName: string(v.Name)}, err
+			})
 		})
 	if err != nil {
 		return nil, err
 	}
-	var all []string
+	var all []Subnet
 	for _, vpc := range vpcs {
-		subnets, err := readAll(ctx, c, objectCall("vpc_subnet_list", "list the subnets of VPC "+vpc),
-			func(ctx context.Context, limit *int, token string) (page[string], error) {
+		op := objectCall("vpc_subnet_list", "list the subnets of VPC "+vpc.VPCID)
+		subnets, err := readAll(ctx, c, op,
+			func(ctx context.Context, limit *int, token string) (page[Subnet], error) {
 				v, err := c.api.VpcSubnetList(ctx, api.VpcSubnetListParams{
-					Vpc: api.NameOrId(vpc), Limit: limit, PageToken: token,
+					Vpc: api.NameOrId(vpc.VPCID), Limit: limit, PageToken: token,
 					SortBy: api.NameOrIdSortModeIdAscending,
 				})
 				if err != nil {
-					return page[string]{}, err
+					return page[Subnet]{}, err
 				}
-				return toPage(v.Items, v.NextPage,
-					func(v api.VpcSubnet) (string, error) { return withID(v.Id) })
+				return toPage(v.Items, v.NextPage, func(v api.VpcSubnet) (Subnet, error) {
+					id, err := withID(v.Id)
+					return Subnet{
+						ID: id, Name: string(v.Name), VPCID: vpc.VPCID, VPCName: vpc.VPCName,
+					}, err
+				})
 			})
 		if err != nil {
 			return nil, err
@@ -113,22 +123,30 @@ func toSubnetInterface(text json.RawMessage) (NetworkInterface, error) {
 func (c *Client) rawPage(
 	ctx context.Context, path string, params, query map[string]string,
 ) (items []json.RawMessage, next string, err error) {
-	resp, err := c.api.MakeRequest(ctx, api.Request{
-		Method: http.MethodGet, Path: path, Params: params, Query: query,
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if err := api.NewHTTPError(resp); err != nil {
-		return nil, "", err
-	}
 	var body struct {
 		Items    []json.RawMessage `json:"items"`
 		NextPage string            `json:"next_page"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
-		return nil, "", fmt.Errorf("error decoding response body: %w", err)
+	err = c.rawGet(ctx, path, params, query, &body)
+	return body.Items, body.NextPage, err
+}
+
+// rawGet reads an object without oxide.go's types.
+func (c *Client) rawGet(
+	ctx context.Context, path string, params, query map[string]string, into any,
+) error {
+	resp, err := c.api.MakeRequest(ctx, api.Request{
+		Method: http.MethodGet, Path: path, Params: params, Query: query,
+	})
+	if err != nil {
+		return err
 	}
-	return body.Items, body.NextPage, nil
+	defer func() { _ = resp.Body.Close() }()
+	if err := api.NewHTTPError(resp); err != nil {
+		return err
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("error decoding response body: %w", err)
+	}
+	return nil
 }

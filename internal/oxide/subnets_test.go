@@ -7,7 +7,6 @@ package oxide_test
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,13 +19,13 @@ import (
 // interfaces reads the network interfaces of an instance, from the lists of all subnets.
 func (r *rig) interfaces(instanceID string) []oxide.NetworkInterface {
 	r.t.Helper()
-	subnets, err := r.SubnetIDs(r.t.Context())
+	subnets, err := r.Subnets(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	var found []oxide.NetworkInterface
 	for _, subnet := range subnets {
-		nics, err := r.SubnetInterfaces(r.t.Context(), subnet)
+		nics, err := r.SubnetInterfaces(r.t.Context(), subnet.ID)
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -100,13 +99,24 @@ func TestSubnetsOfAllVPCsAreListed(t *testing.T) {
 	}}}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := r.SubnetIDs(t.Context())
+	got, err := r.Subnets(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(got)
-	if got = slices.Compact(got); len(got) < 3*3+1 {
-		t.Errorf("%d subnets, want those of three VPCs and of the default one", len(got))
+	names := map[string]int{}
+	for _, subnet := range got {
+		names[subnet.VPCName+"/"+subnet.Name]++
+	}
+	want := map[string]int{"default/default": 1}
+	for vpc := range 3 {
+		for subnet := range 3 {
+			want[fmt.Sprintf("vpc-%d/s-%d", vpc, subnet)] = 1
+		}
+	}
+	for name := range want {
+		if names[name] != 1 {
+			t.Errorf("the subnet %s is listed %d times: %v", name, names[name], names)
+		}
 	}
 }
 
@@ -119,12 +129,12 @@ func TestInterfacesOfOneNameAreAllListedOverPages(t *testing.T) {
 		node := r.instance(oxidesim.InstanceSeed{Name: fmt.Sprintf("node-%d", i), NIC: "v4"})
 		want[node.ID] = true
 	}
-	subnets, err := r.SubnetIDs(t.Context())
+	subnets, err := r.Subnets(t.Context())
 	if err != nil || len(subnets) != 1 {
 		t.Fatal(subnets, err)
 	}
 	r.ResetCounters()
-	nics, err := r.SubnetInterfaces(t.Context(), subnets[0])
+	nics, err := r.SubnetInterfaces(t.Context(), subnets[0].ID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,7 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package instances
+package coalesce
 
 import (
 	"context"
@@ -15,7 +15,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
-// source is what a coalescer reads: each reading takes a second and gives its number, counted from 1.
+const spacing = 250 * time.Millisecond
+
+// source is what a Reader reads: each reading takes a second and gives its number, counted from 1.
 type source struct {
 	mu    sync.Mutex
 	count int
@@ -41,29 +43,29 @@ func (s *source) fail(err error) {
 	s.err = err
 }
 
-func bubble(t *testing.T, test func(t *testing.T, s *source, c *coalescer[int])) {
+func bubble(t *testing.T, test func(t *testing.T, s *source, c *Reader[int])) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{}
-		test(t, s, &coalescer[int]{doing: "read", read: s.read})
+		test(t, s, &Reader[int]{Doing: "read", Read: s.read, Spacing: spacing})
 	})
 }
 
 // callers makes n calls at the same time and returns what each got.
-func callers(n int, call func() (*reading[int], error)) (facts []int, errs []error) {
+func callers(n int, call func() (*Reading[int], error)) (facts []int, errs []error) {
 	facts, errs = make([]int, n), make([]error, n)
 	var wg sync.WaitGroup
 	for i := range n {
-		wg.Go(func() { facts[i], errs[i] = factsOf(call()) })
+		wg.Go(func() { facts[i], errs[i] = Facts(call()) })
 	}
 	wg.Wait()
 	return facts, errs
 }
 
 func TestHundredCallersShareOneReading(t *testing.T) {
-	bubble(t, func(t *testing.T, s *source, c *coalescer[int]) {
-		facts, errs := callers(100, func() (*reading[int], error) {
-			return c.within(t.Context(), time.Minute)
+	bubble(t, func(t *testing.T, s *source, c *Reader[int]) {
+		facts, errs := callers(100, func() (*Reading[int], error) {
+			return c.Within(t.Context(), time.Minute)
 		})
 		for i, got := range facts {
 			if got != 1 || errs[i] != nil {
@@ -78,11 +80,11 @@ func TestHundredCallersShareOneReading(t *testing.T) {
 
 // Of those who want what is newer than their call, all who come during one reading share the next.
 func TestHundredCallersDuringAReadingShareTheNext(t *testing.T) {
-	bubble(t, func(t *testing.T, s *source, c *coalescer[int]) {
+	bubble(t, func(t *testing.T, s *source, c *Reader[int]) {
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = c.after(t.Context()) })
+		wg.Go(func() { _, _ = c.After(t.Context()) })
 		synctest.Wait()
-		facts, errs := callers(100, func() (*reading[int], error) { return c.after(t.Context()) })
+		facts, errs := callers(100, func() (*Reading[int], error) { return c.After(t.Context()) })
 		for i, got := range facts {
 			if got != 2 || errs[i] != nil {
 				t.Fatalf("caller %d got %d, %v", i, got, errs[i])
@@ -96,18 +98,18 @@ func TestHundredCallersDuringAReadingShareTheNext(t *testing.T) {
 }
 
 func TestCancelledCallerDoesNotFailTheOthers(t *testing.T) {
-	bubble(t, func(t *testing.T, s *source, c *coalescer[int]) {
+	bubble(t, func(t *testing.T, s *source, c *Reader[int]) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { // the one whose call began the reading
-			if _, err := c.within(ctx, 0); !oxide.IsKind(err, oxide.KindEnded) ||
+			if _, err := c.Within(ctx, 0); !oxide.IsKind(err, oxide.KindEnded) ||
 				!errors.Is(err, context.Canceled) {
 				t.Errorf("the cancelled caller got %v", err)
 			}
 		})
 		synctest.Wait()
 		wg.Go(func() {
-			if got, err := factsOf(c.within(t.Context(), time.Minute)); got != 1 || err != nil {
+			if got, err := Facts(c.Within(t.Context(), time.Minute)); got != 1 || err != nil {
 				t.Errorf("the other caller got %d, %v", got, err)
 			}
 		})
@@ -121,12 +123,12 @@ func TestCancelledCallerDoesNotFailTheOthers(t *testing.T) {
 }
 
 func TestCallerWhoHasGoneBeginsNoReading(t *testing.T) {
-	bubble(t, func(t *testing.T, s *source, c *coalescer[int]) {
+	bubble(t, func(t *testing.T, s *source, c *Reader[int]) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for _, call := range []func() (*reading[int], error){
-			func() (*reading[int], error) { return c.within(ctx, time.Minute) },
-			func() (*reading[int], error) { return c.after(ctx) },
+		for _, call := range []func() (*Reading[int], error){
+			func() (*Reading[int], error) { return c.Within(ctx, time.Minute) },
+			func() (*Reading[int], error) { return c.After(ctx) },
 		} {
 			if _, err := call(); !oxide.IsKind(err, oxide.KindEnded) {
 				t.Errorf("got %v", err)
@@ -140,45 +142,45 @@ func TestCallerWhoHasGoneBeginsNoReading(t *testing.T) {
 }
 
 func TestErrorReachesEverybodyAndLeavesNoFacts(t *testing.T) {
-	bubble(t, func(t *testing.T, s *source, c *coalescer[int]) {
+	bubble(t, func(t *testing.T, s *source, c *Reader[int]) {
 		broken := errors.New("broken")
 		s.fail(broken)
-		facts, errs := callers(100, func() (*reading[int], error) {
-			return c.within(t.Context(), time.Minute)
+		facts, errs := callers(100, func() (*Reading[int], error) {
+			return c.Within(t.Context(), time.Minute)
 		})
 		for i, err := range errs {
 			if !errors.Is(err, broken) || facts[i] != 0 {
 				t.Fatalf("caller %d got %d, %v", i, facts[i], err)
 			}
 		}
-		if c.latest() != nil {
+		if c.Latest() != nil {
 			t.Error("a failed reading is taken for facts")
 		}
 		s.fail(nil)
-		if got, err := factsOf(c.within(t.Context(), time.Minute)); got != 2 || err != nil {
+		if got, err := Facts(c.Within(t.Context(), time.Minute)); got != 2 || err != nil {
 			t.Errorf("once it works again: %d, %v", got, err)
 		}
 		// What was read before stays known, but is not passed off as fresh.
 		s.fail(broken)
 		time.Sleep(time.Minute)
-		if _, err := c.within(t.Context(), time.Second); !errors.Is(err, broken) {
+		if _, err := c.Within(t.Context(), time.Second); !errors.Is(err, broken) {
 			t.Errorf("got %v, want the error", err)
 		}
-		if last := c.latest(); last == nil || last.facts != 2 {
+		if last := c.Latest(); last == nil || last.Facts != 2 {
 			t.Errorf("latest is %+v", last)
 		}
 	})
 }
 
 func TestAfterNeverReturnsFactsFromBeforeTheCall(t *testing.T) {
-	bubble(t, func(t *testing.T, s *source, c *coalescer[int]) {
+	bubble(t, func(t *testing.T, s *source, c *Reader[int]) {
 		var wg sync.WaitGroup
 		for range 200 { // calls at all moments of readings that follow each other
 			wg.Go(func() {
 				began := time.Now()
-				r, err := c.after(t.Context())
-				if err != nil || r.began.Before(began) {
-					t.Errorf("a call at %v got facts of %v, %v", began, r.began, err)
+				r, err := c.After(t.Context())
+				if err != nil || r.Began.Before(began) {
+					t.Errorf("a call at %v got facts of %v, %v", began, r.Began, err)
 				}
 			})
 			time.Sleep(73 * time.Millisecond)
@@ -192,7 +194,7 @@ func TestAfterNeverReturnsFactsFromBeforeTheCall(t *testing.T) {
 }
 
 func TestWithinReadsAgainOnlyWhatIsTooOld(t *testing.T) {
-	bubble(t, func(t *testing.T, _ *source, c *coalescer[int]) {
+	bubble(t, func(t *testing.T, _ *source, c *Reader[int]) {
 		for _, step := range []struct {
 			wait, maxAge time.Duration
 			want         int
@@ -203,7 +205,7 @@ func TestWithinReadsAgainOnlyWhatIsTooOld(t *testing.T) {
 			{0, time.Second / 2, 3},
 		} {
 			time.Sleep(step.wait)
-			if got, err := factsOf(c.within(t.Context(), step.maxAge)); got != step.want ||
+			if got, err := Facts(c.Within(t.Context(), step.maxAge)); got != step.want ||
 				err != nil {
 				t.Errorf("after %v: %d, %v, want %d", step.wait, got, err, step.want)
 			}
@@ -213,11 +215,11 @@ func TestWithinReadsAgainOnlyWhatIsTooOld(t *testing.T) {
 
 // A reading that hangs is no excuse for older facts than were asked for.
 func TestWithinJoinsNoReadingThatBeganTooLongAgo(t *testing.T) {
-	bubble(t, func(t *testing.T, _ *source, c *coalescer[int]) {
+	bubble(t, func(t *testing.T, _ *source, c *Reader[int]) {
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = c.after(t.Context()) })
+		wg.Go(func() { _, _ = c.After(t.Context()) })
 		time.Sleep(900 * time.Millisecond)
-		if got, err := factsOf(c.within(t.Context(), time.Second/2)); got != 2 || err != nil {
+		if got, err := Facts(c.Within(t.Context(), time.Second/2)); got != 2 || err != nil {
 			t.Errorf("got reading %d, %v, want the next", got, err)
 		}
 		wg.Wait()
@@ -227,12 +229,12 @@ func TestWithinJoinsNoReadingThatBeganTooLongAgo(t *testing.T) {
 func TestReadingsKeepTheirDistance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var began []time.Time
-		c := &coalescer[int]{read: func(context.Context) (int, error) {
+		c := &Reader[int]{Spacing: spacing, Read: func(context.Context) (int, error) {
 			began = append(began, time.Now())
 			return 0, nil
 		}}
 		for range 5 {
-			if _, err := c.after(t.Context()); err != nil {
+			if _, err := c.After(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -249,16 +251,16 @@ func TestReadingsKeepTheirDistance(t *testing.T) {
 
 func TestReadingThatHangsEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &coalescer[int]{read: func(ctx context.Context) (int, error) {
+		c := &Reader[int]{Spacing: spacing, Read: func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			return 0, ctx.Err()
 		}}
 		start := time.Now()
-		if _, err := c.after(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.After(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
-		if took := time.Since(start); took != refreshTimeout {
-			t.Errorf("took %v, want %v", took, refreshTimeout)
+		if took := time.Since(start); took != Timeout {
+			t.Errorf("took %v, want %v", took, Timeout)
 		}
 	})
 }
