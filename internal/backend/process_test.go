@@ -196,41 +196,19 @@ func TestServesItsAPIOnAPrivateSocket(t *testing.T) {
 	}
 }
 
-func TestEveryUnofferedCallSaysSo(t *testing.T) {
+func TestExternalSubnetsAreNotOffered(t *testing.T) {
 	rack := oxidesim.Start(t, oxidesim.Config{})
 	p := start(t, rack.URL)
 	ctx := t.Context()
-	balancers := backendv1.NewLoadBalancerServiceClient(p.conn)
 	addresses := backendv1.NewAddressServiceClient(p.conn)
-	calls := map[string]func() error{
-		"ReconcileLoadBalancers": func() error {
-			_, err := balancers.ReconcileLoadBalancers(ctx, &backendv1.ReconcileLoadBalancersRequest{})
-			return err
-		},
-		"RebalanceLoadBalancers": func() error {
-			_, err := balancers.RebalanceLoadBalancers(ctx, &backendv1.RebalanceLoadBalancersRequest{})
-			return err
-		},
-		"AdoptAddress": func() error {
-			_, err := addresses.AdoptAddress(ctx, &backendv1.AdoptAddressRequest{})
-			return err
-		},
-		"ReleaseAddress": func() error {
-			_, err := addresses.ReleaseAddress(ctx, &backendv1.ReleaseAddressRequest{})
-			return err
-		},
-		"ListOrphanedAddresses": func() error {
-			_, err := addresses.ListOrphanedAddresses(ctx, &backendv1.ListOrphanedAddressesRequest{})
-			return err
-		},
-		"DeleteOrphanedAddress": func() error {
-			_, err := addresses.DeleteOrphanedAddress(ctx, &backendv1.DeleteOrphanedAddressRequest{})
-			return err
-		},
-	}
-	for name, call := range calls {
-		st := status.Convert(call())
-		if st.Code() != codes.Unimplemented || !strings.Contains(st.Message(), name) ||
+	const subnet = backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET
+	_, adoptErr := addresses.AdoptAddress(ctx, &backendv1.AdoptAddressRequest{Source: subnet})
+	_, releaseErr := addresses.ReleaseAddress(ctx, &backendv1.ReleaseAddressRequest{Source: subnet})
+	for name, err := range map[string]error{
+		"AdoptAddress": adoptErr, "ReleaseAddress": releaseErr,
+	} {
+		st := status.Convert(err)
+		if st.Code() != codes.Unimplemented || !strings.Contains(st.Message(), "external subnets") ||
 			len(st.Details()) != 1 {
 			t.Errorf("%s: %v %v", name, st, st.Details())
 		}

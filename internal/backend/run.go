@@ -34,13 +34,15 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer client.Close()
-	inventory := instances.NewInventory(client, loadbalancers.IsLoadBalancerAddress)
+	manager := loadbalancers.NewManager(client)
+	inventory := instances.NewInventory(client, manager)
 	finder := instances.NewFinder(client, inventory)
+	manager.UseInventory(finder)
 	server := newServer(ctx, registry, cfg, client,
 		rpc.NewBackendService(client, version.String()),
 		rpc.NewInstanceService(finder, inventory, registerInventory(registry, inventory)),
-		rpc.NewLoadBalancerService(loadbalancers.NewManager(client, finder)),
-		rpc.NewAddressService(),
+		rpc.NewLoadBalancerService(manager),
+		rpc.NewAddressService(manager),
 	)
 
 	var sockets listeners

@@ -28,7 +28,22 @@ const (
 	ReasonBusy
 	// ReasonInvalid: the request cannot be fulfilled as it stands.
 	ReasonInvalid
+	// ReasonResourceNotFound: another resource that the request names is not there.
+	ReasonResourceNotFound
+	// ReasonPortConflict: the port is taken or reserved on every candidate.
+	ReasonPortConflict
+	// ReasonLimit: every candidate carries as many addresses as it can.
+	ReasonLimit
+	// ReasonFullSetRequired: the full set of load balancers is not known.
+	ReasonFullSetRequired
+	// ReasonInUse: a load balancer uses the address.
+	ReasonInUse
 )
+
+// errFullSetRequired refuses what takes to know every load balancer.
+var errFullSetRequired = fail(ReasonFullSetRequired, nil, "the full set of load balancers is not "+
+	"known since the start of this backend, so conflicts cannot be told: call ReconcileLoadBalancers "+
+	"with it first")
 
 // Error is the typed error of this package; calls of Oxide that fail for Oxide's own reasons end
 // with an *oxide.Error instead.

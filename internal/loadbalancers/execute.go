@@ -11,61 +11,143 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
-// execute carries out actions on one address, one after the other. The first failure ends it: every
-// action is safe to repeat, so the next plan goes on from what was reached. It returns the address
-// as it is now, and what was done.
-//
-// The answer to a change counts as its reading. In particular a detach that Oxide accepted counts
-// as done, although its answer still shows the old instance.
+// carryOut carries out the plan for one load balancer, unless it is a dry run, and tells what came of
+// it. What is no longer wanted is let go only once all that is wanted is there.
+func (m *Manager) carryOut(
+	ctx context.Context, f facts, b *balancer, changes *queue, dryRun bool,
+) Result {
+	result := Result{LoadBalancer: LoadBalancer{
+		Key: b.want.Key, OwnerUID: b.want.OwnerUID, Conditions: b.conditions,
+	}}
+	for _, c := range b.claims {
+		now, actions := fact{}, c.actions()
+		if c.ip != nil {
+			now = *c.ip
+		}
+		if !dryRun && result.Err == nil {
+			now, actions, result.Err = m.execute(ctx, f, now, actions, changes)
+		} else if !dryRun {
+			actions = nil
+		}
+		result.Actions = append(result.Actions, actions...)
+		if address, ok := f.outcome(c, now, dryRun); ok {
+			result.LoadBalancer.Addresses = append(result.LoadBalancer.Addresses, address)
+		}
+	}
+	sortAddresses(result.LoadBalancer.Addresses)
+	released := b.releases
+	if !dryRun {
+		released = nil
+		if result.Err == nil {
+			_, released, result.Err = m.execute(ctx, f, fact{}, b.releases, changes)
+		}
+		if result.Err == nil && b.isPlaced() {
+			m.memory.hold(b.want.Key, b.want.Ports)
+		}
+	}
+	result.Actions = append(result.Actions, released...)
+	if result.Err == nil {
+		result.Err = b.problem
+	}
+	return result
+}
+
+// outcome describes an address as it is now. It is nothing if its creation failed.
+func (f facts) outcome(c *claim, now fact, dryRun bool) (Address, bool) {
+	if now.ID == "" && !dryRun {
+		return Address{}, false
+	}
+	family := c.wanted.Family
+	at := f.attachment(now.InstanceID, family)
+	planned := at
+	if dryRun {
+		planned = f.attachment(c.target, family)
+	}
+	if now.ID == "" {
+		return Address{
+			Family: family, Addr: now.Addr, Name: c.prepare[0].Name, Managed: true, Planned: planned,
+		}, true
+	}
+	address := f.address(&now, at, planned, c.managed)
+	address.Family = family
+	return address, true
+}
+
+// execute carries out actions, one after the other, and stops at the first that fails: everything is
+// read anew before the next attempt. The first ones are about the current floating IP, which may be
+// yet to be created; others are found among the facts. It returns the last one as the answers show
+// it, and what was done.
 func (m *Manager) execute(
-	ctx context.Context, current fact, actions []Action,
+	ctx context.Context, f facts, current fact, actions []Action, changes *queue,
 ) (fact, []Action, error) {
 	var done []Action
 	for _, a := range actions {
-		if a.Type != Create && a.ID == "" {
+		switch known := f.ips[a.ID]; {
+		case a.ID == "" && a.Type != Create:
 			a.ID, a.Name, a.Addr = current.ID, current.Name, current.Addr
+		case a.ID != current.ID && known != nil:
+			current = *known
 		}
-		next, did, err := m.step(ctx, current, a)
+		concerned := ""
+		if a.Type == Attach || a.Type == Detach {
+			concerned = a.InstanceID
+		}
+		err := changes.run(ctx, concerned, func() (err error) {
+			current, a, err = m.step(ctx, current, a)
+			return err
+		})
 		if err != nil {
 			return current, done, err
 		}
-		current = next
-		done = append(done, did)
+		done = append(done, a)
 		slog.InfoContext(ctx, "changed a floating IP",
-			"action", did.Type.String(), "scope", a.Key.Scope, "load_balancer", a.Key.Name,
-			"floating_ip", did.Name, "address", did.Addr, "instance", did.InstanceID, "why", a.Why)
+			"action", a.Type.String(), "scope", a.Key.Scope, "load_balancer", a.Key.Name,
+			"floating_ip", a.Name, "address", a.Addr, "instance", a.InstanceID, "why", a.Why)
 	}
 	return current, done, nil
 }
 
-func (m *Manager) step(ctx context.Context, current fact, a Action) (fact, Action, error) {
+// step carries out one action, and remembers what came of it. The answer counts as a reading: only
+// that of a detach shows the instance from before. When it fails, the address is as it was, as far
+// as is known.
+func (m *Manager) step(ctx context.Context, before fact, a Action) (fact, Action, error) {
+	after := before
+	var err error
 	switch a.Type {
 	case Create:
-		ip, err := m.create(ctx, a)
-		a.ID, a.Name, a.Addr = ip.ID, ip.Name, ip.Addr
-		return ip, a, err
+		after, err = m.create(ctx, a)
+		a.ID, a.Name, a.Addr = after.ID, after.Name, after.Addr
 	case Mark:
-		ip, err := m.api.DescribeFloatingIP(ctx, a.ID, a.Description)
-		return newFact(ip), a, err
+		var ip oxide.FloatingIP
+		if ip, err = m.api.DescribeFloatingIP(ctx, a.ID, a.Description); err == nil {
+			after = newFact(ip)
+		}
 	case Attach:
-		err := m.onInstance(ctx, a, func() error {
-			_, err := m.api.AttachFloatingIP(ctx, a.ID, a.InstanceID)
+		err = m.onInstance(ctx, a, func() error {
+			ip, err := m.api.AttachFloatingIP(ctx, a.ID, a.InstanceID)
+			if err == nil {
+				after = newFact(ip)
+				after.InstanceID = a.InstanceID
+			}
 			return err
 		})
-		current.InstanceID = a.InstanceID
-		return current, a, err
 	case Detach:
-		err := m.onInstance(ctx, a, func() error { return m.api.DetachFloatingIP(ctx, a.ID) })
-		current.InstanceID = ""
-		return current, a, err
+		err = m.onInstance(ctx, a, func() error { return m.api.DetachFloatingIP(ctx, a.ID) })
+		after.InstanceID = ""
 	case Delete:
-		err := m.api.DeleteFloatingIP(ctx, a.ID)
-		if oxide.IsKind(err, oxide.KindNotFound) {
+		if err = m.api.DeleteFloatingIP(ctx, a.ID); oxide.IsKind(err, oxide.KindNotFound) {
 			err = nil
 		}
-		return fact{}, a, err
+		if err == nil {
+			m.memory.record(a.ID, nil)
+			return fact{}, a, nil
+		}
 	}
-	return current, a, fail(ReasonInvalid, nil, "there is no action %d", a.Type)
+	if err != nil {
+		return before, a, err
+	}
+	m.memory.record(a.ID, &after)
+	return after, a, nil
 }
 
 // create makes a floating IP. If the name is taken, then by another backend that made the same
@@ -123,7 +205,7 @@ func poolRemedy(w Wanted) string {
 // onInstance makes a change that involves an instance, unless another one is in flight there: a sled
 // that does not answer makes each of them wait for a minute, and they would all be waited for.
 func (m *Manager) onInstance(ctx context.Context, a Action, change func() error) error {
-	unlock, ok := m.instances.tryLock(a.InstanceID)
+	unlock, ok := m.instances.lock(ctx, a.InstanceID, instancePatience)
 	if !ok {
 		return fail(ReasonBusy, nil,
 			"another address is being attached to or detached from instance %s", a.InstanceID)
@@ -134,10 +216,15 @@ func (m *Manager) onInstance(ctx context.Context, a Action, change func() error)
 		return err
 	}
 	// Oxide refuses for many reasons and tells them apart only in words, so the state is read.
-	state, stateErr := m.finder.RunState(ctx, a.InstanceID)
+	state, stateErr := m.inventory.RunState(ctx, a.InstanceID)
 	if stateErr == nil && (state == oxide.RunStateFailed || state == oxide.RunStateCreating) {
 		return fail(ReasonNotOperable, err, "instance %s is %s, and Oxide neither attaches nor "+
 			"detaches addresses until it runs or is stopped", a.InstanceID, state)
 	}
 	return fail(ReasonRefused, err, "%s", err.Error())
+}
+
+// isStuck reports whether an error says that an instance takes no change for now.
+func isStuck(err error) bool {
+	return oxide.IsKind(err, oxide.KindUnavailable) || IsReason(err, ReasonNotOperable)
 }

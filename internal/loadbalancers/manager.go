@@ -5,15 +5,17 @@
 package loadbalancers
 
 import (
-	"cmp"
 	"context"
-	"net/netip"
+	"maps"
 	"slices"
+	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
-// API is what this package needs of Oxide's floating IPs.
+// API is what this package needs of Oxide.
 type API interface {
 	FloatingIPs(ctx context.Context) ([]oxide.FloatingIP, error)
 	FloatingIPByName(ctx context.Context, name string) (oxide.FloatingIP, error)
@@ -24,237 +26,209 @@ type API interface {
 	DeleteFloatingIP(ctx context.Context, id string) error
 	AttachFloatingIP(ctx context.Context, id, instanceID string) (oxide.FloatingIP, error)
 	DetachFloatingIP(ctx context.Context, id string) error
+	IPPool(ctx context.Context, nameOrID string) (oxide.IPPool, error)
+	FirewallRules(ctx context.Context, vpcID string) ([]oxide.FirewallRule, error)
 }
 
-// Finder is what this package needs to know of instances.
-type Finder interface {
-	// PrivateAddress returns where packets arrive that are sent to a floating IP of the family, by
-	// its length in bits; an invalid address if the instance has none.
-	PrivateAddress(ctx context.Context, instanceID string, bits int) (netip.Addr, error)
+// Inventory is what this package needs to know of instances.
+type Inventory interface {
+	// Endpoints returns where packets arrive on instances, for those that have a network interface.
+	Endpoints(ctx context.Context, ids []string) (map[string]instances.Endpoint, error)
 	// RunState returns what the instance does now, in Oxide's words.
 	RunState(ctx context.Context, instanceID string) (string, error)
 }
 
-// Manager carries out the operations on load balancers. It is safe for concurrent use, and remembers
-// nothing but what is in flight.
+const (
+	// poolMaxAge and firewallMaxAge bound the age of what changes rarely.
+	poolMaxAge     = 5 * time.Minute
+	firewallMaxAge = time.Minute
+	// missingMaxAge is how long a pool or firewall that could not be read is not asked for again.
+	missingMaxAge = 10 * time.Second
+	// lockPatience is how long a change waits for another one of the same load balancer to end.
+	lockPatience = time.Second
+	// instancePatience is the same for another one on the same instance: some of those that are
+	// quick come to an end meanwhile, and one that waits for a dead sled holds nobody up.
+	instancePatience = time.Second / 2
+)
+
+// Manager carries out the operations on load balancers. It is safe for concurrent use.
 type Manager struct {
 	api       API
-	finder    Finder
-	balancers inflight[Key]
-	instances inflight[string]
-	arrivals  arrivals
+	inventory Inventory
+	listings  coalesce.Reader[[]oxide.FloatingIP]
+	pools     aged[oxide.IPPool]
+	firewalls aged[[]oxide.FirewallRule]
+	balancers locks[Key]
+	instances locks[string]
+	memory    memory
 }
 
 // NewManager returns a Manager.
-func NewManager(api API, finder Finder) *Manager {
-	return &Manager{api: api, finder: finder}
+func NewManager(api API) *Manager {
+	m := &Manager{api: api}
+	m.listings.Doing, m.listings.Read = "list the floating IPs", api.FloatingIPs
+	m.pools.maxAge, m.pools.failureMaxAge = poolMaxAge, missingMaxAge
+	m.firewalls.maxAge, m.firewalls.failureMaxAge = firewallMaxAge, missingMaxAge
+	return m
 }
+
+// UseInventory gives the manager the inventory, which itself asks the manager for the addresses of
+// load balancers. It is called once, before anything else.
+func (m *Manager) UseInventory(inventory Inventory) { m.inventory = inventory }
+
+// IsLoadBalancerAddress reports whether a floating IP is, or was meant to be, the address of a load
+// balancer, here or of the existing Oxide CCM. Such an address belongs to no instance, whichever one
+// carries it for now, and a damaged marker does not change that.
+func (m *Manager) IsLoadBalancerAddress(ip oxide.FloatingIP) bool {
+	return ip.Description == legacyDescription || bearsMarker(ip.Description) ||
+		m.memory.wantsExisting(ip)
+}
+
+// AllLoadBalancersKnown reports whether a full set was told since the start: before that, an address
+// without a marker may turn out to be one that a load balancer names as the user's own.
+func (m *Manager) AllLoadBalancersKnown() bool { return m.memory.complete() }
 
 // Ensure makes a load balancer as desired, or in a dry run tells what it would do.
 func (m *Manager) Ensure(
 	ctx context.Context, cluster Cluster, want Desired, dryRun bool,
 ) (Result, error) {
-	unlock, err := m.lock(want.Key, dryRun)
-	if err != nil {
-		return Result{}, err
-	}
-	defer unlock()
-	f, err := m.gather(ctx)
-	if err != nil {
-		return Result{}, err
-	}
-	p, done, err := m.arrivals.plan(func(arriving map[string]int) (plan, error) {
-		return planEnsure(f, arriving, cluster, want)
-	})
-	if err != nil {
-		return Result{}, err
-	}
-	defer done()
-	result := Result{LoadBalancer: LoadBalancer{
-		Key: want.Key, OwnerUID: want.OwnerUID, Conditions: p.conditions,
-	}}
-	for _, planned := range p.addresses {
-		address, done, err := m.ensureAddress(ctx, planned, dryRun)
+	if !dryRun {
+		unlock, err := m.lock(ctx, want.Key)
 		if err != nil {
 			return Result{}, err
 		}
-		result.Actions = append(result.Actions, done...)
-		result.LoadBalancer.Addresses = append(result.LoadBalancer.Addresses, address)
+		defer unlock()
 	}
-	sortAddresses(result.LoadBalancer.Addresses)
-	released, err := m.run(ctx, p.releases, dryRun)
-	result.Actions = append(result.Actions, released...)
-	return result, err
-}
-
-// ensureAddress carries out the plan for one address, and tells what came of it. The private address
-// of the target is read before anything is attached: without one Oxide would refuse.
-func (m *Manager) ensureAddress(
-	ctx context.Context, planned plannedAddress, dryRun bool,
-) (Address, []Action, error) {
-	var now fact
-	if planned.found != nil {
-		now = *planned.found
-	}
-	before := now.InstanceID
-	target, err := m.attachment(ctx, planned.target, planned.wanted.Family)
+	drawn, err := m.draw(ctx, cluster, dryRun, nil, func(s *scope) []Desired {
+		if !dryRun {
+			s.tell(want)
+		}
+		return s.with(want)
+	}, want.Key)
 	if err != nil {
-		return Address{}, nil, err
+		return Result{}, err
 	}
-	if planned.target != "" && planned.target != before && !target.PrivateAddr.IsValid() {
-		return Address{}, nil, fail(ReasonInvalid, nil, "the primary network interface of instance "+
-			"%s has no IP%s address", planned.target, planned.wanted.Family)
+	defer m.memory.land(drawn.allFlights()...)
+	b := drawn.plans[want.Key]
+	switch {
+	case b.problem != nil:
+		return Result{}, b.problem
+	case b.attaches() && !drawn.complete:
+		return Result{}, errFullSetRequired
 	}
-	done := planned.actions
-	if !dryRun {
-		if now, done, err = m.execute(ctx, now, planned.actions); err != nil {
-			return Address{}, done, err
-		}
+	result := m.carryOut(ctx, drawn.facts, b, nil, dryRun)
+	if result.Err == nil && !dryRun {
+		result.Err = b.refusal()
 	}
-	address := Address{
-		Family: planned.wanted.Family, Addr: now.Addr, ID: now.ID, Name: now.Name,
-		Attached: target, Planned: target,
-	}
-	if dryRun {
-		address.Name = cmp.Or(address.Name, planned.nameToCreate())
-		if before != planned.target {
-			address.Attached, err = m.attachment(ctx, before, planned.wanted.Family)
-		}
-	}
-	return address, done, err
+	return result, result.Err
 }
 
-func (p plannedAddress) nameToCreate() string {
-	if len(p.actions) > 0 && p.actions[0].Type == Create {
-		return p.actions[0].Name
-	}
-	return ""
+// drawn is a plan and what it was made of.
+type drawn struct {
+	facts    facts
+	planner  *planner
+	plans    map[Key]*balancer
+	complete bool
+	// flights are those of the plans that are about to be carried out.
+	flights map[Key]*flight
 }
 
-func (m *Manager) attachment(
-	ctx context.Context, instanceID string, family Family,
-) (Attachment, error) {
-	if instanceID == "" {
-		return Attachment{}, nil
+func (d drawn) allFlights() []*flight {
+	return slices.Collect(maps.Values(d.flights))
+}
+
+// draw reads the facts and makes the plan for a set. Unless it is a dry run, the places that the
+// plans of the given keys lead to are taken from now on, until their flights are landed. The set is
+// asked for twice: for what has to be read, and, once that is done, for the plan. A plan may be
+// refined.
+func (m *Manager) draw(
+	ctx context.Context, cluster Cluster, dryRun bool, refine func(*planner),
+	setOf func(*scope) []Desired, keys ...Key,
+) (drawn, error) {
+	m.memory.mu.Lock()
+	set := setOf(m.memory.scope(cluster.Scope))
+	m.memory.mu.Unlock()
+	l, err := m.list(ctx)
+	if err != nil {
+		return drawn{}, err
 	}
-	addr, err := m.finder.PrivateAddress(ctx, instanceID, family.Bits())
-	return Attachment{InstanceID: instanceID, PrivateAddr: addr}, err
+	f, err := m.around(ctx, l, cluster, set)
+	if err != nil {
+		return drawn{}, err
+	}
+	m.memory.mu.Lock()
+	defer m.memory.mu.Unlock()
+	known := m.memory.scope(cluster.Scope)
+	known.seeCluster(cluster)
+	f.ips = m.memory.overlay(l)
+	own := make(map[Key]bool, len(keys))
+	for _, key := range keys {
+		own[key] = true
+	}
+	d := drawn{facts: f, flights: make(map[Key]*flight)}
+	d.planner = newPlanner(f, cluster, setOf(known), known, m.memory.inFlight(own))
+	d.plans, d.complete = d.planner.plan(refine), known.complete
+	for _, b := range d.plans {
+		d.planner.rememberPlace(b)
+		if !dryRun && own[b.want.Key] {
+			flight := b.flight()
+			m.memory.take(flight)
+			d.flights[b.want.Key] = flight
+		}
+	}
+	return d, nil
+}
+
+// rememberPlace remembers with which ports a load balancer stays where it is.
+func (p *planner) rememberPlace(b *balancer) {
+	stays := len(b.claims) > 0 && !slices.ContainsFunc(b.claims, func(c *claim) bool {
+		return c.target == "" || c.target != c.current()
+	})
+	if stays {
+		p.held[b.want.Key] = b.want.Ports
+	}
 }
 
 // Delete releases the addresses of a load balancer. It succeeds if there are none.
-func (m *Manager) Delete(
-	ctx context.Context, key Key, ownerUID string, retainAddresses, dryRun bool,
-) ([]Action, error) {
-	unlock, err := m.lock(key, dryRun)
+func (m *Manager) Delete(ctx context.Context, gone Deletion, dryRun bool) ([]Action, error) {
+	if !dryRun {
+		unlock, err := m.lock(ctx, gone.Key)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	l, err := m.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	f, err := m.gather(ctx)
+	f, err := m.around(ctx, l, Cluster{}, nil)
 	if err != nil {
 		return nil, err
 	}
-	actions, err := planDelete(f, key, ownerUID, retainAddresses)
-	if err != nil {
-		return nil, err
+	m.memory.mu.Lock()
+	f.ips = m.memory.overlay(l)
+	actions, err := planDelete(f, gone, m.memory.scope(gone.Key.Scope))
+	m.memory.mu.Unlock()
+	if err != nil || dryRun {
+		return actions, err
 	}
-	return m.run(ctx, actions, dryRun)
-}
-
-// run executes actions on addresses that are being let go.
-func (m *Manager) run(ctx context.Context, actions []Action, dryRun bool) ([]Action, error) {
-	if dryRun {
-		return actions, nil
+	_, done, err := m.execute(ctx, f, fact{}, actions, nil)
+	if err == nil {
+		m.memory.forget(gone.Key, gone.OwnerUID)
 	}
-	_, done, err := m.execute(ctx, fact{}, actions)
 	return done, err
 }
 
-// lock makes sure that one change of a load balancer is in flight at a time; a dry run changes
-// nothing and needs no lock.
-func (m *Manager) lock(key Key, dryRun bool) (unlock func(), err error) {
-	if dryRun {
-		return func() {}, nil
-	}
-	unlock, ok := m.balancers.tryLock(key)
+// lock makes sure that one change of a load balancer is in flight at a time.
+func (m *Manager) lock(ctx context.Context, key Key) (unlock func(), err error) {
+	unlock, ok := m.balancers.lock(ctx, key, lockPatience)
 	if !ok {
-		return nil, fail(ReasonBusy, nil, "another change of the load balancer %s is under way", key)
+		return nil, busyError(key)
 	}
 	return unlock, nil
 }
 
-// Get returns the state of one load balancer.
-func (m *Manager) Get(ctx context.Context, key Key) (LoadBalancer, error) {
-	f, err := m.gather(ctx)
-	if err != nil {
-		return LoadBalancer{}, err
-	}
-	owned := f.of(key)
-	if len(owned) == 0 {
-		return LoadBalancer{}, fail(ReasonNotFound, nil,
-			"no address is marked with the load balancer %s in the scope %s", key.Name, key.Scope)
-	}
-	return m.describe(ctx, key, owned)
-}
-
-// List returns the load balancers of a scope, or of every scope if it is empty, whose keys follow
-// the given one, ordered by key, at most limit of them. It reports whether there are more.
-func (m *Manager) List(
-	ctx context.Context, scope string, after Key, limit int,
-) ([]LoadBalancer, bool, error) {
-	f, err := m.gather(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	byKey := make(map[Key]facts)
-	for _, ip := range f {
-		key := ip.Marker.Key
-		if ip.Marked && (scope == "" || key.Scope == scope) && compareKeys(key, after) > 0 {
-			byKey[key] = append(byKey[key], ip)
-		}
-	}
-	keys := make([]Key, 0, len(byKey))
-	for key := range byKey {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, compareKeys)
-	more := len(keys) > limit
-	if more {
-		keys = keys[:limit]
-	}
-	balancers := make([]LoadBalancer, 0, len(keys))
-	for _, key := range keys {
-		lb, err := m.describe(ctx, key, byKey[key])
-		if err != nil {
-			return nil, false, err
-		}
-		balancers = append(balancers, lb)
-	}
-	return balancers, more, nil
-}
-
-func (m *Manager) describe(ctx context.Context, key Key, owned facts) (LoadBalancer, error) {
-	lb := LoadBalancer{Key: key, OwnerUID: owned[0].Marker.OwnerUID}
-	for _, ip := range owned {
-		at, err := m.attachment(ctx, ip.InstanceID, ip.Marker.Family)
-		if err != nil {
-			return LoadBalancer{}, err
-		}
-		lb.Addresses = append(lb.Addresses, Address{
-			Family: ip.Marker.Family, Addr: ip.Addr, ID: ip.ID, Name: ip.Name,
-			Attached: at, Planned: at,
-		})
-	}
-	sortAddresses(lb.Addresses)
-	return lb, nil
-}
-
-func sortAddresses(addresses []Address) {
-	slices.SortFunc(addresses, func(a, b Address) int {
-		return cmp.Or(cmp.Compare(a.Family, b.Family), a.Addr.Compare(b.Addr))
-	})
-}
-
-func compareKeys(a, b Key) int {
-	return cmp.Or(cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Name, b.Name))
+func busyError(key Key) error {
+	return fail(ReasonBusy, nil, "another change of the load balancer %s is under way", key)
 }

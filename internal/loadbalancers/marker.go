@@ -107,13 +107,19 @@ func WithMarker(description string, m Marker) (string, error) {
 	return marked, nil
 }
 
-// IsLoadBalancerAddress reports whether a floating IP with this description is, or was meant to be,
-// the address of a load balancer, here or of the existing Oxide CCM. Such an address belongs to no
-// instance, whichever one carries it for now, and a damaged marker does not change that.
-func IsLoadBalancerAddress(description string) bool {
-	if description == legacyDescription {
-		return true
+// WithoutMarker returns the user's own text of a description.
+func WithoutMarker(description string) string {
+	var kept []string
+	for _, line := range strings.Split(description, "\n") {
+		if !strings.HasPrefix(line, markerPrefix) {
+			kept = append(kept, line)
+		}
 	}
+	return strings.Join(kept, "\n")
+}
+
+// bearsMarker reports whether a description has a marker, even one that cannot be believed.
+func bearsMarker(description string) bool {
 	for line := range strings.Lines(description) {
 		if strings.HasPrefix(line, markerPrefix) {
 			return true

@@ -125,7 +125,7 @@ func TestLoadBalancerAddressesAreRecognized(t *testing.T) {
 		{"empty", "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := IsLoadBalancerAddress(tc.description); got != tc.want {
+			if got := (&Manager{}).IsLoadBalancerAddress(oxide.FloatingIP{Description: tc.description}); got != tc.want {
 				t.Errorf("got %v", got)
 			}
 		})

@@ -23,10 +23,6 @@ var notInName = regexp.MustCompile(`[^a-z0-9]+`)
 // time collide, one of them is told so, and nobody else ever collides with it. Addresses are found
 // by their markers, never by this name.
 func nameOf(key Key, want Wanted) string {
-	readable := strings.Trim(notInName.ReplaceAllString(strings.ToLower(key.Name), "-"), "-")
-	if len(readable) > maxReadable {
-		readable = strings.TrimRight(readable[:maxReadable], "-")
-	}
 	hash := sha256.New()
 	for _, field := range []string{
 		key.Scope, key.Name, string(want.Family), want.Source.String(),
@@ -35,5 +31,29 @@ func nameOf(key Key, want Wanted) string {
 		fmt.Fprintf(hash, "%d:%s,", len(field), field)
 	}
 	sum := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(hash.Sum(nil)[:10])
-	return "lb-" + readable + "-" + strings.ToLower(sum)
+	return readableName(key) + "-" + strings.ToLower(sum)
+}
+
+// readableName returns the readable part of the names of things that belong to a load balancer. It
+// is valid in Oxide, and not unique.
+func readableName(key Key) string {
+	readable := strings.Trim(notInName.ReplaceAllString(strings.ToLower(key.Name), "-"), "-")
+	if len(readable) > maxReadable {
+		readable = strings.TrimRight(readable[:maxReadable], "-")
+	}
+	return "lb-" + readable
+}
+
+// maxName is how long a name may be in Oxide.
+const maxName = 63
+
+// legacyName returns the name that the existing Oxide CCM gives to the address of a Service: parts
+// joined without regard for what they run together to, and cut. So several Services may share one.
+func legacyName(cluster string, key Key) string {
+	namespace, service, _ := strings.Cut(key.Name, "/")
+	name := cluster + "-" + namespace + "-" + service
+	if len(name) > maxName {
+		name = name[:maxName]
+	}
+	return strings.TrimRight(name, "-")
 }

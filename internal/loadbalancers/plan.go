@@ -6,329 +6,310 @@ package loadbalancers
 
 import (
 	"cmp"
-	"fmt"
-	"hash/fnv"
+	"net/netip"
 	"slices"
 )
 
-// maxFloatingIPs is how many floating IPs an instance can carry for certain: Oxide allows 32
-// external IPs besides those of outbound NAT on an instance with one IP family, 31 on one with two.
-// Ephemeral addresses count, too, and are not seen here; Oxide's own check has the last word.
-const maxFloatingIPs = 31
+// planner makes the plan for all load balancers of a scope at once: only so can it tell which of them
+// has a place that several want. It is a pure function of what it is given: the same gives the same
+// plan.
+type planner struct {
+	facts   facts
+	cluster Cluster
+	// held and nodes are remembered, see scope.
+	held  map[Key][]Port
+	nodes map[string]bool
+	// balancers are those to plan, the oldest first.
+	balancers []*balancer
 
-// plan is what there is to do for one load balancer.
-type plan struct {
-	// addresses say what each wanted address will be.
-	addresses []plannedAddress
-	// releases are addresses that are no longer wanted. They are let go after the wanted ones are
-	// secured and attached.
+	scopes     map[string]bool
+	candidates map[string]*Candidate
+	// claimed are the addresses that have been given to a load balancer, by id.
+	claimed map[string]*claim
+	// occupied says who has which place, loads how many floating IPs an instance carries.
+	occupied map[place]Key
+	loads    map[string]int
+}
+
+// balancer is the plan for one load balancer.
+type balancer struct {
+	want   Desired
+	claims []*claim
+	// releases end addresses that are no longer wanted, after the wanted ones are attached.
 	releases   []Action
 	conditions []Condition
+	// problem is what is wrong with its wishes. What it has stays, and is placed as ever.
+	problem error
 }
 
-// plannedAddress is one wanted address: the fact it starts from, the actions, and where it ends.
-type plannedAddress struct {
-	wanted Wanted
-	// found is the existing address; nil if one has to be created.
-	found   *fact
-	actions []Action
-	// target is the instance that carries it in the end; empty: none.
-	target string
-}
-
-// destinations are the instances that the plan attaches addresses to.
-func (p plan) destinations() []string {
-	var instances []string
-	for _, address := range p.addresses {
-		for _, a := range address.actions {
-			if a.Type == Attach {
-				instances = append(instances, a.InstanceID)
-			}
+func (b *balancer) claimOf(family Family) *claim {
+	for _, c := range b.claims {
+		if c.wanted.Family == family {
+			return c
 		}
 	}
-	return instances
+	return nil
 }
 
-// planEnsure plans one load balancer. It is a pure function: the same facts give the same plan. The
-// addresses on their way to an instance, of other load balancers, count as if they were there.
-func planEnsure(
-	f facts, arriving map[string]int, cluster Cluster, want Desired,
-) (plan, error) {
-	var p plan
-	owned := f.of(want.Key)
-	keep := make(map[string]bool)
-	loads := f.loads()
-	for instance, n := range arriving {
-		loads[instance] += n
-	}
-	for _, w := range want.Wanted {
-		address, conditions, err := planAddress(f, owned, loads, cluster, want, w)
-		if err != nil {
-			return plan{}, err
-		}
-		if address.found != nil {
-			keep[address.found.ID] = true
-		}
-		p.addresses = append(p.addresses, address)
-		p.conditions = append(p.conditions, conditions...)
-	}
-	for _, ip := range owned {
-		if !keep[ip.ID] {
-			p.releases = append(p.releases, release(ip, "no longer wanted")...)
-		}
-	}
-	return p, nil
+// isPlaced reports whether all addresses of the load balancer have a place.
+func (b *balancer) isPlaced() bool {
+	return !slices.ContainsFunc(b.claims, func(c *claim) bool { return c.unplaced != nil })
 }
 
-func planAddress(
-	f, owned facts, loads map[string]int, cluster Cluster, want Desired, w Wanted,
-) (plannedAddress, []Condition, error) {
-	address := plannedAddress{wanted: w, found: choose(owned, w)}
-	name := nameOf(want.Key, w)
-	marker := Marker{
-		Key: want.Key, OwnerUID: want.OwnerUID, Family: w.Family, Source: w.Source.String(),
-	}
-	if address.found == nil {
-		create, err := planCreate(f, want.Key, w, name, marker)
-		if err != nil {
-			return plannedAddress{}, nil, err
-		}
-		address.actions = append(address.actions, create)
-	} else if mark, needed, err := planMark(*address.found, marker); err != nil {
-		return plannedAddress{}, nil, err
-	} else if needed {
-		address.actions = append(address.actions, mark)
-	}
-	placed := place(loads, cluster, want, w, address.found)
-	address.target = placed.target
-	address.actions = append(address.actions, placed.moves(want.Key, address.found, name)...)
-	return address, placed.conditions, nil
-}
-
-// choose picks the address to keep among those that are marked as the load balancer's own: one that
-// fits what is wanted, attached ones first, then the oldest.
-func choose(owned facts, w Wanted) *fact {
-	var best *fact
-	for i := range owned {
-		ip := &owned[i]
-		if ip.Marker.Family == w.Family && fits(*ip, w.Source) && (best == nil || better(ip, best)) {
-			best = ip
+// refusal returns why an address of the load balancer has no place, if more than time is wanting.
+func (b *balancer) refusal() error {
+	for _, c := range b.claims {
+		if c.unplaced != nil && c.unplaced.err != nil {
+			return c.unplaced.err
 		}
 	}
-	return best
+	return nil
 }
 
-// fits reports whether an address fulfils a wish. An address that was once wished for in particular
-// still fulfils the wish for any address, so withdrawing the wish changes nothing.
-func fits(ip fact, wish Source) bool {
-	switch {
-	case wish.Addr.IsValid():
-		return ip.Addr == wish.Addr
-	case wish.Pool != "":
-		return ip.PoolID == wish.Pool || ip.Marker.Source == wish.String()
+// newPlanner begins a plan. Load balancers that are in flight are not planned; their places are
+// taken.
+func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights []*flight) *planner {
+	p := &planner{
+		facts: f, cluster: cluster, held: known.held, nodes: known.nodes, scopes: cluster.scopes(),
+		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
+		occupied: make(map[place]Key), loads: make(map[string]int),
 	}
-	return true
-}
-
-func better(a, b *fact) bool {
-	if (a.InstanceID != "") != (b.InstanceID != "") {
-		return a.InstanceID != ""
+	for i := range cluster.Candidates {
+		p.candidates[cluster.Candidates[i].InstanceID] = &cluster.Candidates[i]
 	}
-	return cmp.Or(a.TimeCreated.Compare(b.TimeCreated), cmp.Compare(a.ID, b.ID)) < 0
-}
-
-func planCreate(f facts, key Key, w Wanted, name string, marker Marker) (Action, error) {
-	for _, ip := range f {
-		if w.Source.Addr.IsValid() && ip.Addr == w.Source.Addr {
-			return Action{}, fail(ReasonNotOwned, nil,
-				"the wanted address %s is taken: it is the floating IP %s, %s",
-				ip.Addr, ip.Name, ownerOf(ip))
+	for _, ip := range f.ips {
+		if ip.InstanceID != "" {
+			p.loads[ip.InstanceID]++
 		}
 	}
-	description, err := WithMarker("", marker)
-	if err != nil {
-		return Action{}, err
-	}
-	return Action{
-		Type: Create, Key: key, Name: name, Addr: w.Source.Addr, Wanted: w,
-		Description: description, Why: "the load balancer has no address of its own yet",
-	}, nil
-}
-
-// planMark renews a marker whose owner is another one than now: the load balancer was made anew
-// under its name, or comes back for an address that was retained for it. The source is kept as it
-// was when the address was allocated.
-func planMark(ip fact, marker Marker) (Action, bool, error) {
-	marker.Source = ip.Marker.Source
-	if ip.Marker == marker {
-		return Action{}, false, nil
-	}
-	description, err := WithMarker(ip.Description, marker)
-	return Action{
-		Type: Mark, Key: marker.Key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr,
-		Description: description, Why: "the load balancer has a new owner of the same name",
-	}, true, err
-}
-
-func ownerOf(ip fact) string {
-	if ip.Marked {
-		return fmt.Sprintf("of the load balancer %s in the scope %s",
-			ip.Marker.Key.Name, ip.Marker.Key.Scope)
-	}
-	return "which is not managed here"
-}
-
-// placement is the decision where an address goes.
-type placement struct {
-	target     string
-	why        string
-	conditions []Condition
-}
-
-// place decides where an address goes: it stays with a candidate that is healthy, or at least not
-// known to be unhealthy; else it goes to the least-loaded healthy one; with none it stays where it
-// is.
-func place(
-	loads map[string]int, cluster Cluster, want Desired, w Wanted, found *fact,
-) placement {
-	current := ""
-	if found != nil {
-		current = found.InstanceID
-	}
-	var healthy []Candidate
-	for _, c := range cluster.Candidates {
-		if want.Eligible != nil && !want.Eligible[c.InstanceID] {
-			continue
+	inFlight := make(map[Key]bool)
+	for _, flight := range flights {
+		inFlight[flight.key] = true
+		for _, at := range flight.places {
+			p.occupied[at] = flight.key
 		}
-		if c.InstanceID == current && c.Health != Unhealthy {
-			return placement{target: current}
-		}
-		if c.Health == Healthy && loads[c.InstanceID] < maxFloatingIPs {
-			healthy = append(healthy, c)
+		for _, instance := range flight.arrivals {
+			p.loads[instance]++
 		}
 	}
-	switch {
-	case len(healthy) > 0:
-		why := "it is attached nowhere"
-		if current != "" {
-			why = "instance " + current + " is no healthy candidate"
+	for _, want := range set {
+		if !inFlight[want.Key] {
+			p.balancers = append(p.balancers, &balancer{want: want})
 		}
-		return placement{target: pick(healthy, loads, want.Key, w), why: why}
-	case current != "":
-		return placement{target: current, conditions: []Condition{{
-			Type: Degraded,
-			Message: fmt.Sprintf("the IP%s address stays on instance %s, which is not healthy: "+
-				"no other candidate can carry it", w.Family, current),
-		}}}
 	}
-	return placement{conditions: []Condition{{
-		Type: NoCandidate,
-		Message: fmt.Sprintf("the IP%s address is reserved but attached nowhere: none of %d "+
-			"candidates is healthy and has room for it", w.Family, len(cluster.Candidates)),
-	}}}
-}
-
-// pick chooses among healthy candidates: those not to be avoided, then the least loaded, then by a
-// hash, so that the choice is stable and spreads.
-func pick(healthy []Candidate, loads map[string]int, key Key, w Wanted) string {
-	rank := func(c Candidate) uint64 {
-		hash := fnv.New64a()
-		fmt.Fprintf(hash, "%s\x00%s\x00%s\x00%s", key.Scope, key.Name, w.Family, c.InstanceID)
-		return hash.Sum64()
-	}
-	best := slices.MinFunc(healthy, func(a, b Candidate) int {
-		if a.Avoid != b.Avoid {
-			if b.Avoid {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(
-			cmp.Compare(loads[a.InstanceID], loads[b.InstanceID]),
-			cmp.Compare(rank(a), rank(b)),
-			cmp.Compare(a.InstanceID, b.InstanceID),
-		)
+	slices.SortFunc(p.balancers, func(a, b *balancer) int {
+		return cmp.Or(a.want.Created.Compare(b.want.Created), compareKeys(a.want.Key, b.want.Key))
 	})
-	loads[best.InstanceID]++
-	return best.InstanceID
+	return p
 }
 
-// moves returns the actions that bring an address to its place. Oxide cannot move one in a single
-// step: it is detached first.
-func (p placement) moves(key Key, found *fact, name string) []Action {
-	base := Action{Key: key, Name: name, Why: p.why}
-	current := ""
-	if found != nil {
-		base.ID, base.Name, base.Addr, current = found.ID, found.Name, found.Addr, found.InstanceID
+// plan plans all load balancers, and returns the plans by key. Refine, if not nil, may change the
+// places that were decided.
+func (p *planner) plan(refine func(*planner)) map[Key]*balancer {
+	p.assign()
+	p.locate()
+	if refine != nil {
+		refine(p)
 	}
-	if current == p.target {
+	return p.result()
+}
+
+func (p *planner) result() map[Key]*balancer {
+	plans := make(map[Key]*balancer, len(p.balancers))
+	for _, b := range p.balancers {
+		for _, c := range b.claims {
+			b.conditions = append(b.conditions, c.conditions...)
+			b.conditions = append(b.conditions, p.firewallConditions(c)...)
+			if c.target == "" {
+				// An address that is in use is let go only for one that is in use instead.
+				b.releases = nil
+			}
+		}
+		if IsReason(b.problem, ReasonNotOwned) {
+			b.conditions = append(b.conditions, Condition{NotOwned, b.problem.Error()})
+		}
+		plans[b.want.Key] = b
+	}
+	return plans
+}
+
+func (p *planner) firewallConditions(c *claim) []Condition {
+	at, known := p.facts.endpoints[c.target]
+	rules := p.facts.firewalls[at.VPCID]
+	if !known || rules == nil {
 		return nil
 	}
-	var actions []Action
-	if current != "" {
-		detach := base
-		detach.Type, detach.InstanceID = Detach, current
-		actions = append(actions, detach)
+	condition, closed := firewallCondition(c.want.Key, rules, at, c.wanted.Family, c.want.Ports)
+	if !closed {
+		return nil
 	}
-	attach := base
-	attach.Type, attach.InstanceID = Attach, p.target
-	return append(actions, attach)
+	return []Condition{condition}
 }
 
-// release returns the actions that give an address back.
-func release(ip fact, why string) []Action {
-	base := Action{Key: ip.Marker.Key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Why: why}
+// actions returns what is to be done to an address: it is created or marked, and brought to its
+// place. Oxide cannot move one in a single step: it is detached first.
+func (c *claim) actions() []Action {
+	base := Action{Key: c.want.Key, Why: c.why, Wanted: c.wanted}
+	if c.ip != nil {
+		base.ID, base.Name, base.Addr = c.ip.ID, c.ip.Name, c.ip.Addr
+	}
+	var away, there []Action
+	if current := c.current(); current != c.target {
+		if current != "" {
+			off := base
+			off.Type, off.InstanceID = Detach, current
+			away = append(away, off)
+		}
+		if c.target != "" {
+			on := base
+			on.Type, on.InstanceID = Attach, c.target
+			there = append(there, on)
+		}
+	}
+	if c.moveFirst {
+		return slices.Concat(away, c.prepare, there)
+	}
+	return slices.Concat(c.prepare, away, there)
+}
+
+// attaches reports whether the plan brings an address to an instance.
+func (b *balancer) attaches() bool {
+	return slices.ContainsFunc(b.claims, func(c *claim) bool {
+		return c.target != "" && c.target != c.current()
+	})
+}
+
+// flight returns where the plan sends addresses.
+func (b *balancer) flight() *flight {
+	f := &flight{key: b.want.Key}
+	for _, c := range b.claims {
+		if c.target == "" {
+			continue
+		}
+		f.places = append(f.places, places(c.target, c.wanted.Family, b.want.Ports)...)
+		if c.target != c.current() {
+			f.arrivals = append(f.arrivals, c.target)
+		}
+	}
+	return f
+}
+
+// release returns the actions that end an address which is marked as a load balancer's: it is
+// detached, and deleted or marked as retained.
+func release(ip *fact, key Key, retain bool, why string) ([]Action, error) {
 	var actions []Action
 	if ip.InstanceID != "" {
-		detach := base
-		detach.Type, detach.InstanceID = Detach, ip.InstanceID
-		actions = append(actions, detach)
+		actions = append(actions, detach(ip, key, why))
 	}
-	remove := base
-	remove.Type = Delete
-	return append(actions, remove)
+	end := Action{Type: Delete, Key: key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Why: why}
+	switch {
+	case ip.Marker.Retained:
+		return actions, nil
+	case retain:
+		marker := ip.Marker
+		marker.Retained = true
+		description, err := WithMarker(ip.Description, marker)
+		if err != nil {
+			return nil, err
+		}
+		end.Type, end.Description, end.Why = Mark, description, why+"; its address is retained"
+	}
+	return append(actions, end), nil
 }
 
-// retain returns the actions that keep an address for the next load balancer of the same key.
-func retain(ip fact, why string) ([]Action, error) {
-	marker := ip.Marker
-	marker.Retained = true
-	description, err := WithMarker(ip.Description, marker)
-	if err != nil {
-		return nil, err
+func detach(ip *fact, key Key, why string) Action {
+	return Action{
+		Type: Detach, Key: key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, InstanceID: ip.InstanceID,
+		Why: why,
 	}
-	var actions []Action
-	for _, a := range release(ip, why) {
-		if a.Type == Delete {
-			a.Type, a.Description = Mark, description
-			if ip.Marker.Retained {
-				continue
-			}
-		}
-		actions = append(actions, a)
-	}
-	return actions, nil
+}
+
+// isLeftover reports whether an address is a user's, and is attached only because a load balancer
+// wanted it: the owner still publishes it, together with the private address of the instance that
+// it is on.
+func (f facts) isLeftover(ip *fact, published []netip.Addr) bool {
+	private := f.privateAddr(ip.InstanceID, ip.family())
+	return ip.InstanceID != "" && !bearsMarker(ip.Description) &&
+		ip.Description != legacyDescription && slices.Contains(published, ip.Addr) &&
+		private.IsValid() && slices.Contains(published, private)
+}
+
+// Deletion says which load balancer is gone.
+type Deletion struct {
+	Key Key
+	// OwnerUID is the owner's; empty: whoever's.
+	OwnerUID string
+	// Retain keeps its addresses, marked as retained.
+	Retain bool
+	// Cluster tells which addresses without a marker may be its own; the zero value: none.
+	Cluster Cluster
+	// Published are the addresses that the owner published last.
+	Published []netip.Addr
 }
 
 // planDelete plans the end of a load balancer. Addresses that a newer owner of the same key has are
-// not touched, and neither are those that were retained, unless they are to go now.
-func planDelete(f facts, key Key, ownerUID string, retainAddresses bool) ([]Action, error) {
-	var actions []Action
-	for _, ip := range f.of(key) {
-		if ownerUID != "" && ip.Marker.OwnerUID != ownerUID {
-			continue
+// not touched, and neither are those that were retained. A user's address is only detached. An
+// address of the existing Oxide CCM goes as it would have gone there, unless another load balancer
+// publishes it.
+func planDelete(f facts, gone Deletion, known *scope) ([]Action, error) {
+	const why = "the load balancer is gone"
+	cluster := gone.Cluster
+	cluster.Scope = gone.Key.Scope
+	b := &balancer{want: Desired{Key: gone.Key, OwnerUID: gone.OwnerUID, Published: gone.Published}}
+	var others []Desired
+	for key, want := range known.set {
+		if key != gone.Key {
+			others = append(others, want)
 		}
-		if retainAddresses {
-			kept, err := retain(ip, "the load balancer is gone, its address is retained")
+	}
+	p := newPlanner(f, cluster, others, known, nil)
+	p.assign()
+	var actions []Action
+	for _, ip := range f.sorted() {
+		other := p.publisherOf(ip.Addr, b) != nil
+		switch {
+		case p.isOwn(ip, gone.Key):
+			if gone.OwnerUID != "" && ip.Marker.OwnerUID != gone.OwnerUID || other {
+				continue
+			}
+			released, err := release(ip, gone.Key, gone.Retain, why)
 			if err != nil {
 				return nil, err
 			}
-			actions = append(actions, kept...)
-			continue
-		}
-		if !ip.Marker.Retained {
-			actions = append(actions, release(ip, "the load balancer is gone")...)
+			actions = append(actions, released...)
+		case p.claimed[ip.ID] != nil || other:
+		case gone.OwnerUID != "" && p.isLegacy(ip, b):
+			if !known.complete {
+				return nil, errFullSetRequired
+			}
+			owned := *ip
+			owned.Marker = p.marker(b, Wanted{Family: ip.family()})
+			released, err := release(&owned, gone.Key, gone.Retain, why)
+			if err != nil {
+				return nil, err
+			}
+			actions = append(actions, released...)
+		case f.isLeftover(ip, gone.Published):
+			actions = append(actions, detach(ip, gone.Key, why))
 		}
 	}
 	return actions, nil
+}
+
+// orphans returns the addresses that are marked with the scope of a planner and that none of its
+// load balancers claims, by key.
+func (p *planner) orphans() map[Key][]*fact {
+	orphans := make(map[Key][]*fact)
+	ending := make(map[string]bool)
+	for _, b := range p.balancers {
+		for _, a := range b.releases {
+			ending[a.ID] = true
+		}
+	}
+	for _, ip := range p.facts.sorted() {
+		if ip.Marked && p.scopes[ip.Marker.Key.Scope] && p.claimed[ip.ID] == nil && !ending[ip.ID] {
+			orphans[ip.Marker.Key] = append(orphans[ip.Marker.Key], ip)
+		}
+	}
+	return orphans
 }

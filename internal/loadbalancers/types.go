@@ -4,7 +4,11 @@
 
 package loadbalancers
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
 
 // Key identifies a load balancer among all that share a project.
 type Key struct {
@@ -41,6 +45,25 @@ func familyOf(addr netip.Addr) Family {
 	return IPv6
 }
 
+// Protocol is a transport protocol.
+type Protocol string
+
+// The transport protocols.
+const (
+	TCP  Protocol = "TCP"
+	UDP  Protocol = "UDP"
+	SCTP Protocol = "SCTP"
+)
+
+// Port is a port of a transport protocol.
+type Port struct {
+	Protocol Protocol
+	Number   int
+}
+
+// String returns the port as people write it, for example "TCP 80".
+func (p Port) String() string { return fmt.Sprintf("%s %d", p.Protocol, p.Number) }
+
 // Health says what a candidate may be used for.
 type Health int
 
@@ -60,12 +83,50 @@ type Candidate struct {
 	Health     Health
 	// Avoid: others are preferred.
 	Avoid bool
+	// Used are ports that something else than a load balancer uses there.
+	Used []UsedPort
+}
+
+// UsedPort is a port of an instance that something else than a load balancer uses.
+type UsedPort struct {
+	Port
+	// Holder is who uses it, for people.
+	Holder string
+	// Serves are the names of load balancers that the holder itself serves: for them it is free.
+	Serves []string
+}
+
+// ReservedPorts are ports that load balancers may not use on any instance.
+type ReservedPorts struct {
+	// Protocol is empty for every one.
+	Protocol    Protocol
+	First, Last int
+	// Purpose is what they are for, for people.
+	Purpose string
+	// Serves are the names of load balancers for which they are free.
+	Serves []string
 }
 
 // Cluster is what the load balancers of a scope have in common.
 type Cluster struct {
-	Scope      string
+	Scope string
+	// Adopted are scopes that this one takes over from.
+	Adopted []string
+	// LegacyName is what a predecessor called the cluster in the names of its addresses; empty: none
+	// are looked for.
+	LegacyName string
+	// Candidates are all instances of the cluster.
 	Candidates []Candidate
+	Reserved   []ReservedPorts
+}
+
+// scopes are those whose markers are the cluster's own.
+func (c Cluster) scopes() map[string]bool {
+	scopes := map[string]bool{c.Scope: true}
+	for _, scope := range c.Adopted {
+		scopes[scope] = true
+	}
+	return scopes
 }
 
 // Source says where a wanted floating IP comes from. At most one field is set; none means any
@@ -75,6 +136,8 @@ type Source struct {
 	Addr netip.Addr
 	// Pool is the name or id of a pool.
 	Pool string
+	// Existing is the name or id of a floating IP that a user owns.
+	Existing string
 }
 
 // String returns the source as markers and names spell it.
@@ -98,10 +161,30 @@ type Wanted struct {
 type Desired struct {
 	Key      Key
 	OwnerUID string
+	// Created is when the owner was: the older of two has the place that both want.
+	Created time.Time
 	// Wanted has at most one address per family.
 	Wanted []Wanted
+	Ports  []Port
 	// Eligible, if not nil, are the only candidates that may be used.
 	Eligible map[string]bool
+	// Retain keeps addresses that are no longer wanted, marked as retained.
+	Retain bool
+	// Published are the addresses that the owner publishes.
+	Published []netip.Addr
+	// Hold: what the owner wants cannot be told now. The addresses that it has are placed as ever,
+	// none is allocated, exchanged or released.
+	Hold bool
+}
+
+// publishes reports whether the owner publishes an address.
+func (d Desired) publishes(addr netip.Addr) bool {
+	for _, published := range d.Published {
+		if published == addr {
+			return true
+		}
+	}
+	return false
 }
 
 // LoadBalancer is the actual state of one load balancer.
@@ -119,6 +202,10 @@ type Address struct {
 	// Addr is invalid in the result of a dry run if it is yet to be allocated.
 	Addr     netip.Addr
 	ID, Name string
+	// Managed addresses are marked; the others belong to a user.
+	Managed bool
+	// Retained addresses are kept for a load balancer that is gone.
+	Retained bool
 	// Attached is where it is now, Planned where it would be after the call.
 	Attached, Planned Attachment
 }
@@ -137,8 +224,18 @@ type ConditionType int
 const (
 	// NoCandidate: an address is reserved but attached nowhere; no candidate is healthy.
 	NoCandidate ConditionType = iota
+	// PortConflict: an address is reserved but attached nowhere; its port is taken or reserved.
+	PortConflict
+	// PortRefused: an address stays where its port would be refused if it came anew.
+	PortRefused
+	// FirewallClosed: the VPC firewall lets nothing through to a port.
+	FirewallClosed
 	// Degraded: the instance that carries an address is not healthy, and no other one is.
 	Degraded
+	// NotOwned: an address belongs to somebody else, or its marker was edited.
+	NotOwned
+	// ForeignAttachment: an address is on an instance that never was of this cluster.
+	ForeignAttachment
 )
 
 // Condition is something that a user should know about a load balancer while it holds.
@@ -182,8 +279,19 @@ type Action struct {
 	Why string
 }
 
-// Result is what an operation found and did, or in a dry run would do.
+// Result is what there is to say about one load balancer after an operation.
 type Result struct {
 	LoadBalancer LoadBalancer
-	Actions      []Action
+	// Actions are what was done, or in a dry run would be.
+	Actions []Action
+	// Err is what went wrong with this one; nil: nothing.
+	Err error
+}
+
+// SetResult is what an operation on a full set found and did.
+type SetResult struct {
+	// Results are in the order of the set.
+	Results []Result
+	// Orphans are marked with the scope, and no load balancer of the set claims them.
+	Orphans []LoadBalancer
 }

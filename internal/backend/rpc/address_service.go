@@ -9,16 +9,20 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// AddressService implements backendv1.AddressServiceServer. None of its calls is offered yet.
+// AddressService implements backendv1.AddressServiceServer.
 type AddressService struct {
 	backendv1.UnsafeAddressServiceServer
+	manager *loadbalancers.Manager
 }
 
 // NewAddressService returns the service.
-func NewAddressService() *AddressService { return &AddressService{} }
+func NewAddressService(manager *loadbalancers.Manager) *AddressService {
+	return &AddressService{manager: manager}
+}
 
 // RegisterService registers the service with a server.
 func (s *AddressService) RegisterService(r grpc.ServiceRegistrar) {
@@ -27,28 +31,65 @@ func (s *AddressService) RegisterService(r grpc.ServiceRegistrar) {
 
 // AdoptAddress implements backendv1.AddressServiceServer.
 func (s *AddressService) AdoptAddress(
-	context.Context, *backendv1.AdoptAddressRequest,
+	ctx context.Context, req *backendv1.AdoptAddressRequest,
 ) (*backendv1.AdoptAddressResponse, error) {
-	return nil, &unofferedError{"AdoptAddress"}
+	if err := validateAdopt(req); err != nil {
+		return nil, err
+	}
+	found, err := s.manager.Adopt(
+		ctx, req.GetResource(), toKey(req.GetKey()), req.GetOwnerUid(), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	return &backendv1.AdoptAddressResponse{
+		Address: fromAddress(found.Address), Actions: fromActions(found.Actions),
+	}, nil
 }
 
 // ReleaseAddress implements backendv1.AddressServiceServer.
 func (s *AddressService) ReleaseAddress(
-	context.Context, *backendv1.ReleaseAddressRequest,
+	ctx context.Context, req *backendv1.ReleaseAddressRequest,
 ) (*backendv1.ReleaseAddressResponse, error) {
-	return nil, &unofferedError{"ReleaseAddress"}
+	if err := validateResource(req.GetSource(), req.GetResource()); err != nil {
+		return nil, err
+	}
+	found, err := s.manager.Release(ctx, req.GetResource(), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	return &backendv1.ReleaseAddressResponse{
+		Address: fromAddress(found.Address), Actions: fromActions(found.Actions),
+	}, nil
 }
 
 // ListOrphanedAddresses implements backendv1.AddressServiceServer.
 func (s *AddressService) ListOrphanedAddresses(
-	context.Context, *backendv1.ListOrphanedAddressesRequest,
+	ctx context.Context, req *backendv1.ListOrphanedAddressesRequest,
 ) (*backendv1.ListOrphanedAddressesResponse, error) {
-	return nil, &unofferedError{"ListOrphanedAddresses"}
+	if err := validateToken("scope", req.GetScope()); err != nil {
+		return nil, err
+	}
+	orphans, err := s.manager.Orphans(ctx, req.GetScope())
+	if err != nil {
+		return nil, err
+	}
+	return &backendv1.ListOrphanedAddressesResponse{Orphans: fromLoadBalancers(orphans)}, nil
 }
 
 // DeleteOrphanedAddress implements backendv1.AddressServiceServer.
 func (s *AddressService) DeleteOrphanedAddress(
-	context.Context, *backendv1.DeleteOrphanedAddressRequest,
+	ctx context.Context, req *backendv1.DeleteOrphanedAddressRequest,
 ) (*backendv1.DeleteOrphanedAddressResponse, error) {
-	return nil, &unofferedError{"DeleteOrphanedAddress"}
+	if err := validateToken("scope", req.GetScope()); err != nil {
+		return nil, err
+	}
+	if err := validateID("resource_id", req.GetResourceId()); err != nil {
+		return nil, err
+	}
+	actions, err := s.manager.DeleteOrphan(
+		ctx, req.GetScope(), req.GetResourceId(), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	return &backendv1.DeleteOrphanedAddressResponse{Actions: fromActions(actions)}, nil
 }

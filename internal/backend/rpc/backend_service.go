@@ -48,6 +48,10 @@ func (s *BackendService) GetInfo(
 		OxideApiVersion: oxide.APIVersion,
 		Silo:            &backendv1.Silo{Id: id.SiloID, Name: id.SiloName},
 		Project:         &backendv1.Project{Id: id.ProjectID, Name: id.ProjectName},
-		Features:        []backendv1.Feature{backendv1.Feature_FEATURE_WATCH_INSTANCES},
+		Features: []backendv1.Feature{
+			backendv1.Feature_FEATURE_WATCH_INSTANCES,
+			backendv1.Feature_FEATURE_RECONCILE,
+			backendv1.Feature_FEATURE_ADDRESS_OPERATIONS,
+		},
 	}, nil
 }

@@ -112,6 +112,22 @@ var loadBalancerVerdicts = map[loadbalancers.Reason]verdict{
 	loadbalancers.ReasonInvalid: {
 		codes.InvalidArgument, backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, 0,
 	},
+	loadbalancers.ReasonResourceNotFound: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND, 0,
+	},
+	loadbalancers.ReasonPortConflict: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_PORT_CONFLICT, 0,
+	},
+	loadbalancers.ReasonLimit: {
+		codes.ResourceExhausted, backendv1.ErrorReason_ERROR_REASON_INSTANCE_LIMIT_REACHED,
+		retryExhausted,
+	},
+	loadbalancers.ReasonFullSetRequired: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED, 0,
+	},
+	loadbalancers.ReasonInUse: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_ADDRESS_IN_USE, 0,
+	},
 }
 
 // judge says what an error becomes.
@@ -168,14 +184,32 @@ func ended(err error) verdict {
 	return v
 }
 
-// toStatus makes the status of an error: one line, one ErrorInfo, and RetryInfo where waiting helps.
-func toStatus(err error) *status.Status {
+// explain judges an error, and says in one line what is wrong.
+func explain(err error) (verdict, string) {
 	v := judge(err)
-	message := strings.Join(strings.Fields(err.Error()), " ")
 	if v.reason == backendv1.ErrorReason_ERROR_REASON_INTERNAL {
 		slog.Error("a call failed for a reason that was not foreseen", "error", err)
-		message = "oxide-backend failed in a way that was not foreseen; its log has the details"
+		return v, "oxide-backend failed in a way that was not foreseen; its log has the details"
 	}
+	return v, strings.Join(strings.Fields(err.Error()), " ")
+}
+
+// toProblem tells the error of one load balancer in the answer to a call about many; nil stays nil.
+func toProblem(err error) *backendv1.Problem {
+	if err == nil {
+		return nil
+	}
+	v, message := explain(err)
+	problem := &backendv1.Problem{Reason: v.reason, Message: message}
+	if v.retryAfter > 0 {
+		problem.RetryDelay = durationpb.New(v.retryAfter)
+	}
+	return problem
+}
+
+// toStatus makes the status of an error: one line, one ErrorInfo, and RetryInfo where waiting helps.
+func toStatus(err error) *status.Status {
+	v, message := explain(err)
 	info := &errdetails.ErrorInfo{
 		Domain: ErrorDomain,
 		Reason: strings.TrimPrefix(v.reason.String(), "ERROR_REASON_"),

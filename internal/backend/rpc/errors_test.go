@@ -61,6 +61,11 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 		{"failed instance", ofBalancer(loadbalancers.ReasonNotOperable), codes.FailedPrecondition, "INSTANCE_NOT_OPERABLE", true},
 		{"busy", ofBalancer(loadbalancers.ReasonBusy), codes.Unavailable, "BUSY", true},
 		{"invalid", ofBalancer(loadbalancers.ReasonInvalid), codes.InvalidArgument, "INVALID_REQUEST", false},
+		{"no resource", ofBalancer(loadbalancers.ReasonResourceNotFound), codes.FailedPrecondition, "RESOURCE_NOT_FOUND", false},
+		{"port conflict", ofBalancer(loadbalancers.ReasonPortConflict), codes.FailedPrecondition, "PORT_CONFLICT", false},
+		{"nodes are full", ofBalancer(loadbalancers.ReasonLimit), codes.ResourceExhausted, "INSTANCE_LIMIT_REACHED", true},
+		{"set not known", ofBalancer(loadbalancers.ReasonFullSetRequired), codes.FailedPrecondition, "FULL_SET_REQUIRED", false},
+		{"in use", ofBalancer(loadbalancers.ReasonInUse), codes.FailedPrecondition, "ADDRESS_IN_USE", false},
 		{
 			"a balancer's error that explains one of Oxide",
 			&loadbalancers.Error{
@@ -110,7 +115,7 @@ func TestEveryKindAndReasonIsMapped(t *testing.T) {
 			t.Errorf("kind %d of oxide.Error has no status", kind)
 		}
 	}
-	for reason := range loadbalancers.ReasonInvalid + 1 {
+	for reason := range loadbalancers.ReasonInUse + 1 {
 		if _, ok := loadBalancerVerdicts[reason]; !ok {
 			t.Errorf("reason %d of loadbalancers.Error has no status", reason)
 		}

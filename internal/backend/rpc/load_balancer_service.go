@@ -49,16 +49,36 @@ func (s *LoadBalancerService) EnsureLoadBalancer(
 
 // ReconcileLoadBalancers implements backendv1.LoadBalancerServiceServer.
 func (s *LoadBalancerService) ReconcileLoadBalancers(
-	context.Context, *backendv1.ReconcileLoadBalancersRequest,
+	ctx context.Context, req *backendv1.ReconcileLoadBalancersRequest,
 ) (*backendv1.ReconcileLoadBalancersResponse, error) {
-	return nil, &unofferedError{"ReconcileLoadBalancers"}
+	if err := validateSet(req.GetCluster(), req.GetLoadBalancers()); err != nil {
+		return nil, err
+	}
+	found, err := s.manager.Reconcile(
+		ctx, toCluster(req.GetCluster()), toSet(req.GetLoadBalancers()), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	resp := &backendv1.ReconcileLoadBalancersResponse{Orphans: fromLoadBalancers(found.Orphans)}
+	resp.Results, resp.Actions = fromResults(found.Results)
+	return resp, nil
 }
 
 // RebalanceLoadBalancers implements backendv1.LoadBalancerServiceServer.
 func (s *LoadBalancerService) RebalanceLoadBalancers(
-	context.Context, *backendv1.RebalanceLoadBalancersRequest,
+	ctx context.Context, req *backendv1.RebalanceLoadBalancersRequest,
 ) (*backendv1.RebalanceLoadBalancersResponse, error) {
-	return nil, &unofferedError{"RebalanceLoadBalancers"}
+	if err := validateSet(req.GetCluster(), req.GetLoadBalancers()); err != nil {
+		return nil, err
+	}
+	found, err := s.manager.Rebalance(
+		ctx, toCluster(req.GetCluster()), toSet(req.GetLoadBalancers()), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	resp := &backendv1.RebalanceLoadBalancersResponse{}
+	resp.Results, resp.Actions = fromResults(found.Results)
+	return resp, nil
 }
 
 // GetLoadBalancer implements backendv1.LoadBalancerServiceServer.
@@ -97,10 +117,7 @@ func (s *LoadBalancerService) ListLoadBalancers(
 	if err != nil {
 		return nil, err
 	}
-	resp := &backendv1.ListLoadBalancersResponse{}
-	for _, lb := range found {
-		resp.LoadBalancers = append(resp.LoadBalancers, fromLoadBalancer(lb))
-	}
+	resp := &backendv1.ListLoadBalancersResponse{LoadBalancers: fromLoadBalancers(found)}
 	if more {
 		last := found[len(found)-1].Key
 		resp.NextPageToken = encodePageToken(last.Scope, last.Name)
@@ -112,16 +129,13 @@ func (s *LoadBalancerService) ListLoadBalancers(
 func (s *LoadBalancerService) DeleteLoadBalancer(
 	ctx context.Context, req *backendv1.DeleteLoadBalancerRequest,
 ) (*backendv1.DeleteLoadBalancerResponse, error) {
-	if err := validateKey("key", req.GetKey()); err != nil {
+	if err := validateDelete(req); err != nil {
 		return nil, err
 	}
-	if req.GetOwnerUid() != "" {
-		if err := validateToken("owner_uid", req.GetOwnerUid()); err != nil {
-			return nil, err
-		}
-	}
-	actions, err := s.manager.Delete(
-		ctx, toKey(req.GetKey()), req.GetOwnerUid(), req.GetRetainAddresses(), req.GetDryRun())
+	actions, err := s.manager.Delete(ctx, loadbalancers.Deletion{
+		Key: toKey(req.GetKey()), OwnerUID: req.GetOwnerUid(), Retain: req.GetRetainAddresses(),
+		Cluster: toCluster(req.GetCluster()), Published: toAddrs(req.GetPublishedAddresses()),
+	}, req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}

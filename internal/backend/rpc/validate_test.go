@@ -130,11 +130,6 @@ func TestWhatIsNotOfferedIsSaid(t *testing.T) {
 		"external subnet": {
 			Source: &backendv1.WantedAddress_ExternalSubnet{},
 		},
-		"a user's floating IP": {
-			Source: floatingIP(&backendv1.FloatingIpSource{
-				Selector: &backendv1.FloatingIpSource_Existing{Existing: "x"},
-			}),
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := goodEnsure()

@@ -28,7 +28,8 @@ const (
 // AdoptAddressRequest is the request of AddressService.AdoptAddress.
 type AdoptAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The kind of the resource. REQUIRED.
+	// The kind of the resource. REQUIRED; external subnets are answered UNIMPLEMENTED where GetInfo
+	// does not list FEATURE_EXTERNAL_SUBNETS.
 	Source AddressSource `protobuf:"varint,1,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
 	// The name or id of the resource. REQUIRED.
 	Resource string `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
@@ -165,7 +166,8 @@ func (x *AdoptAddressResponse) GetActions() []*Action {
 // ReleaseAddressRequest is the request of AddressService.ReleaseAddress.
 type ReleaseAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The kind of the resource. REQUIRED.
+	// The kind of the resource. REQUIRED; external subnets are answered UNIMPLEMENTED where GetInfo
+	// does not list FEATURE_EXTERNAL_SUBNETS.
 	Source AddressSource `protobuf:"varint,1,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
 	// The name or id of the resource. REQUIRED.
 	Resource string `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`

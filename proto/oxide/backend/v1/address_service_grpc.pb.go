@@ -42,12 +42,14 @@ type AddressServiceClient interface {
 	// AdoptAddress marks an existing floating IP or external subnet as the address of a load
 	// balancer. Its name stays, and so does the text of its description.
 	//
-	// Errors: ADDRESS_NOT_OWNED if it is marked as another load balancer's; RESOURCE_NOT_FOUND.
+	// Errors: ADDRESS_NOT_OWNED if it is marked as another load balancer's; ADDRESS_IN_USE if the load
+	// balancer has another address of the family; RESOURCE_NOT_FOUND.
 	AdoptAddress(ctx context.Context, in *AdoptAddressRequest, opts ...grpc.CallOption) (*AdoptAddressResponse, error)
 	// ReleaseAddress removes the marker from an address, which from then on belongs to the user. It
 	// stays attached, and the rest of its description stays.
 	//
-	// Errors: RESOURCE_NOT_FOUND.
+	// Errors: RESOURCE_NOT_FOUND; ADDRESS_IN_USE while a load balancer of the last full set wants it as
+	// its own, because the marker would be taken for lost, and restored.
 	ReleaseAddress(ctx context.Context, in *ReleaseAddressRequest, opts ...grpc.CallOption) (*ReleaseAddressResponse, error)
 	// ListOrphanedAddresses returns the addresses that are marked with a scope while the load
 	// balancers of the last full set (ReconcileLoadBalancers) claim none of them.
@@ -122,12 +124,14 @@ type AddressServiceServer interface {
 	// AdoptAddress marks an existing floating IP or external subnet as the address of a load
 	// balancer. Its name stays, and so does the text of its description.
 	//
-	// Errors: ADDRESS_NOT_OWNED if it is marked as another load balancer's; RESOURCE_NOT_FOUND.
+	// Errors: ADDRESS_NOT_OWNED if it is marked as another load balancer's; ADDRESS_IN_USE if the load
+	// balancer has another address of the family; RESOURCE_NOT_FOUND.
 	AdoptAddress(context.Context, *AdoptAddressRequest) (*AdoptAddressResponse, error)
 	// ReleaseAddress removes the marker from an address, which from then on belongs to the user. It
 	// stays attached, and the rest of its description stays.
 	//
-	// Errors: RESOURCE_NOT_FOUND.
+	// Errors: RESOURCE_NOT_FOUND; ADDRESS_IN_USE while a load balancer of the last full set wants it as
+	// its own, because the marker would be taken for lost, and restored.
 	ReleaseAddress(context.Context, *ReleaseAddressRequest) (*ReleaseAddressResponse, error)
 	// ListOrphanedAddresses returns the addresses that are marked with a scope while the load
 	// balancers of the last full set (ReconcileLoadBalancers) claim none of them.

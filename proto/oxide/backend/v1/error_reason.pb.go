@@ -80,7 +80,8 @@ const (
 	// FAILED_PRECONDITION: the address or the name belongs to somebody else: another cluster, another
 	// load balancer, or a person. Nothing was changed.
 	ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED ErrorReason = 14
-	// FAILED_PRECONDITION: on every candidate the port is taken by another load balancer.
+	// FAILED_PRECONDITION: on every candidate the port is taken by another load balancer, reserved, or
+	// in use by something else. The address is reserved, and attached nowhere.
 	ErrorReason_ERROR_REASON_PORT_CONFLICT ErrorReason = 15
 	// FAILED_PRECONDITION: since its start the backend has not seen the full set of load balancers of
 	// this scope, so it cannot know the port conflicts. Call ReconcileLoadBalancers first.
@@ -105,6 +106,8 @@ const (
 	ErrorReason_ERROR_REASON_CALL_ENDED ErrorReason = 23
 	// INTERNAL: a fault of the backend itself. Please report it.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 24
+	// FAILED_PRECONDITION: a load balancer uses the address, or has another one already.
+	ErrorReason_ERROR_REASON_ADDRESS_IN_USE ErrorReason = 25
 )
 
 // Enum value maps for ErrorReason.
@@ -135,6 +138,7 @@ var (
 		22: "ERROR_REASON_UNIMPLEMENTED",
 		23: "ERROR_REASON_CALL_ENDED",
 		24: "ERROR_REASON_INTERNAL",
+		25: "ERROR_REASON_ADDRESS_IN_USE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -162,6 +166,7 @@ var (
 		"ERROR_REASON_UNIMPLEMENTED":                 22,
 		"ERROR_REASON_CALL_ENDED":                    23,
 		"ERROR_REASON_INTERNAL":                      24,
+		"ERROR_REASON_ADDRESS_IN_USE":                25,
 	}
 )
 
@@ -196,7 +201,7 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\x81\a\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xa2\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -223,7 +228,8 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_OXIDE_BAD_RESPONSE\x10\x15\x12\x1e\n" +
 	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x16\x12\x1b\n" +
 	"\x17ERROR_REASON_CALL_ENDED\x10\x17\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\x18BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"\x15ERROR_REASON_INTERNAL\x10\x18\x12\x1f\n" +
+	"\x1bERROR_REASON_ADDRESS_IN_USE\x10\x19BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once

@@ -900,8 +900,13 @@ type Instance struct {
 	// that does not offer them, and while Oxide never told them; nothing follows from their absence
 	// then.
 	AntiAffinityGroupsKnown bool `protobuf:"varint,19,opt,name=anti_affinity_groups_known,json=antiAffinityGroupsKnown,proto3" json:"anti_affinity_groups_known,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// Since its start the backend was not told the full set of any scope's load balancers
+	// (LoadBalancerService.ReconcileLoadBalancers), so a floating address among external_addresses may
+	// turn out to be one that a load balancer was given by its user. Readers then add no floating
+	// address that they did not know before, and take none away that is listed.
+	ExternalAddressesProvisional bool `protobuf:"varint,20,opt,name=external_addresses_provisional,json=externalAddressesProvisional,proto3" json:"external_addresses_provisional,omitempty"`
+	unknownFields                protoimpl.UnknownFields
+	sizeCache                    protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
@@ -1063,6 +1068,13 @@ func (x *Instance) GetProjectName() string {
 func (x *Instance) GetAntiAffinityGroupsKnown() bool {
 	if x != nil {
 		return x.AntiAffinityGroupsKnown
+	}
+	return false
+}
+
+func (x *Instance) GetExternalAddressesProvisional() bool {
+	if x != nil {
+		return x.ExternalAddressesProvisional
 	}
 	return false
 }
@@ -1250,7 +1262,7 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\x13no_longer_listed_id\x18\x03 \x01(\tH\x00R\x10noLongerListedIdB\a\n" +
 	"\x05event\"K\n" +
 	"\x10SnapshotComplete\x127\n" +
-	"\tread_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\xbd\x06\n" +
+	"\tread_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\x83\a\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1273,7 +1285,8 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\x14anti_affinity_groups\x18\x10 \x03(\tR\x12antiAffinityGroups\x12\x17\n" +
 	"\arack_id\x18\x11 \x01(\tR\x06rackId\x12!\n" +
 	"\fproject_name\x18\x12 \x01(\tR\vprojectName\x12;\n" +
-	"\x1aanti_affinity_groups_known\x18\x13 \x01(\bR\x17antiAffinityGroupsKnown\"\xa2\x01\n" +
+	"\x1aanti_affinity_groups_known\x18\x13 \x01(\bR\x17antiAffinityGroupsKnown\x12D\n" +
+	"\x1eexternal_addresses_provisional\x18\x14 \x01(\bR\x1cexternalAddressesProvisional\"\xa2\x01\n" +
 	"\x10NetworkInterface\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +

@@ -456,13 +456,15 @@ type Cluster struct {
 	// As in LoadBalancerKey.scope. REQUIRED.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	// Scopes that this one takes over from, because the cluster was rebuilt under a new id: addresses
-	// marked with one of them are treated, and marked anew, as this scope's own.
+	// marked with one of them are treated, and marked anew, as this scope's own, wherever they are
+	// attached. A scope whose cluster still runs must not be among them.
 	AdoptedScopes []string `protobuf:"bytes,2,rep,name=adopted_scopes,json=adoptedScopes,proto3" json:"adopted_scopes,omitempty"`
 	// The name by which a predecessor of this backend named the cluster's addresses
 	// ("<legacy_name>-<namespace>-<service>"); empty: none are looked for.
 	LegacyName string `protobuf:"bytes,3,opt,name=legacy_name,json=legacyName,proto3" json:"legacy_name,omitempty"`
 	// Every instance of the cluster, in any order: those that may carry addresses and those that, for
-	// now, may not.
+	// now, may not. An address on an instance that never was one of them, and whose private address
+	// the owner does not publish, is left there (condition FOREIGN_ATTACHMENT).
 	Candidates []*Candidate `protobuf:"bytes,4,rep,name=candidates,proto3" json:"candidates,omitempty"`
 	// Ports on which no load balancer of the cluster may be served by floating IP, because they
 	// belong to the cluster's own services on its instances.
@@ -693,8 +695,10 @@ type ReservedPorts struct {
 	FirstPort int32 `protobuf:"varint,2,opt,name=first_port,json=firstPort,proto3" json:"first_port,omitempty"`
 	// The last port of the range, not below the first; 0 means the first.
 	LastPort int32 `protobuf:"varint,3,opt,name=last_port,json=lastPort,proto3" json:"last_port,omitempty"`
-	// What the range is for, for messages, for example "kubelet".
-	Purpose       string `protobuf:"bytes,4,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// What the range is for, for messages, for example "the kubelet".
+	Purpose string `protobuf:"bytes,4,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// Names (LoadBalancerKey.name) of load balancers for which the range is free.
+	Serves        []string `protobuf:"bytes,5,rep,name=serves,proto3" json:"serves,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -757,6 +761,13 @@ func (x *ReservedPorts) GetPurpose() string {
 	return ""
 }
 
+func (x *ReservedPorts) GetServes() []string {
+	if x != nil {
+		return x.Serves
+	}
+	return nil
+}
+
 // DesiredLoadBalancer is the full desired state of one load balancer. There are no deltas: what is
 // not in it is not wanted.
 type DesiredLoadBalancer struct {
@@ -777,11 +788,15 @@ type DesiredLoadBalancer struct {
 	EligibleInstances *InstanceSet `protobuf:"bytes,6,opt,name=eligible_instances,json=eligibleInstances,proto3" json:"eligible_instances,omitempty"`
 	// Whether the addresses are kept, marked as retained, when the load balancer is deleted.
 	RetainAddresses bool `protobuf:"varint,7,opt,name=retain_addresses,json=retainAddresses,proto3" json:"retain_addresses,omitempty"`
-	// The addresses that the owner publishes now (for Kubernetes the Service's status). A second
-	// witness where a marker was lost, and what a take-over goes by.
+	// The addresses that the owner publishes now (for Kubernetes the Service's status), private ones
+	// of instances among them. A second witness where a marker was lost, and what a take-over goes by.
 	PublishedAddresses []string `protobuf:"bytes,8,rep,name=published_addresses,json=publishedAddresses,proto3" json:"published_addresses,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What the owner wants cannot be told now, for example because it contradicts itself. The addresses
+	// that the load balancer has are kept and placed as ever; none is allocated, exchanged or released.
+	// `addresses` may then be any of the families that it has.
+	HoldAddresses bool `protobuf:"varint,9,opt,name=hold_addresses,json=holdAddresses,proto3" json:"hold_addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DesiredLoadBalancer) Reset() {
@@ -868,6 +883,13 @@ func (x *DesiredLoadBalancer) GetPublishedAddresses() []string {
 		return x.PublishedAddresses
 	}
 	return nil
+}
+
+func (x *DesiredLoadBalancer) GetHoldAddresses() bool {
+	if x != nil {
+		return x.HoldAddresses
+	}
+	return false
 }
 
 // InstanceSet is a set of instances.
@@ -1164,7 +1186,8 @@ type FloatingIpSource_Pool struct {
 
 type FloatingIpSource_Existing struct {
 	// The floating IP with this name or id, which a user owns: it is attached and detached, and
-	// never marked, renamed or deleted.
+	// never marked, renamed or deleted. If it is marked as this load balancer's own, the marker is
+	// removed: the address is the user's from then on.
 	Existing string `protobuf:"bytes,3,opt,name=existing,proto3,oneof"`
 }
 
@@ -1358,8 +1381,10 @@ type LoadBalancerAddress struct {
 	// In the answer to a dry run: where it would be attached after the call; absent: nowhere. In
 	// other answers it is the same as `attachment`.
 	PlannedAttachment *Attachment `protobuf:"bytes,8,opt,name=planned_attachment,json=plannedAttachment,proto3" json:"planned_attachment,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Whether it is kept for a load balancer that is gone, and that gets it back when it returns.
+	Retained      bool `protobuf:"varint,9,opt,name=retained,proto3" json:"retained,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadBalancerAddress) Reset() {
@@ -1446,6 +1471,13 @@ func (x *LoadBalancerAddress) GetPlannedAttachment() *Attachment {
 		return x.PlannedAttachment
 	}
 	return nil
+}
+
+func (x *LoadBalancerAddress) GetRetained() bool {
+	if x != nil {
+		return x.Retained
+	}
+	return false
 }
 
 // Attachment is the place where an address is attached.
@@ -1760,13 +1792,14 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\bprotocol\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.ProtocolR\bprotocol\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\x05R\x04port\x12\x16\n" +
 	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x16\n" +
-	"\x06serves\x18\x04 \x03(\tR\x06serves\"\x9d\x01\n" +
+	"\x06serves\x18\x04 \x03(\tR\x06serves\"\xb5\x01\n" +
 	"\rReservedPorts\x126\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.ProtocolR\bprotocol\x12\x1d\n" +
 	"\n" +
 	"first_port\x18\x02 \x01(\x05R\tfirstPort\x12\x1b\n" +
 	"\tlast_port\x18\x03 \x01(\x05R\blastPort\x12\x18\n" +
-	"\apurpose\x18\x04 \x01(\tR\apurpose\"\xbb\x03\n" +
+	"\apurpose\x18\x04 \x01(\tR\apurpose\x12\x16\n" +
+	"\x06serves\x18\x05 \x03(\tR\x06serves\"\xe2\x03\n" +
 	"\x13DesiredLoadBalancer\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12;\n" +
@@ -1776,7 +1809,8 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x05ports\x18\x05 \x03(\v2\x16.oxide.backend.v1.PortR\x05ports\x12L\n" +
 	"\x12eligible_instances\x18\x06 \x01(\v2\x1d.oxide.backend.v1.InstanceSetR\x11eligibleInstances\x12)\n" +
 	"\x10retain_addresses\x18\a \x01(\bR\x0fretainAddresses\x12/\n" +
-	"\x13published_addresses\x18\b \x03(\tR\x12publishedAddresses\"0\n" +
+	"\x13published_addresses\x18\b \x03(\tR\x12publishedAddresses\x12%\n" +
+	"\x0ehold_addresses\x18\t \x01(\bR\rholdAddresses\"0\n" +
 	"\vInstanceSet\x12!\n" +
 	"\finstance_ids\x18\x01 \x03(\tR\vinstanceIds\"R\n" +
 	"\x04Port\x126\n" +
@@ -1805,7 +1839,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\taddresses\x18\x03 \x03(\v2%.oxide.backend.v1.LoadBalancerAddressR\taddresses\x12;\n" +
 	"\n" +
 	"conditions\x18\x04 \x03(\v2\x1b.oxide.backend.v1.ConditionR\n" +
-	"conditions\"\x87\x03\n" +
+	"conditions\"\xa3\x03\n" +
 	"\x13LoadBalancerAddress\x122\n" +
 	"\x06family\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.IpFamilyR\x06family\x127\n" +
 	"\x06source\x18\x02 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x12\x18\n" +
@@ -1817,7 +1851,8 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\n" +
 	"attachment\x18\a \x01(\v2\x1c.oxide.backend.v1.AttachmentR\n" +
 	"attachment\x12K\n" +
-	"\x12planned_attachment\x18\b \x01(\v2\x1c.oxide.backend.v1.AttachmentR\x11plannedAttachment\"V\n" +
+	"\x12planned_attachment\x18\b \x01(\v2\x1c.oxide.backend.v1.AttachmentR\x11plannedAttachment\x12\x1a\n" +
+	"\bretained\x18\t \x01(\bR\bretained\"V\n" +
 	"\n" +
 	"Attachment\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +

@@ -149,9 +149,10 @@ type ReconcileLoadBalancersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cluster. REQUIRED.
 	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// All load balancers of the scope; no key twice. Empty means that there are none.
+	// All load balancers of the scope, and never only some of them; no key twice. Empty means that there
+	// are none. The backend remembers the set, in a dry run as well.
 	LoadBalancers []*DesiredLoadBalancer `protobuf:"bytes,2,rep,name=load_balancers,json=loadBalancers,proto3" json:"load_balancers,omitempty"`
-	// If true nothing is changed, and the answer tells what would be.
+	// If true nothing is changed in Oxide, and the answer tells what would be.
 	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -277,7 +278,8 @@ type LoadBalancerResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The load balancer as it is now; in a dry run, planned_attachment shows what would be.
 	LoadBalancer *LoadBalancer `protobuf:"bytes,1,opt,name=load_balancer,json=loadBalancer,proto3" json:"load_balancer,omitempty"`
-	// What went wrong; absent if nothing did.
+	// What went wrong; absent if nothing did. An address that could not be placed (NO_CANDIDATE is told
+	// by its condition alone) is a problem, too: PORT_CONFLICT or INSTANCE_LIMIT_REACHED.
 	Problem       *Problem `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -669,9 +671,15 @@ type DeleteLoadBalancerRequest struct {
 	// Whether the addresses are kept, detached and marked as retained.
 	RetainAddresses bool `protobuf:"varint,3,opt,name=retain_addresses,json=retainAddresses,proto3" json:"retain_addresses,omitempty"`
 	// If true nothing is changed, and the answer tells what would be.
-	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// As in EnsureLoadBalancerRequest: by what addresses of adopted scopes and of a predecessor are
+	// recognized. Absent: only those that are marked with the key are released.
+	Cluster *Cluster `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// As in DesiredLoadBalancer: by what addresses without a marker are recognized. An address of a
+	// user is detached if it is published together with the private address of its instance.
+	PublishedAddresses []string `protobuf:"bytes,6,rep,name=published_addresses,json=publishedAddresses,proto3" json:"published_addresses,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *DeleteLoadBalancerRequest) Reset() {
@@ -730,6 +738,20 @@ func (x *DeleteLoadBalancerRequest) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *DeleteLoadBalancerRequest) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+func (x *DeleteLoadBalancerRequest) GetPublishedAddresses() []string {
+	if x != nil {
+		return x.PublishedAddresses
+	}
+	return nil
 }
 
 // DeleteLoadBalancerResponse is the response of LoadBalancerService.DeleteLoadBalancer.
@@ -819,12 +841,14 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x8a\x01\n" +
 	"\x19ListLoadBalancersResponse\x12E\n" +
 	"\x0eload_balancers\x18\x01 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\rloadBalancers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb1\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x97\x02\n" +
 	"\x19DeleteLoadBalancerRequest\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12)\n" +
 	"\x10retain_addresses\x18\x03 \x01(\bR\x0fretainAddresses\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"P\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x123\n" +
+	"\acluster\x18\x05 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12/\n" +
+	"\x13published_addresses\x18\x06 \x03(\tR\x12publishedAddresses\"P\n" +
 	"\x1aDeleteLoadBalancerResponse\x122\n" +
 	"\aactions\x18\x01 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions2\xe7\x05\n" +
 	"\x13LoadBalancerService\x12t\n" +
@@ -889,24 +913,25 @@ var file_oxide_backend_v1_load_balancer_service_proto_depIdxs = []int32{
 	15, // 16: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
 	15, // 17: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
 	18, // 18: oxide.backend.v1.DeleteLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	16, // 19: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
-	0,  // 20: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
-	2,  // 21: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
-	5,  // 22: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
-	7,  // 23: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
-	9,  // 24: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
-	11, // 25: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
-	1,  // 26: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
-	3,  // 27: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
-	6,  // 28: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
-	8,  // 29: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
-	10, // 30: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
-	12, // 31: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
-	26, // [26:32] is the sub-list for method output_type
-	20, // [20:26] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	13, // 19: oxide.backend.v1.DeleteLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
+	16, // 20: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
+	0,  // 21: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
+	2,  // 22: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
+	5,  // 23: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
+	7,  // 24: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
+	9,  // 25: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
+	11, // 26: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
+	1,  // 27: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
+	3,  // 28: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
+	6,  // 29: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
+	8,  // 30: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
+	10, // 31: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
+	12, // 32: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
+	27, // [27:33] is the sub-list for method output_type
+	21, // [21:27] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_service_proto_init() }

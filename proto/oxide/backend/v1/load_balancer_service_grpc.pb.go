@@ -39,8 +39,10 @@ const (
 // here one is a set of addresses (at most one per IP family), each attached to one instance of the
 // cluster, which passes the traffic on by its own means.
 //
-// Nothing is stored in the backend: an address carries a marker, one line in its description in
-// Oxide, which says whose it is. Nothing without a fitting marker is ever changed.
+// Whose an address is stands in Oxide: it carries a marker, one line in its description. Nothing
+// without a fitting marker, or a proof as strong, is ever changed. The backend remembers the last
+// full set of each scope, because Oxide cannot tell which ports a load balancer serves, and loses it
+// when it is restarted: then it attaches nothing before it is told again.
 //
 // The mutating calls are idempotent: repeated, they change nothing more, and after a call that
 // failed or was lost at any point a repetition completes the work. They change something only while
@@ -56,15 +58,20 @@ type LoadBalancerServiceClient interface {
 	// attached to a healthy candidate. An address that is attached to a healthy candidate stays.
 	//
 	// With no candidate to carry it the address is reserved all the same, and the call answers OK
-	// with the condition NO_CANDIDATE.
+	// with the condition NO_CANDIDATE. It is reserved as well where the errors PORT_CONFLICT and
+	// INSTANCE_LIMIT_REACHED say that no candidate takes it. After any other error of the load balancer
+	// itself (ADDRESS_NOT_OWNED, POOL_NOT_FOUND, RESOURCE_NOT_FOUND) nothing that it has was changed.
 	//
 	// Errors: ADDRESS_NOT_OWNED, PORT_CONFLICT, POOL_NOT_FOUND, POOL_EXHAUSTED, RESOURCE_NOT_FOUND,
-	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED.
+	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED if something is to be attached.
 	EnsureLoadBalancer(ctx context.Context, in *EnsureLoadBalancerRequest, opts ...grpc.CallOption) (*EnsureLoadBalancerResponse, error)
 	// ReconcileLoadBalancers makes all load balancers of one scope as desired, by one plan over one
 	// list of facts. A failure of one load balancer is told in its result and stops no other.
 	// Addresses that are marked with the scope and that no desired load balancer claims are reported
 	// as orphans and not touched.
+	//
+	// Calls may overlap: a load balancer that another call is about to change gets the problem BUSY.
+	// So a call that waits for a sled which does not answer holds up no other load balancer.
 	//
 	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_RECONCILE.
 	ReconcileLoadBalancers(ctx context.Context, in *ReconcileLoadBalancersRequest, opts ...grpc.CallOption) (*ReconcileLoadBalancersResponse, error)
@@ -82,9 +89,11 @@ type LoadBalancerServiceClient interface {
 	// project, a page at a time, ordered by key.
 	ListLoadBalancers(ctx context.Context, in *ListLoadBalancersRequest, opts ...grpc.CallOption) (*ListLoadBalancersResponse, error)
 	// DeleteLoadBalancer detaches and deletes the addresses of one load balancer, or with
-	// `retain_addresses` detaches them and marks them as retained. It succeeds if there are none.
+	// `retain_addresses` detaches them and marks them as retained. Addresses that a user owns are
+	// detached. It succeeds if there are none.
 	//
-	// Errors: INSTANCE_NOT_OPERABLE while Oxide refuses to detach.
+	// Errors: INSTANCE_NOT_OPERABLE while Oxide refuses to detach; FULL_SET_REQUIRED for an address of a
+	// predecessor, which another load balancer may share.
 	DeleteLoadBalancer(ctx context.Context, in *DeleteLoadBalancerRequest, opts ...grpc.CallOption) (*DeleteLoadBalancerResponse, error)
 }
 
@@ -164,8 +173,10 @@ func (c *loadBalancerServiceClient) DeleteLoadBalancer(ctx context.Context, in *
 // here one is a set of addresses (at most one per IP family), each attached to one instance of the
 // cluster, which passes the traffic on by its own means.
 //
-// Nothing is stored in the backend: an address carries a marker, one line in its description in
-// Oxide, which says whose it is. Nothing without a fitting marker is ever changed.
+// Whose an address is stands in Oxide: it carries a marker, one line in its description. Nothing
+// without a fitting marker, or a proof as strong, is ever changed. The backend remembers the last
+// full set of each scope, because Oxide cannot tell which ports a load balancer serves, and loses it
+// when it is restarted: then it attaches nothing before it is told again.
 //
 // The mutating calls are idempotent: repeated, they change nothing more, and after a call that
 // failed or was lost at any point a repetition completes the work. They change something only while
@@ -181,15 +192,20 @@ type LoadBalancerServiceServer interface {
 	// attached to a healthy candidate. An address that is attached to a healthy candidate stays.
 	//
 	// With no candidate to carry it the address is reserved all the same, and the call answers OK
-	// with the condition NO_CANDIDATE.
+	// with the condition NO_CANDIDATE. It is reserved as well where the errors PORT_CONFLICT and
+	// INSTANCE_LIMIT_REACHED say that no candidate takes it. After any other error of the load balancer
+	// itself (ADDRESS_NOT_OWNED, POOL_NOT_FOUND, RESOURCE_NOT_FOUND) nothing that it has was changed.
 	//
 	// Errors: ADDRESS_NOT_OWNED, PORT_CONFLICT, POOL_NOT_FOUND, POOL_EXHAUSTED, RESOURCE_NOT_FOUND,
-	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED.
+	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED if something is to be attached.
 	EnsureLoadBalancer(context.Context, *EnsureLoadBalancerRequest) (*EnsureLoadBalancerResponse, error)
 	// ReconcileLoadBalancers makes all load balancers of one scope as desired, by one plan over one
 	// list of facts. A failure of one load balancer is told in its result and stops no other.
 	// Addresses that are marked with the scope and that no desired load balancer claims are reported
 	// as orphans and not touched.
+	//
+	// Calls may overlap: a load balancer that another call is about to change gets the problem BUSY.
+	// So a call that waits for a sled which does not answer holds up no other load balancer.
 	//
 	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_RECONCILE.
 	ReconcileLoadBalancers(context.Context, *ReconcileLoadBalancersRequest) (*ReconcileLoadBalancersResponse, error)
@@ -207,9 +223,11 @@ type LoadBalancerServiceServer interface {
 	// project, a page at a time, ordered by key.
 	ListLoadBalancers(context.Context, *ListLoadBalancersRequest) (*ListLoadBalancersResponse, error)
 	// DeleteLoadBalancer detaches and deletes the addresses of one load balancer, or with
-	// `retain_addresses` detaches them and marks them as retained. It succeeds if there are none.
+	// `retain_addresses` detaches them and marks them as retained. Addresses that a user owns are
+	// detached. It succeeds if there are none.
 	//
-	// Errors: INSTANCE_NOT_OPERABLE while Oxide refuses to detach.
+	// Errors: INSTANCE_NOT_OPERABLE while Oxide refuses to detach; FULL_SET_REQUIRED for an address of a
+	// predecessor, which another load balancer may share.
 	DeleteLoadBalancer(context.Context, *DeleteLoadBalancerRequest) (*DeleteLoadBalancerResponse, error)
 	mustEmbedUnimplementedLoadBalancerServiceServer()
 }

@@ -1,0 +1,387 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package loadbalancers
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+)
+
+// claim is one address of one load balancer: which it is, and where it goes.
+type claim struct {
+	want   *Desired
+	wanted Wanted
+	// ip is the address; nil if it is yet to be created.
+	ip *fact
+	// managed addresses are marked, the others belong to a user.
+	managed bool
+	// prepare are the actions before it is moved: it is created or marked.
+	prepare []Action
+	// moveFirst: it is taken off its old place before it is marked. The marker of a scope that this
+	// one adopts is the proof that the place may be given up.
+	moveFirst bool
+	// frozen: it stays as it is, wherever that is.
+	frozen bool
+
+	// target is the instance that carries it in the end; empty: none.
+	target string
+	// why is the reason for going there.
+	why string
+	// unplaced says why it has no target.
+	unplaced *obstacle
+	// conditions are about its place.
+	conditions []Condition
+}
+
+// current is the instance that carries the address now; empty: none.
+func (c *claim) current() string {
+	if c.ip == nil {
+		return ""
+	}
+	return c.ip.InstanceID
+}
+
+// assign decides which address each load balancer has, and which it lets go. Where several could
+// have one, the oldest has it.
+func (p *planner) assign() {
+	for _, b := range p.balancers {
+		for _, w := range b.want.Wanted {
+			if w.Source.Existing != "" {
+				p.claimExisting(b, w)
+			}
+		}
+	}
+	// Before owned addresses: a marker that was edited to the name of another load balancer would
+	// else give the address to that.
+	for _, b := range p.balancers {
+		p.restore(b)
+	}
+	for _, b := range p.balancers {
+		for _, w := range b.want.Wanted {
+			if b.claimOf(w.Family) == nil && w.Source.Existing == "" {
+				p.claimManaged(b, w)
+			}
+		}
+	}
+	for _, b := range p.balancers {
+		p.letGo(b)
+	}
+}
+
+// claimExisting claims an address that the user names as his own.
+func (p *planner) claimExisting(b *balancer, w Wanted) {
+	name := w.Source.Existing
+	ip := p.facts.find(name)
+	c := &claim{want: &b.want, wanted: w, ip: ip}
+	switch {
+	case ip == nil:
+		p.refuse(b, w, fail(ReasonResourceNotFound, nil,
+			"there is no floating IP %s in the project", name))
+		return
+	case ip.family() != w.Family:
+		p.refuse(b, w, fail(ReasonInvalid, nil,
+			"the floating IP %s is the address %s, which is not of IP%s", name, ip.Addr, w.Family))
+		return
+	case p.claimed[ip.ID] != nil:
+		p.refuse(b, w, fail(ReasonNotOwned, nil, "the floating IP %s is used by the load balancer "+
+			"%s, which is older", name, p.claimed[ip.ID].want.Key))
+		return
+	case ip.Marked && p.isOwn(ip, b.want.Key):
+		// It was given to this very load balancer, and is the user's from now on.
+		c.prepare = []Action{{
+			Type: Mark, Key: b.want.Key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr,
+			Description: WithoutMarker(ip.Description),
+			Why:         "the user names the address as his own: its marker is removed",
+		}}
+	case ip.Marked:
+		p.refuse(b, w, fail(ReasonNotOwned, nil, "the floating IP %s is %s, and not the user's own",
+			name, ownerOf(ip)))
+		return
+	}
+	p.add(b, c)
+}
+
+// refuse notes what is wrong with a wish. What the load balancer has stays until it is mended.
+func (p *planner) refuse(b *balancer, w Wanted, problem error) {
+	if b.problem == nil {
+		b.problem = problem
+	}
+	for _, ip := range p.facts.of(p.scopes, b.want.Key.Name) {
+		if ip.family() == w.Family && p.claimed[ip.ID] == nil && !ip.Marker.Retained {
+			p.claimMarked(b, w, ip)
+			return
+		}
+	}
+}
+
+func (p *planner) add(b *balancer, c *claim) {
+	b.claims = append(b.claims, c)
+	if c.ip != nil {
+		p.claimed[c.ip.ID] = c
+	}
+}
+
+// isOwn reports whether an address is marked as the load balancer's.
+func (p *planner) isOwn(ip *fact, key Key) bool {
+	return ip.Marked && p.scopes[ip.Marker.Key.Scope] && ip.Marker.Key.Name == key.Name
+}
+
+// restore claims addresses whose markers were lost or edited: if their names are such as only this
+// load balancer's address has, and its owner publishes them, they are marked anew.
+func (p *planner) restore(b *balancer) {
+	for _, w := range b.want.Wanted {
+		if w.Source.Existing != "" || b.claimOf(w.Family) != nil {
+			continue
+		}
+		for _, ip := range p.facts.sorted() {
+			lost := !ip.Marked || p.scopes[ip.Marker.Key.Scope]
+			if lost && !p.isOwn(ip, b.want.Key) && ip.family() == w.Family &&
+				p.claimed[ip.ID] == nil && b.want.publishes(ip.Addr) && p.isOurPlace(b, ip) &&
+				fits(p.facts, ip, w.Source) && isNameOf(ip, b.want.Key, w) {
+				p.claimUnmarked(b, w, ip, "its marker was lost")
+				break
+			}
+		}
+	}
+}
+
+// isNameOf reports whether an address has a name that it would have been given for a load balancer.
+func isNameOf(ip *fact, key Key, w Wanted) bool {
+	for _, source := range []Source{w.Source, {}, {Addr: ip.Addr}} {
+		if ip.Name == nameOf(key, Wanted{Family: w.Family, Source: source}) {
+			return true
+		}
+	}
+	return false
+}
+
+// claimManaged claims the address that fulfils a wish: one that is marked, one of the predecessor's,
+// or a new one.
+func (p *planner) claimManaged(b *balancer, w Wanted) {
+	owned := p.facts.of(p.scopes, b.want.Key.Name)
+	source := w.Source
+	if b.want.Hold {
+		source = Source{}
+	}
+	var best *fact
+	for _, ip := range owned {
+		if ip.family() == w.Family && p.claimed[ip.ID] == nil && fits(p.facts, ip, source) &&
+			(best == nil || p.isBetter(b, ip, best)) {
+			best = ip
+		}
+	}
+	switch {
+	case best != nil && !(b.want.Hold && best.Marker.Retained):
+		p.claimMarked(b, w, best)
+		return
+	case p.claimLegacy(b, w, source), b.want.Hold:
+		return
+	}
+	create, err := p.creation(b, w)
+	if err != nil {
+		p.refuse(b, w, err)
+		return
+	}
+	p.add(b, &claim{want: &b.want, wanted: w, managed: true, prepare: []Action{create}})
+}
+
+// isBetter says which of two addresses that both fit is kept: one in use rather than one that is not.
+func (p *planner) isBetter(b *balancer, x, y *fact) bool {
+	rank := func(ip *fact) int {
+		r := 0
+		if ip.InstanceID != "" {
+			r += 4
+		}
+		if b.want.publishes(ip.Addr) {
+			r += 2
+		}
+		if !ip.Marker.Retained {
+			r++
+		}
+		return r
+	}
+	return cmp.Or(-cmp.Compare(rank(x), rank(y)), x.TimeCreated.Compare(y.TimeCreated),
+		cmp.Compare(x.ID, y.ID)) < 0
+}
+
+// claimMarked claims an address that is marked as the load balancer's. Its marker is renewed if it
+// names another owner: the load balancer was made anew under its name, comes back for an address
+// that was retained, or belongs to a cluster that was rebuilt. The source stays what it was when the
+// address was allocated.
+func (p *planner) claimMarked(b *balancer, w Wanted, ip *fact) {
+	c := &claim{want: &b.want, wanted: w, ip: ip, managed: true}
+	marker := p.marker(b, w)
+	marker.Source = ip.Marker.Source
+	if ip.Marker != marker {
+		why := "the load balancer has a new owner of the same name"
+		if ip.Marker.Key.Scope != marker.Key.Scope {
+			why = "the cluster takes over from the scope " + ip.Marker.Key.Scope
+			c.moveFirst = true
+		}
+		p.mark(b, c, marker, why)
+	}
+	p.add(b, c)
+}
+
+// claimUnmarked claims an address that is proven to be the load balancer's in another way.
+func (p *planner) claimUnmarked(b *balancer, w Wanted, ip *fact, why string) {
+	c := &claim{want: &b.want, wanted: w, ip: ip, managed: true}
+	p.mark(b, c, p.marker(b, w), why)
+	p.add(b, c)
+}
+
+// claimLegacy takes an address of the existing Oxide CCM over. Its names are no proof, since several
+// Services may share one; so the owner must publish it, and it must be on a node of the cluster or
+// nowhere. Its name stays, by which the existing CCM would find it again.
+func (p *planner) claimLegacy(b *balancer, w Wanted, source Source) bool {
+	for _, ip := range p.facts.sorted() {
+		if p.isLegacy(ip, b) && ip.family() == w.Family && p.claimed[ip.ID] == nil &&
+			fits(p.facts, ip, source) {
+			p.claimUnmarked(b, w, ip, "it is taken over from the existing Oxide CCM")
+			return true
+		}
+	}
+	return false
+}
+
+// isLegacy reports whether an address is provably what the existing Oxide CCM gave to a load balancer.
+func (p *planner) isLegacy(ip *fact, b *balancer) bool {
+	return p.cluster.LegacyName != "" && ip.Description == legacyDescription &&
+		ip.Name == legacyName(p.cluster.LegacyName, b.want.Key) && b.want.publishes(ip.Addr) &&
+		(ip.InstanceID == "" || p.candidates[ip.InstanceID] != nil)
+}
+
+func (p *planner) marker(b *balancer, w Wanted) Marker {
+	return Marker{
+		Key: b.want.Key, OwnerUID: b.want.OwnerUID, Family: w.Family, Source: w.Source.String(),
+	}
+}
+
+// mark adds the action that marks an address. If its description has no room for that, the address
+// is left as it is.
+func (p *planner) mark(b *balancer, c *claim, marker Marker, why string) {
+	description, err := WithMarker(c.ip.Description, marker)
+	if err != nil {
+		c.frozen = true
+		if b.problem == nil {
+			b.problem = fail(ReasonInvalid, err, "floating IP %s: %s", c.ip.Name, err)
+		}
+		return
+	}
+	c.prepare = []Action{{
+		Type: Mark, Key: b.want.Key, ID: c.ip.ID, Name: c.ip.Name, Addr: c.ip.Addr,
+		Description: description, Why: why,
+	}}
+}
+
+// fits reports whether an address fulfils a wish. An address that was once wished for in particular
+// still fulfils the wish for any address, so withdrawing the wish changes nothing.
+func fits(f facts, ip *fact, wish Source) bool {
+	switch {
+	case wish.Addr.IsValid():
+		return ip.Addr == wish.Addr
+	case wish.Pool != "":
+		pool, known := f.pools[wish.Pool]
+		if !known && f.poolErrors[wish.Pool] == nil {
+			return true // nothing speaks against it
+		}
+		return known && ip.PoolID == pool.ID || ip.Marked && ip.Marker.Source == wish.String()
+	}
+	return true
+}
+
+// creation plans a new address, if what Oxide would refuse can be told before.
+func (p *planner) creation(b *balancer, w Wanted) (Action, error) {
+	name := nameOf(b.want.Key, w)
+	switch {
+	case w.Source.Addr.IsValid():
+		if taken := p.facts.withAddr(w.Source.Addr); taken != nil {
+			return Action{}, fail(ReasonNotOwned, nil,
+				"the wanted address %s is taken: it is the floating IP %s, %s",
+				taken.Addr, taken.Name, ownerOf(taken))
+		}
+	case w.Source.Pool != "":
+		if err := p.checkPool(w); err != nil {
+			return Action{}, err
+		}
+	}
+	if taken := p.facts.named(name); taken != nil {
+		return Action{}, fail(ReasonNotOwned, nil, "the name %s is taken by a floating IP that is "+
+			"not marked as this load balancer's; rename or delete it", name)
+	}
+	description, err := WithMarker("", p.marker(b, w))
+	if err != nil {
+		return Action{}, err
+	}
+	return Action{
+		Type: Create, Key: b.want.Key, Name: name, Addr: w.Source.Addr, Wanted: w,
+		Description: description, Why: "the load balancer has no such address yet",
+	}, nil
+}
+
+func (p *planner) checkPool(w Wanted) error {
+	name := w.Source.Pool
+	if err := p.facts.poolErrors[name]; err != nil {
+		return fail(ReasonPoolNotFound, err, "%s", poolRemedy(w))
+	}
+	pool := p.facts.pools[name]
+	switch {
+	case pool.Bits != w.Family.Bits():
+		return fail(ReasonInvalid, nil, "the pool %s has no IP%s addresses", name, w.Family)
+	case !pool.Unicast:
+		return fail(ReasonInvalid, nil, "the pool %s is a multicast pool, which has no floating IPs",
+			name)
+	}
+	return nil
+}
+
+// ownerOf says whose an address is, for people.
+func ownerOf(ip *fact) string {
+	if ip.Marked {
+		return fmt.Sprintf("of the load balancer %s in the scope %s",
+			ip.Marker.Key.Name, ip.Marker.Key.Scope)
+	}
+	return "which is not managed here"
+}
+
+// letGo plans the end of addresses that a load balancer has and does not want: those that are marked
+// as its own are deleted or retained, those of a user detached.
+func (p *planner) letGo(b *balancer) {
+	if b.want.Hold || b.problem != nil {
+		return
+	}
+	const why = "no longer wanted"
+	for _, ip := range p.facts.sorted() {
+		switch {
+		case p.claimed[ip.ID] != nil:
+		case p.isOwn(ip, b.want.Key):
+			if other := p.publisherOf(ip.Addr, b); other != nil {
+				b.conditions = append(b.conditions, Condition{NotOwned, fmt.Sprintf(
+					"the floating IP %s is marked as this load balancer's, but %s publishes its "+
+						"address %s: it is left alone", ip.Name, other.want.Key, ip.Addr)})
+				continue
+			}
+			actions, err := release(ip, b.want.Key, b.want.Retain, why)
+			if err != nil {
+				b.problem = err
+				return
+			}
+			b.releases = append(b.releases, actions...)
+		case p.facts.isLeftover(ip, b.want.Published):
+			b.releases = append(b.releases, detach(ip, b.want.Key, why))
+		}
+	}
+}
+
+// publisherOf returns another load balancer that publishes an address.
+func (p *planner) publisherOf(addr netip.Addr, but *balancer) *balancer {
+	for _, b := range p.balancers {
+		if b != but && b.want.publishes(addr) {
+			return b
+		}
+	}
+	return nil
+}

@@ -1,0 +1,266 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package loadbalancers
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+// changeMaxAge is how long a change is remembered: longer than any call that was planned by a list
+// from before the change.
+const changeMaxAge = 10 * time.Minute
+
+// goneMaxAge is how long the end of a load balancer is remembered: longer than a set is on its way.
+const goneMaxAge = time.Minute
+
+// memory is what a Manager knows beyond what Oxide can tell: the sets that callers told it, what it
+// is changing now, and what it changed a moment ago. It may be lost at any time: whoever calls tells
+// the set again.
+type memory struct {
+	mu      sync.Mutex
+	scopes  map[string]*scope
+	flights map[*flight]bool
+	changes map[string]change
+}
+
+// scope is what is known of one cluster.
+type scope struct {
+	// complete: a full set was told.
+	complete bool
+	cluster  Cluster
+	set      map[Key]Desired
+	// told is when a load balancer of the set was told by itself.
+	told map[Key]time.Time
+	// gone are those that were deleted a moment ago.
+	gone map[Key]deletion
+	// held are the ports with which a load balancer held its place the last time: who wants more
+	// since then has to make way.
+	held map[Key][]Port
+	// nodes are all instances that ever were candidates.
+	nodes map[string]bool
+}
+
+// deletion is the end of a load balancer. A set that was drawn up before may still have it.
+type deletion struct {
+	ownerUID string
+	at       time.Time
+}
+
+// flight is a plan under way: where addresses of a load balancer are going.
+type flight struct {
+	key    Key
+	places []place
+	// arrivals are the instances where an address has yet to arrive.
+	arrivals []string
+}
+
+// change is what a request made of a floating IP.
+type change struct {
+	at time.Time
+	// ip is nil if it was deleted.
+	ip *fact
+}
+
+func (m *memory) scope(name string) *scope {
+	if m.scopes == nil {
+		m.scopes = make(map[string]*scope)
+	}
+	s, ok := m.scopes[name]
+	if !ok {
+		s = &scope{
+			set: make(map[Key]Desired), told: make(map[Key]time.Time),
+			gone: make(map[Key]deletion), held: make(map[Key][]Port), nodes: make(map[string]bool),
+		}
+		m.scopes[name] = s
+	}
+	return s
+}
+
+// seeCluster remembers the candidates.
+func (s *scope) seeCluster(cluster Cluster) {
+	s.cluster = cluster
+	for _, c := range cluster.Candidates {
+		s.nodes[c.InstanceID] = true
+	}
+}
+
+// replace remembers a full set that was told at some time. What was told of a load balancer by itself
+// since then is newer, and so is the end of one a moment ago.
+func (s *scope) replace(set []Desired, toldAt time.Time) {
+	s.complete = true
+	for key := range s.set {
+		if !s.told[key].After(toldAt) {
+			delete(s.set, key)
+			delete(s.told, key)
+		}
+	}
+	for _, want := range set {
+		gone, isGone := s.gone[want.Key]
+		_, isNewer := s.set[want.Key]
+		if !isNewer && !(isGone && gone.ownerUID == want.OwnerUID) {
+			s.set[want.Key] = want
+		}
+	}
+	for key := range s.held {
+		if _, wanted := s.set[key]; !wanted {
+			delete(s.held, key)
+		}
+	}
+	for key, gone := range s.gone {
+		if time.Since(gone.at) > goneMaxAge {
+			delete(s.gone, key)
+		}
+	}
+}
+
+// tell remembers what is desired of one load balancer.
+func (s *scope) tell(want Desired) {
+	s.set[want.Key], s.told[want.Key] = want, time.Now()
+	delete(s.gone, want.Key)
+}
+
+// with returns the known set with one load balancer as it is desired now.
+func (s *scope) with(want Desired) []Desired {
+	set := []Desired{want}
+	for key, known := range s.set {
+		if key != want.Key {
+			set = append(set, known)
+		}
+	}
+	return set
+}
+
+// all returns the known set.
+func (s *scope) all() []Desired { return slices.Collect(maps.Values(s.set)) }
+
+// forget forgets a load balancer that is gone.
+func (m *memory) forget(key Key, ownerUID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.scope(key.Scope)
+	if known, ok := s.set[key]; ok && ownerUID != "" && known.OwnerUID != ownerUID {
+		return // there is a newer one
+	}
+	delete(s.set, key)
+	delete(s.told, key)
+	delete(s.held, key)
+	if ownerUID != "" {
+		s.gone[key] = deletion{ownerUID: ownerUID, at: time.Now()}
+	}
+}
+
+// hold remembers the ports with which a load balancer has its place.
+func (m *memory) hold(key Key, ports []Port) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.scope(key.Scope).held[key] = ports
+}
+
+// record remembers what a request made of a floating IP, so that a list which began before does not
+// mislead the next plan.
+func (m *memory) record(id string, ip *fact) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.changes == nil {
+		m.changes = make(map[string]change)
+	}
+	for old, c := range m.changes {
+		if time.Since(c.at) > changeMaxAge {
+			delete(m.changes, old)
+		}
+	}
+	m.changes[id] = change{at: time.Now(), ip: ip}
+}
+
+// overlay returns a list of floating IPs with the changes that came after it began.
+func (m *memory) overlay(l listing) map[string]*fact {
+	ips := make(map[string]*fact, len(l.ips))
+	for _, ip := range l.ips {
+		f := newFact(ip)
+		ips[ip.ID] = &f
+	}
+	for id, c := range m.changes {
+		switch {
+		case c.at.Before(l.began):
+		case c.ip == nil:
+			delete(ips, id)
+		default:
+			f := *c.ip
+			ips[id] = &f
+		}
+	}
+	return ips
+}
+
+// take notes a flight.
+func (m *memory) take(f *flight) {
+	if m.flights == nil {
+		m.flights = make(map[*flight]bool)
+	}
+	m.flights[f] = true
+}
+
+// land notes the end of flights.
+func (m *memory) land(flights ...*flight) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, f := range flights {
+		delete(m.flights, f)
+	}
+}
+
+// inFlight returns the flights of others than the given load balancers.
+func (m *memory) inFlight(but map[Key]bool) []*flight {
+	var others []*flight
+	for f := range m.flights {
+		if !but[f.key] {
+			others = append(others, f)
+		}
+	}
+	return others
+}
+
+// wantsExisting reports whether a load balancer of any known set names a floating IP as the user's
+// own that it is to have.
+func (m *memory) wantsExisting(ip oxide.FloatingIP) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.scopes {
+		for _, want := range s.set {
+			if slices.ContainsFunc(want.Wanted, func(w Wanted) bool {
+				return w.Source.Existing != "" &&
+					(w.Source.Existing == ip.ID || w.Source.Existing == ip.Name)
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// complete reports whether the full set of any scope is known.
+func (m *memory) complete() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.scopes {
+		if s.complete {
+			return true
+		}
+	}
+	return false
+}
+
+// wants reports whether a load balancer is in the known set of its scope.
+func (m *memory) wants(key Key) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, wanted := m.scope(key.Scope).set[key]
+	return wanted
+}

@@ -1,0 +1,327 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package loadbalancers
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"slices"
+)
+
+const (
+	// maxExternalIPs is how many external IPs an instance can carry besides those of outbound NAT, of
+	// which it has one per IP family: Oxide counts these, too.
+	maxExternalIPs = 33
+)
+
+// place is a port of an instance, where the address of one load balancer may be: packets arrive at
+// the instance's private address, so two would be indistinguishable.
+type place struct {
+	instance string
+	family   Family
+	port     Port
+}
+
+func places(instance string, family Family, ports []Port) []place {
+	all := make([]place, 0, len(ports))
+	for _, port := range ports {
+		all = append(all, place{instance, family, port})
+	}
+	return all
+}
+
+// locate decides where each address goes. An address stays where it is as long as its instance is fit
+// to carry it; of two in one place the one whose ports were edited makes way, else the younger one.
+// All others go, those in use first and the older ones before the younger, to the healthy candidate
+// that carries the fewest addresses.
+func (p *planner) locate() {
+	var staying, going []*claim
+	for _, b := range p.balancers {
+		for _, c := range b.claims {
+			switch {
+			case c.frozen:
+				c.target = c.current()
+				p.occupy(c, c.target)
+			case c.current() != "" && !p.isOurPlace(b, c.ip):
+				p.leaveAbroad(c)
+			case p.mayStay(c):
+				staying = append(staying, c)
+			default:
+				going = append(going, c)
+			}
+		}
+	}
+	slices.SortStableFunc(staying, func(x, y *claim) int {
+		return compareBools(p.isEdited(x), p.isEdited(y))
+	})
+	for _, c := range staying {
+		if holder := p.holderOf(c, c.current()); holder != "" {
+			going = append(going, c)
+			continue
+		}
+		c.target = c.current()
+		p.occupy(c, c.target)
+		p.tellRefused(c)
+	}
+	slices.SortStableFunc(going, func(x, y *claim) int {
+		return cmp.Or(
+			compareBools(x.current() == "", y.current() == ""),
+			compareBools(p.isEdited(x), p.isEdited(y)),
+			x.want.Created.Compare(y.want.Created), compareKeys(x.want.Key, y.want.Key),
+		)
+	})
+	for _, c := range going {
+		p.settle(c)
+	}
+}
+
+// compareBools orders false before true.
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// isOurPlace reports whether an address is nowhere, or on an instance that is or was of the cluster:
+// it is a candidate, was one, or its private address is published. The place of an address of an
+// adopted scope may be given up, too: that cluster is gone.
+func (p *planner) isOurPlace(b *balancer, ip *fact) bool {
+	at := ip.InstanceID
+	if at == "" || p.candidates[at] != nil || p.nodes[at] {
+		return true
+	}
+	if ip.Marked && p.scopes[ip.Marker.Key.Scope] && ip.Marker.Key.Scope != b.want.Key.Scope {
+		return true
+	}
+	private := p.facts.privateAddr(at, ip.family())
+	return private.IsValid() && b.want.publishes(private)
+}
+
+// leaveAbroad leaves an address on an instance that never was of this cluster: another cluster with
+// the same id may have put it there, and two would move it to and fro.
+func (p *planner) leaveAbroad(c *claim) {
+	c.frozen, c.prepare = true, nil
+	c.target = c.current()
+	name := c.target
+	if endpoint, known := p.facts.endpoints[c.target]; known {
+		name = endpoint.Name
+	}
+	c.conditions = append(c.conditions, Condition{ForeignAttachment, fmt.Sprintf(
+		"the address %s is on the instance %s, which never was a node of this cluster: it is left "+
+			"there; if another cluster has the same id, give one of them an id of its own, else "+
+			"detach the address", c.ip.Addr, name)})
+}
+
+// mayStay reports whether the instance of an address is fit to carry it further.
+func (p *planner) mayStay(c *claim) bool {
+	candidate := p.candidates[c.current()]
+	return candidate != nil && candidate.Health != Unhealthy && p.isEligible(c, candidate.InstanceID)
+}
+
+func (p *planner) isEligible(c *claim, instance string) bool {
+	return c.want.Eligible == nil || c.want.Eligible[instance]
+}
+
+// isEdited reports whether a load balancer serves ports that it did not when it got its place.
+func (p *planner) isEdited(c *claim) bool {
+	held, known := p.held[c.want.Key]
+	return known && slices.ContainsFunc(c.want.Ports, func(port Port) bool {
+		return !slices.Contains(held, port)
+	})
+}
+
+// occupy gives the places of a load balancer's ports on an instance to it.
+func (p *planner) occupy(c *claim, instance string) {
+	if instance == "" {
+		return
+	}
+	for _, at := range places(instance, c.wanted.Family, c.want.Ports) {
+		p.occupied[at] = c.want.Key
+	}
+}
+
+// holderOf returns which other load balancer has a port of this one on an instance, for people;
+// empty: none.
+func (p *planner) holderOf(c *claim, instance string) string {
+	for _, at := range places(instance, c.wanted.Family, c.want.Ports) {
+		if holder, taken := p.occupied[at]; taken && holder != c.want.Key {
+			return fmt.Sprintf("%s is held by %s", at.port, holder)
+		}
+	}
+	return ""
+}
+
+// refusal returns why a port of a load balancer may not be served on an instance; empty: no reason.
+func (p *planner) refusal(c *claim, candidate *Candidate) string {
+	name := c.want.Key.Name
+	for _, port := range c.want.Ports {
+		for _, r := range p.cluster.Reserved {
+			if r.First <= port.Number && port.Number <= r.Last &&
+				(r.Protocol == "" || r.Protocol == port.Protocol) && !slices.Contains(r.Serves, name) {
+				return fmt.Sprintf("%s is reserved for %s", port, r.Purpose)
+			}
+		}
+		for _, used := range candidate.Used {
+			if used.Port == port && !slices.Contains(used.Serves, name) {
+				return fmt.Sprintf("%s is used by %s", port, used.Holder)
+			}
+		}
+	}
+	return ""
+}
+
+// tellRefused tells of an address that stays though its port would be refused if it came anew.
+func (p *planner) tellRefused(c *claim) {
+	if why := p.refusal(c, p.candidates[c.target]); why != "" {
+		c.conditions = append(c.conditions, Condition{PortRefused, fmt.Sprintf(
+			"%s on the node of the address %s, so either may get the other's traffic: the address "+
+				"stays, but would not be attached anew; use another port", why, c.ip.Addr)})
+	}
+}
+
+// settle finds a place for an address that has none, or cannot stay where it is.
+func (p *planner) settle(c *claim) {
+	current := c.current()
+	fit, obstacle := p.fitFor(c)
+	if len(fit) > 0 {
+		c.why = "it is attached nowhere"
+		switch holder := p.holderOf(c, current); {
+		case current != "" && p.mayStay(c):
+			c.why = holder
+		case current != "":
+			c.why = "instance " + current + " is no healthy candidate"
+		}
+		p.move(c, pick(fit, p.loads, c.want.Key, c.wanted))
+		return
+	}
+	if current != "" {
+		holder := p.holderOf(c, current)
+		if holder == "" {
+			c.target = current
+			p.occupy(c, current)
+			c.conditions = append(c.conditions, Condition{Degraded, fmt.Sprintf(
+				"the address %s stays on instance %s, which is not healthy: no other candidate can "+
+					"carry it", c.ip.Addr, p.nameOf(current))})
+			return
+		}
+		c.why = holder
+		p.loads[current]--
+		if obstacle.err == nil {
+			obstacle = conflict(c, holder)
+		}
+	}
+	c.unplaced = obstacle
+	c.conditions = append(c.conditions, obstacle.Condition)
+}
+
+func (p *planner) nameOf(instance string) string {
+	if endpoint, known := p.facts.endpoints[instance]; known {
+		return endpoint.Name
+	}
+	return instance
+}
+
+// move sends an address to an instance.
+func (p *planner) move(c *claim, target string) {
+	if current := c.current(); current != "" {
+		p.loads[current]--
+	}
+	c.target = target
+	p.loads[target]++
+	p.occupy(c, target)
+}
+
+// obstacle is why an address, which is reserved all the same, is attached nowhere.
+type obstacle struct {
+	Condition
+	// err is nil if only time helps.
+	err error
+}
+
+// fitFor returns the candidates that can carry an address, or why there is none.
+func (p *planner) fitFor(c *claim) ([]*Candidate, *obstacle) {
+	var fit []*Candidate
+	var healthy, full int
+	taken := ""
+	for i := range p.cluster.Candidates {
+		candidate := &p.cluster.Candidates[i]
+		at := candidate.InstanceID
+		if candidate.Health != Healthy || !p.isEligible(c, at) ||
+			!p.facts.privateAddr(at, c.wanted.Family).IsValid() {
+			continue
+		}
+		healthy++
+		holder := cmp.Or(p.holderOf(c, at), p.refusal(c, candidate))
+		switch {
+		case holder != "":
+			taken = cmp.Or(taken, holder)
+		case p.loads[at] >= p.room(at):
+			full++
+		default:
+			fit = append(fit, candidate)
+		}
+	}
+	switch {
+	case len(fit) > 0:
+		return fit, nil
+	case healthy == 0:
+		return nil, &obstacle{Condition: Condition{NoCandidate, reserved(c, fmt.Sprintf("none of %d "+
+			"candidates is healthy and has an address of that family", len(p.cluster.Candidates)))}}
+	case taken != "":
+		return nil, conflict(c, taken)
+	}
+	message := reserved(c, fmt.Sprintf("each of %d healthy candidates carries as many addresses as "+
+		"Oxide allows; add a node", full))
+	return nil, &obstacle{Condition{NoCandidate, message}, fail(ReasonLimit, nil, "%s", message)}
+}
+
+func conflict(c *claim, taken string) *obstacle {
+	message := reserved(c, taken+"; use another port, or add a node")
+	return &obstacle{Condition{PortConflict, message}, fail(ReasonPortConflict, nil, "%s", message)}
+}
+
+// reserved says why an address, which is reserved all the same, is attached nowhere.
+func reserved(c *claim, why string) string {
+	address := "IP" + string(c.wanted.Family) + " address"
+	if c.ip != nil {
+		address = "address " + c.ip.Addr.String()
+	}
+	return fmt.Sprintf("the %s is reserved but attached nowhere: %s", address, why)
+}
+
+// room is how many floating IPs an instance can carry. Where its ephemeral addresses are not known,
+// it is taken to have all that it can.
+func (p *planner) room(instance string) int {
+	endpoint := p.facts.endpoints[instance]
+	families := max(len(endpoint.Addrs), 1)
+	ephemeral := endpoint.Ephemeral
+	if !endpoint.EphemeralKnown {
+		ephemeral = families
+	}
+	return maxExternalIPs - families - ephemeral
+}
+
+// pick chooses among candidates: those not to be avoided, then the least loaded, then by a hash, so
+// that the choice is stable and spreads.
+func pick(fit []*Candidate, loads map[string]int, key Key, w Wanted) string {
+	rank := func(c *Candidate) uint64 {
+		hash := fnv.New64a()
+		fmt.Fprintf(hash, "%s\x00%s\x00%s\x00%s", key.Scope, key.Name, w.Family, c.InstanceID)
+		return hash.Sum64()
+	}
+	return slices.MinFunc(fit, func(a, b *Candidate) int {
+		return cmp.Or(
+			compareBools(a.Avoid, b.Avoid),
+			cmp.Compare(loads[a.InstanceID], loads[b.InstanceID]),
+			cmp.Compare(rank(a), rank(b)),
+			cmp.Compare(a.InstanceID, b.InstanceID),
+		)
+	}).InstanceID
+}

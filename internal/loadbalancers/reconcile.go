@@ -1,0 +1,179 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package loadbalancers
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+// concurrentChanges bounds the changes that one call on a full set has in flight.
+const concurrentChanges = 16
+
+// Reconcile makes all load balancers of a scope as desired, by one plan, or in a dry run tells what
+// it would do. What fails for one load balancer is told in its result and stops no other. The set is
+// remembered, in a dry run as well.
+func (m *Manager) Reconcile(
+	ctx context.Context, cluster Cluster, set []Desired, dryRun bool,
+) (SetResult, error) {
+	return m.together(ctx, cluster, set, dryRun, nil)
+}
+
+// Rebalance spreads the addresses of a scope evenly over its healthy candidates with as few moves as
+// possible, besides what Reconcile does.
+func (m *Manager) Rebalance(
+	ctx context.Context, cluster Cluster, set []Desired, dryRun bool,
+) (SetResult, error) {
+	m.memory.mu.Lock()
+	complete := m.memory.scope(cluster.Scope).complete
+	m.memory.mu.Unlock()
+	if !complete {
+		return SetResult{}, errFullSetRequired
+	}
+	return m.together(ctx, cluster, set, dryRun, (*planner).level)
+}
+
+func (m *Manager) together(
+	ctx context.Context, cluster Cluster, set []Desired, dryRun bool, refine func(*planner),
+) (SetResult, error) {
+	began := time.Now()
+	unlocks := make(map[Key]func())
+	var keys []Key
+	for _, want := range set {
+		if dryRun {
+			keys = append(keys, want.Key)
+			continue
+		}
+		if unlock, ok := m.balancers.lock(ctx, want.Key, 0); ok {
+			unlocks[want.Key] = sync.OnceFunc(unlock)
+			keys = append(keys, want.Key)
+		}
+	}
+	defer func() {
+		for _, unlock := range unlocks {
+			unlock()
+		}
+	}()
+	d, err := m.draw(ctx, cluster, dryRun, refine, func(s *scope) []Desired {
+		s.replace(set, began)
+		return s.all()
+	}, keys...)
+	if err != nil {
+		return SetResult{}, err
+	}
+	defer m.memory.land(d.allFlights()...)
+	result := SetResult{
+		Results: make([]Result, len(set)), Orphans: d.facts.describeAll(d.planner.orphans()),
+	}
+	changes := newQueue()
+	var group errgroup.Group
+	for i, want := range set {
+		b, planned := d.plans[want.Key]
+		if !planned || !dryRun && unlocks[want.Key] == nil {
+			result.Results[i] = Result{
+				LoadBalancer: d.facts.found(cluster, want), Err: busyError(want.Key),
+			}
+			continue
+		}
+		group.Go(func() error {
+			r := m.carryOut(ctx, d.facts, b, changes, dryRun)
+			if r.Err == nil {
+				r.Err = b.refusal()
+			}
+			result.Results[i] = r
+			if !dryRun {
+				m.memory.land(d.flights[want.Key])
+				unlocks[want.Key]()
+			}
+			return nil
+		})
+	}
+	return result, group.Wait()
+}
+
+// found describes a load balancer as it was found.
+func (f facts) found(cluster Cluster, want Desired) LoadBalancer {
+	owned := f.of(cluster.scopes(), want.Key.Name)
+	if len(owned) == 0 {
+		return LoadBalancer{Key: want.Key, OwnerUID: want.OwnerUID}
+	}
+	return f.describe(want.Key, owned)
+}
+
+// queue orders the changes of one call: those of one instance come one after the other, and once one
+// of them has found that the instance does not answer, the others are put off. So a dead sled holds
+// up one change, not all of those that wait for it.
+type queue struct {
+	slots chan struct{}
+
+	mu    sync.Mutex
+	lanes map[string]*lane
+}
+
+type lane struct {
+	turn chan struct{}
+	// stuck is why the instance takes no further change in this call; guarded by turn.
+	stuck error
+}
+
+func newQueue() *queue {
+	return &queue{slots: make(chan struct{}, concurrentChanges), lanes: make(map[string]*lane)}
+}
+
+// run runs a change when it is its turn; instanceID is empty if no instance is concerned.
+func (q *queue) run(ctx context.Context, instanceID string, change func() error) error {
+	if q == nil {
+		return change()
+	}
+	if instanceID != "" {
+		l := q.lane(instanceID)
+		select {
+		case l.turn <- struct{}{}:
+			defer func() { <-l.turn }()
+		case <-ctx.Done():
+			return endedError(ctx)
+		}
+		if l.stuck != nil {
+			return l.stuck
+		}
+		inner := change
+		change = func() error {
+			err := inner()
+			if err != nil && isStuck(err) {
+				l.stuck = err
+			}
+			return err
+		}
+	}
+	select {
+	case q.slots <- struct{}{}:
+		defer func() { <-q.slots }()
+	case <-ctx.Done():
+		return endedError(ctx)
+	}
+	return change()
+}
+
+func endedError(ctx context.Context) error {
+	return &oxide.Error{
+		Operation: "wait for other changes", Kind: oxide.KindEnded, Err: ctx.Err(),
+	}
+}
+
+func (q *queue) lane(instanceID string) *lane {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l, ok := q.lanes[instanceID]
+	if !ok {
+		l = &lane{turn: make(chan struct{}, 1)}
+		q.lanes[instanceID] = l
+	}
+	return l
+}
