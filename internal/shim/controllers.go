@@ -14,6 +14,7 @@ import (
 	genericcontrollermanager "k8s.io/controller-manager/app"
 	"k8s.io/controller-manager/controller"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/loadbalancers"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/nodes"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -32,6 +33,10 @@ func (r *running) controllers() map[string]app.ControllerInitFuncConstructor {
 	all[nodes.Name] = app.ControllerInitFuncConstructor{
 		InitContext: app.ControllerInitContext{ClientName: nodes.Name},
 		Constructor: r.nodeLabelController,
+	}
+	all[loadbalancers.Name] = app.ControllerInitFuncConstructor{
+		InitContext: app.ControllerInitContext{ClientName: loadbalancers.Name},
+		Constructor: r.loadBalancerController,
 	}
 	return all
 }
@@ -58,5 +63,21 @@ func (r *running) nodeLabelController(
 		}
 		go labels.Run(ctx)
 		return labels, true, nil
+	}
+}
+
+// loadBalancerController makes the function by which the framework starts the controller of load
+// balancers, on the leader and before the informers.
+func (r *running) loadBalancerController(
+	names app.ControllerInitContext, completed *config.CompletedConfig, _ cloudprovider.Interface,
+) app.InitFunc {
+	return func(ctx context.Context, _ genericcontrollermanager.ControllerContext,
+	) (controller.Interface, bool, error) {
+		client, err := completed.ClientBuilder.Client(names.ClientName)
+		if err != nil {
+			return nil, false, err
+		}
+		go r.loadBalancers.Run(ctx, client)
+		return r.loadBalancers, true, nil
 	}
 }

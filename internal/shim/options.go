@@ -13,8 +13,10 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/loadbalancers"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
 // Options are the settings of ccm-shim beside those of the framework.
@@ -31,6 +33,19 @@ type Options struct {
 	// of the namespace kube-system.
 	ClusterID string
 
+	// AdoptedClusterIDs are ids of clusters that this one takes over from.
+	AdoptedClusterIDs []string
+
+	// LegacyClusterName is what the existing Oxide CCM called the cluster; empty: nothing is taken
+	// over from it.
+	LegacyClusterName string
+
+	// ReservedPorts is the list of ports that load balancers may not serve.
+	ReservedPorts string
+
+	// NodeName is the Node that this program runs on; empty: it is not on one.
+	NodeName string
+
 	// NodeRemovalInterval is how far apart Nodes are removed when there are many.
 	NodeRemovalInterval time.Duration
 
@@ -41,14 +56,16 @@ type Options struct {
 	ZoneFromRack    bool
 	RelabelTopology bool
 
-	// socket is the path in Backend, parsed by Complete.
-	socket string
+	// socket is the path in Backend, and reservedPorts are those in ReservedPorts, parsed by Complete.
+	socket        string
+	reservedPorts []*backendv1.ReservedPorts
 }
 
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	return &Options{
 		BackendUnreachableExit: 30 * time.Second, NodeRemovalInterval: 5 * time.Second,
+		LegacyClusterName: "kubernetes", ReservedPorts: loadbalancers.DefaultReservedPorts,
 	}
 }
 
@@ -67,6 +84,18 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 		"The id under which this cluster owns its addresses in Oxide. If empty, the UID of the "+
 			"namespace kube-system. To be set only for a cluster that was restored from the backup "+
 			"of one that still runs.")
+	flags.StringSliceVar(&o.AdoptedClusterIDs, "adopt-cluster-id", o.AdoptedClusterIDs,
+		"The id of a cluster that this one was rebuilt from and that is gone: its addresses become "+
+			"this cluster's, for Services of the same namespace and name. May be given several times.")
+	flags.StringVar(&o.LegacyClusterName, "legacy-cluster-name", o.LegacyClusterName,
+		"The --cluster-name under which the earlier Oxide cloud controller manager ran: the addresses "+
+			"that it gave to Services are taken over, and keep their names. Empty: none are.")
+	flags.StringVar(&o.ReservedPorts, "reserved-ports", o.ReservedPorts,
+		"Ports that no Service of type LoadBalancer may have, because it would take them from the "+
+			"nodes: a comma-separated list of ports and ranges.")
+	flags.StringVar(&o.NodeName, "node-name", o.NodeName,
+		"The Node that this program runs on. It is given an address only if no other Node can carry "+
+			"it, because an address is also the source of what its Node sends.")
 	flags.DurationVar(&o.NodeRemovalInterval, "node-removal-interval", o.NodeRemovalInterval,
 		"How far apart Nodes are removed whose instances are gone, once 3 Nodes, or one in ten if "+
 			"that is more, were removed within ten minutes.")
@@ -85,20 +114,26 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 			"are bound to the old ones will not follow.")
 }
 
+// legacyNamePattern is what the names of floating IPs may begin with.
+var legacyNamePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
+
 // clusterIDPattern is what the backend accepts as LoadBalancerKey.scope.
 var clusterIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
 // Complete parses what was given as text. Its error is one line with the name of the flag.
 func (o *Options) Complete() error {
-	if o.Backend == "" {
-		return nil
-	}
-	socket, err := uds.ParseAddress(o.Backend)
+	var mistakes []error
+	reserved, err := loadbalancers.ParseReservedPorts(o.ReservedPorts)
 	if err != nil {
-		return fmt.Errorf("--backend: %q: %w", o.Backend, err)
+		mistakes = append(mistakes, fmt.Errorf("--reserved-ports: %w", err))
 	}
-	o.socket = socket
-	return nil
+	o.reservedPorts = reserved
+	if o.Backend != "" {
+		if o.socket, err = uds.ParseAddress(o.Backend); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("--backend: %q: %w", o.Backend, err))
+		}
+	}
+	return errors.Join(mistakes...)
 }
 
 // Validate returns all mistakes together, one line each, with the name of the flag.
@@ -112,6 +147,18 @@ func (o *Options) Validate() error {
 		mistakes = append(mistakes, fmt.Errorf("--cluster-id: %q is not 1 to 63 letters, digits, "+
 			"\".\", \"_\" and \"-\": leave it out to use the UID of the namespace kube-system",
 			o.ClusterID))
+	}
+	for _, id := range o.AdoptedClusterIDs {
+		if !clusterIDPattern.MatchString(id) {
+			mistakes = append(mistakes, fmt.Errorf("--adopt-cluster-id: %q is not 1 to 63 letters, "+
+				"digits, \".\", \"_\" and \"-\": give the UID of the namespace kube-system of the "+
+				"cluster that is gone", id))
+		}
+	}
+	if o.LegacyClusterName != "" && !legacyNamePattern.MatchString(o.LegacyClusterName) {
+		mistakes = append(mistakes, fmt.Errorf("--legacy-cluster-name: %q cannot begin the name of "+
+			"a floating IP: give lower-case letters, digits and \"-\", or nothing",
+			o.LegacyClusterName))
 	}
 	if o.NodeRemovalInterval <= 0 {
 		mistakes = append(mistakes, fmt.Errorf("--node-removal-interval: %s is no time to wait: "+

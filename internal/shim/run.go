@@ -21,6 +21,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/loadbalancers"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -35,6 +36,9 @@ type running struct {
 	ctx     context.Context //nolint:containedctx // the framework wants it before the run begins
 	end     context.CancelCauseFunc
 	conn    *grpc.ClientConn
+
+	// loadBalancers is made with the provider, which uses it, and run as a controller of its own.
+	loadBalancers *loadbalancers.Controller
 }
 
 // newRun prepares a run that ends with ctx, or when something that it cannot do without fails.
@@ -154,11 +158,20 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		}
 	}()
 	recorder := c.EventBroadcaster.NewRecorder(scheme.Scheme, v1.EventSource{Component: "ccm-shim"})
+	reporter := events.NewReporter(recorder)
+	r.loadBalancers = loadbalancers.New(loadbalancers.Config{
+		Backend:           backendv1.NewLoadBalancerServiceClient(r.conn),
+		ClusterID:         r.options.ClusterID,
+		AdoptedClusterIDs: r.options.AdoptedClusterIDs,
+		LegacyClusterName: r.options.LegacyClusterName,
+		ReservedPorts:     r.options.reservedPorts,
+		NodeName:          r.options.NodeName,
+		Reporter:          reporter,
+	})
 	cloud := provider.New(provider.Config{
 		Instances:       backendv1.NewInstanceServiceClient(r.conn),
-		LoadBalancers:   backendv1.NewLoadBalancerServiceClient(r.conn),
-		ClusterID:       r.options.ClusterID,
-		Reporter:        events.NewReporter(recorder),
+		LoadBalancers:   r.loadBalancers,
+		Reporter:        reporter,
 		RemovalInterval: r.options.NodeRemovalInterval,
 		Topology:        r.options.topology(),
 	})

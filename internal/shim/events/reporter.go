@@ -35,7 +35,7 @@ func NewReporter(recorder record.EventRecorder) *Reporter {
 
 // Event is what is told.
 type Event struct {
-	// Topic and Cause identify what is told: the same is told once for each Node; a warning again
+	// Topic and Cause identify what is told: the same is told once for each object; a warning again
 	// after an hour, if it still holds. The text may differ from time to time, these may not.
 	Topic, Cause string
 
@@ -46,48 +46,58 @@ type Event struct {
 	Reason, Message string
 }
 
-// Tell sends an event on a Node, unless it was told already. It returns whether it was sent.
-func (r *Reporter) Tell(node *v1.Node, event Event) bool {
-	if !r.isNews(node.UID, event) {
+// Tell sends an event about an object, unless that was told before. It reports whether it did.
+func (r *Reporter) Tell(object *v1.ObjectReference, event Event) bool {
+	if !r.isNews(object.UID, event) {
 		return false
 	}
-	r.recorder.Event(&v1.ObjectReference{
-		APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID,
-	}, event.Type, event.Reason, event.Message)
+	r.recorder.Event(object, event.Type, event.Reason, event.Message)
 	return true
 }
 
-// isNews tells whether this was not told of the Node lately, and remembers that it is now.
-func (r *Reporter) isNews(node types.UID, event Event) bool {
+// Node refers to a Node.
+func Node(node *v1.Node) *v1.ObjectReference {
+	return &v1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}
+}
+
+// Service refers to a Service.
+func Service(service *v1.Service) *v1.ObjectReference {
+	return &v1.ObjectReference{
+		APIVersion: "v1", Kind: "Service", Namespace: service.Namespace, Name: service.Name,
+		UID: service.UID, ResourceVersion: service.ResourceVersion,
+	}
+}
+
+func (r *Reporter) isNews(object types.UID, event Event) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	about := subject{event.Topic, event.Cause}
-	last, told := r.told[node][about]
+	last, told := r.told[object][about]
 	if told && (event.Type != v1.EventTypeWarning || now.Sub(last) < repeatAfter) {
 		return false
 	}
-	if r.told[node] == nil {
-		r.told[node] = make(map[subject]time.Time)
+	if r.told[object] == nil {
+		r.told[object] = make(map[subject]time.Time)
 	}
-	r.told[node][about] = now
+	r.told[object][about] = now
 	return true
 }
 
 // Settle ends a topic of a Node: what was told of it holds no more, and would be news again.
-func (r *Reporter) Settle(node types.UID, topic string) {
+func (r *Reporter) Settle(object types.UID, topic string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for about := range r.told[node] {
+	for about := range r.told[object] {
 		if about.topic == topic {
-			delete(r.told[node], about)
+			delete(r.told[object], about)
 		}
 	}
 }
 
 // Forget forgets a Node that there is no more.
-func (r *Reporter) Forget(node types.UID) {
+func (r *Reporter) Forget(object types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.told, node)
+	delete(r.told, object)
 }

@@ -44,40 +44,40 @@ func TestEachThingIsToldOnce(t *testing.T) {
 		want []string
 	}{
 		{"the same again", func(r *Reporter) {
-			r.Tell(a, warning("x"))
-			r.Tell(a, warning("x"))
+			r.Tell(Node(a), warning("x"))
+			r.Tell(Node(a), warning("x"))
 		}, []string{"Warning R x"}},
 		{"another cause, and back", func(r *Reporter) {
-			r.Tell(a, warning("x"))
-			r.Tell(a, warning("y"))
-			r.Tell(a, warning("x"))
+			r.Tell(Node(a), warning("x"))
+			r.Tell(Node(a), warning("y"))
+			r.Tell(Node(a), warning("x"))
 		}, []string{"Warning R x", "Warning R y"}},
 		{"another Node under the same name", func(r *Reporter) {
-			r.Tell(a, warning("x"))
-			r.Tell(again, warning("x"))
+			r.Tell(Node(a), warning("x"))
+			r.Tell(Node(again), warning("x"))
 		}, []string{"Warning R x", "Warning R x"}},
 		{"a warning that still holds after an hour", func(r *Reporter) {
-			r.Tell(a, warning("x"))
+			r.Tell(Node(a), warning("x"))
 			time.Sleep(repeatAfter)
-			r.Tell(a, warning("x"))
-			r.Tell(a, warning("x"))
+			r.Tell(Node(a), warning("x"))
+			r.Tell(Node(a), warning("x"))
 		}, []string{"Warning R x", "Warning R x"}},
 		{"what is no warning, after an hour", func(r *Reporter) {
-			r.Tell(a, hello)
+			r.Tell(Node(a), hello)
 			time.Sleep(repeatAfter)
-			r.Tell(a, hello)
+			r.Tell(Node(a), hello)
 		}, []string{"Normal R hello"}},
 		{"a topic that was settled", func(r *Reporter) {
-			r.Tell(a, warning("x"))
-			r.Tell(a, hello)
+			r.Tell(Node(a), warning("x"))
+			r.Tell(Node(a), hello)
 			r.Settle(a.UID, "t")
-			r.Tell(a, warning("x"))
-			r.Tell(a, hello)
+			r.Tell(Node(a), warning("x"))
+			r.Tell(Node(a), hello)
 		}, []string{"Warning R x", "Normal R hello", "Warning R x"}},
 		{"a Node that was forgotten", func(r *Reporter) {
-			r.Tell(a, hello)
+			r.Tell(Node(a), hello)
 			r.Forget(a.UID)
-			r.Tell(a, hello)
+			r.Tell(Node(a), hello)
 		}, []string{"Normal R hello", "Normal R hello"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestTellSaysWhetherItTold(t *testing.T) {
 	r := NewReporter(record.NewFakeRecorder(10))
 	node := &v1.Node{ObjectMeta: metav1.ObjectMeta{UID: types.UID("1")}}
 	event := Event{Topic: "t", Cause: "c", Type: v1.EventTypeWarning}
-	if !r.Tell(node, event) || r.Tell(node, event) {
+	if !r.Tell(Node(node), event) || r.Tell(Node(node), event) {
 		t.Error("it tells the first time, and no more")
 	}
 }

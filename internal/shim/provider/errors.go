@@ -13,7 +13,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"k8s.io/cloud-provider/api"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -21,13 +20,6 @@ import (
 const (
 	// errorDomain is the domain of the backend's own errors, as its API documents.
 	errorDomain = "oxide.computer"
-
-	// defaultRetryDelay is used where the backend recommends none.
-	defaultRetryDelay = 10 * time.Second
-
-	// minRetryDelay and maxRetryDelay bound what the backend recommends.
-	minRetryDelay = time.Second
-	maxRetryDelay = 5 * time.Minute
 
 	// maxMessage is about what an event has room for.
 	maxMessage = 800
@@ -56,13 +48,13 @@ type BackendError struct {
 // Error returns the message.
 func (e *BackendError) Error() string { return e.Message }
 
-// backendError rebuilds the error of a call; nil stays nil.
-func backendError(err error) error {
+// AsBackendError rebuilds the error of a call; nil stays nil.
+func AsBackendError(err error) error {
 	if err == nil {
 		return nil
 	}
 	s := status.Convert(err)
-	out := &BackendError{Code: s.Code(), Message: oneLine(s.Message())}
+	out := &BackendError{Code: s.Code(), Message: OneLine(s.Message())}
 	fromBackend := false
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
@@ -96,42 +88,14 @@ func backendError(err error) error {
 	return out
 }
 
-// hasReason tells whether an error is one of the backend's with the given reason.
-func hasReason(err error, reason backendv1.ErrorReason) bool {
+// HasReason tells whether an error is one of the backend's with the given reason.
+func HasReason(err error, reason backendv1.ErrorReason) bool {
 	var be *BackendError
 	return errors.As(err, &be) && be.Reason == reason
 }
 
-// loadBalancerError turns the error of EnsureLoadBalancer into one that the service controller
-// retries after a fixed delay, where waiting helps; others it retries with growing delays.
-func loadBalancerError(err error) error {
-	var be *BackendError
-	if !errors.As(err, &be) {
-		return err
-	}
-	retry := be.RetryDelay > 0
-	switch be.Code {
-	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
-		retry = true
-	}
-	switch be.Reason {
-	case backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED,
-		backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_OPERABLE,
-		backendv1.ErrorReason_ERROR_REASON_BUSY:
-		retry = true
-	}
-	if !retry {
-		return be
-	}
-	delay := be.RetryDelay
-	if delay <= 0 {
-		delay = defaultRetryDelay
-	}
-	return api.NewRetryError(be.Message, min(max(delay, minRetryDelay), maxRetryDelay))
-}
-
-// oneLine makes a text fit for an event: no control characters, no more than a few sentences.
-func oneLine(s string) string {
+// OneLine makes a text fit for an event: no control characters, no more than a few sentences.
+func OneLine(s string) string {
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
 	}), " ")

@@ -65,7 +65,7 @@ func TestEveryReasonBecomesItsError(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			err := backendError(fail(want.code, reason, "why it failed"))
+			err := AsBackendError(fail(want.code, reason, "why it failed"))
 			var be *BackendError
 			if !errors.As(err, &be) {
 				t.Fatalf("the error is a %T", err)
@@ -78,7 +78,7 @@ func TestEveryReasonBecomesItsError(t *testing.T) {
 			checkRetry(t, loadBalancerError(fmt.Errorf("more: %w", err)), want.retry)
 
 			// Where the backend names a delay, that holds whatever the reason.
-			err = backendError(fail(want.code, reason, "why", retryInfo(3*time.Second)))
+			err = AsBackendError(fail(want.code, reason, "why", retryInfo(3*time.Second)))
 			checkRetry(t, loadBalancerError(err), 3*time.Second)
 		})
 	}
@@ -107,7 +107,7 @@ func TestRetryDelaysAreBounded(t *testing.T) {
 		{0, 10 * time.Second},
 	} {
 		t.Run(tt.named.String(), func(t *testing.T) {
-			checkRetry(t, loadBalancerError(backendError(fail(codes.Unavailable,
+			checkRetry(t, loadBalancerError(AsBackendError(fail(codes.Unavailable,
 				backendv1.ErrorReason_ERROR_REASON_BUSY, "busy", retryInfo(tt.named)))), tt.want)
 		})
 	}
@@ -136,7 +136,7 @@ func TestErrorsThatTheBackendDidNotMake(t *testing.T) {
 		{"the reason of another domain", foreign.Err(), "not found"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := backendError(tt.err)
+			err := AsBackendError(tt.err)
 			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "desc =") {
 				t.Errorf("the text is %q, want %q in it", err, tt.want)
 			}
@@ -144,19 +144,19 @@ func TestErrorsThatTheBackendDidNotMake(t *testing.T) {
 				backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND,
 				backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND,
 			} {
-				if hasReason(err, reason) {
+				if HasReason(err, reason) {
 					t.Errorf("taken for %s", reason)
 				}
 			}
 		})
 	}
-	if backendError(nil) != nil {
+	if AsBackendError(nil) != nil {
 		t.Error("no error became one")
 	}
 }
 
 func TestErrorTextsAreOneLine(t *testing.T) {
-	text := oneLine("first\n\tsecond\r\n\x1b[31mthird\x00 " + strings.Repeat("é", 2000))
+	text := OneLine("first\n\tsecond\r\n\x1b[31mthird\x00 " + strings.Repeat("é", 2000))
 	if strings.ContainsAny(text, "\n\r\t\x1b\x00") {
 		t.Errorf("control characters are left: %q", text)
 	}

@@ -63,7 +63,7 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 		return true, nil
 	case kind == idAbsent:
 		_, err := p.lookUp(ctx, node.Name, "", existence)
-		if hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
+		if HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			err = errNoProviderID
 		}
 		return err == nil, err
@@ -71,7 +71,7 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 	proof, nodes, unprovable := p.absenceProof(node, id)
 	if unprovable != nil {
 		_, err := p.lookUp(ctx, node.Name, id, existence)
-		if hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
+		if HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			err = fmt.Errorf("%w, but %w", err, unprovable)
 		}
 		return err == nil, err
@@ -87,7 +87,7 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 		View:     existence.view, Freshness: existence.freshness, AbsenceProof: proof,
 	})
 	switch {
-	case !hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND):
+	case !HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND):
 		return err == nil, err
 	case !attempt.Gone():
 		removalsPaced.Inc()
@@ -137,7 +137,7 @@ func (p *Provider) absenceProof(node *v1.Node, id string,
 func witnesses(nodes []*v1.Node, except string) []string {
 	sorted := slices.SortedFunc(slices.Values(nodes), func(a, b *v1.Node) int {
 		ready := func(n *v1.Node) int {
-			if isReady(n) {
+			if IsReady(n) {
 				return 0
 			}
 			return 1
@@ -205,7 +205,7 @@ func (p *Provider) lookUp(ctx context.Context, nodeName, id string, ask question
 			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName},
 			View:     ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
 		})
-		if !hasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
+		if !HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			return instance, err
 		}
 	}
@@ -220,7 +220,7 @@ func (p *Provider) getInstance(ctx context.Context, request *backendv1.GetInstan
 ) (*backendv1.Instance, error) {
 	response, err := p.instances.GetInstance(ctx, request)
 	if err != nil {
-		return nil, backendError(err)
+		return nil, AsBackendError(err)
 	}
 	instance := response.GetInstance()
 	if instance.GetId() == "" {
@@ -236,8 +236,8 @@ func IsJoining(node *v1.Node) bool {
 	})
 }
 
-// isReady tells whether kubelet says that the node is ready.
-func isReady(node *v1.Node) bool {
+// IsReady tells whether kubelet says that the node is ready.
+func IsReady(node *v1.Node) bool {
 	return slices.ContainsFunc(node.Status.Conditions, func(c v1.NodeCondition) bool {
 		return c.Type == v1.NodeReady && c.Status == v1.ConditionTrue
 	})

@@ -96,7 +96,10 @@ func nodeAddresses(node *v1.Node, instance *backendv1.Instance) []v1.NodeAddress
 		}
 	}
 	for _, external := range instance.GetExternalAddresses() {
-		add(v1.NodeExternalIP, external.GetAddress())
+		if !instance.GetExternalAddressesProvisional() || isSettled(external) ||
+			publishes(node, v1.NodeExternalIP, external.GetAddress()) {
+			add(v1.NodeExternalIP, external.GetAddress())
+		}
 	}
 	registered := slices.IndexFunc(node.Status.Addresses, func(a v1.NodeAddress) bool {
 		return a.Type == v1.NodeHostName
@@ -107,6 +110,16 @@ func nodeAddresses(node *v1.Node, instance *backendv1.Instance) []v1.NodeAddress
 		add(v1.NodeHostName, instance.GetHostname())
 	}
 	return addresses
+}
+
+// isSettled reports whether an external address is the instance's own for certain, even while the
+// backend does not know all load balancers.
+func isSettled(external *backendv1.ExternalAddress) bool {
+	return external.GetKind() != backendv1.ExternalAddressKind_EXTERNAL_ADDRESS_KIND_FLOATING
+}
+
+func publishes(node *v1.Node, kind v1.NodeAddressType, address string) bool {
+	return slices.Contains(node.Status.Addresses, v1.NodeAddress{Type: kind, Address: address})
 }
 
 // InstanceType names the size of an instance, for example "4-16": CPUs and GiB of memory. Oxide has

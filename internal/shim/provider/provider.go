@@ -5,6 +5,7 @@
 package provider
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,14 +26,12 @@ const Name = "oxide"
 
 // Config is what a Provider is made of.
 type Config struct {
-	// Instances and LoadBalancers are the services of the backend. Deadlines and repetitions are
-	// the connection's business.
-	Instances     backendv1.InstanceServiceClient
-	LoadBalancers backendv1.LoadBalancerServiceClient
+	// Instances is the service of the backend. Deadlines and repetitions are the connection's
+	// business.
+	Instances backendv1.InstanceServiceClient
 
-	// ClusterID is the scope under which the cluster owns its addresses; empty means the UID of
-	// the namespace kube-system.
-	ClusterID string
+	// LoadBalancers sees to Services.
+	LoadBalancers LoadBalancers
 
 	// Reporter tells people about Nodes.
 	Reporter *events.Reporter
@@ -47,12 +46,10 @@ type Config struct {
 // Provider implements cloudprovider.Interface and cloudprovider.InformerUser.
 type Provider struct {
 	instances     backendv1.InstanceServiceClient
-	loadBalancers backendv1.LoadBalancerServiceClient
-	cluster       *clusterID
+	loadBalancers LoadBalancers
 
-	// The listers are set by SetInformers, before any controller runs.
-	nodes    corelisters.NodeLister
-	services corelisters.ServiceLister
+	// nodes is set by SetInformers, before any controller runs.
+	nodes corelisters.NodeLister
 
 	reporter *events.Reporter
 	removals *removals.Pacer
@@ -69,7 +66,6 @@ func New(config Config) *Provider {
 	return &Provider{
 		instances:     config.Instances,
 		loadBalancers: config.LoadBalancers,
-		cluster:       &clusterID{fixed: config.ClusterID, timeout: 10 * time.Second},
 		reporter:      config.Reporter,
 		removals:      removals.NewPacer(config.RemovalInterval),
 		topology:      config.Topology,
@@ -79,19 +75,18 @@ func New(config Config) *Provider {
 // Initialize keeps the means to make a Kubernetes client. The framework calls it on the leader
 // alone, and nothing may block here: no informer runs yet.
 func (p *Provider) Initialize(clients cloudprovider.ControllerClientBuilder, _ <-chan struct{}) {
-	p.cluster.clients = clients
+	p.loadBalancers.UseClients(clients)
 }
 
-// SetInformers keeps the listers of nodes and services.
+// SetInformers keeps the lister of nodes.
 func (p *Provider) SetInformers(factory informers.SharedInformerFactory) {
 	_, err := factory.Core().V1().Nodes().Informer().AddEventHandler(
 		cache.ResourceEventHandlerFuncs{DeleteFunc: p.forget})
-	if err != nil {
+	if err = errors.Join(err, p.loadBalancers.UseInformers(factory)); err != nil {
 		// Only an informer that has ended refuses, and then the process ends as well.
-		utilruntime.HandleError(fmt.Errorf("following the Nodes: %w", err))
+		utilruntime.HandleError(fmt.Errorf("following Nodes and Services: %w", err))
 	}
 	p.nodes = factory.Core().V1().Nodes().Lister()
-	p.services = factory.Core().V1().Services().Lister()
 }
 
 // forget forgets what was told of a Node that is deleted.

@@ -62,6 +62,19 @@ func InstanceID(node *v1.Node) (string, bool) {
 	return id, err == nil && kind == idOxide
 }
 
+// WhyNoInstance says why a node names no instance of Oxide, for people; empty: it names one.
+func WhyNoInstance(node *v1.Node) string {
+	switch _, kind, err := parseProviderID(node.Spec.ProviderID); {
+	case err != nil:
+		return "has a malformed provider ID"
+	case kind == idForeign:
+		return "is of another cloud provider"
+	case kind == idAbsent:
+		return "has no provider ID"
+	}
+	return ""
+}
+
 // instanceName is the syntax of names in Oxide, but for the UUIDs that it excludes.
 var instanceName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 

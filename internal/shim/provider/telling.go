@@ -40,12 +40,12 @@ const (
 func (p *Provider) tellKept(node *v1.Node, why error) {
 	event := events.Event{
 		Topic: topicRemoval, Cause: cause(why), Type: v1.EventTypeWarning, Reason: ReasonKept,
-		Message: "The Node is not ready, and is kept: " + oneLine(why.Error()),
+		Message: "The Node is not ready, and is kept: " + OneLine(why.Error()),
 	}
 	if errors.Is(why, errPaced) {
 		event.Reason, event.Message = ReasonPaced, "The Node is not removed yet: "+why.Error()
 	}
-	p.reporter.Tell(node, event)
+	p.reporter.Tell(events.Node(node), event)
 }
 
 // cause identifies why a node is kept, whatever the text says.
@@ -72,7 +72,7 @@ func cause(why error) string {
 func (p *Provider) tellGone(node *v1.Node) {
 	klog.InfoS("The instance of the node is gone, the backend has proven it",
 		"node", node.Name, "provider_id", node.Spec.ProviderID)
-	p.reporter.Tell(node, events.Event{
+	p.reporter.Tell(events.Node(node), events.Event{
 		Topic: topicRemoval, Cause: ReasonGone, Type: v1.EventTypeNormal, Reason: ReasonGone,
 		Message: fmt.Sprintf("Oxide does not know the instance of %s any more, while it shows the "+
 			"project and the instance of another Node: the Node is removed", node.Spec.ProviderID),
@@ -81,7 +81,7 @@ func (p *Provider) tellGone(node *v1.Node) {
 
 // tellForeign says once that another provider manages a node.
 func (p *Provider) tellForeign(node *v1.Node) {
-	told := p.reporter.Tell(node, events.Event{
+	told := p.reporter.Tell(events.Node(node), events.Event{
 		Topic: topicForeign, Type: v1.EventTypeNormal, Reason: ReasonForeign,
 		Message: fmt.Sprintf("The provider ID %q is of another cloud provider: the Oxide cloud "+
 			"controller manager leaves this Node alone", node.Spec.ProviderID),

@@ -1,0 +1,191 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package loadbalancers
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// nameOrID is what a name or an id in Oxide looks like.
+var nameOrID = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$|^[0-9a-f-]{32,36}$`)
+
+// loadBalancerName is the name of a Service's load balancer in the scope of the cluster.
+func loadBalancerName(service *v1.Service) string {
+	return service.Namespace + "/" + service.Name
+}
+
+// wanted tells whether a Service is to have a load balancer of this provider.
+func wanted(service *v1.Service) bool {
+	return service.DeletionTimestamp.IsZero() &&
+		service.Spec.Type == v1.ServiceTypeLoadBalancer &&
+		service.Spec.LoadBalancerClass == nil
+}
+
+// desired translates a Service; nodes are all Nodes of the cluster. Its errors are about what the user
+// wrote: one line that names field or annotation and the remedy, all mistakes together.
+func desired(
+	scope string, service *v1.Service, nodes []*v1.Node,
+) (*backendv1.DesiredLoadBalancer, error) {
+	family, familyErr := wantedFamily(service)
+	source, sourceErr := wantedFloatingIP(service, family)
+	ports, portsErr := wantedPorts(service)
+	retain, retainErr := retains(service)
+	selector, selectorErr := nodeSelector(service)
+	err := joinOneLine(checkSource(service), familyErr, sourceErr, portsErr, retainErr, selectorErr,
+		checkTrafficPolicy(service))
+	if err != nil {
+		return nil, err
+	}
+	d := describe(scope, service)
+	d.Addresses = []*backendv1.WantedAddress{floatingIP(family, source)}
+	d.Ports, d.RetainAddresses = ports, retain
+	if selector != nil {
+		d.EligibleInstances = selected(selector, nodes)
+	}
+	return d, nil
+}
+
+// held translates a Service that desired refuses, as far as it can be told: what it has is to stay.
+// It returns nil if not even its ports are known.
+func held(scope string, service *v1.Service) *backendv1.DesiredLoadBalancer {
+	ports, err := wantedPorts(service)
+	if err != nil {
+		return nil
+	}
+	d := describe(scope, service)
+	d.Ports, d.RetainAddresses, d.HoldAddresses = ports, true, true
+	for _, family := range []backendv1.IpFamily{
+		backendv1.IpFamily_IP_FAMILY_IPV4, backendv1.IpFamily_IP_FAMILY_IPV6,
+	} {
+		d.Addresses = append(d.Addresses, floatingIP(family, &backendv1.FloatingIpSource{}))
+	}
+	return d
+}
+
+// describe says which load balancer a Service has, and what it publishes.
+func describe(scope string, service *v1.Service) *backendv1.DesiredLoadBalancer {
+	return &backendv1.DesiredLoadBalancer{
+		Key:                key(scope, service),
+		OwnerUid:           string(service.UID),
+		CreateTime:         timestamppb.New(service.CreationTimestamp.Time),
+		PublishedAddresses: published(service),
+	}
+}
+
+func key(scope string, service *v1.Service) *backendv1.LoadBalancerKey {
+	return &backendv1.LoadBalancerKey{Scope: scope, Name: loadBalancerName(service)}
+}
+
+// published returns the addresses in the status of a Service.
+func published(service *v1.Service) []string {
+	var addresses []string
+	for _, ingress := range service.Status.LoadBalancer.Ingress {
+		if addr, err := netip.ParseAddr(ingress.IP); err == nil && addr.Zone() == "" {
+			addresses = append(addresses, addr.Unmap().String())
+		}
+	}
+	return addresses
+}
+
+func floatingIP(
+	family backendv1.IpFamily, source *backendv1.FloatingIpSource,
+) *backendv1.WantedAddress {
+	return &backendv1.WantedAddress{
+		Family: family, Source: &backendv1.WantedAddress_FloatingIp{FloatingIp: source},
+	}
+}
+
+// wantedFamily returns the IP family of the address: the first one of the Service, or the one that
+// the annotation says. A Service that prefers both families gets one.
+func wantedFamily(service *v1.Service) (backendv1.IpFamily, error) {
+	policy := service.Spec.IPFamilyPolicy
+	if policy != nil && *policy == v1.IPFamilyPolicyRequireDualStack {
+		return 0, errors.New("spec.ipFamilyPolicy RequireDualStack is not supported yet: " +
+			"use PreferDualStack or SingleStack, which get an address of one family")
+	}
+	families := service.Spec.IPFamilies
+	if len(families) == 0 {
+		families = []v1.IPFamily{v1.IPv4Protocol}
+	}
+	family := families[0]
+	switch version := value(service, annotations.FloatingIPVersion); version {
+	case "":
+	case "v4", "v6":
+		family = v1.IPv4Protocol
+		if version == "v6" {
+			family = v1.IPv6Protocol
+		}
+		if !slices.Contains(families, family) {
+			return 0, mistake(annotations.FloatingIPVersion, "says %s, but spec.ipFamilies is %s: "+
+				"change one of them", version, families)
+		}
+	default:
+		return 0, mistake(annotations.FloatingIPVersion, "says %q: use v4 or v6", version)
+	}
+	switch family {
+	case v1.IPv4Protocol:
+		return backendv1.IpFamily_IP_FAMILY_IPV4, nil
+	case v1.IPv6Protocol:
+		return backendv1.IpFamily_IP_FAMILY_IPV6, nil
+	}
+	return 0, fmt.Errorf("spec.ipFamilies names %q, which is neither IPv4 nor IPv6", family)
+}
+
+var protocols = map[v1.Protocol]backendv1.Protocol{
+	v1.ProtocolTCP:  backendv1.Protocol_PROTOCOL_TCP,
+	v1.ProtocolUDP:  backendv1.Protocol_PROTOCOL_UDP,
+	v1.ProtocolSCTP: backendv1.Protocol_PROTOCOL_SCTP,
+}
+
+// wantedPorts returns the ports of the Service, in its order.
+func wantedPorts(service *v1.Service) ([]*backendv1.Port, error) {
+	var ports []*backendv1.Port
+	for _, port := range service.Spec.Ports {
+		protocol, known := protocols[orTCP(port.Protocol)]
+		if !known {
+			return nil, fmt.Errorf("spec.ports: port %d has the protocol %q, which Oxide does "+
+				"not carry: use TCP or UDP", port.Port, port.Protocol)
+		}
+		ports = append(ports, &backendv1.Port{Protocol: protocol, Port: port.Port})
+	}
+	if len(ports) == 0 {
+		return nil, errors.New("spec.ports is empty: a load balancer serves at least one port")
+	}
+	return ports, nil
+}
+
+// checkTrafficPolicy refuses what would silently lose traffic: with the policy Local a node without
+// an endpoint of the Service drops what arrives, and placement does not follow endpoints yet.
+func checkTrafficPolicy(service *v1.Service) error {
+	if service.Spec.ExternalTrafficPolicy == v1.ServiceExternalTrafficPolicyLocal {
+		return errors.New("spec.externalTrafficPolicy Local is not supported yet: the address " +
+			"could be on a node without an endpoint, which drops all traffic: use Cluster")
+	}
+	return nil
+}
+
+// joinOneLine joins errors in one line; nil if there are none.
+func joinOneLine(errs ...error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) == 0 {
+		return nil
+	}
+	texts := make([]string, len(errs))
+	for i, err := range errs {
+		texts[i] = err.Error()
+	}
+	return errors.New(strings.Join(texts, "; "))
+}
