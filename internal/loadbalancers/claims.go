@@ -350,7 +350,7 @@ func ownerOf(ip *fact) string {
 // letGo plans the end of addresses that a load balancer has and does not want: those that are marked
 // as its own are deleted or retained, those of a user detached.
 func (p *planner) letGo(b *balancer) {
-	if b.want.Hold || b.problem != nil {
+	if b.want.Hold || b.problem != nil || p.leave[b.want.Key] {
 		return
 	}
 	const why = "no longer wanted"

@@ -88,10 +88,19 @@ func (m *Manager) IsLoadBalancerAddress(ip oxide.FloatingIP) bool {
 // without a marker may turn out to be one that a load balancer names as the user's own.
 func (m *Manager) AllLoadBalancersKnown() bool { return m.memory.complete() }
 
+// EnsureOptions say how far Ensure goes.
+type EnsureOptions struct {
+	// DryRun changes nothing, and tells what would be.
+	DryRun bool
+	// LeaveAttached leaves every address that is attached where it is, and releases none.
+	LeaveAttached bool
+}
+
 // Ensure makes a load balancer as desired, or in a dry run tells what it would do.
 func (m *Manager) Ensure(
-	ctx context.Context, cluster Cluster, want Desired, dryRun bool,
+	ctx context.Context, cluster Cluster, want Desired, options EnsureOptions,
 ) (Result, error) {
+	dryRun := options.DryRun
 	if !dryRun {
 		unlock, err := m.lock(ctx, want.Key)
 		if err != nil {
@@ -99,12 +108,16 @@ func (m *Manager) Ensure(
 		}
 		defer unlock()
 	}
-	drawn, err := m.draw(ctx, cluster, dryRun, nil, func(s *scope) []Desired {
-		if !dryRun {
-			s.tell(want)
-		}
-		return s.with(want)
-	}, want.Key)
+	drawn, err := m.draw(ctx, drawing{
+		cluster: cluster, dryRun: dryRun, keys: []Key{want.Key},
+		set: func(s *scope) []Desired {
+			if !dryRun {
+				s.tell(want)
+			}
+			return s.with(want)
+		},
+		prepare: func(p *planner) { p.leave[want.Key] = options.LeaveAttached },
+	})
 	if err != nil {
 		return Result{}, err
 	}
@@ -137,16 +150,25 @@ func (d drawn) allFlights() []*flight {
 	return slices.Collect(maps.Values(d.flights))
 }
 
+// drawing is what a plan is to be made of.
+type drawing struct {
+	cluster Cluster
+	dryRun  bool
+	// set returns the load balancers to plan. It is asked twice: for what has to be read, and, once
+	// that is done, for the plan.
+	set func(*scope) []Desired
+	// keys are the load balancers whose plans are about to be carried out.
+	keys []Key
+	// prepare and refine may change what is decided, before and after.
+	prepare, refine func(*planner)
+}
+
 // draw reads the facts and makes the plan for a set. Unless it is a dry run, the places that the
-// plans of the given keys lead to are taken from now on, until their flights are landed. The set is
-// asked for twice: for what has to be read, and, once that is done, for the plan. A plan may be
-// refined.
-func (m *Manager) draw(
-	ctx context.Context, cluster Cluster, dryRun bool, refine func(*planner),
-	setOf func(*scope) []Desired, keys ...Key,
-) (drawn, error) {
+// plans of the given keys lead to are taken from now on, until their flights are landed.
+func (m *Manager) draw(ctx context.Context, want drawing) (drawn, error) {
+	cluster := want.cluster
 	m.memory.mu.Lock()
-	set := setOf(m.memory.scope(cluster.Scope))
+	set := want.set(m.memory.scope(cluster.Scope))
 	m.memory.mu.Unlock()
 	l, err := m.list(ctx)
 	if err != nil {
@@ -161,16 +183,19 @@ func (m *Manager) draw(
 	known := m.memory.scope(cluster.Scope)
 	known.seeCluster(cluster)
 	f.ips = m.memory.overlay(l)
-	own := make(map[Key]bool, len(keys))
-	for _, key := range keys {
+	own := make(map[Key]bool, len(want.keys))
+	for _, key := range want.keys {
 		own[key] = true
 	}
 	d := drawn{facts: f, flights: make(map[Key]*flight)}
-	d.planner = newPlanner(f, cluster, setOf(known), known, m.memory.inFlight(own))
-	d.plans, d.complete = d.planner.plan(refine), known.complete
+	d.planner = newPlanner(f, cluster, want.set(known), known, m.memory.inFlight(own))
+	if want.prepare != nil {
+		want.prepare(d.planner)
+	}
+	d.plans, d.complete = d.planner.plan(want.refine), known.complete
 	for _, b := range d.plans {
 		d.planner.rememberPlace(b)
-		if !dryRun && own[b.want.Key] {
+		if !want.dryRun && own[b.want.Key] {
 			flight := b.flight()
 			m.memory.take(flight)
 			d.flights[b.want.Key] = flight

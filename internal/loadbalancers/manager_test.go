@@ -30,6 +30,12 @@ const scope = "cluster-1"
 
 var webKey = loadbalancers.Key{Scope: scope, Name: "default/web"}
 
+// How an operation is made.
+var (
+	dry  = loadbalancers.EnsureOptions{DryRun: true}
+	real = loadbalancers.EnsureOptions{}
+)
+
 // rack is a simulated rack with two nodes, and a Manager that works on it.
 type rack struct {
 	*oxidesim.Server
@@ -72,7 +78,7 @@ func (r *rack) newManager(t *testing.T) *loadbalancers.Manager {
 	t.Cleanup(client.Close)
 	manager := loadbalancers.NewManager(client)
 	manager.UseInventory(instances.NewFinder(client, instances.NewInventory(client, manager)))
-	if _, err := manager.Reconcile(t.Context(), r.cluster(), nil, true); err != nil {
+	if _, err := manager.Reconcile(t.Context(), r.cluster(), nil, loadbalancers.SetOptions{DryRun: true}); err != nil {
 		t.Fatal(err)
 	}
 	r.ResetCounters()
@@ -97,7 +103,7 @@ func (r *rack) ensure(
 	t *testing.T, cluster loadbalancers.Cluster, want loadbalancers.Desired,
 ) loadbalancers.Result {
 	t.Helper()
-	result, err := r.manager.Ensure(t.Context(), cluster, want, false)
+	result, err := r.manager.Ensure(t.Context(), cluster, want, real)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +219,7 @@ func TestInvariant6EveryCallMayFail(t *testing.T) {
 		{
 			name: "create",
 			play: func(r *rack, ctx context.Context) error {
-				_, err := r.manager.Ensure(ctx, r.only(0), web(), false)
+				_, err := r.manager.Ensure(ctx, r.only(0), web(), real)
 				return err
 			},
 			holds: func(t *testing.T, r *rack) { r.mustBeOn(t, 0) },
@@ -221,7 +227,7 @@ func TestInvariant6EveryCallMayFail(t *testing.T) {
 		{
 			name: "move",
 			play: func(r *rack, ctx context.Context) error {
-				_, err := r.manager.Ensure(ctx, r.only(1), web(), false)
+				_, err := r.manager.Ensure(ctx, r.only(1), web(), real)
 				return err
 			},
 			holds: func(t *testing.T, r *rack) { r.mustBeOn(t, 1) },
@@ -290,11 +296,11 @@ func TestInvariant6TwoBackendsMakeOneAddress(t *testing.T) {
 	managers := []*loadbalancers.Manager{r.newManager(t), r.newManager(t)}
 	var wg sync.WaitGroup
 	for _, m := range managers {
-		wg.Go(func() { _, _ = m.Ensure(t.Context(), r.only(0), web(), false) })
+		wg.Go(func() { _, _ = m.Ensure(t.Context(), r.only(0), web(), real) })
 	}
 	wg.Wait()
 	for _, m := range managers {
-		if _, err := m.Ensure(t.Context(), r.only(0), web(), false); err != nil {
+		if _, err := m.Ensure(t.Context(), r.only(0), web(), real); err != nil {
 			t.Error(err)
 		}
 	}
@@ -311,7 +317,7 @@ func TestNothingIsBegunOnceTheCallIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		_, err := r.manager.Ensure(ctx, r.cluster(), web(), false)
+		_, err := r.manager.Ensure(ctx, r.cluster(), web(), real)
 		done <- err
 	}()
 	await(t, "the create is under way", func() bool { return r.Count("floating_ip_list") > 0 })
@@ -330,7 +336,7 @@ func TestNothingIsBegunOnceTheCallIsCancelled(t *testing.T) {
 
 func TestDryRunChangesNothing(t *testing.T) {
 	r := newRack(t)
-	result, err := r.manager.Ensure(t.Context(), r.only(0), web(), true)
+	result, err := r.manager.Ensure(t.Context(), r.only(0), web(), dry)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +352,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 		t.Errorf("got %+v", address)
 	}
 	r.ensure(t, r.only(0), web())
-	move, err := r.manager.Ensure(t.Context(), r.only(1), web(), true)
+	move, err := r.manager.Ensure(t.Context(), r.only(1), web(), dry)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +407,7 @@ func TestFailuresAreNamed(t *testing.T) {
 		{
 			name: "the name is taken by a user",
 			prepare: func(t *testing.T, r *rack) loadbalancers.Desired {
-				dry, err := r.manager.Ensure(t.Context(), r.cluster(), web(), true)
+				dry, err := r.manager.Ensure(t.Context(), r.cluster(), web(), dry)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -457,7 +463,7 @@ func TestFailuresAreNamed(t *testing.T) {
 			r := newRack(t)
 			want := tc.prepare(t, r)
 			before := r.FloatingIPs()
-			_, err := r.manager.Ensure(t.Context(), r.cluster(), want, false)
+			_, err := r.manager.Ensure(t.Context(), r.cluster(), want, real)
 			if !loadbalancers.IsReason(err, tc.reason) || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %v, want one that says %q", err, tc.says)
 			}
@@ -476,7 +482,7 @@ func TestAPoolThatIsExhaustedIsTold(t *testing.T) {
 	if err := r.FillPool("default"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := r.manager.Ensure(t.Context(), r.cluster(), web(), false)
+	_, err := r.manager.Ensure(t.Context(), r.cluster(), web(), real)
 	if !oxide.IsKind(err, oxide.KindNoCapacity) {
 		t.Errorf("got %v", err)
 	}
@@ -494,7 +500,7 @@ func TestOneMutationPerInstance(t *testing.T) {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	wg.Go(func() { _, _ = r.manager.Ensure(ctx, r.only(0), web(), false) })
+	wg.Go(func() { _, _ = r.manager.Ensure(ctx, r.only(0), web(), real) })
 	await(t, "the first address is made", func() bool { return len(r.FloatingIPs()) == 1 })
 
 	start := time.Now()
@@ -506,7 +512,7 @@ func TestOneMutationPerInstance(t *testing.T) {
 		{"another load balancer on the same instance", served("default/other", 81), 0},
 		{"the same load balancer", web(), 1},
 	} {
-		_, err := r.manager.Ensure(t.Context(), r.only(busy.at), busy.want, false)
+		_, err := r.manager.Ensure(t.Context(), r.only(busy.at), busy.want, real)
 		if !loadbalancers.IsReason(err, loadbalancers.ReasonBusy) {
 			t.Errorf("%s: got %v", busy.what, err)
 		}
@@ -529,7 +535,7 @@ func TestPlansMadeTogetherSpread(t *testing.T) {
 	for i := range len(r.nodes) {
 		want := served(fmt.Sprintf("default/svc-%d", i), 80)
 		wg.Go(func() {
-			if _, err := r.manager.Ensure(t.Context(), r.cluster(), want, false); err != nil {
+			if _, err := r.manager.Ensure(t.Context(), r.cluster(), want, real); err != nil {
 				t.Error(err)
 			}
 		})

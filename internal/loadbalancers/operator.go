@@ -120,7 +120,7 @@ func (m *Manager) orphans(ctx context.Context, scopeName string) (facts, map[Key
 	if !complete {
 		return facts{}, nil, errFullSetRequired
 	}
-	d, err := m.draw(ctx, cluster, true, nil, (*scope).all)
+	d, err := m.draw(ctx, drawing{cluster: cluster, dryRun: true, set: (*scope).all})
 	if err != nil {
 		return facts{}, nil, err
 	}

@@ -42,7 +42,7 @@ func (p *planner) locate() {
 	for _, b := range p.balancers {
 		for _, c := range b.claims {
 			switch {
-			case c.frozen:
+			case c.frozen || p.leave[b.want.Key] && c.current() != "":
 				c.target = c.current()
 				p.occupy(c, c.target)
 			case c.current() != "" && !p.isOurPlace(b, c.ip):

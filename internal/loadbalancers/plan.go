@@ -19,6 +19,9 @@ type planner struct {
 	// held and nodes are remembered, see scope.
 	held  map[Key][]Port
 	nodes map[string]bool
+	// leave are load balancers whose attached addresses stay where they are, and of which none is
+	// released.
+	leave map[Key]bool
 	// balancers are those to plan, the oldest first.
 	balancers []*balancer
 
@@ -72,7 +75,7 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 	p := &planner{
 		facts: f, cluster: cluster, held: known.held, nodes: known.nodes, scopes: cluster.scopes(),
 		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
-		occupied: make(map[place]Key), loads: make(map[string]int),
+		occupied: make(map[place]Key), loads: make(map[string]int), leave: make(map[Key]bool),
 	}
 	for i := range cluster.Candidates {
 		p.candidates[cluster.Candidates[i].InstanceID] = &cluster.Candidates[i]

@@ -17,13 +17,24 @@ import (
 // concurrentChanges bounds the changes that one call on a full set has in flight.
 const concurrentChanges = 16
 
+// SetOptions say how far an operation on a full set goes.
+type SetOptions struct {
+	// DryRun changes nothing in Oxide, and tells what would be.
+	DryRun bool
+	// Only, if not nil, are the names of the load balancers that may be changed; the others are
+	// planned all the same.
+	Only map[string]bool
+}
+
+func (o SetOptions) changes(key Key) bool { return !o.DryRun && (o.Only == nil || o.Only[key.Name]) }
+
 // Reconcile makes all load balancers of a scope as desired, by one plan, or in a dry run tells what
 // it would do. What fails for one load balancer is told in its result and stops no other. The set is
 // remembered, in a dry run as well.
 func (m *Manager) Reconcile(
-	ctx context.Context, cluster Cluster, set []Desired, dryRun bool,
+	ctx context.Context, cluster Cluster, set []Desired, options SetOptions,
 ) (SetResult, error) {
-	return m.together(ctx, cluster, set, dryRun, nil)
+	return m.together(ctx, cluster, set, options, nil)
 }
 
 // Rebalance spreads the addresses of a scope evenly over its healthy candidates with as few moves as
@@ -37,18 +48,17 @@ func (m *Manager) Rebalance(
 	if !complete {
 		return SetResult{}, errFullSetRequired
 	}
-	return m.together(ctx, cluster, set, dryRun, (*planner).level)
+	return m.together(ctx, cluster, set, SetOptions{DryRun: dryRun}, (*planner).level)
 }
 
 func (m *Manager) together(
-	ctx context.Context, cluster Cluster, set []Desired, dryRun bool, refine func(*planner),
+	ctx context.Context, cluster Cluster, set []Desired, options SetOptions, refine func(*planner),
 ) (SetResult, error) {
 	began := time.Now()
 	unlocks := make(map[Key]func())
 	var keys []Key
 	for _, want := range set {
-		if dryRun {
-			keys = append(keys, want.Key)
+		if !options.changes(want.Key) {
 			continue
 		}
 		if unlock, ok := m.balancers.lock(ctx, want.Key, 0); ok {
@@ -61,10 +71,13 @@ func (m *Manager) together(
 			unlock()
 		}
 	}()
-	d, err := m.draw(ctx, cluster, dryRun, refine, func(s *scope) []Desired {
-		s.replace(set, began)
-		return s.all()
-	}, keys...)
+	d, err := m.draw(ctx, drawing{
+		cluster: cluster, dryRun: options.DryRun, keys: keys, refine: refine,
+		set: func(s *scope) []Desired {
+			s.replace(set, began)
+			return s.all()
+		},
+	})
 	if err != nil {
 		return SetResult{}, err
 	}
@@ -76,26 +89,37 @@ func (m *Manager) together(
 	var group errgroup.Group
 	for i, want := range set {
 		b, planned := d.plans[want.Key]
-		if !planned || !dryRun && unlocks[want.Key] == nil {
-			result.Results[i] = Result{
-				LoadBalancer: d.facts.found(cluster, want), Err: busyError(want.Key),
-			}
-			continue
-		}
-		group.Go(func() error {
-			r := m.carryOut(ctx, d.facts, b, changes, dryRun)
-			if r.Err == nil {
-				r.Err = b.refusal()
-			}
-			result.Results[i] = r
-			if !dryRun {
+		unlock, locked := unlocks[want.Key]
+		switch {
+		case planned && options.DryRun:
+			result.Results[i] = m.settled(ctx, d.facts, b, changes, true)
+		case planned && locked:
+			group.Go(func() error {
+				result.Results[i] = m.settled(ctx, d.facts, b, changes, false)
 				m.memory.land(d.flights[want.Key])
-				unlocks[want.Key]()
+				unlock()
+				return nil
+			})
+		default:
+			result.Results[i].LoadBalancer = d.facts.found(cluster, want)
+			if options.DryRun || options.changes(want.Key) {
+				result.Results[i].Err = busyError(want.Key)
 			}
-			return nil
-		})
+		}
 	}
 	return result, group.Wait()
+}
+
+// settled carries out the plan for one load balancer. That an address has no place is a problem, too,
+// where more than time is wanting.
+func (m *Manager) settled(
+	ctx context.Context, f facts, b *balancer, changes *queue, dryRun bool,
+) Result {
+	r := m.carryOut(ctx, f, b, changes, dryRun)
+	if r.Err == nil {
+		r.Err = b.refusal()
+	}
+	return r
 }
 
 // found describes a load balancer as it was found.

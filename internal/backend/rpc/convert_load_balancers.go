@@ -104,6 +104,17 @@ func toSet(wants []*backendv1.DesiredLoadBalancer) []loadbalancers.Desired {
 	return set
 }
 
+func toSetOptions(req *backendv1.ReconcileLoadBalancersRequest) loadbalancers.SetOptions {
+	options := loadbalancers.SetOptions{DryRun: req.GetDryRun()}
+	if only := req.GetOnly(); only != nil {
+		options.Only = make(map[string]bool, len(only.GetNames()))
+		for _, name := range only.GetNames() {
+			options.Only[name] = true
+		}
+	}
+	return options
+}
+
 func toDesired(want *backendv1.DesiredLoadBalancer) loadbalancers.Desired {
 	out := loadbalancers.Desired{
 		Key: toKey(want.GetKey()), OwnerUID: want.GetOwnerUid(),

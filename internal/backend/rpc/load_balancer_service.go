@@ -37,7 +37,10 @@ func (s *LoadBalancerService) EnsureLoadBalancer(
 		return nil, err
 	}
 	result, err := s.manager.Ensure(
-		ctx, toCluster(req.GetCluster()), toDesired(req.GetLoadBalancer()), req.GetDryRun())
+		ctx, toCluster(req.GetCluster()), toDesired(req.GetLoadBalancer()),
+		loadbalancers.EnsureOptions{
+			DryRun: req.GetDryRun(), LeaveAttached: req.GetLeaveAttached(),
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +58,7 @@ func (s *LoadBalancerService) ReconcileLoadBalancers(
 		return nil, err
 	}
 	found, err := s.manager.Reconcile(
-		ctx, toCluster(req.GetCluster()), toSet(req.GetLoadBalancers()), req.GetDryRun())
+		ctx, toCluster(req.GetCluster()), toSet(req.GetLoadBalancers()), toSetOptions(req))
 	if err != nil {
 		return nil, err
 	}

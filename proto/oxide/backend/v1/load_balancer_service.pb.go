@@ -33,7 +33,11 @@ type EnsureLoadBalancerRequest struct {
 	// The load balancer; its key has the cluster's scope. REQUIRED.
 	LoadBalancer *DesiredLoadBalancer `protobuf:"bytes,2,opt,name=load_balancer,json=loadBalancer,proto3" json:"load_balancer,omitempty"`
 	// If true nothing is changed, and the answer tells what would be.
-	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// If true every address that is attached stays where it is, whatever the health of its instance,
+	// and none is released: an address is only secured, marked, and attached for the first time. For
+	// callers that make all other changes by ReconcileLoadBalancers, at a time of their choice.
+	LeaveAttached bool `protobuf:"varint,4,opt,name=leave_attached,json=leaveAttached,proto3" json:"leave_attached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -85,6 +89,13 @@ func (x *EnsureLoadBalancerRequest) GetLoadBalancer() *DesiredLoadBalancer {
 func (x *EnsureLoadBalancerRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *EnsureLoadBalancerRequest) GetLeaveAttached() bool {
+	if x != nil {
+		return x.LeaveAttached
 	}
 	return false
 }
@@ -153,7 +164,10 @@ type ReconcileLoadBalancersRequest struct {
 	// are none. The backend remembers the set, in a dry run as well.
 	LoadBalancers []*DesiredLoadBalancer `protobuf:"bytes,2,rep,name=load_balancers,json=loadBalancers,proto3" json:"load_balancers,omitempty"`
 	// If true nothing is changed in Oxide, and the answer tells what would be.
-	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The only load balancers that may be changed; absent: all of them. The others are planned for all
+	// the same, and their results tell how they were found.
+	Only          *LoadBalancerNames `protobuf:"bytes,4,opt,name=only,proto3" json:"only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -209,6 +223,59 @@ func (x *ReconcileLoadBalancersRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *ReconcileLoadBalancersRequest) GetOnly() *LoadBalancerNames {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
+// LoadBalancerNames is a set of load balancers of one scope.
+type LoadBalancerNames struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names (LoadBalancerKey.name), in any order.
+	Names         []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadBalancerNames) Reset() {
+	*x = LoadBalancerNames{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadBalancerNames) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadBalancerNames) ProtoMessage() {}
+
+func (x *LoadBalancerNames) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadBalancerNames.ProtoReflect.Descriptor instead.
+func (*LoadBalancerNames) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *LoadBalancerNames) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 // ReconcileLoadBalancersResponse is the response of LoadBalancerService.ReconcileLoadBalancers.
 type ReconcileLoadBalancersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -224,7 +291,7 @@ type ReconcileLoadBalancersResponse struct {
 
 func (x *ReconcileLoadBalancersResponse) Reset() {
 	*x = ReconcileLoadBalancersResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[3]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +303,7 @@ func (x *ReconcileLoadBalancersResponse) String() string {
 func (*ReconcileLoadBalancersResponse) ProtoMessage() {}
 
 func (x *ReconcileLoadBalancersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[3]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +316,7 @@ func (x *ReconcileLoadBalancersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconcileLoadBalancersResponse.ProtoReflect.Descriptor instead.
 func (*ReconcileLoadBalancersResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{3}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ReconcileLoadBalancersResponse) GetResults() []*LoadBalancerResult {
@@ -287,7 +354,7 @@ type LoadBalancerResult struct {
 
 func (x *LoadBalancerResult) Reset() {
 	*x = LoadBalancerResult{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[4]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -299,7 +366,7 @@ func (x *LoadBalancerResult) String() string {
 func (*LoadBalancerResult) ProtoMessage() {}
 
 func (x *LoadBalancerResult) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[4]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -312,7 +379,7 @@ func (x *LoadBalancerResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadBalancerResult.ProtoReflect.Descriptor instead.
 func (*LoadBalancerResult) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{4}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LoadBalancerResult) GetLoadBalancer() *LoadBalancer {
@@ -344,7 +411,7 @@ type RebalanceLoadBalancersRequest struct {
 
 func (x *RebalanceLoadBalancersRequest) Reset() {
 	*x = RebalanceLoadBalancersRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[5]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +423,7 @@ func (x *RebalanceLoadBalancersRequest) String() string {
 func (*RebalanceLoadBalancersRequest) ProtoMessage() {}
 
 func (x *RebalanceLoadBalancersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[5]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +436,7 @@ func (x *RebalanceLoadBalancersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebalanceLoadBalancersRequest.ProtoReflect.Descriptor instead.
 func (*RebalanceLoadBalancersRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{5}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RebalanceLoadBalancersRequest) GetCluster() *Cluster {
@@ -406,7 +473,7 @@ type RebalanceLoadBalancersResponse struct {
 
 func (x *RebalanceLoadBalancersResponse) Reset() {
 	*x = RebalanceLoadBalancersResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -418,7 +485,7 @@ func (x *RebalanceLoadBalancersResponse) String() string {
 func (*RebalanceLoadBalancersResponse) ProtoMessage() {}
 
 func (x *RebalanceLoadBalancersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,7 +498,7 @@ func (x *RebalanceLoadBalancersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebalanceLoadBalancersResponse.ProtoReflect.Descriptor instead.
 func (*RebalanceLoadBalancersResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{6}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RebalanceLoadBalancersResponse) GetResults() []*LoadBalancerResult {
@@ -459,7 +526,7 @@ type GetLoadBalancerRequest struct {
 
 func (x *GetLoadBalancerRequest) Reset() {
 	*x = GetLoadBalancerRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +538,7 @@ func (x *GetLoadBalancerRequest) String() string {
 func (*GetLoadBalancerRequest) ProtoMessage() {}
 
 func (x *GetLoadBalancerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +551,7 @@ func (x *GetLoadBalancerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoadBalancerRequest.ProtoReflect.Descriptor instead.
 func (*GetLoadBalancerRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{7}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetLoadBalancerRequest) GetKey() *LoadBalancerKey {
@@ -505,7 +572,7 @@ type GetLoadBalancerResponse struct {
 
 func (x *GetLoadBalancerResponse) Reset() {
 	*x = GetLoadBalancerResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[8]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +584,7 @@ func (x *GetLoadBalancerResponse) String() string {
 func (*GetLoadBalancerResponse) ProtoMessage() {}
 
 func (x *GetLoadBalancerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[8]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +597,7 @@ func (x *GetLoadBalancerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoadBalancerResponse.ProtoReflect.Descriptor instead.
 func (*GetLoadBalancerResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{8}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetLoadBalancerResponse) GetLoadBalancer() *LoadBalancer {
@@ -556,7 +623,7 @@ type ListLoadBalancersRequest struct {
 
 func (x *ListLoadBalancersRequest) Reset() {
 	*x = ListLoadBalancersRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +635,7 @@ func (x *ListLoadBalancersRequest) String() string {
 func (*ListLoadBalancersRequest) ProtoMessage() {}
 
 func (x *ListLoadBalancersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +648,7 @@ func (x *ListLoadBalancersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLoadBalancersRequest.ProtoReflect.Descriptor instead.
 func (*ListLoadBalancersRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{9}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListLoadBalancersRequest) GetScope() string {
@@ -618,7 +685,7 @@ type ListLoadBalancersResponse struct {
 
 func (x *ListLoadBalancersResponse) Reset() {
 	*x = ListLoadBalancersResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +697,7 @@ func (x *ListLoadBalancersResponse) String() string {
 func (*ListLoadBalancersResponse) ProtoMessage() {}
 
 func (x *ListLoadBalancersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +710,7 @@ func (x *ListLoadBalancersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLoadBalancersResponse.ProtoReflect.Descriptor instead.
 func (*ListLoadBalancersResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{10}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListLoadBalancersResponse) GetLoadBalancers() []*LoadBalancer {
@@ -684,7 +751,7 @@ type DeleteLoadBalancerRequest struct {
 
 func (x *DeleteLoadBalancerRequest) Reset() {
 	*x = DeleteLoadBalancerRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[11]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +763,7 @@ func (x *DeleteLoadBalancerRequest) String() string {
 func (*DeleteLoadBalancerRequest) ProtoMessage() {}
 
 func (x *DeleteLoadBalancerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[11]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +776,7 @@ func (x *DeleteLoadBalancerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLoadBalancerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLoadBalancerRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{11}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteLoadBalancerRequest) GetKey() *LoadBalancerKey {
@@ -765,7 +832,7 @@ type DeleteLoadBalancerResponse struct {
 
 func (x *DeleteLoadBalancerResponse) Reset() {
 	*x = DeleteLoadBalancerResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[12]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +844,7 @@ func (x *DeleteLoadBalancerResponse) String() string {
 func (*DeleteLoadBalancerResponse) ProtoMessage() {}
 
 func (x *DeleteLoadBalancerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[12]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +857,7 @@ func (x *DeleteLoadBalancerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLoadBalancerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLoadBalancerResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{12}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteLoadBalancerResponse) GetActions() []*Action {
@@ -804,18 +871,22 @@ var File_oxide_backend_v1_load_balancer_service_proto protoreflect.FileDescripto
 
 const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"\n" +
-	",oxide/backend/v1/load_balancer_service.proto\x12\x10oxide.backend.v1\x1a$oxide/backend/v1/load_balancer.proto\"\xb5\x01\n" +
+	",oxide/backend/v1/load_balancer_service.proto\x12\x10oxide.backend.v1\x1a$oxide/backend/v1/load_balancer.proto\"\xdc\x01\n" +
 	"\x19EnsureLoadBalancerRequest\x123\n" +
 	"\acluster\x18\x01 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12J\n" +
 	"\rload_balancer\x18\x02 \x01(\v2%.oxide.backend.v1.DesiredLoadBalancerR\floadBalancer\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\x95\x01\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12%\n" +
+	"\x0eleave_attached\x18\x04 \x01(\bR\rleaveAttached\"\x95\x01\n" +
 	"\x1aEnsureLoadBalancerResponse\x12C\n" +
 	"\rload_balancer\x18\x01 \x01(\v2\x1e.oxide.backend.v1.LoadBalancerR\floadBalancer\x122\n" +
-	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\"\xbb\x01\n" +
+	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\"\xf4\x01\n" +
 	"\x1dReconcileLoadBalancersRequest\x123\n" +
 	"\acluster\x18\x01 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12L\n" +
 	"\x0eload_balancers\x18\x02 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\rloadBalancers\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\xce\x01\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x127\n" +
+	"\x04only\x18\x04 \x01(\v2#.oxide.backend.v1.LoadBalancerNamesR\x04only\")\n" +
+	"\x11LoadBalancerNames\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"\xce\x01\n" +
 	"\x1eReconcileLoadBalancersResponse\x12>\n" +
 	"\aresults\x18\x01 \x03(\v2$.oxide.backend.v1.LoadBalancerResultR\aresults\x122\n" +
 	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\x128\n" +
@@ -871,67 +942,69 @@ func file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP() []byte {
 	return file_oxide_backend_v1_load_balancer_service_proto_rawDescData
 }
 
-var file_oxide_backend_v1_load_balancer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_oxide_backend_v1_load_balancer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_oxide_backend_v1_load_balancer_service_proto_goTypes = []any{
 	(*EnsureLoadBalancerRequest)(nil),      // 0: oxide.backend.v1.EnsureLoadBalancerRequest
 	(*EnsureLoadBalancerResponse)(nil),     // 1: oxide.backend.v1.EnsureLoadBalancerResponse
 	(*ReconcileLoadBalancersRequest)(nil),  // 2: oxide.backend.v1.ReconcileLoadBalancersRequest
-	(*ReconcileLoadBalancersResponse)(nil), // 3: oxide.backend.v1.ReconcileLoadBalancersResponse
-	(*LoadBalancerResult)(nil),             // 4: oxide.backend.v1.LoadBalancerResult
-	(*RebalanceLoadBalancersRequest)(nil),  // 5: oxide.backend.v1.RebalanceLoadBalancersRequest
-	(*RebalanceLoadBalancersResponse)(nil), // 6: oxide.backend.v1.RebalanceLoadBalancersResponse
-	(*GetLoadBalancerRequest)(nil),         // 7: oxide.backend.v1.GetLoadBalancerRequest
-	(*GetLoadBalancerResponse)(nil),        // 8: oxide.backend.v1.GetLoadBalancerResponse
-	(*ListLoadBalancersRequest)(nil),       // 9: oxide.backend.v1.ListLoadBalancersRequest
-	(*ListLoadBalancersResponse)(nil),      // 10: oxide.backend.v1.ListLoadBalancersResponse
-	(*DeleteLoadBalancerRequest)(nil),      // 11: oxide.backend.v1.DeleteLoadBalancerRequest
-	(*DeleteLoadBalancerResponse)(nil),     // 12: oxide.backend.v1.DeleteLoadBalancerResponse
-	(*Cluster)(nil),                        // 13: oxide.backend.v1.Cluster
-	(*DesiredLoadBalancer)(nil),            // 14: oxide.backend.v1.DesiredLoadBalancer
-	(*LoadBalancer)(nil),                   // 15: oxide.backend.v1.LoadBalancer
-	(*Action)(nil),                         // 16: oxide.backend.v1.Action
-	(*Problem)(nil),                        // 17: oxide.backend.v1.Problem
-	(*LoadBalancerKey)(nil),                // 18: oxide.backend.v1.LoadBalancerKey
+	(*LoadBalancerNames)(nil),              // 3: oxide.backend.v1.LoadBalancerNames
+	(*ReconcileLoadBalancersResponse)(nil), // 4: oxide.backend.v1.ReconcileLoadBalancersResponse
+	(*LoadBalancerResult)(nil),             // 5: oxide.backend.v1.LoadBalancerResult
+	(*RebalanceLoadBalancersRequest)(nil),  // 6: oxide.backend.v1.RebalanceLoadBalancersRequest
+	(*RebalanceLoadBalancersResponse)(nil), // 7: oxide.backend.v1.RebalanceLoadBalancersResponse
+	(*GetLoadBalancerRequest)(nil),         // 8: oxide.backend.v1.GetLoadBalancerRequest
+	(*GetLoadBalancerResponse)(nil),        // 9: oxide.backend.v1.GetLoadBalancerResponse
+	(*ListLoadBalancersRequest)(nil),       // 10: oxide.backend.v1.ListLoadBalancersRequest
+	(*ListLoadBalancersResponse)(nil),      // 11: oxide.backend.v1.ListLoadBalancersResponse
+	(*DeleteLoadBalancerRequest)(nil),      // 12: oxide.backend.v1.DeleteLoadBalancerRequest
+	(*DeleteLoadBalancerResponse)(nil),     // 13: oxide.backend.v1.DeleteLoadBalancerResponse
+	(*Cluster)(nil),                        // 14: oxide.backend.v1.Cluster
+	(*DesiredLoadBalancer)(nil),            // 15: oxide.backend.v1.DesiredLoadBalancer
+	(*LoadBalancer)(nil),                   // 16: oxide.backend.v1.LoadBalancer
+	(*Action)(nil),                         // 17: oxide.backend.v1.Action
+	(*Problem)(nil),                        // 18: oxide.backend.v1.Problem
+	(*LoadBalancerKey)(nil),                // 19: oxide.backend.v1.LoadBalancerKey
 }
 var file_oxide_backend_v1_load_balancer_service_proto_depIdxs = []int32{
-	13, // 0: oxide.backend.v1.EnsureLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	14, // 1: oxide.backend.v1.EnsureLoadBalancerRequest.load_balancer:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	15, // 2: oxide.backend.v1.EnsureLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	16, // 3: oxide.backend.v1.EnsureLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
-	13, // 4: oxide.backend.v1.ReconcileLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	14, // 5: oxide.backend.v1.ReconcileLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	4,  // 6: oxide.backend.v1.ReconcileLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
-	16, // 7: oxide.backend.v1.ReconcileLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	15, // 8: oxide.backend.v1.ReconcileLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
-	15, // 9: oxide.backend.v1.LoadBalancerResult.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	17, // 10: oxide.backend.v1.LoadBalancerResult.problem:type_name -> oxide.backend.v1.Problem
-	13, // 11: oxide.backend.v1.RebalanceLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	14, // 12: oxide.backend.v1.RebalanceLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	4,  // 13: oxide.backend.v1.RebalanceLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
-	16, // 14: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	18, // 15: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	15, // 16: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	15, // 17: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
-	18, // 18: oxide.backend.v1.DeleteLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	13, // 19: oxide.backend.v1.DeleteLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	16, // 20: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
-	0,  // 21: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
-	2,  // 22: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
-	5,  // 23: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
-	7,  // 24: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
-	9,  // 25: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
-	11, // 26: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
-	1,  // 27: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
-	3,  // 28: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
-	6,  // 29: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
-	8,  // 30: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
-	10, // 31: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
-	12, // 32: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
-	27, // [27:33] is the sub-list for method output_type
-	21, // [21:27] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	14, // 0: oxide.backend.v1.EnsureLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
+	15, // 1: oxide.backend.v1.EnsureLoadBalancerRequest.load_balancer:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	16, // 2: oxide.backend.v1.EnsureLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	17, // 3: oxide.backend.v1.EnsureLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
+	14, // 4: oxide.backend.v1.ReconcileLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
+	15, // 5: oxide.backend.v1.ReconcileLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	3,  // 6: oxide.backend.v1.ReconcileLoadBalancersRequest.only:type_name -> oxide.backend.v1.LoadBalancerNames
+	5,  // 7: oxide.backend.v1.ReconcileLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
+	17, // 8: oxide.backend.v1.ReconcileLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	16, // 9: oxide.backend.v1.ReconcileLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	16, // 10: oxide.backend.v1.LoadBalancerResult.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	18, // 11: oxide.backend.v1.LoadBalancerResult.problem:type_name -> oxide.backend.v1.Problem
+	14, // 12: oxide.backend.v1.RebalanceLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
+	15, // 13: oxide.backend.v1.RebalanceLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	5,  // 14: oxide.backend.v1.RebalanceLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
+	17, // 15: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	19, // 16: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	16, // 17: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	16, // 18: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
+	19, // 19: oxide.backend.v1.DeleteLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	14, // 20: oxide.backend.v1.DeleteLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
+	17, // 21: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
+	0,  // 22: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
+	2,  // 23: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
+	6,  // 24: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
+	8,  // 25: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
+	10, // 26: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
+	12, // 27: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
+	1,  // 28: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
+	4,  // 29: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
+	7,  // 30: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
+	9,  // 31: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
+	11, // 32: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
+	13, // 33: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
+	28, // [28:34] is the sub-list for method output_type
+	22, // [22:28] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_service_proto_init() }
@@ -946,7 +1019,7 @@ func file_oxide_backend_v1_load_balancer_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_load_balancer_service_proto_rawDesc), len(file_oxide_backend_v1_load_balancer_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
