@@ -16,7 +16,6 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/loadbalancers"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/nodes"
-	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
 // controllers returns the controllers of the framework and our own, by the names that --controllers
@@ -53,7 +52,7 @@ func (r *running) nodeLabelController(
 			return nil, false, err
 		}
 		labels, err := nodes.New(nodes.Config{
-			Instances: backendv1.NewInstanceServiceClient(r.conn),
+			Instances: r.instances,
 			Nodes:     client.CoreV1().Nodes(),
 			Informer:  completed.SharedInformers.Core().V1().Nodes(),
 			Topology:  r.options.topology(),

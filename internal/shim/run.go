@@ -21,6 +21,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/loadbalancers"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -36,6 +37,9 @@ type running struct {
 	ctx     context.Context //nolint:containedctx // the framework wants it before the run begins
 	end     context.CancelCauseFunc
 	conn    *grpc.ClientConn
+
+	// instances are followed for all controllers.
+	instances *instances.Follower
 
 	// loadBalancers is made with the provider, which uses it, and run as a controller of its own.
 	loadBalancers *loadbalancers.Controller
@@ -159,6 +163,7 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 	}()
 	recorder := c.EventBroadcaster.NewRecorder(scheme.Scheme, v1.EventSource{Component: "ccm-shim"})
 	reporter := events.NewReporter(recorder)
+	r.instances = instances.New(backendv1.NewInstanceServiceClient(r.conn), r.options.ZoneFromRack)
 	r.loadBalancers = loadbalancers.New(loadbalancers.Config{
 		Backend:           backendv1.NewLoadBalancerServiceClient(r.conn),
 		ClusterID:         r.options.ClusterID,

@@ -25,6 +25,7 @@ import (
 	"k8s.io/controller-manager/pkg/healthz"
 	"k8s.io/klog/v2"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -48,8 +49,8 @@ const (
 
 // Config is what a Controller is made of.
 type Config struct {
-	// Instances is the backend. Nodes patches Nodes.
-	Instances backendv1.InstanceServiceClient
+	// Instances tells the instances. Nodes patches Nodes.
+	Instances *instances.Follower
 	Nodes     corev1.NodeInterface
 
 	// Informer is the shared one, which has not been started yet.
@@ -63,7 +64,7 @@ type Config struct {
 type Controller struct {
 	client   corev1.NodeInterface
 	topology provider.Topology
-	follower *follower
+	follower *instances.Follower
 
 	lister  corelisters.NodeLister
 	indexer cache.Indexer
@@ -88,10 +89,8 @@ func New(config Config) (*Controller, error) {
 			workqueue.DefaultTypedControllerRateLimiter[string](),
 			workqueue.TypedRateLimitingQueueConfig[string]{Name: Name}),
 	}
-	c.follower = &follower{
-		client: config.Instances, changed: c.instanceChanged, racks: config.Topology.ZoneFromRack,
-		known: make(map[string]*backendv1.Instance),
-	}
+	c.follower = config.Instances
+	c.follower.Subscribe(c.instanceChanged)
 	err := informer.AddIndexers(cache.Indexers{instanceIndex: func(object any) ([]string, error) {
 		if node, ok := object.(*v1.Node); ok {
 			if id, ok := provider.InstanceID(node); ok {
@@ -125,7 +124,7 @@ func (c *Controller) Run(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced) {
 		return
 	}
-	group.Go(func() { c.follower.run(ctx) })
+	group.Go(func() { c.follower.Run(ctx) })
 	for worker := range workers {
 		group.Go(func() {
 			for c.work(ctx, worker) {
@@ -193,7 +192,7 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	if !ok || provider.IsJoining(node) || node.DeletionTimestamp != nil {
 		return nil
 	}
-	instance := c.follower.instance(id)
+	instance := c.follower.Instance(id)
 	if instance == nil {
 		return nil
 	}

@@ -12,13 +12,6 @@ import (
 )
 
 var (
-	following = metrics.NewGauge(&metrics.GaugeOpts{
-		Name: "oxide_ccm_instances_followed",
-		Help: "1 while the leader follows the changes of instances by a stream from " +
-			"oxide-backend, else 0.",
-		StabilityLevel: metrics.ALPHA,
-	})
-
 	patches = metrics.NewCounterVec(&metrics.CounterOpts{
 		Name: "oxide_ccm_node_label_patches_total",
 		Help: "How often the labels of an initialized Node were patched, by result: success, " +
@@ -31,5 +24,5 @@ var (
 
 // registerMetrics adds the metrics to the registry that the framework serves at /metrics.
 func registerMetrics() {
-	registerOnce.Do(func() { legacyregistry.MustRegister(following, patches) })
+	registerOnce.Do(func() { legacyregistry.MustRegister(patches) })
 }

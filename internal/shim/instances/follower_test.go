@@ -2,7 +2,7 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package nodes
+package instances
 
 import (
 	"context"
@@ -16,21 +16,29 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances/instancestest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
+const (
+	id1 = "11111111-1111-4111-8111-111111111111"
+	id2 = "22222222-2222-4222-8222-222222222222"
+)
+
+func machine(id, name string) *backendv1.Instance {
+	return &backendv1.Instance{Id: id, Name: name}
+}
+
 // follow runs a follower for the time of a test.
-func follow(t *testing.T, p *peer) (f *follower, changed *[]string) {
+func follow(t *testing.T, p *instancestest.Peer) (f *Follower, changed *[]string) {
 	t.Helper()
 	changed = new([]string)
-	f = &follower{
-		client: p, known: map[string]*backendv1.Instance{},
-		changed: func(id string) { *changed = append(*changed, id) },
-	}
+	f = New(p, false)
+	f.Subscribe(func(id string) { *changed = append(*changed, id) })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
-		f.run(ctx)
+		f.Run(ctx)
 		close(ended)
 	}()
 	t.Cleanup(func() {
@@ -40,7 +48,7 @@ func follow(t *testing.T, p *peer) (f *follower, changed *[]string) {
 	return f, changed
 }
 
-func (f *follower) ids() []string {
+func (f *Follower) ids() []string {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return slices.Sorted(maps.Keys(f.known))
@@ -48,7 +56,7 @@ func (f *follower) ids() []string {
 
 func TestInstancesAreKnownAsTheStreamTellsThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPeer()
+		p := instancestest.NewPeer()
 		f, changed := follow(t, p)
 		check := func(when string, want ...string) {
 			t.Helper()
@@ -57,29 +65,29 @@ func TestInstancesAreKnownAsTheStreamTellsThem(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", when, diff)
 			}
 		}
-		first := <-p.opened
-		first.is(machine(id1, "a"), machine(id2, "b"))
-		first.complete()
+		first := <-p.Opened
+		first.Is(machine(id1, "a"), machine(id2, "b"))
+		first.Complete()
 		check("after the snapshot", id1, id2)
 		bigger := machine(id1, "a")
 		bigger.CpuCount = 8
-		first.is(bigger)
+		first.Is(bigger)
 		check("after a change", id1, id2)
-		if got := f.instance(id1).GetCpuCount(); got != 8 {
+		if got := f.Instance(id1).GetCpuCount(); got != 8 {
 			t.Errorf("it is known with %d CPUs, want 8", got)
 		}
-		first.lost(id2)
+		first.Lost(id2)
 		check("after one is lost", id1)
 
 		// Without a stream, and with half a snapshot, what is known stays known.
-		close(first.events)
+		close(first.Events)
 		check("without a stream", id1)
-		second := <-p.opened
-		second.is(machine(id2, "b"))
+		second := <-p.Opened
+		second.Is(machine(id2, "b"))
 		check("with half a snapshot", id1, id2)
-		second.complete()
+		second.Complete()
 		check("after the second snapshot", id2)
-		if diff := cmp.Diff([]string{id1, id2, id1, id2}, *changed); diff != "" {
+		if diff := cmp.Diff([]string{id1, id2, "", id1, id2, id2, id1}, *changed); diff != "" {
 			t.Errorf("told as changed (-want +got):\n%s", diff)
 		}
 	})
@@ -87,13 +95,13 @@ func TestInstancesAreKnownAsTheStreamTellsThem(t *testing.T) {
 
 func TestAStreamThatEndsIsOpenedAgainWithGrowingPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPeer()
-		p.refuse.Store(status.New(codes.Unimplemented, "an old backend"))
+		p := instancestest.NewPeer()
+		p.Refuse.Store(status.New(codes.Unimplemented, "an old backend"))
 		follow(t, p)
 		last := time.Now()
-		<-p.opened
+		<-p.Opened
 		pause := func() time.Duration {
-			<-p.opened
+			<-p.Opened
 			defer func() { last = time.Now() }()
 			return time.Since(last)
 		}
@@ -105,11 +113,11 @@ func TestAStreamThatEndsIsOpenedAgainWithGrowingPauses(t *testing.T) {
 			}
 		}
 		// A stream whose snapshot was complete was a good one.
-		p.refuse.Store(nil)
-		s := <-p.opened
-		s.complete()
+		p.Refuse.Store(nil)
+		s := <-p.Opened
+		s.Complete()
 		last = time.Now()
-		close(s.events)
+		close(s.Events)
 		if got := pause(); got > 2*time.Second {
 			t.Errorf("the pause after a good stream is %s", got)
 		}

@@ -2,7 +2,7 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package nodes
+package instances
 
 import (
 	"context"
@@ -24,31 +24,57 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
-// follower knows the instances as the backend's stream tells them. What it does not know may well
-// exist: nobody may conclude anything from that.
-type follower struct {
+// Follower knows the instances as the backend's stream tells them. What it does not know may well
+// exist: nobody may delete anything on that.
+type Follower struct {
 	client backendv1.InstanceServiceClient
 
 	// racks tells whether their racks are wanted.
 	racks bool
 
-	// changed is called with the id of each instance that is new or changed.
-	changed func(id string)
+	// changed are called with the id of each instance that is new, changed, or not listed any more.
+	changed []func(id string)
+
+	running sync.Mutex
 
 	mu    sync.RWMutex
 	known map[string]*backendv1.Instance
+	// complete: all instances were listed at least once.
+	complete bool
 }
 
-// instance returns an instance as it was last told, nil if it is not known.
-func (f *follower) instance(id string) *backendv1.Instance {
+// New returns a Follower, which follows nothing before it is run.
+func New(client backendv1.InstanceServiceClient, racks bool) *Follower {
+	registerMetrics()
+	return &Follower{client: client, racks: racks, known: make(map[string]*backendv1.Instance)}
+}
+
+// Subscribe makes a function be called with the id of each instance that is new, changed, or not
+// listed any more, and once with none when all are known for the first time. It must not block, and is given before the first run.
+func (f *Follower) Subscribe(changed func(id string)) { f.changed = append(f.changed, changed) }
+
+// Instance returns an instance as it was last told, nil if it is not known.
+func (f *Follower) Instance(id string) *backendv1.Instance {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.known[id]
 }
 
-// run follows the instances until ctx ends, over as many streams as it takes. What was known stays
-// known while there is none.
-func (f *follower) run(ctx context.Context) {
+// Complete reports whether all instances are known, as they were last listed: one that is not known
+// is not listed, then.
+func (f *Follower) Complete() bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.complete
+}
+
+// Run follows the instances until ctx ends, over as many streams as it takes. What was known stays
+// known while there is none. Where it runs already, it returns at once.
+func (f *Follower) Run(ctx context.Context) {
+	if !f.running.TryLock() {
+		return
+	}
+	defer f.running.Unlock()
 	pauses, said := newPauses(), ""
 	for ctx.Err() == nil {
 		complete, err := f.follow(ctx)
@@ -77,7 +103,7 @@ func newPauses() wait.Backoff {
 }
 
 // follow follows one stream to its end, and tells whether its snapshot was complete.
-func (f *follower) follow(ctx context.Context) (complete bool, err error) {
+func (f *Follower) follow(ctx context.Context) (complete bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := f.client.WatchInstances(ctx, &backendv1.WatchInstancesRequest{IncludeRack: f.racks})
@@ -113,26 +139,43 @@ func (f *follower) follow(ctx context.Context) (complete bool, err error) {
 	}
 }
 
-func (f *follower) learn(instance *backendv1.Instance) {
+func (f *Follower) learn(instance *backendv1.Instance) {
 	f.mu.Lock()
 	f.known[instance.GetId()] = instance
 	f.mu.Unlock()
-	f.changed(instance.GetId())
+	f.tell(instance.GetId())
 }
 
-func (f *follower) unlearn(id string) {
+func (f *Follower) unlearn(id string) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	delete(f.known, id)
+	f.mu.Unlock()
+	f.tell(id)
 }
 
 // keepOnly forgets what is not in the set.
-func (f *follower) keepOnly(ids map[string]bool) {
+func (f *Follower) keepOnly(ids map[string]bool) {
+	var lost []string
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	for id := range f.known {
 		if !ids[id] {
 			delete(f.known, id)
+			lost = append(lost, id)
 		}
+	}
+	first := !f.complete
+	f.complete = true
+	f.mu.Unlock()
+	for _, id := range lost {
+		f.tell(id)
+	}
+	if first {
+		f.tell("")
+	}
+}
+
+func (f *Follower) tell(id string) {
+	for _, changed := range f.changed {
+		changed(id)
 	}
 }
