@@ -76,6 +76,7 @@ func (r *running) loadBalancerController(
 		if err != nil {
 			return nil, false, err
 		}
+		go r.instances.Run(ctx)
 		go r.loadBalancers.Run(ctx, client)
 		return r.loadBalancers, true, nil
 	}

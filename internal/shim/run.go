@@ -171,6 +171,7 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		LegacyClusterName: r.options.LegacyClusterName,
 		ReservedPorts:     r.options.reservedPorts,
 		NodeName:          r.options.NodeName,
+		Instances:         r.instances,
 		Reporter:          reporter,
 	})
 	cloud := provider.New(provider.Config{

@@ -21,35 +21,19 @@ import (
 // toBeDeleted is the taint by which the cluster autoscaler announces that a Node goes.
 const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
-// exclusion says why a Node can carry no address.
-type exclusion struct {
-	node string
-	why  string
-}
-
-// candidates translates Nodes into the instances that may carry addresses: those of Nodes that are
-// fit for it, and as unhealthy those of Nodes that are not. Nodes that name no Oxide instance are none.
-// The Node of this name is to be avoided: ours. Every Node that is no healthy candidate is told in
-// the second result.
-func candidates(nodes []*v1.Node, ours string) ([]*backendv1.Candidate, []exclusion) {
-	var (
-		list     []*backendv1.Candidate
-		excluded []exclusion
-		byID     = make(map[string]*backendv1.Candidate)
-	)
+// candidates translates Nodes into the instances that may carry addresses, with the health that was
+// found. Nodes that name no Oxide instance are none. The Node of this name is to be avoided: ours.
+func candidates(
+	nodes []*v1.Node, verdicts map[string]verdict, ours string,
+) []*backendv1.Candidate {
+	var list []*backendv1.Candidate
+	byID := make(map[string]*backendv1.Candidate)
 	for _, node := range nodes {
-		why := unfit(node)
-		if why != "" {
-			excluded = append(excluded, exclusion{node.Name, why})
-		}
 		id, ok := provider.InstanceID(node)
 		if !ok {
 			continue
 		}
-		health := backendv1.CandidateHealth_CANDIDATE_HEALTH_HEALTHY
-		if why != "" {
-			health = backendv1.CandidateHealth_CANDIDATE_HEALTH_UNHEALTHY
-		}
+		health := verdicts[node.Name].health
 		if other, ok := byID[id]; ok {
 			// Two Nodes name one instance, as after a Node was renamed: the healthier one counts.
 			other.Health = min(other.GetHealth(), health)
@@ -63,11 +47,10 @@ func candidates(nodes []*v1.Node, ours string) ([]*backendv1.Candidate, []exclus
 	slices.SortFunc(list, func(a, b *backendv1.Candidate) int {
 		return cmp.Compare(a.GetInstanceId(), b.GetInstanceId())
 	})
-	slices.SortFunc(excluded, func(a, b exclusion) int { return cmp.Compare(a.node, b.node) })
-	return list, excluded
+	return list
 }
 
-// unfit returns why a Node can carry no address; empty: it can.
+// unfit returns why a Node can carry no address, be it ready or not; empty: it can.
 func unfit(node *v1.Node) string {
 	why := provider.WhyNoInstance(node)
 	switch {
@@ -87,19 +70,15 @@ func unfit(node *v1.Node) string {
 	if node.DeletionTimestamp != nil {
 		return "is being deleted"
 	}
-	if !provider.IsReady(node) {
-		return "is not Ready"
-	}
 	return ""
 }
 
-// selected returns the instances of the Nodes that a selector matches.
-func selected(selector labels.Selector, nodes []*v1.Node) *backendv1.InstanceSet {
+// instancesOf returns the instances of the Nodes that match.
+func instancesOf(nodes []*v1.Node, matches func(*v1.Node) bool) *backendv1.InstanceSet {
 	set := &backendv1.InstanceSet{}
 	for _, node := range nodes {
 		id, ok := provider.InstanceID(node)
-		if ok && selector.Matches(labels.Set(node.Labels)) &&
-			!slices.Contains(set.GetInstanceIds(), id) {
+		if ok && matches(node) && !slices.Contains(set.GetInstanceIds(), id) {
 			set.InstanceIds = append(set.InstanceIds, id)
 		}
 	}
@@ -111,32 +90,35 @@ func selected(selector labels.Selector, nodes []*v1.Node) *backendv1.InstanceSet
 const maxExclusions = 5
 
 // explainNoCandidate says why no Node can carry the address of a Service.
-func explainNoCandidate(service *v1.Service, nodes []*v1.Node) string {
-	_, excluded := candidates(nodes, "")
-	if selector, err := nodeSelector(service); err == nil && selector != nil {
-		var matching []exclusion
-		for _, node := range nodes {
-			i := slices.IndexFunc(excluded, func(e exclusion) bool { return e.node == node.Name })
-			if selector.Matches(labels.Set(node.Labels)) && i >= 0 {
-				matching = append(matching, excluded[i])
-			}
-		}
-		if excluded = matching; len(excluded) == 0 {
-			return fmt.Sprintf("no node can carry the address: none has labels that the annotation %s "+
-				"selects (%s)", annotations.NodeSelector, selector)
-		}
-	}
-	if len(excluded) == 0 {
-		return "no node can carry the address: there is none with a private address of its IP family"
-	}
-	slices.SortFunc(excluded, func(a, b exclusion) int { return cmp.Compare(a.node, b.node) })
+func explainNoCandidate(service *v1.Service, f facts) string {
+	selector, _ := nodeSelector(service)
 	var parts []string
-	for i, e := range excluded {
-		if i == maxExclusions {
-			parts = append(parts, fmt.Sprintf("and %d more", len(excluded)-i))
-			break
+	matching := 0
+	for _, node := range f.nodes {
+		if selector != nil && !selector.Matches(labels.Set(node.Labels)) {
+			continue
 		}
-		parts = append(parts, fmt.Sprintf("%s %s", e.node, e.why))
+		matching++
+		if why := f.verdicts[node.Name].why; why != "" {
+			parts = append(parts, node.Name+" "+why)
+		}
 	}
-	return "no node can carry the address: " + strings.Join(parts, ", ")
+	const no = "no node can carry the address: "
+	switch {
+	case len(f.nodes) == 0:
+		return no + "there is none"
+	case matching == 0:
+		return fmt.Sprintf("%snone has the labels that the annotation %s asks for (%s)", no,
+			annotations.NodeSelector, selector)
+	case isLocal(service) && len(parts) < matching:
+		return no + "none that is fit for it has a ready endpoint of the Service, which " +
+			"spec.externalTrafficPolicy Local asks for"
+	case len(parts) == 0:
+		return no + "none has a private address of its IP family"
+	}
+	slices.Sort(parts)
+	if more := len(parts) - maxExclusions; more > 0 {
+		parts = append(parts[:maxExclusions], fmt.Sprintf("and %d more", more))
+	}
+	return no + strings.Join(parts, ", ")
 }

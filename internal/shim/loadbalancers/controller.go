@@ -7,20 +7,18 @@ package loadbalancers
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	cloudprovider "k8s.io/cloud-provider"
-	servicehelpers "k8s.io/cloud-provider/service/helpers"
-	"k8s.io/klog/v2"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
@@ -48,30 +46,72 @@ type Config struct {
 	// empty: not known.
 	NodeName string
 
+	// Instances tells the states of instances.
+	Instances Instances
+
 	// Reporter tells people about Services.
 	Reporter *events.Reporter
+
+	// Pace is how fast things are done; the zero value means DefaultPace.
+	Pace Pace
 }
 
 // Controller gives Services of type LoadBalancer what the backend makes of them. The framework's
-// service controller calls it, through the provider, about one Service at a time; by itself it tells
-// the backend about all of them.
+// service controller calls it, through the provider, about one Service at a time: then an address is
+// secured, and attached for the first time. By itself it looks at all of them whenever something has
+// changed, moves addresses, and writes statuses.
 type Controller struct {
 	config  Config
 	cluster *clusterID
+	health  *healthJudge
 
-	// The informers are set by UseInformers, before any controller runs.
+	// The informers are set by UseInformers, before any controller runs; client by Run.
 	nodes    corelisters.NodeLister
 	services corelisters.ServiceLister
 	synced   []cache.InformerSynced
+	client   kubernetes.Interface
+	pods     podCache
+	slices   sliceCache
 
-	pods podCache
+	// woken has a token when there is reason to look.
+	woken chan struct{}
+	// changes are under way; Run waits for them.
+	changes sync.WaitGroup
+
+	mu sync.Mutex
+	// byName is what is known of each load balancer.
+	byName map[string]*progress
+	// retryAt is when changes on an instance are tried again, by its id; empty: those on none.
+	retryAt map[string]time.Time
+	// orphans were told of.
+	orphans map[string]bool
+}
+
+// progress is what is known of one load balancer.
+type progress struct {
+	// moving: a change is under way.
+	moving bool
+	// movedAt is when its address moved the last time.
+	movedAt time.Time
+	// fact is the status as the last look found it due; nil: not known.
+	fact *v1.LoadBalancerStatus
 }
 
 // New returns a Controller. It asks nothing of anybody until it is called or runs.
 func New(config Config) *Controller {
-	return &Controller{
-		config: config, cluster: &clusterID{fixed: config.ClusterID, timeout: 10 * time.Second},
+	if config.Pace == (Pace{}) {
+		config.Pace = DefaultPace()
 	}
+	c := &Controller{
+		config: config, cluster: &clusterID{fixed: config.ClusterID, timeout: 10 * time.Second},
+		health: &healthJudge{instances: config.Instances},
+		woken:  make(chan struct{}, 1), byName: make(map[string]*progress),
+		retryAt: make(map[string]time.Time), orphans: make(map[string]bool),
+	}
+	c.slices.changed = c.wake
+	config.Instances.Subscribe(c.instanceChanged)
+	registerMetrics()
+	return c
 }
 
 var _ provider.LoadBalancers = (*Controller)(nil)
@@ -81,159 +121,44 @@ func (c *Controller) UseClients(clients cloudprovider.ControllerClientBuilder) {
 	c.cluster.clients = clients
 }
 
-// UseInformers keeps the listers of Nodes and Services.
+// UseInformers keeps the listers of Nodes and Services, and is woken by what changes.
 func (c *Controller) UseInformers(factory informers.SharedInformerFactory) error {
 	nodes, services := factory.Core().V1().Nodes(), factory.Core().V1().Services()
-	_, err := services.Informer().AddEventHandler(
-		cache.ResourceEventHandlerFuncs{DeleteFunc: c.forget})
+	_, err := services.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { c.wake() },
+		UpdateFunc: c.serviceChanged,
+		DeleteFunc: c.forget,
+	})
 	if err != nil {
 		return fmt.Errorf("following the Services: %w", err)
+	}
+	_, err = nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { c.wake() },
+		UpdateFunc: c.nodeChanged,
+		DeleteFunc: func(any) { c.wake() },
+	})
+	if err != nil {
+		return fmt.Errorf("following the Nodes: %w", err)
 	}
 	c.nodes, c.services = nodes.Lister(), services.Lister()
 	c.synced = []cache.InformerSynced{nodes.Informer().HasSynced, services.Informer().HasSynced}
 	return nil
 }
 
-// forget forgets what was told of a Service that is gone.
+// forget forgets what is known of a Service that is gone.
 func (c *Controller) forget(object any) {
 	if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
 		object = unknown.Obj
 	}
-	if service, ok := object.(*v1.Service); ok {
-		c.config.Reporter.Forget(service.UID)
+	service, ok := object.(*v1.Service)
+	if !ok {
+		return
 	}
-}
-
-// Status tells whether a Service has anything in Oxide. Before a deletion the framework asks this
-// first, and on "no" drops its finalizer without deleting anything; so then the answer is yes without
-// asking, and the deletion, which is idempotent, finds out.
-func (c *Controller) Status(
-	ctx context.Context, service *v1.Service,
-) (*v1.LoadBalancerStatus, bool, error) {
-	if !wanted(service) {
-		return service.Status.LoadBalancer.DeepCopy(), true, nil
-	}
-	scope, err := c.cluster.get(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	response, err := c.config.Backend.GetLoadBalancer(ctx,
-		&backendv1.GetLoadBalancerRequest{Key: key(scope, service)})
-	if err = provider.AsBackendError(err); err != nil {
-		if provider.HasReason(err, backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND) {
-			return nil, false, nil
-		}
-		return nil, false, err
-	}
-	status, _, err := loadBalancerStatus(response.GetLoadBalancer())
-	if err != nil {
-		return nil, false, err
-	}
-	return status, true, nil
-}
-
-// Ensure gives a Service its address, on a node that is fit for it, and returns the status to publish.
-// It is never empty: the framework takes an empty one for success and does not ask again. Where only
-// time helps, a node that becomes ready included, the error is one that the framework retries after a
-// fixed delay.
-func (c *Controller) Ensure(
-	ctx context.Context, service *v1.Service,
-) (*v1.LoadBalancerStatus, error) {
-	status, err := c.ensure(ctx, service)
-	if err != nil {
-		return nil, retriable(err)
-	}
-	return status, nil
-}
-
-// Update does the same for another set of nodes. The framework passes a Service of the time of its
-// last full sync, so the current one is used instead. It writes no status afterwards either: if the
-// address is on another node now, the status is wrong, and the error makes the framework sync the
-// whole Service at once, which writes it.
-func (c *Controller) Update(ctx context.Context, service *v1.Service) error {
-	current, err := c.current(service)
-	if err != nil {
-		return err
-	}
-	if current == nil || !wanted(current) {
-		// It is going away, or is somebody else by now: that has a sync of its own.
-		return nil
-	}
-	status, err := c.ensure(ctx, current)
-	switch {
-	case errors.Is(err, errNoCandidate):
-		klog.InfoS("No node can carry the address, which stays reserved", serviceKeys(current,
-			"reason", err.Error())...)
-		return nil
-	case err != nil:
-		return retriable(err)
-	case !servicehelpers.LoadBalancerStatusEqual(status, &current.Status.LoadBalancer):
-		return errors.New("the address moved to another node, its status is about to be renewed")
-	}
-	return nil
-}
-
-// Release gives back, or retains, everything that a Service has in Oxide. It succeeds if there is
-// nothing. Where it is not clear whether an address is to be retained, it is.
-func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
-	facts, err := c.look(ctx)
-	if err != nil {
-		return err
-	}
-	retain, _ := retains(service)
-	response, err := withFullSet(ctx, c, func() (*backendv1.DeleteLoadBalancerResponse, error) {
-		return c.config.Backend.DeleteLoadBalancer(ctx, &backendv1.DeleteLoadBalancerRequest{
-			Key: key(facts.scope, service), OwnerUid: string(service.UID), RetainAddresses: retain,
-			Cluster: c.clusterOf(facts), PublishedAddresses: published(service),
-		})
-	})
-	if err != nil {
-		return err
-	}
-	logActions(response.GetActions())
-	return nil
-}
-
-// ensure sends the desired state and returns the status that the answer amounts to.
-func (c *Controller) ensure(
-	ctx context.Context, service *v1.Service,
-) (*v1.LoadBalancerStatus, error) {
-	c.tellAboutWishes(service)
-	facts, err := c.look(ctx)
-	if err != nil {
-		return nil, err
-	}
-	want, err := desired(facts.scope, service, facts.nodes)
-	if err != nil {
-		return nil, err
-	}
-	response, err := withFullSet(ctx, c, func() (*backendv1.EnsureLoadBalancerResponse, error) {
-		return c.config.Backend.EnsureLoadBalancer(ctx, &backendv1.EnsureLoadBalancerRequest{
-			Cluster: c.clusterOf(facts), LoadBalancer: want,
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	logActions(response.GetActions())
-	lb := response.GetLoadBalancer()
-	c.tellConditions(service, lb.GetConditions())
-	return outcome(lb, func() string { return explainNoCandidate(service, facts.nodes) })
-}
-
-// withFullSet makes a call, and makes it once more after the backend was told the full set, if it
-// asks for that.
-func withFullSet[T any](ctx context.Context, c *Controller, call func() (T, error)) (T, error) {
-	response, err := call()
-	if err = provider.AsBackendError(err); !provider.HasReason(err,
-		backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED) {
-		return response, err
-	}
-	if err := c.tellFullSet(ctx); err != nil {
-		return response, err
-	}
-	response, err = call()
-	return response, provider.AsBackendError(err)
+	c.config.Reporter.Forget(service.UID)
+	c.mu.Lock()
+	delete(c.byName, loadBalancerName(service))
+	c.mu.Unlock()
+	c.wake()
 }
 
 // facts are what the caches say.
@@ -242,6 +167,11 @@ type facts struct {
 	nodes    []*v1.Node
 	services []*v1.Service
 	pods     []*v1.Pod
+	// verdicts are about Nodes, by name, and may change at the time next although nothing else does.
+	verdicts map[string]verdict
+	next     time.Time
+	// endpoints returns the Nodes on which a Service has endpoints.
+	endpoints func(*v1.Service) (map[string]bool, error)
 }
 
 func (c *Controller) look(ctx context.Context) (facts, error) {
@@ -249,7 +179,7 @@ func (c *Controller) look(ctx context.Context) (facts, error) {
 	if err != nil {
 		return facts{}, err
 	}
-	f := facts{scope: scope, pods: c.pods.list(ctx)}
+	f := facts{scope: scope, pods: c.pods.list(ctx), endpoints: c.slices.nodesOf}
 	if f.nodes, err = c.nodes.List(labels.Everything()); err != nil {
 		return facts{}, err
 	}
@@ -259,13 +189,14 @@ func (c *Controller) look(ctx context.Context) (facts, error) {
 	slices.SortFunc(f.services, func(a, b *v1.Service) int {
 		return cmp.Compare(loadBalancerName(a), loadBalancerName(b))
 	})
+	f.verdicts, f.next = c.health.judge(f.nodes)
 	return f, nil
 }
 
 // clusterOf returns what all load balancers have in common.
 func (c *Controller) clusterOf(f facts) *backendv1.Cluster {
 	served := servedPorts(f.services)
-	list, _ := candidates(f.nodes, c.config.NodeName)
+	list := candidates(f.nodes, f.verdicts, c.config.NodeName)
 	addUsedPorts(list, f.nodes, f.pods, f.services, served)
 	return &backendv1.Cluster{
 		Scope: f.scope, AdoptedScopes: c.config.AdoptedClusterIDs,
@@ -276,13 +207,13 @@ func (c *Controller) clusterOf(f facts) *backendv1.Cluster {
 
 // set returns all load balancers of the cluster. A Service that asks for what cannot be is in it, too:
 // what it has must not be taken for an orphan, nor its ports for free.
-func set(f facts) []*backendv1.DesiredLoadBalancer {
+func (f facts) set() []*backendv1.DesiredLoadBalancer {
 	var all []*backendv1.DesiredLoadBalancer
 	for _, service := range f.services {
 		if !wanted(service) {
 			continue
 		}
-		want, err := desired(f.scope, service, f.nodes)
+		want, err := f.desired(service)
 		if err != nil {
 			want = held(f.scope, service)
 		}
@@ -291,46 +222,4 @@ func set(f facts) []*backendv1.DesiredLoadBalancer {
 		}
 	}
 	return all
-}
-
-// tellFullSet tells the backend all load balancers of the cluster, without letting it change any: that
-// is done Service by Service, because who changes one has to write its status.
-func (c *Controller) tellFullSet(ctx context.Context) error {
-	facts, err := c.look(ctx)
-	if err != nil {
-		return err
-	}
-	all := set(facts)
-	response, err := c.config.Backend.ReconcileLoadBalancers(ctx,
-		&backendv1.ReconcileLoadBalancersRequest{
-			Cluster: c.clusterOf(facts), LoadBalancers: all, DryRun: true,
-		})
-	if err != nil {
-		return provider.AsBackendError(err)
-	}
-	klog.InfoS("Told the backend all load balancers", "count", len(all),
-		"changes_due", len(response.GetActions()), "orphans", len(response.GetOrphans()))
-	for _, orphan := range response.GetOrphans() {
-		for _, address := range orphan.GetAddresses() {
-			klog.InfoS("No Service wants an address that is marked as this cluster's; list and delete "+
-				"such by oxide.backend.v1.AddressService", "load_balancer", orphan.GetKey().GetName(),
-				"address", address.GetAddress(), "resource", address.GetResourceName(),
-				"retained", address.GetRetained())
-		}
-	}
-	return nil
-}
-
-// current returns the Service as it is now, or nil if it is gone, or if another has its name.
-func (c *Controller) current(service *v1.Service) (*v1.Service, error) {
-	current, err := c.services.Services(service.Namespace).Get(service.Name)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case current.UID != service.UID:
-		return nil, nil
-	}
-	return current, nil
 }

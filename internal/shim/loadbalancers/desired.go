@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -34,26 +35,32 @@ func wanted(service *v1.Service) bool {
 		service.Spec.LoadBalancerClass == nil
 }
 
-// desired translates a Service; nodes are all Nodes of the cluster. Its errors are about what the user
-// wrote: one line that names field or annotation and the remedy, all mistakes together.
-func desired(
-	scope string, service *v1.Service, nodes []*v1.Node,
-) (*backendv1.DesiredLoadBalancer, error) {
+// desired translates a Service. Its errors are about what the user wrote: one line that names field or
+// annotation and the remedy, all mistakes together; or errEndpointsUnknown.
+func (f facts) desired(service *v1.Service) (*backendv1.DesiredLoadBalancer, error) {
 	family, familyErr := wantedFamily(service)
 	source, sourceErr := wantedFloatingIP(service, family)
 	ports, portsErr := wantedPorts(service)
 	retain, retainErr := retains(service)
 	selector, selectorErr := nodeSelector(service)
-	err := joinOneLine(checkSource(service), familyErr, sourceErr, portsErr, retainErr, selectorErr,
-		checkTrafficPolicy(service))
+	err := joinOneLine(checkSource(service), familyErr, sourceErr, portsErr, retainErr, selectorErr)
 	if err != nil {
 		return nil, err
 	}
-	d := describe(scope, service)
+	d := describe(f.scope, service)
 	d.Addresses = []*backendv1.WantedAddress{floatingIP(family, source)}
 	d.Ports, d.RetainAddresses = ports, retain
-	if selector != nil {
-		d.EligibleInstances = selected(selector, nodes)
+	var local map[string]bool
+	if isLocal(service) {
+		if local, err = f.endpoints(service); err != nil {
+			return nil, err
+		}
+	}
+	if selector != nil || isLocal(service) {
+		d.EligibleInstances = instancesOf(f.nodes, func(node *v1.Node) bool {
+			return (selector == nil || selector.Matches(labels.Set(node.Labels))) &&
+				(!isLocal(service) || local[node.Name])
+		})
 	}
 	return d, nil
 }
@@ -165,16 +172,6 @@ func wantedPorts(service *v1.Service) ([]*backendv1.Port, error) {
 		return nil, errors.New("spec.ports is empty: a load balancer serves at least one port")
 	}
 	return ports, nil
-}
-
-// checkTrafficPolicy refuses what would silently lose traffic: with the policy Local a node without
-// an endpoint of the Service drops what arrives, and placement does not follow endpoints yet.
-func checkTrafficPolicy(service *v1.Service) error {
-	if service.Spec.ExternalTrafficPolicy == v1.ServiceExternalTrafficPolicyLocal {
-		return errors.New("spec.externalTrafficPolicy Local is not supported yet: the address " +
-			"could be on a node without an endpoint, which drops all traffic: use Cluster")
-	}
-	return nil
 }
 
 // joinOneLine joins errors in one line; nil if there are none.

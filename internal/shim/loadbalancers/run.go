@@ -6,40 +6,166 @@ package loadbalancers
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	servicehelpers "k8s.io/cloud-provider/service/helpers"
 	"k8s.io/klog/v2"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 )
 
 // Name is the name of the controller under --controllers, and of its Kubernetes client.
 const Name = "oxide-load-balancer-controller"
 
-// firstSetRetry is how long is waited before the full set is told again after a failure.
-const firstSetRetry = 5 * time.Second
+// Pace is how fast things are done.
+type Pace struct {
+	// Interval is how often all load balancers are looked at although nothing seems to have changed.
+	Interval time.Duration
 
-// Run follows the pods, and tells the backend all load balancers when leading begins: before that it
-// attaches nothing. Later the backend asks when it has to be told again.
+	// Debounce is how long is waited for further changes after one.
+	Debounce time.Duration
+
+	// Lead is how long a status is published before an address moves there: the time in which every
+	// Service proxy has taken it up.
+	Lead time.Duration
+
+	// MoveInterval is the least time between two moves of one Service.
+	MoveInterval time.Duration
+
+	// Retry is how long is waited after a failed look.
+	Retry time.Duration
+}
+
+// DefaultPace returns the pace for production.
+func DefaultPace() Pace {
+	return Pace{
+		Interval: time.Minute, Debounce: 100 * time.Millisecond, Lead: time.Second,
+		MoveInterval: 30 * time.Second, Retry: 5 * time.Second,
+	}
+}
+
+// Run looks at all load balancers when it begins, when it is woken, and once in a while, until the
+// context ends. It returns when the changes under way have ended.
 func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 	defer utilruntime.HandleCrashWithContext(ctx)
+	defer c.changes.Wait()
+	c.client, c.slices.client = client, client
 	c.pods.follow(ctx, client)
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
 		return
 	}
+	unasked := false
 	for ctx.Err() == nil {
-		err := c.tellFullSet(ctx)
-		if err == nil {
-			return
+		began := time.Now()
+		next, err := c.lookAround(ctx, unasked)
+		if err != nil && ctx.Err() == nil {
+			klog.ErrorS(err, "Could not look at the load balancers", "retry_in", c.config.Pace.Retry)
+			next = began.Add(c.config.Pace.Retry)
 		}
-		klog.ErrorS(err, "Could not tell the backend all load balancers", "retry_in", firstSetRetry)
+		unasked = !c.rest(ctx, next)
+	}
+}
+
+// rest waits until it is time for the next look, and reports whether somebody asked for it.
+func (c *Controller) rest(ctx context.Context, until time.Time) (asked bool) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-c.woken:
 		select {
 		case <-ctx.Done():
-		case <-time.After(firstSetRetry):
+		case <-time.After(c.config.Pace.Debounce):
 		}
+		select {
+		case <-c.woken:
+		default:
+		}
+		return true
+	}
+	return false
+}
+
+// wake asks for a look soon.
+func (c *Controller) wake() {
+	select {
+	case c.woken <- struct{}{}:
+	default:
 	}
 }
 
 // Name returns the controller's name; the framework asks for it.
 func (c *Controller) Name() string { return Name }
+
+// serviceChanged wakes the controller if a Service is another one now, or if its status is another one
+// than is due: the framework writes it, too, from an older copy, and so may anybody.
+func (c *Controller) serviceChanged(old, now any) {
+	before, ok1 := old.(*v1.Service)
+	service, ok2 := now.(*v1.Service)
+	if !ok1 || !ok2 {
+		return
+	}
+	if before.Generation != service.Generation ||
+		!maps.Equal(before.Annotations, service.Annotations) ||
+		!slices.Equal(before.Finalizers, service.Finalizers) ||
+		before.DeletionTimestamp.IsZero() != service.DeletionTimestamp.IsZero() ||
+		!servicehelpers.LoadBalancerStatusEqual(
+			&before.Status.LoadBalancer, &service.Status.LoadBalancer) && !c.isDue(service) ||
+		specChanged(before, service) {
+		c.wake()
+	}
+}
+
+// specChanged compares what matters here of a Service; Services have no generation everywhere.
+func specChanged(before, now *v1.Service) bool {
+	a, b := before.Spec, now.Spec
+	return a.Type != b.Type || a.ExternalTrafficPolicy != b.ExternalTrafficPolicy ||
+		a.LoadBalancerIP != b.LoadBalancerIP || !slices.Equal(a.Ports, b.Ports) ||
+		!slices.Equal(a.IPFamilies, b.IPFamilies) || !maps.Equal(a.Selector, b.Selector) ||
+		(a.LoadBalancerClass == nil) != (b.LoadBalancerClass == nil)
+}
+
+// isDue reports whether a Service has the status that it should have, or is about to get another one.
+func (c *Controller) isDue(service *v1.Service) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.byName[loadBalancerName(service)]
+	return ok && (known.moving || known.fact != nil &&
+		servicehelpers.LoadBalancerStatusEqual(known.fact, &service.Status.LoadBalancer))
+}
+
+// nodeChanged wakes the controller if a Node is fit for something else now.
+func (c *Controller) nodeChanged(old, now any) {
+	before, ok1 := old.(*v1.Node)
+	node, ok2 := now.(*v1.Node)
+	if ok1 && ok2 && (readiness(before) != readiness(node) || unfit(before) != unfit(node) ||
+		before.Spec.ProviderID != node.Spec.ProviderID || !maps.Equal(before.Labels, node.Labels)) {
+		c.wake()
+	}
+}
+
+// instanceChanged wakes the controller, and lets changes on the instance be tried at once.
+func (c *Controller) instanceChanged(id string) {
+	c.mu.Lock()
+	delete(c.retryAt, id)
+	c.mu.Unlock()
+	c.wake()
+}
+
+// nodeNames returns the names of Nodes by the ids of their instances.
+func (f facts) nodeNames() map[string]string {
+	names := make(map[string]string, len(f.nodes))
+	for _, node := range f.nodes {
+		if id, ok := provider.InstanceID(node); ok {
+			names[id] = node.Name
+		}
+	}
+	return names
+}

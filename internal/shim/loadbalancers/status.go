@@ -24,31 +24,26 @@ import (
 // published alone. All have the mode VIP: packets arrive with the published address as their
 // destination, and without a proxy between.
 //
-// An address that is attached nowhere is not published; the second result is the first such.
-func loadBalancerStatus(lb *backendv1.LoadBalancer,
-) (*v1.LoadBalancerStatus, *backendv1.LoadBalancerAddress, error) {
+// An address that is attached nowhere is not published.
+func loadBalancerStatus(lb *backendv1.LoadBalancer) (*v1.LoadBalancerStatus, error) {
 	mode := v1.LoadBalancerIPModeVIP
 	status := &v1.LoadBalancerStatus{}
-	var detached *backendv1.LoadBalancerAddress
 	publish := func(address string) {
 		status.Ingress = append(status.Ingress, v1.LoadBalancerIngress{IP: address, IPMode: &mode})
 	}
 	for _, address := range lb.GetAddresses() {
 		attachment := address.GetAttachment()
 		if attachment == nil {
-			if detached == nil {
-				detached = address
-			}
 			continue
 		}
 		if address.GetAddress() == "" {
-			return nil, nil, fmt.Errorf("oxide-backend named no address for %s: please report it",
+			return nil, fmt.Errorf("oxide-backend named no address for %s: please report it",
 				address.GetResourceName())
 		}
 		switch source := address.GetSource(); source {
 		case backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP:
 			if attachment.GetPrivateAddress() == "" {
-				return nil, nil, fmt.Errorf("the instance %s, which carries %s, has no private "+
+				return nil, fmt.Errorf("the instance %s, which carries %s, has no private "+
 					"address of the same IP family", attachment.GetInstanceId(),
 					address.GetAddress())
 			}
@@ -57,21 +52,46 @@ func loadBalancerStatus(lb *backendv1.LoadBalancer,
 		case backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET:
 			publish(address.GetAddress())
 		default:
-			return nil, nil, fmt.Errorf("oxide-backend named the kind of address %s, which this "+
+			return nil, fmt.Errorf("oxide-backend named the kind of address %s, which this "+
 				"ccm-shim does not know: it is too old", source)
 		}
 	}
-	return status, detached, nil
+	return status, nil
 }
 
-// findCondition returns the condition of the given type, or nil.
-func findCondition(lb *backendv1.LoadBalancer, t backendv1.ConditionType) *backendv1.Condition {
-	for _, condition := range lb.GetConditions() {
-		if condition.GetType() == t {
-			return condition
+// union returns the entries of all statuses, each once, in the order in which they come.
+func union(statuses ...*v1.LoadBalancerStatus) *v1.LoadBalancerStatus {
+	all := &v1.LoadBalancerStatus{}
+	seen := make(map[string]bool)
+	for _, status := range statuses {
+		for _, ingress := range status.Ingress {
+			if !seen[ingress.IP+"\x00"+ingress.Hostname] {
+				seen[ingress.IP+"\x00"+ingress.Hostname] = true
+				all.Ingress = append(all.Ingress, ingress)
+			}
 		}
 	}
-	return nil
+	return all
+}
+
+// covers reports whether a status has all entries of another one.
+func covers(status, other *v1.LoadBalancerStatus) bool {
+	return len(union(status, other).Ingress) == len(union(status).Ingress)
+}
+
+// planned returns a load balancer as it will be, for the status that it will have.
+func planned(lb *backendv1.LoadBalancer) *backendv1.LoadBalancer {
+	will := &backendv1.LoadBalancer{Key: lb.GetKey()}
+	for _, address := range lb.GetAddresses() {
+		if address.GetAddress() == "" {
+			continue // yet to be allocated
+		}
+		will.Addresses = append(will.Addresses, &backendv1.LoadBalancerAddress{
+			Family: address.GetFamily(), Source: address.GetSource(), Address: address.GetAddress(),
+			ResourceName: address.GetResourceName(), Attachment: address.GetPlannedAttachment(),
+		})
+	}
+	return will
 }
 
 const (
@@ -82,51 +102,6 @@ const (
 	minRetryDelay = time.Second
 	maxRetryDelay = 5 * time.Minute
 )
-
-// errNoCandidate marks an outcome in which the address is reserved but no node can carry it.
-var errNoCandidate = errors.New("no candidate")
-
-// outcome returns the status that a state amounts to, or an error that says what is missing.
-func outcome(
-	lb *backendv1.LoadBalancer, whyNoCandidate func() string,
-) (*v1.LoadBalancerStatus, error) {
-	status, detached, err := loadBalancerStatus(lb)
-	if err != nil {
-		return nil, err
-	}
-	if pending := findCondition(lb, backendv1.ConditionType_CONDITION_TYPE_PENDING); pending != nil {
-		return nil, retryLater(provider.OneLine(pending.GetMessage()), nil)
-	}
-	if detached == nil && len(status.Ingress) > 0 {
-		return status, nil
-	}
-	address := ""
-	if detached.GetAddress() != "" {
-		address = fmt.Sprintf(" (%s is reserved)", detached.GetAddress())
-	}
-	if findCondition(lb, backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE) != nil {
-		return nil, retryLater(whyNoCandidate()+address, errNoCandidate)
-	}
-	return nil, retryLater("no address is attached yet"+address, nil)
-}
-
-// retryLater returns an error that is retried after the default delay; cause may be nil.
-func retryLater(message string, cause error) error {
-	retry := api.NewRetryError(message, defaultRetryDelay)
-	if cause == nil {
-		return retry
-	}
-	return &retryCause{RetryError: retry, cause: cause}
-}
-
-// retryCause is a RetryError, text and delay, that can also be told by its cause.
-type retryCause struct {
-	*api.RetryError
-	cause error
-}
-
-// Unwrap makes both the RetryError and the cause found.
-func (e *retryCause) Unwrap() []error { return []error{e.RetryError, e.cause} }
 
 // retriable turns an error into one that the service controller
 // retries after a fixed delay, where waiting helps; others it retries with growing delays.

@@ -25,6 +25,22 @@ const (
 	// ReasonPortRefused: a port that the address serves is reserved, or used by something else.
 	ReasonPortRefused = "PortRefused"
 
+	// ReasonPortConflict: an address is reserved and attached nowhere, because its port is taken,
+	// reserved or used on every node that could carry it.
+	ReasonPortConflict = "PortConflict"
+
+	// ReasonNoCandidate: an address is reserved and attached nowhere, because no node can carry it.
+	ReasonNoCandidate = "NoCandidate"
+
+	// ReasonMoved: an address has moved to another node, or was attached to one.
+	ReasonMoved = "AddressMoved"
+
+	// ReasonPending: a change waits for Oxide.
+	ReasonPending = "AddressPending"
+
+	// ReasonHeld: an address stays on a node that is not ready, because so many others are not.
+	ReasonHeld = "FailoverHeld"
+
 	// ReasonDegraded: the node that carries the address is not fit for it, and no other one is.
 	ReasonDegraded = "LoadBalancerDegraded"
 
@@ -41,9 +57,10 @@ const (
 	ReasonOneFamily = "OneIPFamily"
 )
 
-// conditionReasons are those of conditions that are told by events of their own; of the others the
-// framework tells.
+// conditionReasons are those of the events by which conditions are told.
 var conditionReasons = map[backendv1.ConditionType]string{
+	backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:       ReasonNoCandidate,
+	backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT:      ReasonPortConflict,
 	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED:    ReasonFirewallClosed,
 	backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED:       ReasonPortRefused,
 	backendv1.ConditionType_CONDITION_TYPE_DEGRADED:           ReasonDegraded,
@@ -52,7 +69,9 @@ var conditionReasons = map[backendv1.ConditionType]string{
 }
 
 // tellConditions tells each condition of a load balancer once while it holds.
-func (c *Controller) tellConditions(service *v1.Service, conditions []*backendv1.Condition) {
+func (c *Controller) tellConditions(
+	service *v1.Service, conditions []*backendv1.Condition, f facts,
+) {
 	holds := make(map[string]bool)
 	for _, condition := range conditions {
 		reason, told := conditionReasons[condition.GetType()]
@@ -61,11 +80,78 @@ func (c *Controller) tellConditions(service *v1.Service, conditions []*backendv1
 		}
 		holds[reason] = true
 		message := provider.OneLine(condition.GetMessage())
-		c.warn(service, reason, message, message)
+		cause := message
+		if reason == ReasonNoCandidate {
+			message += ": " + explainNoCandidate(service, f)
+			cause = reason
+		}
+		c.warn(service, reason, cause, message)
 	}
 	for _, reason := range conditionReasons {
 		if !holds[reason] {
 			c.config.Reporter.Settle(service.UID, reason)
+		}
+	}
+}
+
+// tellHeld tells that an address stays where it is only because so many Nodes are not ready.
+func (c *Controller) tellHeld(service *v1.Service, lb *backendv1.LoadBalancer, f facts) {
+	names := f.nodeNames()
+	for _, address := range lb.GetAddresses() {
+		name := names[address.GetAttachment().GetInstanceId()]
+		if f.verdicts[name].held {
+			if c.warn(service, ReasonHeld, name, fmt.Sprintf("The address %s stays on %s for now, which %s:"+
+				" more than half of the nodes have become so within a minute, while Oxide shows their "+
+				"instances running", address.GetAddress(), name, f.verdicts[name].why)) {
+				holds.Inc()
+			}
+			return
+		}
+	}
+	c.config.Reporter.Settle(service.UID, ReasonHeld)
+}
+
+// tellMove tells that an address has come to a Node. Each time it is told.
+func (c *Controller) tellMove(d change, address, from, to, why string) {
+	message := fmt.Sprintf("Attached the address %s to %s", address, to)
+	if from != "" {
+		message = fmt.Sprintf("Moved the address %s from %s to %s", address, from, to)
+	}
+	switch {
+	case why != "":
+		message += ": " + from + " " + why
+	case from != "":
+		message += ": " + reasonOf(d.actions)
+	}
+	c.config.Reporter.Settle(d.service.UID, ReasonMoved)
+	c.tell(d.service, v1.EventTypeNormal, ReasonMoved, message, message)
+}
+
+// reasonOf returns why an address was attached, in the backend's words.
+func reasonOf(actions []*backendv1.Action) string {
+	for _, action := range actions {
+		if action.GetType() == backendv1.ActionType_ACTION_TYPE_ATTACH {
+			return provider.OneLine(action.GetWhy())
+		}
+	}
+	return "it was there that it could go"
+}
+
+// tellOrphans logs each orphan once.
+func (c *Controller) tellOrphans(orphans []*backendv1.LoadBalancer) {
+	orphanedAddresses.Set(float64(len(orphans)))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, orphan := range orphans {
+		for _, address := range orphan.GetAddresses() {
+			if c.orphans[address.GetResourceId()] {
+				continue
+			}
+			c.orphans[address.GetResourceId()] = true
+			klog.InfoS("No Service wants an address that is marked as this cluster's; list and delete "+
+				"such by oxide.backend.v1.AddressService", "load_balancer", orphan.GetKey().GetName(),
+				"address", address.GetAddress(), "resource", address.GetResourceName(),
+				"retained", address.GetRetained())
 		}
 	}
 }
@@ -87,13 +173,18 @@ func (c *Controller) tellAboutWishes(service *v1.Service) {
 	}
 }
 
-func (c *Controller) warn(service *v1.Service, reason, cause, message string) {
+func (c *Controller) warn(service *v1.Service, reason, cause, message string) bool {
+	return c.tell(service, v1.EventTypeWarning, reason, cause, message)
+}
+
+func (c *Controller) tell(service *v1.Service, kind, reason, cause, message string) bool {
 	told := c.config.Reporter.Tell(events.Service(service), events.Event{
-		Topic: reason, Cause: cause, Type: v1.EventTypeWarning, Reason: reason, Message: message,
+		Topic: reason, Cause: cause, Type: kind, Reason: reason, Message: message,
 	})
 	if told {
 		klog.InfoS(message, serviceKeys(service, "reason", reason)...)
 	}
+	return told
 }
 
 // logActions tells what the backend changed.

@@ -1,0 +1,133 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package loadbalancers
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	discoverylisters "k8s.io/client-go/listers/discovery/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// isLocal tells whether a Service wants its traffic on nodes that have an endpoint of it: others drop
+// what arrives.
+func isLocal(service *v1.Service) bool {
+	return service.Spec.ExternalTrafficPolicy == v1.ServiceExternalTrafficPolicyLocal
+}
+
+// errEndpointsUnknown holds a load balancer that has to be where endpoints are.
+var errEndpointsUnknown = errors.New("the endpoints of the Service, which " +
+	"spec.externalTrafficPolicy Local goes by, are not known yet")
+
+// sliceCache has the EndpointSlices of the cluster while somebody wants them.
+type sliceCache struct {
+	// client is set before the first use, and changed is called when a slice is.
+	client  kubernetes.Interface
+	changed func()
+
+	mu      sync.Mutex
+	running *followedSlices
+}
+
+type followedSlices struct {
+	lister discoverylisters.EndpointSliceLister
+	synced cache.InformerSynced
+	stop   context.CancelFunc
+}
+
+// want begins to follow the slices, or ends it. What is followed ends with the context at the latest.
+func (s *sliceCache) want(ctx context.Context, wanted bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.client == nil || wanted == (s.running != nil):
+		return nil
+	case !wanted:
+		s.running.stop()
+		s.running = nil
+		return nil
+	}
+	ctx, stop := context.WithCancel(ctx)
+	factory := informers.NewSharedInformerFactoryWithOptions(s.client, 0,
+		informers.WithTransform(trimSlice))
+	slices := factory.Discovery().V1().EndpointSlices()
+	_, err := slices.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { s.changed() },
+		UpdateFunc: func(any, any) { s.changed() },
+		DeleteFunc: func(any) { s.changed() },
+	})
+	if err != nil {
+		stop()
+		return err
+	}
+	s.running = &followedSlices{slices.Lister(), slices.Informer().HasSynced, stop}
+	factory.Start(ctx.Done())
+	return nil
+}
+
+// nodesOf returns the Nodes on which a Service has an endpoint that takes traffic: one that is ready, or
+// one that is about to end and still serves.
+func (s *sliceCache) nodesOf(service *v1.Service) (map[string]bool, error) {
+	s.mu.Lock()
+	running := s.running
+	s.mu.Unlock()
+	if running == nil || !running.synced() {
+		return nil, errEndpointsUnknown
+	}
+	list, err := running.lister.EndpointSlices(service.Namespace).List(labels.SelectorFromSet(
+		labels.Set{discoveryv1.LabelServiceName: service.Name}))
+	if err != nil {
+		return nil, err
+	}
+	nodes := make(map[string]bool)
+	for _, slice := range list {
+		for _, endpoint := range slice.Endpoints {
+			if endpoint.NodeName != nil && takesTraffic(endpoint.Conditions) {
+				nodes[*endpoint.NodeName] = true
+			}
+		}
+	}
+	return nodes, nil
+}
+
+// takesTraffic reads conditions that are not given as the API documents: ready and serving are taken
+// to hold, terminating not.
+func takesTraffic(c discoveryv1.EndpointConditions) bool {
+	ready := c.Ready == nil || *c.Ready
+	serving := c.Serving == nil && ready || c.Serving != nil && *c.Serving
+	terminating := c.Terminating != nil && *c.Terminating
+	return ready || serving && terminating
+}
+
+// trimSlice keeps of a slice what is needed to know where endpoints are.
+func trimSlice(object any) (any, error) {
+	slice, ok := object.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return object, nil
+	}
+	trimmed := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: slice.Namespace, Name: slice.Name, UID: slice.UID,
+			ResourceVersion: slice.ResourceVersion,
+			Labels: map[string]string{
+				discoveryv1.LabelServiceName: slice.Labels[discoveryv1.LabelServiceName],
+			},
+		},
+	}
+	for _, endpoint := range slice.Endpoints {
+		trimmed.Endpoints = append(trimmed.Endpoints, discoveryv1.Endpoint{
+			NodeName: endpoint.NodeName, Conditions: endpoint.Conditions,
+		})
+	}
+	return trimmed, nil
+}

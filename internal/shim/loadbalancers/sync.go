@@ -1,0 +1,159 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package loadbalancers
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// Status tells whether a Service has anything in Oxide. Before a deletion the framework asks this
+// first, and on "no" drops its finalizer without deleting anything; so then the answer is yes without
+// asking, and the deletion, which is idempotent, finds out.
+func (c *Controller) Status(
+	ctx context.Context, service *v1.Service,
+) (*v1.LoadBalancerStatus, bool, error) {
+	if !wanted(service) {
+		return service.Status.LoadBalancer.DeepCopy(), true, nil
+	}
+	scope, err := c.cluster.get(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	response, err := c.config.Backend.GetLoadBalancer(ctx,
+		&backendv1.GetLoadBalancerRequest{Key: key(scope, service)})
+	if err = provider.AsBackendError(err); err != nil {
+		if provider.HasReason(err, backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND) {
+			return nil, false, nil
+		}
+		return nil, false, err
+	}
+	status, err := loadBalancerStatus(response.GetLoadBalancer())
+	if err != nil {
+		return nil, false, err
+	}
+	return status, true, nil
+}
+
+// Ensure secures the address of a Service, and attaches one that is attached nowhere. It returns a
+// status that has what is published already and what is true now: what is published too much is taken
+// away by a look, which knows whether an address is about to move. What has no place is told by an
+// event, and is no error: a look will find one. An error that only time mends is one that the framework
+// retries after a fixed delay.
+func (c *Controller) Ensure(
+	ctx context.Context, service *v1.Service,
+) (*v1.LoadBalancerStatus, error) {
+	defer c.wake()
+	c.tellAboutWishes(service)
+	facts, err := c.look(ctx)
+	if err != nil {
+		return nil, retriable(err)
+	}
+	want, err := facts.desired(service)
+	if err != nil {
+		return nil, retriable(err)
+	}
+	response, err := withFullSet(ctx, c, func() (*backendv1.EnsureLoadBalancerResponse, error) {
+		return c.config.Backend.EnsureLoadBalancer(ctx, &backendv1.EnsureLoadBalancerRequest{
+			Cluster: c.clusterOf(facts), LoadBalancer: want, LeaveAttached: true,
+		})
+	})
+	switch {
+	case isUnplaced(err):
+		c.warn(service, ReasonPortConflict, err.Error(), err.Error())
+		return service.Status.LoadBalancer.DeepCopy(), nil
+	case err != nil:
+		return nil, retriable(err)
+	}
+	logActions(response.GetActions())
+	lb := response.GetLoadBalancer()
+	c.tellConditions(service, lb.GetConditions(), facts)
+	status, err := loadBalancerStatus(lb)
+	if err != nil {
+		return nil, err
+	}
+	return union(status, &service.Status.LoadBalancer), nil
+}
+
+// isUnplaced reports whether an error says that an address is reserved and that no node takes it.
+func isUnplaced(err error) bool {
+	return provider.HasReason(err, backendv1.ErrorReason_ERROR_REASON_PORT_CONFLICT) ||
+		provider.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_LIMIT_REACHED)
+}
+
+// Update is told of another set of Nodes. It moves nothing itself: a look does.
+func (c *Controller) Update(context.Context, *v1.Service) error {
+	c.wake()
+	return nil
+}
+
+// Release gives back, or retains, everything that a Service has in Oxide. It succeeds if there is
+// nothing. Where it is not clear whether an address is to be retained, it is.
+func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
+	facts, err := c.look(ctx)
+	if err != nil {
+		return err
+	}
+	retain, _ := retains(service)
+	response, err := withFullSet(ctx, c, func() (*backendv1.DeleteLoadBalancerResponse, error) {
+		return c.config.Backend.DeleteLoadBalancer(ctx, &backendv1.DeleteLoadBalancerRequest{
+			Key: key(facts.scope, service), OwnerUid: string(service.UID), RetainAddresses: retain,
+			Cluster: c.clusterOf(facts), PublishedAddresses: published(service),
+		})
+	})
+	if err != nil {
+		return err
+	}
+	logActions(response.GetActions())
+	c.wake() // what another Service waits for may be free now
+	return nil
+}
+
+// withFullSet makes a call, and makes it once more after the backend was told the full set, if it
+// asks for that.
+func withFullSet[T any](ctx context.Context, c *Controller, call func() (T, error)) (T, error) {
+	response, err := call()
+	if err = provider.AsBackendError(err); !provider.HasReason(err,
+		backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED) {
+		return response, err
+	}
+	if err := c.tellFullSet(ctx); err != nil {
+		return response, err
+	}
+	response, err = call()
+	return response, provider.AsBackendError(err)
+}
+
+// tellFullSet tells the backend all load balancers of the cluster, without letting it change any.
+func (c *Controller) tellFullSet(ctx context.Context) error {
+	facts, err := c.look(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = c.reconcile(ctx, facts, true, nil)
+	if err == nil {
+		klog.InfoS("Told the backend all load balancers, as it asked")
+	}
+	return err
+}
+
+// reconcile sends the full set. Only, if not nil, are the names of those that may be changed.
+func (c *Controller) reconcile(
+	ctx context.Context, f facts, dryRun bool, only []string,
+) (*backendv1.ReconcileLoadBalancersResponse, error) {
+	request := &backendv1.ReconcileLoadBalancersRequest{
+		Cluster: c.clusterOf(f), LoadBalancers: f.set(), DryRun: dryRun,
+	}
+	if only != nil {
+		request.Only = &backendv1.LoadBalancerNames{Names: only}
+	}
+	response, err := c.config.Backend.ReconcileLoadBalancers(ctx, request)
+	return response, provider.AsBackendError(err)
+}
