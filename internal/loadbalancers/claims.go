@@ -7,7 +7,6 @@ package loadbalancers
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 )
 
 // claim is one address of one load balancer: which it is, and where it goes.
@@ -345,43 +344,4 @@ func ownerOf(ip *fact) string {
 			ip.Marker.Key.Name, ip.Marker.Key.Scope)
 	}
 	return "which is not managed here"
-}
-
-// letGo plans the end of addresses that a load balancer has and does not want: those that are marked
-// as its own are deleted or retained, those of a user detached.
-func (p *planner) letGo(b *balancer) {
-	if b.want.Hold || b.problem != nil {
-		return
-	}
-	const why = "no longer wanted"
-	for _, ip := range p.facts.sorted() {
-		switch {
-		case p.claimed[ip.ID] != nil:
-		case p.isOwn(ip, b.want.Key):
-			if other := p.publisherOf(ip.Addr, b); other != nil {
-				b.conditions = append(b.conditions, Condition{NotOwned, fmt.Sprintf(
-					"the floating IP %s is marked as this load balancer's, but %s publishes its "+
-						"address %s: it is left alone", ip.Name, other.want.Key, ip.Addr)})
-				continue
-			}
-			actions, err := release(ip, b.want.Key, b.want.Retain, why)
-			if err != nil {
-				b.problem = err
-				return
-			}
-			b.releases = append(b.releases, actions...)
-		case p.facts.isLeftover(ip, b.want.Published):
-			b.releases = append(b.releases, detach(ip, b.want.Key, why))
-		}
-	}
-}
-
-// publisherOf returns another load balancer that publishes an address.
-func (p *planner) publisherOf(addr netip.Addr, but *balancer) *balancer {
-	for _, b := range p.balancers {
-		if b != but && b.want.publishes(addr) {
-			return b
-		}
-	}
-	return nil
 }

@@ -14,6 +14,7 @@
 //	plan.go       the plan, a pure function of facts and desired set
 //	claims.go     which address each load balancer has
 //	place.go      which instance carries it
+//	release.go    how addresses end that are no longer wanted
 //	rebalance.go  a more even spread, when it is asked for
 //	firewall.go   which ports the firewall closes
 //	execute.go    the actions, one at a time, each safe to repeat
