@@ -187,11 +187,15 @@ func (p *planner) claimManaged(b *balancer, w Wanted) {
 	p.add(b, &claim{want: &b.want, wanted: w, managed: true, prepare: []Action{create}})
 }
 
-// isBetter says which of two addresses that both fit is kept: one in use rather than one that is not.
+// isBetter says which of two addresses that both fit is kept: one in use rather than one that is not,
+// and that rather than one which another cluster uses.
 func (p *planner) isBetter(b *balancer, x, y *fact) bool {
 	rank := func(ip *fact) int {
 		r := 0
-		if ip.InstanceID != "" {
+		switch {
+		case !p.isOurPlace(b, ip):
+			r -= 4
+		case ip.InstanceID != "":
 			r += 4
 		}
 		if b.want.publishes(ip.Addr) {

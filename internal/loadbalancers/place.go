@@ -109,14 +109,14 @@ func (p *planner) isOurPlace(b *balancer, ip *fact) bool {
 func (p *planner) leaveAbroad(c *claim) {
 	c.frozen, c.prepare = true, nil
 	c.target = c.current()
-	name := c.target
-	if endpoint, known := p.facts.endpoints[c.target]; known {
-		name = endpoint.Name
-	}
-	c.conditions = append(c.conditions, Condition{ForeignAttachment, fmt.Sprintf(
+	c.conditions = append(c.conditions, p.abroad(c.ip))
+}
+
+func (p *planner) abroad(ip *fact) Condition {
+	return Condition{ForeignAttachment, fmt.Sprintf(
 		"the address %s is on the instance %s, which never was a node of this cluster: it is left "+
 			"there; if another cluster has the same id, give one of them an id of its own, else "+
-			"detach the address", c.ip.Addr, name)})
+			"detach the address", ip.Addr, p.nameOf(ip.InstanceID))}
 }
 
 // mayStay reports whether the instance of an address is fit to carry it further.

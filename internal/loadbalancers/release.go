@@ -27,6 +27,10 @@ func (p *planner) letGo(b *balancer) {
 						"address %s: it is left alone", ip.Name, other.want.Key, ip.Addr)})
 				continue
 			}
+			if !p.isOurPlace(b, ip) {
+				b.conditions = append(b.conditions, p.abroad(ip))
+				continue
+			}
 			actions, err := release(ip, b.want.Key, b.want.Retain, why)
 			if err != nil {
 				b.problem = err
@@ -103,7 +107,8 @@ type Deletion struct {
 }
 
 // planDelete plans the end of a load balancer. Addresses that a newer owner of the same key has are
-// not touched, and neither are those that were retained. A user's address is only detached. An
+// not touched, and neither are those that were retained, or that are on an instance which never was
+// of this cluster: another cluster of the same id has those. A user's address is only detached. An
 // address of the existing Oxide CCM goes as it would have gone there, unless another load balancer
 // publishes it.
 func planDelete(f facts, gone Deletion, known *scope) ([]Action, error) {
@@ -124,7 +129,9 @@ func planDelete(f facts, gone Deletion, known *scope) ([]Action, error) {
 		other := p.publisherOf(ip.Addr, b) != nil
 		switch {
 		case p.isOwn(ip, gone.Key):
-			if gone.OwnerUID != "" && ip.Marker.OwnerUID != gone.OwnerUID || other {
+			// Without a cluster nothing tells which instances are its own.
+			abroad := gone.Cluster.Scope != "" && !p.isOurPlace(b, ip)
+			if gone.OwnerUID != "" && ip.Marker.OwnerUID != gone.OwnerUID || other || abroad {
 				continue
 			}
 			released, err := release(ip, gone.Key, gone.Retain, why)
