@@ -11,6 +11,7 @@ import (
 
 // claim is one address of one load balancer: which it is, and where it goes.
 type claim struct {
+	of     *balancer
 	want   *Desired
 	wanted Wanted
 	// ip is the address; nil if it is yet to be created.
@@ -20,7 +21,7 @@ type claim struct {
 	// prepare are the actions before it is moved: it is created or marked.
 	prepare []Action
 	// moveFirst: it is taken off its old place before it is marked. The marker of a scope that this
-	// one adopts is the proof that the place may be given up.
+	// one adopts is the proof that the place may be given up; as long as it stays there it keeps it.
 	moveFirst bool
 	// frozen: it stays as it is, wherever that is.
 	frozen bool
@@ -117,6 +118,7 @@ func (p *planner) refuse(b *balancer, w Wanted, problem error) {
 }
 
 func (p *planner) add(b *balancer, c *claim) {
+	c.of = b
 	b.claims = append(b.claims, c)
 	if c.ip != nil {
 		p.claimed[c.ip.ID] = c
@@ -139,7 +141,7 @@ func (p *planner) restore(b *balancer) {
 			lost := !ip.Marked || p.scopes[ip.Marker.Key.Scope]
 			if lost && !p.isOwn(ip, b.want.Key) && ip.family() == w.Family &&
 				p.claimed[ip.ID] == nil && b.want.publishes(ip.Addr) && p.isOurPlace(b, ip) &&
-				fits(p.facts, ip, w.Source) && isNameOf(ip, b.want.Key, w) {
+				fits(p.facts, ip, w.Source) && p.isNameOf(ip, b.want.Key, w) {
 				p.claimUnmarked(b, w, ip, "its marker was lost")
 				break
 			}
@@ -147,11 +149,14 @@ func (p *planner) restore(b *balancer) {
 	}
 }
 
-// isNameOf reports whether an address has a name that it would have been given for a load balancer.
-func isNameOf(ip *fact, key Key, w Wanted) bool {
-	for _, source := range []Source{w.Source, {}, {Addr: ip.Addr}} {
-		if ip.Name == nameOf(key, Wanted{Family: w.Family, Source: source}) {
-			return true
+// isNameOf reports whether an address has a name that it would have been given for a load balancer,
+// here or in a scope that this one takes over from.
+func (p *planner) isNameOf(ip *fact, key Key, w Wanted) bool {
+	for key.Scope = range p.scopes {
+		for _, source := range []Source{w.Source, {}, {Addr: ip.Addr}} {
+			if ip.Name == nameOf(key, Wanted{Family: w.Family, Source: source}) {
+				return true
+			}
 		}
 	}
 	return false
@@ -220,7 +225,7 @@ func (p *planner) claimMarked(b *balancer, w Wanted, ip *fact) {
 	marker.Source = ip.Marker.Source
 	if ip.Marker != marker {
 		why := "the load balancer has a new owner of the same name"
-		if ip.Marker.Key.Scope != marker.Key.Scope {
+		if p.isAdopted(b, ip) {
 			why = "the cluster takes over from the scope " + ip.Marker.Key.Scope
 			c.moveFirst = true
 		}

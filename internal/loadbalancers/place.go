@@ -75,6 +75,9 @@ func (p *planner) locate() {
 	})
 	for _, c := range going {
 		p.settle(c)
+		if c.moveFirst && c.target != "" && c.target == c.current() && !p.isHome(c.of, c.ip) {
+			c.prepare = nil
+		}
 	}
 }
 
@@ -93,15 +96,22 @@ func compareBools(a, b bool) int {
 // it is a candidate, was one, or its private address is published. The place of an address of an
 // adopted scope may be given up, too: that cluster is gone.
 func (p *planner) isOurPlace(b *balancer, ip *fact) bool {
+	return p.isHome(b, ip) || p.isAdopted(b, ip)
+}
+
+// isHome is isOurPlace for an address whose marker proves nothing about its place.
+func (p *planner) isHome(b *balancer, ip *fact) bool {
 	at := ip.InstanceID
 	if at == "" || p.candidates[at] != nil || p.nodes[at] {
 		return true
 	}
-	if ip.Marked && p.scopes[ip.Marker.Key.Scope] && ip.Marker.Key.Scope != b.want.Key.Scope {
-		return true
-	}
 	private := p.facts.privateAddr(at, ip.family())
 	return private.IsValid() && b.want.publishes(private)
+}
+
+// isAdopted reports whether an address is marked with another scope that this one takes over from.
+func (p *planner) isAdopted(b *balancer, ip *fact) bool {
+	return ip.Marked && p.scopes[ip.Marker.Key.Scope] && ip.Marker.Key.Scope != b.want.Key.Scope
 }
 
 // leaveAbroad leaves an address on an instance that never was of this cluster: another cluster with

@@ -11,7 +11,8 @@ import (
 )
 
 // letGo plans the end of addresses that a load balancer has and does not want: those that are marked
-// as its own are deleted or retained, those of a user detached.
+// as its own are deleted or retained, those of a user detached. One of a scope that this one takes
+// over from, and that is not wanted here, may be what the taking over was for: it is left alone.
 func (p *planner) letGo(b *balancer) {
 	if b.want.Hold || b.problem != nil {
 		return
@@ -30,6 +31,9 @@ func (p *planner) letGo(b *balancer) {
 			if !p.isOurPlace(b, ip) {
 				b.conditions = append(b.conditions, p.abroad(ip))
 				continue
+			}
+			if p.isAdopted(b, ip) {
+				continue // it is told of as an orphan
 			}
 			actions, err := release(ip, b.want.Key, b.want.Retain, why)
 			if err != nil {
