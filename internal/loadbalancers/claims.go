@@ -23,6 +23,8 @@ type claim struct {
 	// moveFirst: it is taken off its old place before it is marked. The marker of a scope that this
 	// one adopts is the proof that the place may be given up; as long as it stays there it keeps it.
 	moveFirst bool
+	// legacy: it is taken over from the existing Oxide CCM.
+	legacy bool
 	// frozen: it stays as it is, wherever that is.
 	frozen bool
 
@@ -235,10 +237,11 @@ func (p *planner) claimMarked(b *balancer, w Wanted, ip *fact) {
 }
 
 // claimUnmarked claims an address that is proven to be the load balancer's in another way.
-func (p *planner) claimUnmarked(b *balancer, w Wanted, ip *fact, why string) {
+func (p *planner) claimUnmarked(b *balancer, w Wanted, ip *fact, why string) *claim {
 	c := &claim{want: &b.want, wanted: w, ip: ip, managed: true}
 	p.mark(b, c, p.marker(b, w), why)
 	p.add(b, c)
+	return c
 }
 
 // claimLegacy takes an address of the existing Oxide CCM over. Its names are no proof, since several
@@ -248,7 +251,7 @@ func (p *planner) claimLegacy(b *balancer, w Wanted, source Source) bool {
 	for _, ip := range p.facts.sorted() {
 		if p.isLegacy(ip, b) && ip.family() == w.Family && p.claimed[ip.ID] == nil &&
 			fits(p.facts, ip, source) {
-			p.claimUnmarked(b, w, ip, "it is taken over from the existing Oxide CCM")
+			p.claimUnmarked(b, w, ip, "it is taken over from the existing Oxide CCM").legacy = true
 			return true
 		}
 	}

@@ -113,7 +113,7 @@ func (m *Manager) Ensure(
 	switch {
 	case b.problem != nil:
 		return Result{}, b.problem
-	case b.attaches() && !drawn.complete:
+	case b.needsFullSet() && !drawn.complete:
 		return Result{}, errFullSetRequired
 	}
 	result := m.carryOut(ctx, drawn.facts, b, nil, dryRun)

@@ -55,6 +55,17 @@ func newRack(t *testing.T) *rack {
 // newManager returns another Manager for the same rack, as another backend has one.
 func (r *rack) newManager(t *testing.T) *loadbalancers.Manager {
 	t.Helper()
+	manager := r.restarted(t)
+	if _, err := manager.Reconcile(t.Context(), r.cluster(), nil, true); err != nil {
+		t.Fatal(err)
+	}
+	r.ResetCounters()
+	return manager
+}
+
+// restarted returns a Manager that has not been told any load balancer.
+func (r *rack) restarted(t *testing.T) *loadbalancers.Manager {
+	t.Helper()
 	host, err := oxide.ParseHost(r.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -72,10 +83,6 @@ func (r *rack) newManager(t *testing.T) *loadbalancers.Manager {
 	t.Cleanup(client.Close)
 	manager := loadbalancers.NewManager(client)
 	manager.UseInventory(instances.NewFinder(client, instances.NewInventory(client, manager)))
-	if _, err := manager.Reconcile(t.Context(), r.cluster(), nil, true); err != nil {
-		t.Fatal(err)
-	}
-	r.ResetCounters()
 	return manager
 }
 

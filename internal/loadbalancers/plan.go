@@ -171,10 +171,12 @@ func (c *claim) actions() []Action {
 	return slices.Concat(c.prepare, away, there)
 }
 
-// attaches reports whether the plan brings an address to an instance.
-func (b *balancer) attaches() bool {
-	return slices.ContainsFunc(b.claims, func(c *claim) bool {
-		return c.target != "" && c.target != c.current()
+// needsFullSet reports whether the plan may be wrong as long as other load balancers are not known:
+// an address is moved, which may conflict with theirs, or taken over from the existing CCM, which may
+// be theirs, or let go, though they may publish it.
+func (b *balancer) needsFullSet() bool {
+	return len(b.releases) > 0 || slices.ContainsFunc(b.claims, func(c *claim) bool {
+		return c.legacy || c.target != c.current()
 	})
 }
 
