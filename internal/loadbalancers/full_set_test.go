@@ -49,7 +49,9 @@ func TestBeforeTheFullSetIsKnown(t *testing.T) {
 			name: "nothing is moved", refused: true,
 			prepare: func(t *testing.T, r *rack) (loadbalancers.Cluster, loadbalancers.Desired) {
 				r.ensure(t, r.only(0), web())
-				return r.only(1), web()
+				c := r.cluster()
+				c.Candidates[0].Health = loadbalancers.Unhealthy
+				return c, web()
 			},
 		},
 		{
