@@ -42,7 +42,7 @@ func TestATakeOverFromAnotherScope(t *testing.T) {
 			actions: []string{"mark a", "attach a n1"},
 		},
 		{
-			name: "no candidate yet: it stays, and keeps the marker that proves it may be moved",
+			name:  "no candidate yet: it stays, and keeps the marker that proves it may be moved",
 			facts: ips{ip("a 192.0.2.1 theirs", ofOldCluster)}, want: web(),
 			conditions: []ConditionType{Degraded},
 		},

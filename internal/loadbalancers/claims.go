@@ -51,7 +51,7 @@ func (c *claim) current() string {
 func (p *planner) assign() {
 	for _, b := range p.balancers {
 		for _, w := range b.want.Wanted {
-			if w.Source.Existing != "" {
+			if w.Source.Existing != "" && !b.want.Hold {
 				p.claimExisting(b, w)
 			}
 		}
@@ -63,7 +63,11 @@ func (p *planner) assign() {
 	}
 	for _, b := range p.balancers {
 		for _, w := range b.want.Wanted {
-			if b.claimOf(w.Family) == nil && w.Source.Existing == "" {
+			switch {
+			case b.claimOf(w.Family) != nil:
+			case b.want.Hold || w.Source.Existing != "":
+				p.keep(b, w)
+			default:
 				p.claimManaged(b, w)
 			}
 		}
@@ -80,15 +84,15 @@ func (p *planner) claimExisting(b *balancer, w Wanted) {
 	c := &claim{want: &b.want, wanted: w, ip: ip}
 	switch {
 	case ip == nil:
-		p.refuse(b, w, fail(ReasonResourceNotFound, nil,
+		b.refuse(fail(ReasonResourceNotFound, nil,
 			"there is no floating IP %s in the project", name))
 		return
 	case ip.family() != w.Family:
-		p.refuse(b, w, fail(ReasonInvalid, nil,
+		b.refuse(fail(ReasonInvalid, nil,
 			"the floating IP %s is the address %s, which is not of IP%s", name, ip.Addr, w.Family))
 		return
 	case p.claimed[ip.ID] != nil:
-		p.refuse(b, w, fail(ReasonNotOwned, nil, "the floating IP %s is used by the load balancer "+
+		b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s is used by the load balancer "+
 			"%s, which is older", name, p.claimed[ip.ID].want.Key))
 		return
 	case ip.Marked && p.isOwn(ip, b.want.Key):
@@ -99,7 +103,7 @@ func (p *planner) claimExisting(b *balancer, w Wanted) {
 			Why:         "the user names the address as his own: its marker is removed",
 		}}
 	case ip.Marked:
-		p.refuse(b, w, fail(ReasonNotOwned, nil, "the floating IP %s is %s, and not the user's own",
+		b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s is %s, and not the user's own",
 			name, ownerOf(ip)))
 		return
 	}
@@ -107,13 +111,26 @@ func (p *planner) claimExisting(b *balancer, w Wanted) {
 }
 
 // refuse notes what is wrong with a wish. What the load balancer has stays until it is mended.
-func (p *planner) refuse(b *balancer, w Wanted, problem error) {
+func (b *balancer) refuse(problem error) {
 	if b.problem == nil {
 		b.problem = problem
 	}
-	for _, ip := range p.facts.of(p.scopes, b.want.Key.Name) {
-		if ip.family() == w.Family && p.claimed[ip.ID] == nil && !ip.Marker.Retained {
-			p.claimMarked(b, w, ip)
+}
+
+// keep claims the address that a load balancer has, whatever it wishes for: one that is marked, one
+// of the predecessor's, or one of the user's that was attached for it.
+func (p *planner) keep(b *balancer, w Wanted) {
+	if best := p.best(b, w, Source{}, false); best != nil {
+		p.claimMarked(b, w, best)
+		return
+	}
+	if p.claimLegacy(b, w, Source{}) {
+		return
+	}
+	for _, ip := range p.facts.sorted() {
+		if ip.family() == w.Family && p.claimed[ip.ID] == nil &&
+			p.facts.isLeftover(ip, b.want.Published) {
+			p.add(b, &claim{want: &b.want, wanted: w, ip: ip})
 			return
 		}
 	}
@@ -136,7 +153,7 @@ func (p *planner) isOwn(ip *fact, key Key) bool {
 // load balancer's address has, and its owner publishes them, they are marked anew.
 func (p *planner) restore(b *balancer) {
 	for _, w := range b.want.Wanted {
-		if w.Source.Existing != "" || b.claimOf(w.Family) != nil {
+		if b.claimOf(w.Family) != nil {
 			continue
 		}
 		for _, ip := range p.facts.sorted() {
@@ -167,31 +184,38 @@ func (p *planner) isNameOf(ip *fact, key Key, w Wanted) bool {
 // claimManaged claims the address that fulfils a wish: one that is marked, one of the predecessor's,
 // or a new one.
 func (p *planner) claimManaged(b *balancer, w Wanted) {
-	owned := p.facts.of(p.scopes, b.want.Key.Name)
-	source := w.Source
-	if b.want.Hold {
-		source = Source{}
-	}
-	var best *fact
-	for _, ip := range owned {
-		if ip.family() == w.Family && p.claimed[ip.ID] == nil && fits(p.facts, ip, source) &&
-			(best == nil || p.isBetter(b, ip, best)) {
-			best = ip
-		}
-	}
-	switch {
-	case best != nil && !(b.want.Hold && best.Marker.Retained):
+	if best := p.best(b, w, w.Source, true); best != nil {
 		p.claimMarked(b, w, best)
 		return
-	case p.claimLegacy(b, w, source), b.want.Hold:
+	}
+	if p.claimLegacy(b, w, w.Source) {
 		return
 	}
 	create, err := p.creation(b, w)
 	if err != nil {
-		p.refuse(b, w, err)
+		b.refuse(err)
+		p.keep(b, w)
 		return
 	}
 	p.add(b, &claim{want: &b.want, wanted: w, managed: true, prepare: []Action{create}})
+}
+
+// best returns the address that is marked as the load balancer's, fits, and is to be kept before others,
+// retained ones only if they are wanted. The marker of one that another load balancer publishes was
+// edited.
+func (p *planner) best(b *balancer, w Wanted, source Source, retained bool) *fact {
+	var best *fact
+	for _, ip := range p.facts.of(p.scopes, b.want.Key.Name) {
+		if ip.family() != w.Family || p.claimed[ip.ID] != nil || !fits(p.facts, ip, source) ||
+			ip.Marker.Retained && !retained ||
+			!b.want.publishes(ip.Addr) && p.publisherOf(ip.Addr, b) != nil {
+			continue
+		}
+		if best == nil || p.isBetter(b, ip, best) {
+			best = ip
+		}
+	}
+	return best
 }
 
 // isBetter says which of two addresses that both fit is kept: one in use rather than one that is not,
@@ -277,9 +301,7 @@ func (p *planner) mark(b *balancer, c *claim, marker Marker, why string) {
 	description, err := WithMarker(c.ip.Description, marker)
 	if err != nil {
 		c.frozen = true
-		if b.problem == nil {
-			b.problem = fail(ReasonInvalid, err, "floating IP %s: %s", c.ip.Name, err)
-		}
+		b.refuse(fail(ReasonInvalid, err, "floating IP %s: %s", c.ip.Name, err))
 		return
 	}
 	c.prepare = []Action{{
