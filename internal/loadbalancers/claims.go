@@ -106,6 +106,16 @@ func (p *planner) claimExisting(b *balancer, w Wanted) {
 		b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s is %s, and not the user's own",
 			name, ownerOf(ip)))
 		return
+	case bearsMarker(ip.Description):
+		b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s bears a marker that was edited: if it "+
+			"is the user's own, remove the line %q… from its description", name, markerPrefix))
+		return
+	default:
+		if owner := p.provenOwner(ip, b); owner != nil {
+			b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s is of the load balancer %s, and "+
+				"not the user's own", name, owner.want.Key))
+			return
+		}
 	}
 	p.add(b, c)
 }
@@ -147,38 +157,6 @@ func (p *planner) add(b *balancer, c *claim) {
 // isOwn reports whether an address is marked as the load balancer's.
 func (p *planner) isOwn(ip *fact, key Key) bool {
 	return ip.Marked && p.scopes[ip.Marker.Key.Scope] && ip.Marker.Key.Name == key.Name
-}
-
-// restore claims addresses whose markers were lost or edited: if their names are such as only this
-// load balancer's address has, and its owner publishes them, they are marked anew.
-func (p *planner) restore(b *balancer) {
-	for _, w := range b.want.Wanted {
-		if b.claimOf(w.Family) != nil {
-			continue
-		}
-		for _, ip := range p.facts.sorted() {
-			lost := !ip.Marked || p.scopes[ip.Marker.Key.Scope]
-			if lost && !p.isOwn(ip, b.want.Key) && ip.family() == w.Family &&
-				p.claimed[ip.ID] == nil && b.want.publishes(ip.Addr) && p.isOurPlace(b, ip) &&
-				fits(p.facts, ip, w.Source) && p.isNameOf(ip, b.want.Key, w) {
-				p.claimUnmarked(b, w, ip, "its marker was lost")
-				break
-			}
-		}
-	}
-}
-
-// isNameOf reports whether an address has a name that it would have been given for a load balancer,
-// here or in a scope that this one takes over from.
-func (p *planner) isNameOf(ip *fact, key Key, w Wanted) bool {
-	for key.Scope = range p.scopes {
-		for _, source := range []Source{w.Source, {}, {Addr: ip.Addr}} {
-			if ip.Name == nameOf(key, Wanted{Family: w.Family, Source: source}) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // claimManaged claims the address that fulfils a wish: one that is marked, one of the predecessor's,
@@ -258,35 +236,6 @@ func (p *planner) claimMarked(b *balancer, w Wanted, ip *fact) {
 		p.mark(b, c, marker, why)
 	}
 	p.add(b, c)
-}
-
-// claimUnmarked claims an address that is proven to be the load balancer's in another way.
-func (p *planner) claimUnmarked(b *balancer, w Wanted, ip *fact, why string) *claim {
-	c := &claim{want: &b.want, wanted: w, ip: ip, managed: true}
-	p.mark(b, c, p.marker(b, w), why)
-	p.add(b, c)
-	return c
-}
-
-// claimLegacy takes an address of the existing Oxide CCM over. Its names are no proof, since several
-// Services may share one; so the owner must publish it, and it must be on a node of the cluster or
-// nowhere. Its name stays, by which the existing CCM would find it again.
-func (p *planner) claimLegacy(b *balancer, w Wanted, source Source) bool {
-	for _, ip := range p.facts.sorted() {
-		if p.isLegacy(ip, b) && ip.family() == w.Family && p.claimed[ip.ID] == nil &&
-			fits(p.facts, ip, source) {
-			p.claimUnmarked(b, w, ip, "it is taken over from the existing Oxide CCM").legacy = true
-			return true
-		}
-	}
-	return false
-}
-
-// isLegacy reports whether an address is provably what the existing Oxide CCM gave to a load balancer.
-func (p *planner) isLegacy(ip *fact, b *balancer) bool {
-	return p.cluster.LegacyName != "" && ip.Description == legacyDescription &&
-		ip.Name == legacyName(p.cluster.LegacyName, b.want.Key) && b.want.publishes(ip.Addr) &&
-		(ip.InstanceID == "" || p.candidates[ip.InstanceID] != nil)
 }
 
 func (p *planner) marker(b *balancer, w Wanted) Marker {
