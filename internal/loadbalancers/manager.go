@@ -169,7 +169,9 @@ func (m *Manager) draw(
 	d.planner = newPlanner(f, cluster, setOf(known), known, m.memory.inFlight(own))
 	d.plans, d.complete = d.planner.plan(refine), known.complete
 	for _, b := range d.plans {
-		d.planner.rememberPlace(b)
+		if told, isTold := known.set[b.want.Key]; isTold && slices.Equal(told.Ports, b.want.Ports) {
+			d.planner.rememberPlace(b) // a dry run may try other ports
+		}
 		if !dryRun && own[b.want.Key] {
 			flight := b.flight()
 			m.memory.take(flight)

@@ -18,15 +18,18 @@ type planner struct {
 	// held and nodes are remembered, see scope.
 	held  map[Key][]Port
 	nodes map[string]bool
-	// balancers are those to plan, the oldest first.
+	// balancers are those to plan, the oldest first; underWay are those in flight.
 	balancers []*balancer
+	underWay  map[Key]*balancer
 
 	scopes     map[string]bool
 	candidates map[string]*Candidate
 	// claimed are the addresses that have been given to a load balancer, by id.
 	claimed map[string]*claim
 	// occupied says who has which place, loads how many floating IPs an instance carries.
+	// vacated has the places that an address leaves by this plan: it is there until it has left.
 	occupied map[place]Key
+	vacated  map[place]Key
 	loads    map[string]int
 }
 
@@ -71,8 +74,15 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 	p := &planner{
 		facts: f, cluster: cluster, held: known.held, nodes: known.nodes, scopes: cluster.scopes(),
 		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
-		occupied: make(map[place]Key), loads: make(map[string]int),
+		occupied: make(map[place]Key), vacated: make(map[place]Key),
+		loads:    make(map[string]int),
+		underWay: make(map[Key]*balancer),
 	}
+	p.cluster.Candidates = slices.Clone(cluster.Candidates)
+	cluster = p.cluster
+	slices.SortFunc(cluster.Candidates, func(a, b Candidate) int {
+		return cmp.Compare(a.InstanceID, b.InstanceID)
+	})
 	for i := range cluster.Candidates {
 		p.candidates[cluster.Candidates[i].InstanceID] = &cluster.Candidates[i]
 	}
@@ -81,9 +91,12 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 			p.loads[ip.InstanceID]++
 		}
 	}
-	inFlight := make(map[Key]bool)
 	for _, flight := range flights {
-		inFlight[flight.key] = true
+		b := &balancer{want: Desired{Key: flight.key}}
+		p.underWay[flight.key] = b
+		for _, id := range flight.ips {
+			p.claimed[id] = &claim{of: b, want: &b.want}
+		}
 		for _, at := range flight.places {
 			p.occupied[at] = flight.key
 		}
@@ -92,7 +105,9 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 		}
 	}
 	for _, want := range set {
-		if !inFlight[want.Key] {
+		if flying := p.underWay[want.Key]; flying != nil {
+			flying.want = want
+		} else {
 			p.balancers = append(p.balancers, &balancer{want: want})
 		}
 	}
@@ -180,17 +195,29 @@ func (b *balancer) needsFullSet() bool {
 	})
 }
 
-// flight returns where the plan sends addresses.
+// flight returns what the plan does not leave to others while it is carried out.
 func (b *balancer) flight() *flight {
 	f := &flight{key: b.want.Key}
+	at := func(instance string, family Family) {
+		if instance != "" {
+			f.places = append(f.places, places(instance, family, b.want.Ports)...)
+		}
+	}
 	for _, c := range b.claims {
-		if c.target == "" {
-			continue
+		if c.ip != nil {
+			f.ips = append(f.ips, c.ip.ID)
 		}
-		f.places = append(f.places, places(c.target, c.wanted.Family, b.want.Ports)...)
+		at(c.current(), c.wanted.Family)
 		if c.target != c.current() {
-			f.arrivals = append(f.arrivals, c.target)
+			at(c.target, c.wanted.Family)
+			if c.target != "" {
+				f.arrivals = append(f.arrivals, c.target)
+			}
 		}
+	}
+	for _, a := range b.releases {
+		f.ips = append(f.ips, a.ID)
+		at(a.InstanceID, familyOf(a.Addr))
 	}
 	return f
 }

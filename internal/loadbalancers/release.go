@@ -54,6 +54,11 @@ func (p *planner) publisherOf(addr netip.Addr, but *balancer) *balancer {
 			return b
 		}
 	}
+	for _, b := range p.underWay {
+		if b.want.publishes(addr) {
+			return b
+		}
+	}
 	return nil
 }
 
@@ -163,7 +168,7 @@ func planDelete(f facts, gone Deletion, known *scope) ([]Action, error) {
 }
 
 // orphans returns the addresses that are marked with the scope of a planner and that none of its
-// load balancers claims, by key.
+// load balancers claims, by key. Of one that is in flight nothing can be told.
 func (p *planner) orphans() map[Key][]*fact {
 	orphans := make(map[Key][]*fact)
 	ending := make(map[string]bool)
@@ -173,7 +178,9 @@ func (p *planner) orphans() map[Key][]*fact {
 		}
 	}
 	for _, ip := range p.facts.sorted() {
-		if ip.Marked && p.scopes[ip.Marker.Key.Scope] && p.claimed[ip.ID] == nil && !ending[ip.ID] {
+		key := Key{Scope: p.cluster.Scope, Name: ip.Marker.Key.Name}
+		if ip.Marked && p.scopes[ip.Marker.Key.Scope] && p.claimed[ip.ID] == nil &&
+			p.underWay[key] == nil && !ending[ip.ID] {
 			orphans[ip.Marker.Key] = append(orphans[ip.Marker.Key], ip)
 		}
 	}
