@@ -166,7 +166,7 @@ func (m *Manager) draw(
 		own[key] = true
 	}
 	d := drawn{facts: f, flights: make(map[Key]*flight)}
-	d.planner = newPlanner(f, cluster, setOf(known), known, m.memory.inFlight(own))
+	d.planner = newPlanner(f, cluster, setOf(known), known, m.memory.inFlight(own, l.began))
 	d.plans, d.complete = d.planner.plan(refine), known.complete
 	for _, b := range d.plans {
 		if told, isTold := known.set[b.want.Key]; isTold && slices.Equal(told.Ports, b.want.Ports) {

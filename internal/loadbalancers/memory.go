@@ -62,6 +62,9 @@ type flight struct {
 	places []place
 	// arrivals are the instances where an address has yet to arrive.
 	arrivals []string
+	// ended is when it did. What came of it need not be known, so for plans by a list that began
+	// before it goes on.
+	ended time.Time
 }
 
 // change is what a request made of a floating IP.
@@ -217,16 +220,24 @@ func (m *memory) take(f *flight) {
 func (m *memory) land(flights ...*flight) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
 	for _, f := range flights {
-		delete(m.flights, f)
+		if f.ended.IsZero() {
+			f.ended = now
+		}
+	}
+	for f := range m.flights {
+		if !f.ended.IsZero() && now.Sub(f.ended) > changeMaxAge {
+			delete(m.flights, f)
+		}
 	}
 }
 
-// inFlight returns the flights of others than the given load balancers.
-func (m *memory) inFlight(but map[Key]bool) []*flight {
+// inFlight returns the flights of others than the given load balancers that had not ended at a time.
+func (m *memory) inFlight(but map[Key]bool, at time.Time) []*flight {
 	var others []*flight
 	for f := range m.flights {
-		if !but[f.key] {
+		if !but[f.key] && (f.ended.IsZero() || f.ended.After(at)) {
 			others = append(others, f)
 		}
 	}

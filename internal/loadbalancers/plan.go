@@ -100,8 +100,10 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 		for _, at := range flight.places {
 			p.occupied[at] = flight.key
 		}
-		for _, instance := range flight.arrivals {
-			p.loads[instance]++
+		if flight.ended.IsZero() {
+			for _, instance := range flight.arrivals {
+				p.loads[instance]++
+			}
 		}
 	}
 	for _, want := range set {
