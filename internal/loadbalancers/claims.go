@@ -7,11 +7,11 @@ package loadbalancers
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 )
 
 // claim is one address of one load balancer: which it is, and where it goes.
 type claim struct {
+	of     *balancer
 	want   *Desired
 	wanted Wanted
 	// ip is the address; nil if it is yet to be created.
@@ -21,8 +21,10 @@ type claim struct {
 	// prepare are the actions before it is moved: it is created or marked.
 	prepare []Action
 	// moveFirst: it is taken off its old place before it is marked. The marker of a scope that this
-	// one adopts is the proof that the place may be given up.
+	// one adopts is the proof that the place may be given up; as long as it stays there it keeps it.
 	moveFirst bool
+	// legacy: it is taken over from the existing Oxide CCM.
+	legacy bool
 	// frozen: it stays as it is, wherever that is.
 	frozen bool
 
@@ -49,7 +51,7 @@ func (c *claim) current() string {
 func (p *planner) assign() {
 	for _, b := range p.balancers {
 		for _, w := range b.want.Wanted {
-			if w.Source.Existing != "" {
+			if w.Source.Existing != "" && !b.want.Hold {
 				p.claimExisting(b, w)
 			}
 		}
@@ -61,7 +63,11 @@ func (p *planner) assign() {
 	}
 	for _, b := range p.balancers {
 		for _, w := range b.want.Wanted {
-			if b.claimOf(w.Family) == nil && w.Source.Existing == "" {
+			switch {
+			case b.claimOf(w.Family) != nil:
+			case b.want.Hold || w.Source.Existing != "":
+				p.keep(b, w)
+			default:
 				p.claimManaged(b, w)
 			}
 		}
@@ -78,15 +84,15 @@ func (p *planner) claimExisting(b *balancer, w Wanted) {
 	c := &claim{want: &b.want, wanted: w, ip: ip}
 	switch {
 	case ip == nil:
-		p.refuse(b, w, fail(ReasonResourceNotFound, nil,
+		b.refuse(fail(ReasonResourceNotFound, nil,
 			"there is no floating IP %s in the project", name))
 		return
 	case ip.family() != w.Family:
-		p.refuse(b, w, fail(ReasonInvalid, nil,
+		b.refuse(fail(ReasonInvalid, nil,
 			"the floating IP %s is the address %s, which is not of IP%s", name, ip.Addr, w.Family))
 		return
 	case p.claimed[ip.ID] != nil:
-		p.refuse(b, w, fail(ReasonNotOwned, nil, "the floating IP %s is used by the load balancer "+
+		b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s is used by the load balancer "+
 			"%s, which is older", name, p.claimed[ip.ID].want.Key))
 		return
 	case ip.Marked && p.isOwn(ip, b.want.Key):
@@ -97,27 +103,51 @@ func (p *planner) claimExisting(b *balancer, w Wanted) {
 			Why:         "the user names the address as his own: its marker is removed",
 		}}
 	case ip.Marked:
-		p.refuse(b, w, fail(ReasonNotOwned, nil, "the floating IP %s is %s, and not the user's own",
+		b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s is %s, and not the user's own",
 			name, ownerOf(ip)))
 		return
+	case bearsMarker(ip.Description):
+		b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s bears a marker that was edited: if it "+
+			"is the user's own, remove the line %q… from its description", name, markerPrefix))
+		return
+	default:
+		if owner := p.provenOwner(ip, b); owner != nil {
+			b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s is of the load balancer %s, and "+
+				"not the user's own", name, owner.want.Key))
+			return
+		}
 	}
 	p.add(b, c)
 }
 
 // refuse notes what is wrong with a wish. What the load balancer has stays until it is mended.
-func (p *planner) refuse(b *balancer, w Wanted, problem error) {
+func (b *balancer) refuse(problem error) {
 	if b.problem == nil {
 		b.problem = problem
 	}
-	for _, ip := range p.facts.of(p.scopes, b.want.Key.Name) {
-		if ip.family() == w.Family && p.claimed[ip.ID] == nil && !ip.Marker.Retained {
-			p.claimMarked(b, w, ip)
+}
+
+// keep claims the address that a load balancer has, whatever it wishes for: one that is marked, one
+// of the predecessor's, or one of the user's that was attached for it.
+func (p *planner) keep(b *balancer, w Wanted) {
+	if best := p.best(b, w, Source{}, false); best != nil {
+		p.claimMarked(b, w, best)
+		return
+	}
+	if p.claimLegacy(b, w, Source{}) {
+		return
+	}
+	for _, ip := range p.facts.sorted() {
+		if ip.family() == w.Family && p.claimed[ip.ID] == nil &&
+			p.facts.isLeftover(ip, b.want.Published) {
+			p.add(b, &claim{want: &b.want, wanted: w, ip: ip})
 			return
 		}
 	}
 }
 
 func (p *planner) add(b *balancer, c *claim) {
+	c.of = b
 	b.claims = append(b.claims, c)
 	if c.ip != nil {
 		p.claimed[c.ip.ID] = c
@@ -129,70 +159,52 @@ func (p *planner) isOwn(ip *fact, key Key) bool {
 	return ip.Marked && p.scopes[ip.Marker.Key.Scope] && ip.Marker.Key.Name == key.Name
 }
 
-// restore claims addresses whose markers were lost or edited: if their names are such as only this
-// load balancer's address has, and its owner publishes them, they are marked anew.
-func (p *planner) restore(b *balancer) {
-	for _, w := range b.want.Wanted {
-		if w.Source.Existing != "" || b.claimOf(w.Family) != nil {
-			continue
-		}
-		for _, ip := range p.facts.sorted() {
-			lost := !ip.Marked || p.scopes[ip.Marker.Key.Scope]
-			if lost && !p.isOwn(ip, b.want.Key) && ip.family() == w.Family &&
-				p.claimed[ip.ID] == nil && b.want.publishes(ip.Addr) && p.isOurPlace(b, ip) &&
-				fits(p.facts, ip, w.Source) && isNameOf(ip, b.want.Key, w) {
-				p.claimUnmarked(b, w, ip, "its marker was lost")
-				break
-			}
-		}
-	}
-}
-
-// isNameOf reports whether an address has a name that it would have been given for a load balancer.
-func isNameOf(ip *fact, key Key, w Wanted) bool {
-	for _, source := range []Source{w.Source, {}, {Addr: ip.Addr}} {
-		if ip.Name == nameOf(key, Wanted{Family: w.Family, Source: source}) {
-			return true
-		}
-	}
-	return false
-}
-
 // claimManaged claims the address that fulfils a wish: one that is marked, one of the predecessor's,
 // or a new one.
 func (p *planner) claimManaged(b *balancer, w Wanted) {
-	owned := p.facts.of(p.scopes, b.want.Key.Name)
-	source := w.Source
-	if b.want.Hold {
-		source = Source{}
-	}
-	var best *fact
-	for _, ip := range owned {
-		if ip.family() == w.Family && p.claimed[ip.ID] == nil && fits(p.facts, ip, source) &&
-			(best == nil || p.isBetter(b, ip, best)) {
-			best = ip
-		}
-	}
-	switch {
-	case best != nil && !(b.want.Hold && best.Marker.Retained):
+	if best := p.best(b, w, w.Source, true); best != nil {
 		p.claimMarked(b, w, best)
 		return
-	case p.claimLegacy(b, w, source), b.want.Hold:
+	}
+	if p.claimLegacy(b, w, w.Source) {
 		return
 	}
 	create, err := p.creation(b, w)
 	if err != nil {
-		p.refuse(b, w, err)
+		b.refuse(err)
+		p.keep(b, w)
 		return
 	}
 	p.add(b, &claim{want: &b.want, wanted: w, managed: true, prepare: []Action{create}})
 }
 
-// isBetter says which of two addresses that both fit is kept: one in use rather than one that is not.
+// best returns the address that is marked as the load balancer's, fits, and is to be kept before others,
+// retained ones only if they are wanted. The marker of one that another load balancer publishes was
+// edited.
+func (p *planner) best(b *balancer, w Wanted, source Source, retained bool) *fact {
+	var best *fact
+	for _, ip := range p.facts.of(p.scopes, b.want.Key.Name) {
+		if ip.family() != w.Family || p.claimed[ip.ID] != nil || !fits(p.facts, ip, source) ||
+			ip.Marker.Retained && !retained ||
+			!b.want.publishes(ip.Addr) && p.publisherOf(ip.Addr, b) != nil {
+			continue
+		}
+		if best == nil || p.isBetter(b, ip, best) {
+			best = ip
+		}
+	}
+	return best
+}
+
+// isBetter says which of two addresses that both fit is kept: one in use rather than one that is not,
+// and that rather than one which another cluster uses.
 func (p *planner) isBetter(b *balancer, x, y *fact) bool {
 	rank := func(ip *fact) int {
 		r := 0
-		if ip.InstanceID != "" {
+		switch {
+		case !p.isOurPlace(b, ip):
+			r -= 4
+		case ip.InstanceID != "":
 			r += 4
 		}
 		if b.want.publishes(ip.Addr) {
@@ -217,41 +229,13 @@ func (p *planner) claimMarked(b *balancer, w Wanted, ip *fact) {
 	marker.Source = ip.Marker.Source
 	if ip.Marker != marker {
 		why := "the load balancer has a new owner of the same name"
-		if ip.Marker.Key.Scope != marker.Key.Scope {
+		if p.isAdopted(b, ip) {
 			why = "the cluster takes over from the scope " + ip.Marker.Key.Scope
 			c.moveFirst = true
 		}
 		p.mark(b, c, marker, why)
 	}
 	p.add(b, c)
-}
-
-// claimUnmarked claims an address that is proven to be the load balancer's in another way.
-func (p *planner) claimUnmarked(b *balancer, w Wanted, ip *fact, why string) {
-	c := &claim{want: &b.want, wanted: w, ip: ip, managed: true}
-	p.mark(b, c, p.marker(b, w), why)
-	p.add(b, c)
-}
-
-// claimLegacy takes an address of the existing Oxide CCM over. Its names are no proof, since several
-// Services may share one; so the owner must publish it, and it must be on a node of the cluster or
-// nowhere. Its name stays, by which the existing CCM would find it again.
-func (p *planner) claimLegacy(b *balancer, w Wanted, source Source) bool {
-	for _, ip := range p.facts.sorted() {
-		if p.isLegacy(ip, b) && ip.family() == w.Family && p.claimed[ip.ID] == nil &&
-			fits(p.facts, ip, source) {
-			p.claimUnmarked(b, w, ip, "it is taken over from the existing Oxide CCM")
-			return true
-		}
-	}
-	return false
-}
-
-// isLegacy reports whether an address is provably what the existing Oxide CCM gave to a load balancer.
-func (p *planner) isLegacy(ip *fact, b *balancer) bool {
-	return p.cluster.LegacyName != "" && ip.Description == legacyDescription &&
-		ip.Name == legacyName(p.cluster.LegacyName, b.want.Key) && b.want.publishes(ip.Addr) &&
-		(ip.InstanceID == "" || p.candidates[ip.InstanceID] != nil)
 }
 
 func (p *planner) marker(b *balancer, w Wanted) Marker {
@@ -266,9 +250,7 @@ func (p *planner) mark(b *balancer, c *claim, marker Marker, why string) {
 	description, err := WithMarker(c.ip.Description, marker)
 	if err != nil {
 		c.frozen = true
-		if b.problem == nil {
-			b.problem = fail(ReasonInvalid, err, "floating IP %s: %s", c.ip.Name, err)
-		}
+		b.refuse(fail(ReasonInvalid, err, "floating IP %s: %s", c.ip.Name, err))
 		return
 	}
 	c.prepare = []Action{{
@@ -345,43 +327,4 @@ func ownerOf(ip *fact) string {
 			ip.Marker.Key.Name, ip.Marker.Key.Scope)
 	}
 	return "which is not managed here"
-}
-
-// letGo plans the end of addresses that a load balancer has and does not want: those that are marked
-// as its own are deleted or retained, those of a user detached.
-func (p *planner) letGo(b *balancer) {
-	if b.want.Hold || b.problem != nil || p.leave[b.want.Key] {
-		return
-	}
-	const why = "no longer wanted"
-	for _, ip := range p.facts.sorted() {
-		switch {
-		case p.claimed[ip.ID] != nil:
-		case p.isOwn(ip, b.want.Key):
-			if other := p.publisherOf(ip.Addr, b); other != nil {
-				b.conditions = append(b.conditions, Condition{NotOwned, fmt.Sprintf(
-					"the floating IP %s is marked as this load balancer's, but %s publishes its "+
-						"address %s: it is left alone", ip.Name, other.want.Key, ip.Addr)})
-				continue
-			}
-			actions, err := release(ip, b.want.Key, b.want.Retain, why)
-			if err != nil {
-				b.problem = err
-				return
-			}
-			b.releases = append(b.releases, actions...)
-		case p.facts.isLeftover(ip, b.want.Published):
-			b.releases = append(b.releases, detach(ip, b.want.Key, why))
-		}
-	}
-}
-
-// publisherOf returns another load balancer that publishes an address.
-func (p *planner) publisherOf(addr netip.Addr, but *balancer) *balancer {
-	for _, b := range p.balancers {
-		if b != but && b.want.publishes(addr) {
-			return b
-		}
-	}
-	return nil
 }

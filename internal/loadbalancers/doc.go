@@ -13,7 +13,9 @@
 //	memory.go     what callers told, and what is under way
 //	plan.go       the plan, a pure function of facts and desired set
 //	claims.go     which address each load balancer has
+//	proof.go      what else than a marker says whose an address is
 //	place.go      which instance carries it
+//	release.go    how addresses end that are no longer wanted
 //	rebalance.go  a more even spread, when it is asked for
 //	firewall.go   which ports the firewall closes
 //	execute.go    the actions, one at a time, each safe to repeat

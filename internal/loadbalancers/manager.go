@@ -126,7 +126,7 @@ func (m *Manager) Ensure(
 	switch {
 	case b.problem != nil:
 		return Result{}, b.problem
-	case b.attaches() && !drawn.complete:
+	case b.needsFullSet() && !drawn.complete:
 		return Result{}, errFullSetRequired
 	}
 	result := m.carryOut(ctx, drawn.facts, b, nil, dryRun)
@@ -188,13 +188,15 @@ func (m *Manager) draw(ctx context.Context, want drawing) (drawn, error) {
 		own[key] = true
 	}
 	d := drawn{facts: f, flights: make(map[Key]*flight)}
-	d.planner = newPlanner(f, cluster, want.set(known), known, m.memory.inFlight(own))
+	d.planner = newPlanner(f, cluster, want.set(known), known, m.memory.inFlight(own, l.began))
 	if want.prepare != nil {
 		want.prepare(d.planner)
 	}
 	d.plans, d.complete = d.planner.plan(want.refine), known.complete
 	for _, b := range d.plans {
-		d.planner.rememberPlace(b)
+		if told, isTold := known.set[b.want.Key]; isTold && slices.Equal(told.Ports, b.want.Ports) {
+			d.planner.rememberPlace(b) // a dry run may try other ports
+		}
 		if !want.dryRun && own[b.want.Key] {
 			flight := b.flight()
 			m.memory.take(flight)

@@ -34,6 +34,9 @@ var webKey = loadbalancers.Key{Scope: scope, Name: "default/web"}
 var (
 	dry  = loadbalancers.EnsureOptions{DryRun: true}
 	real = loadbalancers.EnsureOptions{}
+
+	drySet  = loadbalancers.SetOptions{DryRun: true}
+	realSet = loadbalancers.SetOptions{}
 )
 
 // rack is a simulated rack with two nodes, and a Manager that works on it.
@@ -61,6 +64,17 @@ func newRack(t *testing.T) *rack {
 // newManager returns another Manager for the same rack, as another backend has one.
 func (r *rack) newManager(t *testing.T) *loadbalancers.Manager {
 	t.Helper()
+	manager := r.restarted(t)
+	if _, err := manager.Reconcile(t.Context(), r.cluster(), nil, drySet); err != nil {
+		t.Fatal(err)
+	}
+	r.ResetCounters()
+	return manager
+}
+
+// restarted returns a Manager that has not been told any load balancer.
+func (r *rack) restarted(t *testing.T) *loadbalancers.Manager {
+	t.Helper()
 	host, err := oxide.ParseHost(r.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -78,10 +92,6 @@ func (r *rack) newManager(t *testing.T) *loadbalancers.Manager {
 	t.Cleanup(client.Close)
 	manager := loadbalancers.NewManager(client)
 	manager.UseInventory(instances.NewFinder(client, instances.NewInventory(client, manager)))
-	if _, err := manager.Reconcile(t.Context(), r.cluster(), nil, loadbalancers.SetOptions{DryRun: true}); err != nil {
-		t.Fatal(err)
-	}
-	r.ResetCounters()
 	return manager
 }
 

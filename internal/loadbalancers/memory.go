@@ -55,10 +55,16 @@ type deletion struct {
 
 // flight is a plan under way: where addresses of a load balancer are going.
 type flight struct {
-	key    Key
+	key Key
+	// ips are the ids of the floating IPs that it has.
+	ips []string
+	// places are those where its addresses go, and those where they are until then.
 	places []place
 	// arrivals are the instances where an address has yet to arrive.
 	arrivals []string
+	// ended is when it did. What came of it need not be known, so for plans by a list that began
+	// before it goes on.
+	ended time.Time
 }
 
 // change is what a request made of a floating IP.
@@ -145,8 +151,11 @@ func (m *memory) forget(key Key, ownerUID string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.scope(key.Scope)
-	if known, ok := s.set[key]; ok && ownerUID != "" && known.OwnerUID != ownerUID {
-		return // there is a newer one
+	if known, ok := s.set[key]; ok {
+		if ownerUID != "" && known.OwnerUID != ownerUID {
+			return // there is a newer one
+		}
+		ownerUID = known.OwnerUID
 	}
 	delete(s.set, key)
 	delete(s.told, key)
@@ -211,16 +220,24 @@ func (m *memory) take(f *flight) {
 func (m *memory) land(flights ...*flight) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
 	for _, f := range flights {
-		delete(m.flights, f)
+		if f.ended.IsZero() {
+			f.ended = now
+		}
+	}
+	for f := range m.flights {
+		if !f.ended.IsZero() && now.Sub(f.ended) > changeMaxAge {
+			delete(m.flights, f)
+		}
 	}
 }
 
-// inFlight returns the flights of others than the given load balancers.
-func (m *memory) inFlight(but map[Key]bool) []*flight {
+// inFlight returns the flights of others than the given load balancers that had not ended at a time.
+func (m *memory) inFlight(but map[Key]bool, at time.Time) []*flight {
 	var others []*flight
 	for f := range m.flights {
-		if !but[f.key] {
+		if !but[f.key] && (f.ended.IsZero() || f.ended.After(at)) {
 			others = append(others, f)
 		}
 	}
@@ -229,20 +246,24 @@ func (m *memory) inFlight(but map[Key]bool) []*flight {
 
 // wantsExisting reports whether a load balancer of any known set names a floating IP as the user's
 // own that it is to have.
-func (m *memory) wantsExisting(ip oxide.FloatingIP) bool {
+func (m *memory) wantsExisting(ip oxide.FloatingIP) bool { return m.userOf(ip) != Key{} }
+
+// userOf returns the key of a load balancer of any known set that names a floating IP as the user's
+// own that it is to have; the zero value if there is none.
+func (m *memory) userOf(ip oxide.FloatingIP) Key {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.scopes {
-		for _, want := range s.set {
+		for key, want := range s.set {
 			if slices.ContainsFunc(want.Wanted, func(w Wanted) bool {
 				return w.Source.Existing != "" &&
 					(w.Source.Existing == ip.ID || w.Source.Existing == ip.Name)
 			}) {
-				return true
+				return key
 			}
 		}
 	}
-	return false
+	return Key{}
 }
 
 // complete reports whether the full set of any scope is known.

@@ -27,6 +27,10 @@ func (m *Manager) Adopt(
 		case ip.Marked && ip.Marker.OwnerUID == ownerUID && !ip.Marker.Retained:
 			return nil, nil
 		}
+		if user := m.memory.userOf(ip.FloatingIP); user != key && user != (Key{}) {
+			return nil, fail(ReasonInUse, nil, "the load balancer %s uses the floating IP %s as the "+
+				"user's own: let it name another one first", user, ip.Name)
+		}
 		for _, other := range f.of(map[string]bool{key.Scope: true}, key.Name) {
 			if other.ID != ip.ID && other.family() == ip.family() && !other.Marker.Retained {
 				return nil, fail(ReasonInUse, nil, "the load balancer %s has the address %s (%s) "+
@@ -69,37 +73,47 @@ func markAction(ip *fact, key Key, description, why string) Action {
 	}
 }
 
-// byHand plans and carries out what an operator does to one floating IP.
+// byHand plans and carries out what an operator does to one floating IP. What it is about to change is
+// read and planned once more when nobody else changes that load balancer.
 func (m *Manager) byHand(
 	ctx context.Context, nameOrID string, dryRun bool,
 	plan func(facts, *fact) ([]Action, error),
 ) (Outcome, error) {
-	f, err := m.read(ctx)
+	f, now, actions, err := m.planByHand(ctx, nameOrID, plan)
 	if err != nil {
 		return Outcome{}, err
 	}
-	ip := f.find(nameOrID)
-	if ip == nil {
-		return Outcome{}, fail(ReasonResourceNotFound, nil,
-			"there is no floating IP %s in the project", nameOrID)
-	}
-	actions, err := plan(f, ip)
-	if err != nil {
-		return Outcome{}, err
-	}
-	now := *ip
 	if !dryRun && len(actions) > 0 {
 		unlock, err := m.lock(ctx, actions[0].Key)
 		if err != nil {
 			return Outcome{}, err
 		}
 		defer unlock()
+		if f, now, actions, err = m.planByHand(ctx, nameOrID, plan); err != nil {
+			return Outcome{}, err
+		}
 		if now, actions, err = m.execute(ctx, f, now, actions, nil); err != nil {
 			return Outcome{}, err
 		}
 	}
 	at := f.attachment(now.InstanceID, now.family())
 	return Outcome{Address: f.address(&now, at, at, now.Marked), Actions: actions}, nil
+}
+
+func (m *Manager) planByHand(
+	ctx context.Context, nameOrID string, plan func(facts, *fact) ([]Action, error),
+) (facts, fact, []Action, error) {
+	f, err := m.read(ctx)
+	if err != nil {
+		return facts{}, fact{}, nil, err
+	}
+	ip := f.find(nameOrID)
+	if ip == nil {
+		return facts{}, fact{}, nil, fail(ReasonResourceNotFound, nil,
+			"there is no floating IP %s in the project", nameOrID)
+	}
+	actions, err := plan(f, ip)
+	return f, *ip, actions, err
 }
 
 // Orphans returns the addresses that are marked with a scope, or with one that it adopts, while no
@@ -116,6 +130,7 @@ func (m *Manager) orphans(ctx context.Context, scopeName string) (facts, map[Key
 	m.memory.mu.Lock()
 	known := m.memory.scope(scopeName)
 	complete, cluster := known.complete, known.cluster
+	cluster.Scope = scopeName
 	m.memory.mu.Unlock()
 	if !complete {
 		return facts{}, nil, errFullSetRequired
@@ -132,13 +147,32 @@ func (m *Manager) orphans(ctx context.Context, scopeName string) (facts, map[Key
 func (m *Manager) DeleteOrphan(
 	ctx context.Context, scope, id string, dryRun bool,
 ) ([]Action, error) {
-	f, orphans, err := m.orphans(ctx, scope)
+	f, actions, err := m.planOrphan(ctx, scope, id)
+	if err != nil || dryRun || len(actions) == 0 {
+		return actions, err
+	}
+	// The load balancer may come back at this moment, and claim what it left.
+	key := Key{Scope: scope, Name: actions[0].Key.Name}
+	unlock, err := m.lock(ctx, key)
 	if err != nil {
 		return nil, err
 	}
+	defer unlock()
+	if f, actions, err = m.planOrphan(ctx, scope, id); err != nil {
+		return nil, err
+	}
+	_, done, err := m.execute(ctx, f, fact{}, actions, nil)
+	return done, err
+}
+
+func (m *Manager) planOrphan(ctx context.Context, scope, id string) (facts, []Action, error) {
+	f, orphans, err := m.orphans(ctx, scope)
+	if err != nil {
+		return facts{}, nil, err
+	}
 	ip := f.ips[id]
 	if ip == nil {
-		return nil, nil
+		return f, nil, nil
 	}
 	for key, owned := range orphans {
 		for _, orphan := range owned {
@@ -148,18 +182,9 @@ func (m *Manager) DeleteOrphan(
 			owned := *orphan
 			owned.Marker.Retained = false
 			actions, err := release(&owned, key, false, "it is an orphan, deleted by hand")
-			if err != nil || dryRun {
-				return actions, err
-			}
-			unlock, err := m.lock(ctx, key)
-			if err != nil {
-				return nil, err
-			}
-			defer unlock()
-			_, done, err := m.execute(ctx, f, fact{}, actions, nil)
-			return done, err
+			return f, actions, err
 		}
 	}
-	return nil, fail(ReasonNotOwned, nil, "the floating IP %s is no orphan of the scope %s",
+	return facts{}, nil, fail(ReasonNotOwned, nil, "the floating IP %s is no orphan of the scope %s",
 		ip.Name, scope)
 }

@@ -73,8 +73,12 @@ func (p *planner) locate() {
 			x.want.Created.Compare(y.want.Created), compareKeys(x.want.Key, y.want.Key),
 		)
 	})
+	p.guard(going)
 	for _, c := range going {
 		p.settle(c)
+		if c.moveFirst && c.target != "" && c.target == c.current() && !p.isHome(c.of, c.ip) {
+			c.prepare = nil
+		}
 	}
 }
 
@@ -93,15 +97,22 @@ func compareBools(a, b bool) int {
 // it is a candidate, was one, or its private address is published. The place of an address of an
 // adopted scope may be given up, too: that cluster is gone.
 func (p *planner) isOurPlace(b *balancer, ip *fact) bool {
+	return p.isHome(b, ip) || p.isAdopted(b, ip)
+}
+
+// isHome is isOurPlace for an address whose marker proves nothing about its place.
+func (p *planner) isHome(b *balancer, ip *fact) bool {
 	at := ip.InstanceID
 	if at == "" || p.candidates[at] != nil || p.nodes[at] {
 		return true
 	}
-	if ip.Marked && p.scopes[ip.Marker.Key.Scope] && ip.Marker.Key.Scope != b.want.Key.Scope {
-		return true
-	}
 	private := p.facts.privateAddr(at, ip.family())
 	return private.IsValid() && b.want.publishes(private)
+}
+
+// isAdopted reports whether an address is marked with another scope that this one takes over from.
+func (p *planner) isAdopted(b *balancer, ip *fact) bool {
+	return ip.Marked && p.scopes[ip.Marker.Key.Scope] && ip.Marker.Key.Scope != b.want.Key.Scope
 }
 
 // leaveAbroad leaves an address on an instance that never was of this cluster: another cluster with
@@ -109,14 +120,14 @@ func (p *planner) isOurPlace(b *balancer, ip *fact) bool {
 func (p *planner) leaveAbroad(c *claim) {
 	c.frozen, c.prepare = true, nil
 	c.target = c.current()
-	name := c.target
-	if endpoint, known := p.facts.endpoints[c.target]; known {
-		name = endpoint.Name
-	}
-	c.conditions = append(c.conditions, Condition{ForeignAttachment, fmt.Sprintf(
+	c.conditions = append(c.conditions, p.abroad(c.ip))
+}
+
+func (p *planner) abroad(ip *fact) Condition {
+	return Condition{ForeignAttachment, fmt.Sprintf(
 		"the address %s is on the instance %s, which never was a node of this cluster: it is left "+
 			"there; if another cluster has the same id, give one of them an id of its own, else "+
-			"detach the address", c.ip.Addr, name)})
+			"detach the address", ip.Addr, p.nameOf(ip.InstanceID))}
 }
 
 // mayStay reports whether the instance of an address is fit to carry it further.
@@ -127,6 +138,31 @@ func (p *planner) mayStay(c *claim) bool {
 
 func (p *planner) isEligible(c *claim, instance string) bool {
 	return c.want.Eligible == nil || c.want.Eligible[instance]
+}
+
+// guard notes the places where addresses are that this plan takes away: of those that go elsewhere, and
+// of those that nobody wants any more, which stay until what replaces them is there.
+func (p *planner) guard(going []*claim) {
+	for _, c := range going {
+		if c.current() != "" {
+			for _, at := range places(c.current(), c.wanted.Family, c.want.Ports) {
+				p.vacated[at] = c.want.Key
+			}
+		}
+	}
+	for _, b := range p.balancers {
+		for _, ip := range p.facts.sorted() {
+			if ip.InstanceID == "" || p.claimed[ip.ID] != nil ||
+				!p.isOwn(ip, b.want.Key) && !p.facts.isLeftover(ip, b.want.Published) {
+				continue
+			}
+			for _, at := range places(ip.InstanceID, ip.family(), b.want.Ports) {
+				if _, taken := p.occupied[at]; !taken {
+					p.occupied[at] = b.want.Key
+				}
+			}
+		}
+	}
 }
 
 // isEdited reports whether a load balancer serves ports that it did not when it got its place.
@@ -153,6 +189,17 @@ func (p *planner) holderOf(c *claim, instance string) string {
 	for _, at := range places(instance, c.wanted.Family, c.want.Ports) {
 		if holder, taken := p.occupied[at]; taken && holder != c.want.Key {
 			return fmt.Sprintf("%s is held by %s", at.port, holder)
+		}
+	}
+	return ""
+}
+
+// leaverOf returns which other load balancer leaves a port of this one on an instance by this plan, for
+// people; empty: none.
+func (p *planner) leaverOf(c *claim, instance string) string {
+	for _, at := range places(instance, c.wanted.Family, c.want.Ports) {
+		if holder, taken := p.vacated[at]; taken && holder != c.want.Key {
+			return fmt.Sprintf("%s is about to be left by %s", at.port, holder)
 		}
 	}
 	return ""
@@ -247,7 +294,7 @@ type obstacle struct {
 
 // fitFor returns the candidates that can carry an address, or why there is none.
 func (p *planner) fitFor(c *claim) ([]*Candidate, *obstacle) {
-	var fit []*Candidate
+	var fit, left []*Candidate
 	var healthy, full int
 	taken := ""
 	for i := range p.cluster.Candidates {
@@ -259,14 +306,25 @@ func (p *planner) fitFor(c *claim) ([]*Candidate, *obstacle) {
 		}
 		healthy++
 		holder := cmp.Or(p.holderOf(c, at), p.refusal(c, candidate))
+		leaver := p.leaverOf(c, at)
+		if c.current() == "" {
+			// It can wait until the other one has left; one in use cannot, or two would wait for
+			// each other.
+			holder = cmp.Or(holder, leaver)
+		}
 		switch {
 		case holder != "":
 			taken = cmp.Or(taken, holder)
 		case p.loads[at] >= p.room(at):
 			full++
+		case leaver != "":
+			left = append(left, candidate)
 		default:
 			fit = append(fit, candidate)
 		}
+	}
+	if len(fit) == 0 {
+		fit = left
 	}
 	switch {
 	case len(fit) > 0:

@@ -6,7 +6,6 @@ package loadbalancers
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 )
 
@@ -22,15 +21,18 @@ type planner struct {
 	// leave are load balancers whose attached addresses stay where they are, and of which none is
 	// released.
 	leave map[Key]bool
-	// balancers are those to plan, the oldest first.
+	// balancers are those to plan, the oldest first; underWay are those in flight.
 	balancers []*balancer
+	underWay  map[Key]*balancer
 
 	scopes     map[string]bool
 	candidates map[string]*Candidate
 	// claimed are the addresses that have been given to a load balancer, by id.
 	claimed map[string]*claim
 	// occupied says who has which place, loads how many floating IPs an instance carries.
+	// vacated has the places that an address leaves by this plan: it is there until it has left.
 	occupied map[place]Key
+	vacated  map[place]Key
 	loads    map[string]int
 }
 
@@ -75,8 +77,14 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 	p := &planner{
 		facts: f, cluster: cluster, held: known.held, nodes: known.nodes, scopes: cluster.scopes(),
 		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
-		occupied: make(map[place]Key), loads: make(map[string]int), leave: make(map[Key]bool),
+		occupied: make(map[place]Key), vacated: make(map[place]Key),
+		loads: make(map[string]int), leave: make(map[Key]bool), underWay: make(map[Key]*balancer),
 	}
+	p.cluster.Candidates = slices.Clone(cluster.Candidates)
+	cluster = p.cluster
+	slices.SortFunc(cluster.Candidates, func(a, b Candidate) int {
+		return cmp.Compare(a.InstanceID, b.InstanceID)
+	})
 	for i := range cluster.Candidates {
 		p.candidates[cluster.Candidates[i].InstanceID] = &cluster.Candidates[i]
 	}
@@ -85,18 +93,25 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 			p.loads[ip.InstanceID]++
 		}
 	}
-	inFlight := make(map[Key]bool)
 	for _, flight := range flights {
-		inFlight[flight.key] = true
+		b := &balancer{want: Desired{Key: flight.key}}
+		p.underWay[flight.key] = b
+		for _, id := range flight.ips {
+			p.claimed[id] = &claim{of: b, want: &b.want}
+		}
 		for _, at := range flight.places {
 			p.occupied[at] = flight.key
 		}
-		for _, instance := range flight.arrivals {
-			p.loads[instance]++
+		if flight.ended.IsZero() {
+			for _, instance := range flight.arrivals {
+				p.loads[instance]++
+			}
 		}
 	}
 	for _, want := range set {
-		if !inFlight[want.Key] {
+		if flying := p.underWay[want.Key]; flying != nil {
+			flying.want = want
+		} else {
 			p.balancers = append(p.balancers, &balancer{want: want})
 		}
 	}
@@ -175,144 +190,38 @@ func (c *claim) actions() []Action {
 	return slices.Concat(c.prepare, away, there)
 }
 
-// attaches reports whether the plan brings an address to an instance.
-func (b *balancer) attaches() bool {
-	return slices.ContainsFunc(b.claims, func(c *claim) bool {
-		return c.target != "" && c.target != c.current()
+// needsFullSet reports whether the plan may be wrong as long as other load balancers are not known:
+// an address is moved, which may conflict with theirs, or taken over from the existing CCM, which may
+// be theirs, or let go, though they may publish it.
+func (b *balancer) needsFullSet() bool {
+	return len(b.releases) > 0 || slices.ContainsFunc(b.claims, func(c *claim) bool {
+		return c.legacy || c.target != c.current()
 	})
 }
 
-// flight returns where the plan sends addresses.
+// flight returns what the plan does not leave to others while it is carried out.
 func (b *balancer) flight() *flight {
 	f := &flight{key: b.want.Key}
+	at := func(instance string, family Family) {
+		if instance != "" {
+			f.places = append(f.places, places(instance, family, b.want.Ports)...)
+		}
+	}
 	for _, c := range b.claims {
-		if c.target == "" {
-			continue
+		if c.ip != nil {
+			f.ips = append(f.ips, c.ip.ID)
 		}
-		f.places = append(f.places, places(c.target, c.wanted.Family, b.want.Ports)...)
+		at(c.current(), c.wanted.Family)
 		if c.target != c.current() {
-			f.arrivals = append(f.arrivals, c.target)
+			at(c.target, c.wanted.Family)
+			if c.target != "" {
+				f.arrivals = append(f.arrivals, c.target)
+			}
 		}
+	}
+	for _, a := range b.releases {
+		f.ips = append(f.ips, a.ID)
+		at(a.InstanceID, familyOf(a.Addr))
 	}
 	return f
-}
-
-// release returns the actions that end an address which is marked as a load balancer's: it is
-// detached, and deleted or marked as retained.
-func release(ip *fact, key Key, retain bool, why string) ([]Action, error) {
-	var actions []Action
-	if ip.InstanceID != "" {
-		actions = append(actions, detach(ip, key, why))
-	}
-	end := Action{Type: Delete, Key: key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Why: why}
-	switch {
-	case ip.Marker.Retained:
-		return actions, nil
-	case retain:
-		marker := ip.Marker
-		marker.Retained = true
-		description, err := WithMarker(ip.Description, marker)
-		if err != nil {
-			return nil, err
-		}
-		end.Type, end.Description, end.Why = Mark, description, why+"; its address is retained"
-	}
-	return append(actions, end), nil
-}
-
-func detach(ip *fact, key Key, why string) Action {
-	return Action{
-		Type: Detach, Key: key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, InstanceID: ip.InstanceID,
-		Why: why,
-	}
-}
-
-// isLeftover reports whether an address is a user's, and is attached only because a load balancer
-// wanted it: the owner still publishes it, together with the private address of the instance that
-// it is on.
-func (f facts) isLeftover(ip *fact, published []netip.Addr) bool {
-	private := f.privateAddr(ip.InstanceID, ip.family())
-	return ip.InstanceID != "" && !bearsMarker(ip.Description) &&
-		ip.Description != legacyDescription && slices.Contains(published, ip.Addr) &&
-		private.IsValid() && slices.Contains(published, private)
-}
-
-// Deletion says which load balancer is gone.
-type Deletion struct {
-	Key Key
-	// OwnerUID is the owner's; empty: whoever's.
-	OwnerUID string
-	// Retain keeps its addresses, marked as retained.
-	Retain bool
-	// Cluster tells which addresses without a marker may be its own; the zero value: none.
-	Cluster Cluster
-	// Published are the addresses that the owner published last.
-	Published []netip.Addr
-}
-
-// planDelete plans the end of a load balancer. Addresses that a newer owner of the same key has are
-// not touched, and neither are those that were retained. A user's address is only detached. An
-// address of the existing Oxide CCM goes as it would have gone there, unless another load balancer
-// publishes it.
-func planDelete(f facts, gone Deletion, known *scope) ([]Action, error) {
-	const why = "the load balancer is gone"
-	cluster := gone.Cluster
-	cluster.Scope = gone.Key.Scope
-	b := &balancer{want: Desired{Key: gone.Key, OwnerUID: gone.OwnerUID, Published: gone.Published}}
-	var others []Desired
-	for key, want := range known.set {
-		if key != gone.Key {
-			others = append(others, want)
-		}
-	}
-	p := newPlanner(f, cluster, others, known, nil)
-	p.assign()
-	var actions []Action
-	for _, ip := range f.sorted() {
-		other := p.publisherOf(ip.Addr, b) != nil
-		switch {
-		case p.isOwn(ip, gone.Key):
-			if gone.OwnerUID != "" && ip.Marker.OwnerUID != gone.OwnerUID || other {
-				continue
-			}
-			released, err := release(ip, gone.Key, gone.Retain, why)
-			if err != nil {
-				return nil, err
-			}
-			actions = append(actions, released...)
-		case p.claimed[ip.ID] != nil || other:
-		case gone.OwnerUID != "" && p.isLegacy(ip, b):
-			if !known.complete {
-				return nil, errFullSetRequired
-			}
-			owned := *ip
-			owned.Marker = p.marker(b, Wanted{Family: ip.family()})
-			released, err := release(&owned, gone.Key, gone.Retain, why)
-			if err != nil {
-				return nil, err
-			}
-			actions = append(actions, released...)
-		case f.isLeftover(ip, gone.Published):
-			actions = append(actions, detach(ip, gone.Key, why))
-		}
-	}
-	return actions, nil
-}
-
-// orphans returns the addresses that are marked with the scope of a planner and that none of its
-// load balancers claims, by key.
-func (p *planner) orphans() map[Key][]*fact {
-	orphans := make(map[Key][]*fact)
-	ending := make(map[string]bool)
-	for _, b := range p.balancers {
-		for _, a := range b.releases {
-			ending[a.ID] = true
-		}
-	}
-	for _, ip := range p.facts.sorted() {
-		if ip.Marked && p.scopes[ip.Marker.Key.Scope] && p.claimed[ip.ID] == nil && !ending[ip.ID] {
-			orphans[ip.Marker.Key] = append(orphans[ip.Marker.Key], ip)
-		}
-	}
-	return orphans
 }

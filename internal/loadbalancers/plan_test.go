@@ -5,6 +5,7 @@
 package loadbalancers
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -64,8 +65,11 @@ func planned(found ips, c Cluster, set []Desired, change ...func(*planner)) *pla
 		pools: map[string]oxide.IPPool{
 			"pool-1": {ID: "pool-1", Bits: 32, Unicast: true},
 			"p":      {ID: "pool-of-name-p", Bits: 32, Unicast: true},
+			"six":    {ID: "pool-6", Bits: 128, Unicast: true},
+
+			"multicast": {ID: "pool-m", Bits: 32},
 		},
-		poolErrors: make(map[string]error),
+		poolErrors: map[string]error{"gone": errors.New("no such pool")},
 	}
 	for _, ip := range found {
 		f.ips[ip.ID] = &ip

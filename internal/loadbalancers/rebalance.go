@@ -41,12 +41,15 @@ func (p *planner) levelOnce(movable []*claim) bool {
 	if best == nil {
 		return false
 	}
-	for _, at := range places(best.target, best.wanted.Family, best.want.Ports) {
-		delete(p.occupied, at)
+	if best.target != best.current() {
+		for _, at := range places(best.target, best.wanted.Family, best.want.Ports) {
+			delete(p.occupied, at)
+		}
 	}
 	p.loads[best.target]--
 	p.loads[target]++
 	best.target, best.why = target, "the addresses are spread evenly, as was asked for"
+	best.conditions = nil // they are about the old place
 	p.occupy(best, target)
 	return true
 }

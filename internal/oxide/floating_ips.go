@@ -5,8 +5,11 @@
 package oxide
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -93,17 +96,26 @@ func (c *Client) CreateFloatingIP(
 		})
 }
 
-// DescribeFloatingIP replaces the description, which must not be empty: oxide.go leaves an empty one
-// out, and Oxide then keeps the old one.
+// DescribeFloatingIP replaces the description, also by an empty one: oxide.go would leave that out, and
+// Oxide then keep the old one.
 func (c *Client) DescribeFloatingIP(
 	ctx context.Context, id, description string,
 ) (FloatingIP, error) {
 	return mutate(ctx, objectCall("floating_ip_update", "describe the floating IP "+id),
 		func(ctx context.Context) (FloatingIP, error) {
-			return orError(c.api.FloatingIpUpdate(ctx, api.FloatingIpUpdateParams{
-				FloatingIp: api.NameOrId(id),
-				Body:       &api.FloatingIpUpdate{Description: description},
-			}))
+			body, err := json.Marshal(map[string]string{"description": description})
+			if err != nil {
+				return FloatingIP{}, err
+			}
+			var v api.FloatingIp
+			err = c.rawCall(ctx, api.Request{
+				Method: http.MethodPut, Path: "/v1/floating-ips/{{.floating_ip}}",
+				Params: map[string]string{"floating_ip": id}, Body: bytes.NewReader(body),
+			}, &v)
+			if err != nil {
+				return FloatingIP{}, err
+			}
+			return toFloatingIP(v)
 		})
 }
 

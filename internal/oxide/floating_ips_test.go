@@ -145,7 +145,7 @@ func TestDescribeFloatingIPChangesTheDescriptionAlone(t *testing.T) {
 	r := start(t, oxidesim.Config{})
 	web := r.create("web")
 	longest := strings.Repeat("é", oxide.MaxDescription)
-	for _, text := range []string{"new", `"quoted" <&> \ ` + "\n\tlines", longest} {
+	for _, text := range []string{"new", "", `"quoted" <&> \ ` + "\n\tlines", longest} {
 		got, err := r.DescribeFloatingIP(t.Context(), web.ID, text)
 		if err != nil {
 			t.Fatal(err)

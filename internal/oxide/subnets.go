@@ -135,9 +135,14 @@ func (c *Client) rawPage(
 func (c *Client) rawGet(
 	ctx context.Context, path string, params, query map[string]string, into any,
 ) error {
-	resp, err := c.api.MakeRequest(ctx, api.Request{
+	return c.rawCall(ctx, api.Request{
 		Method: http.MethodGet, Path: path, Params: params, Query: query,
-	})
+	}, into)
+}
+
+// rawCall sends a request and decodes its answer.
+func (c *Client) rawCall(ctx context.Context, request api.Request, into any) error {
+	resp, err := c.api.MakeRequest(ctx, request)
 	if err != nil {
 		return err
 	}

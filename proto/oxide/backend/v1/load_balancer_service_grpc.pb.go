@@ -63,7 +63,8 @@ type LoadBalancerServiceClient interface {
 	// itself (ADDRESS_NOT_OWNED, POOL_NOT_FOUND, RESOURCE_NOT_FOUND) nothing that it has was changed.
 	//
 	// Errors: ADDRESS_NOT_OWNED, PORT_CONFLICT, POOL_NOT_FOUND, POOL_EXHAUSTED, RESOURCE_NOT_FOUND,
-	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED if something is to be attached.
+	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED if an address is to be
+	// attached, moved, taken over or let go.
 	EnsureLoadBalancer(ctx context.Context, in *EnsureLoadBalancerRequest, opts ...grpc.CallOption) (*EnsureLoadBalancerResponse, error)
 	// ReconcileLoadBalancers makes all load balancers of one scope as desired, by one plan over one
 	// list of facts. A failure of one load balancer is told in its result and stops no other.
@@ -197,7 +198,8 @@ type LoadBalancerServiceServer interface {
 	// itself (ADDRESS_NOT_OWNED, POOL_NOT_FOUND, RESOURCE_NOT_FOUND) nothing that it has was changed.
 	//
 	// Errors: ADDRESS_NOT_OWNED, PORT_CONFLICT, POOL_NOT_FOUND, POOL_EXHAUSTED, RESOURCE_NOT_FOUND,
-	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED if something is to be attached.
+	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED if an address is to be
+	// attached, moved, taken over or let go.
 	EnsureLoadBalancer(context.Context, *EnsureLoadBalancerRequest) (*EnsureLoadBalancerResponse, error)
 	// ReconcileLoadBalancers makes all load balancers of one scope as desired, by one plan over one
 	// list of facts. A failure of one load balancer is told in its result and stops no other.
