@@ -46,6 +46,7 @@ func candidates(nodes []*v1.Node, ours string) ([]*backendv1.Candidate, []exclus
 		if !ok {
 			continue
 		}
+		isOurs := ours != "" && node.Name == ours
 		health := backendv1.CandidateHealth_CANDIDATE_HEALTH_HEALTHY
 		if why != "" {
 			health = backendv1.CandidateHealth_CANDIDATE_HEALTH_UNHEALTHY
@@ -53,11 +54,10 @@ func candidates(nodes []*v1.Node, ours string) ([]*backendv1.Candidate, []exclus
 		if other, ok := byID[id]; ok {
 			// Two Nodes name one instance, as after a Node was renamed: the healthier one counts.
 			other.Health = min(other.GetHealth(), health)
+			other.Avoid = other.GetAvoid() || isOurs
 			continue
 		}
-		byID[id] = &backendv1.Candidate{
-			InstanceId: id, Health: health, Avoid: ours != "" && node.Name == ours,
-		}
+		byID[id] = &backendv1.Candidate{InstanceId: id, Health: health, Avoid: isOurs}
 		list = append(list, byID[id])
 	}
 	slices.SortFunc(list, func(a, b *backendv1.Candidate) int {
