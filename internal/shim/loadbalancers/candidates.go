@@ -69,12 +69,10 @@ func candidates(nodes []*v1.Node, ours string) ([]*backendv1.Candidate, []exclus
 
 // unfit returns why a Node can carry no address; empty: it can.
 func unfit(node *v1.Node) string {
-	why := provider.WhyNoInstance(node)
-	switch {
-	case why == "":
-	case provider.IsJoining(node):
-		return "is not initialized yet"
-	default:
+	if why := provider.WhyNoInstance(node); why != "" {
+		if node.Spec.ProviderID == "" && provider.IsJoining(node) {
+			return "is not initialized yet"
+		}
 		return why
 	}
 	if _, excluded := node.Labels[v1.LabelNodeExcludeBalancers]; excluded {
@@ -112,24 +110,25 @@ const maxExclusions = 5
 
 // explainNoCandidate says why no Node can carry the address of a Service.
 func explainNoCandidate(service *v1.Service, nodes []*v1.Node) string {
-	_, excluded := candidates(nodes, "")
+	const beginning = "no node can carry the address: "
+	which := ""
 	if selector, err := nodeSelector(service); err == nil && selector != nil {
-		var matching []exclusion
-		for _, node := range nodes {
-			i := slices.IndexFunc(excluded, func(e exclusion) bool { return e.node == node.Name })
-			if selector.Matches(labels.Set(node.Labels)) && i >= 0 {
-				matching = append(matching, excluded[i])
-			}
-		}
-		if excluded = matching; len(excluded) == 0 {
-			return fmt.Sprintf("no node can carry the address: none has labels that the annotation %s "+
-				"selects (%s)", annotations.NodeSelector, selector)
-		}
+		which = fmt.Sprintf("the annotation %s selects (%s)", annotations.NodeSelector, selector)
+		nodes = slices.DeleteFunc(slices.Clone(nodes), func(node *v1.Node) bool {
+			return !selector.Matches(labels.Set(node.Labels))
+		})
 	}
-	if len(excluded) == 0 {
-		return "no node can carry the address: there is none with a private address of its IP family"
+	_, excluded := candidates(nodes, "")
+	switch {
+	case len(nodes) == 0 && which != "":
+		return beginning + "none has labels that " + which
+	case len(nodes) == 0:
+		return beginning + "there is none"
+	case len(excluded) == 0 && which != "":
+		return beginning + "none of those that " + which + " has a private address of its IP family"
+	case len(excluded) == 0:
+		return beginning + "none has a private address of its IP family"
 	}
-	slices.SortFunc(excluded, func(a, b exclusion) int { return cmp.Compare(a.node, b.node) })
 	var parts []string
 	for i, e := range excluded {
 		if i == maxExclusions {
@@ -138,5 +137,8 @@ func explainNoCandidate(service *v1.Service, nodes []*v1.Node) string {
 		}
 		parts = append(parts, fmt.Sprintf("%s %s", e.node, e.why))
 	}
-	return "no node can carry the address: " + strings.Join(parts, ", ")
+	if len(excluded) < len(nodes) {
+		parts = append(parts, "the others have no private address of its IP family")
+	}
+	return beginning + strings.Join(parts, ", ")
 }
