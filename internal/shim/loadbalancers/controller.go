@@ -149,7 +149,8 @@ func (c *Controller) Ensure(
 // Update does the same for another set of nodes. The framework passes a Service of the time of its
 // last full sync, so the current one is used instead. It writes no status afterwards either: if the
 // address is on another node now, the status is wrong, and the error makes the framework sync the
-// whole Service at once, which writes it.
+// whole Service at once, which writes it. So does every other error, the lack of a candidate included:
+// nobody calls again when a node becomes ready.
 func (c *Controller) Update(ctx context.Context, service *v1.Service) error {
 	current, err := c.current(service)
 	if err != nil {
@@ -161,10 +162,6 @@ func (c *Controller) Update(ctx context.Context, service *v1.Service) error {
 	}
 	status, err := c.ensure(ctx, current)
 	switch {
-	case errors.Is(err, errNoCandidate):
-		klog.InfoS("No node can carry the address, which stays reserved", serviceKeys(current,
-			"reason", err.Error())...)
-		return nil
 	case err != nil:
 		return retriable(err)
 	case !servicehelpers.LoadBalancerStatusEqual(status, &current.Status.LoadBalancer):

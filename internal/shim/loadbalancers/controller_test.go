@@ -91,6 +91,11 @@ func TestUpdate(t *testing.T) {
 			current:   service(published),
 			addresses: []*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.12")},
 			calls:     1, wantErr: "moved to another node"},
+		{name: "no candidate: an error makes the framework ask until there is one",
+			current:    service(published),
+			addresses:  []*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "")},
+			conditions: []*backendv1.Condition{condition(noCandidate, "none of 1 candidates")},
+			calls:      1, wantErr: "a is not Ready (198.51.100.9 is reserved)", retry: 10 * time.Second},
 		{name: "the Service is gone: nothing must be made for it", calls: 0},
 		{name: "the Service is being deleted", current: service(func(s *v1.Service) {
 			s.DeletionTimestamp = &deleted
@@ -110,11 +115,11 @@ func TestUpdate(t *testing.T) {
 				retryInfo(2*time.Second)), wantErr: "busy", retry: 2 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, c := newPeer(t, node("a", id1))
+			b, c := newPeer(t, node("a", id1, notReady))
 			b.answer(tt.addresses, tt.conditions...)
 			b.failure = tt.failure
 			if tt.current != nil {
-				list(t, c, tt.current, node("a", id1))
+				list(t, c, tt.current, node("a", id1, notReady))
 			}
 			err := c.Update(t.Context(), service())
 			switch {

@@ -83,9 +83,6 @@ const (
 	maxRetryDelay = 5 * time.Minute
 )
 
-// errNoCandidate marks an outcome in which the address is reserved but no node can carry it.
-var errNoCandidate = errors.New("no candidate")
-
 // outcome returns the status that a state amounts to, or an error that says what is missing.
 func outcome(
 	lb *backendv1.LoadBalancer, whyNoCandidate func() string,
@@ -95,7 +92,7 @@ func outcome(
 		return nil, err
 	}
 	if pending := findCondition(lb, backendv1.ConditionType_CONDITION_TYPE_PENDING); pending != nil {
-		return nil, retryLater(provider.OneLine(pending.GetMessage()), nil)
+		return nil, retryLater(provider.OneLine(pending.GetMessage()))
 	}
 	if detached == nil && len(status.Ingress) > 0 {
 		return status, nil
@@ -105,28 +102,13 @@ func outcome(
 		address = fmt.Sprintf(" (%s is reserved)", detached.GetAddress())
 	}
 	if findCondition(lb, backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE) != nil {
-		return nil, retryLater(whyNoCandidate()+address, errNoCandidate)
+		return nil, retryLater(whyNoCandidate() + address)
 	}
-	return nil, retryLater("no address is attached yet"+address, nil)
+	return nil, retryLater("no address is attached yet" + address)
 }
 
-// retryLater returns an error that is retried after the default delay; cause may be nil.
-func retryLater(message string, cause error) error {
-	retry := api.NewRetryError(message, defaultRetryDelay)
-	if cause == nil {
-		return retry
-	}
-	return &retryCause{RetryError: retry, cause: cause}
-}
-
-// retryCause is a RetryError, text and delay, that can also be told by its cause.
-type retryCause struct {
-	*api.RetryError
-	cause error
-}
-
-// Unwrap makes both the RetryError and the cause found.
-func (e *retryCause) Unwrap() []error { return []error{e.RetryError, e.cause} }
+// retryLater returns an error that is retried after the default delay.
+func retryLater(message string) error { return api.NewRetryError(message, defaultRetryDelay) }
 
 // retriable turns an error into one that the service controller
 // retries after a fixed delay, where waiting helps; others it retries with growing delays.
