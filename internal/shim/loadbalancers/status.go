@@ -84,9 +84,17 @@ const (
 )
 
 // outcome returns the status that a state amounts to, or an error that says what is missing.
+//
+// An address on an instance that never was of this cluster is not published: its private address would
+// be taken for proof, the next time, that the instance is ours, and the address for ours to move; and
+// kube-proxy would keep our pods from what really listens there.
 func outcome(
 	lb *backendv1.LoadBalancer, whyNoCandidate func() string,
 ) (*v1.LoadBalancerStatus, error) {
+	foreign := findCondition(lb, backendv1.ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT)
+	if foreign != nil {
+		return nil, errors.New(provider.OneLine(foreign.GetMessage()))
+	}
 	status, detached, err := loadBalancerStatus(lb)
 	if err != nil {
 		return nil, err

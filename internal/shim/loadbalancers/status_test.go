@@ -101,6 +101,10 @@ func TestWhatEnsureAnswers(t *testing.T) {
 			addresses:  []*backendv1.LoadBalancerAddress{attached},
 			conditions: []*backendv1.Condition{condition(pending, "instance\nis starting")},
 			wantErr:    "instance is starting", retry: 10 * time.Second},
+		{name: "an address on another cluster's instance is not published as ours",
+			addresses:  []*backendv1.LoadBalancerAddress{attached},
+			conditions: []*backendv1.Condition{condition(foreignAttachment, "on the\ninstance x")},
+			wantErr:    "on the instance x"},
 		{name: "what is only worth knowing hinders nothing",
 			addresses: []*backendv1.LoadBalancerAddress{attached},
 			conditions: []*backendv1.Condition{
