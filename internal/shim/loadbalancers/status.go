@@ -105,6 +105,10 @@ func outcome(
 	if detached == nil && len(status.Ingress) > 0 {
 		return status, nil
 	}
+	if c := findCondition(lb, backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT); c != nil {
+		// Waiting alone does not help.
+		return nil, errors.New(provider.OneLine(c.GetMessage()))
+	}
 	address := ""
 	if detached.GetAddress() != "" {
 		address = fmt.Sprintf(" (%s is reserved)", detached.GetAddress())
