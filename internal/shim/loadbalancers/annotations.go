@@ -7,9 +7,11 @@ package loadbalancers
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -135,10 +137,20 @@ func single(service *v1.Service, annotation, what string) (string, error) {
 	case strings.Contains(text, ","):
 		return "", mistake(annotation, "names more than one %s, but a Service gets an address of one "+
 			"IP family only: name one", what)
-	case text != "" && !nameOrID.MatchString(text):
+	case text != "" && !isNameOrID(text):
 		return "", mistake(annotation, "says %q, which is neither a name nor an id in Oxide", text)
 	}
 	return text, nil
+}
+
+// nameInOxide is what a name in Oxide looks like.
+var nameInOxide = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// isNameOrID tells whether a text can name something in Oxide, by name or by id: a UUID, hyphenated or
+// as 32 hexadecimal digits. The backend refuses whatever else, and with one Service the full set.
+func isNameOrID(text string) bool {
+	return nameInOxide.MatchString(text) ||
+		(len(text) == 32 || len(text) == 36) && uuid.Validate(text) == nil
 }
 
 // retains reports whether the address of a Service is to be kept when it goes.

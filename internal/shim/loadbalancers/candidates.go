@@ -33,15 +33,15 @@ func candidates(
 		if !ok {
 			continue
 		}
+		isOurs := ours != "" && node.Name == ours
 		health := verdicts[node.Name].health
 		if other, ok := byID[id]; ok {
 			// Two Nodes name one instance, as after a Node was renamed: the healthier one counts.
 			other.Health = min(other.GetHealth(), health)
+			other.Avoid = other.GetAvoid() || isOurs
 			continue
 		}
-		byID[id] = &backendv1.Candidate{
-			InstanceId: id, Health: health, Avoid: ours != "" && node.Name == ours,
-		}
+		byID[id] = &backendv1.Candidate{InstanceId: id, Health: health, Avoid: isOurs}
 		list = append(list, byID[id])
 	}
 	slices.SortFunc(list, func(a, b *backendv1.Candidate) int {
@@ -52,12 +52,10 @@ func candidates(
 
 // unfit returns why a Node can carry no address, be it ready or not; empty: it can.
 func unfit(node *v1.Node) string {
-	why := provider.WhyNoInstance(node)
-	switch {
-	case why == "":
-	case provider.IsJoining(node):
-		return "is not initialized yet"
-	default:
+	if why := provider.WhyNoInstance(node); why != "" {
+		if node.Spec.ProviderID == "" && provider.IsJoining(node) {
+			return "is not initialized yet"
+		}
 		return why
 	}
 	if _, excluded := node.Labels[v1.LabelNodeExcludeBalancers]; excluded {
@@ -91,34 +89,42 @@ const maxExclusions = 5
 
 // explainNoCandidate says why no Node can carry the address of a Service.
 func explainNoCandidate(service *v1.Service, f facts) string {
-	selector, _ := nodeSelector(service)
+	const beginning = "no node can carry the address: "
+	which := ""
+	nodes := f.nodes
+	if selector, err := nodeSelector(service); err == nil && selector != nil {
+		which = fmt.Sprintf("the annotation %s selects (%s)", annotations.NodeSelector, selector)
+		nodes = slices.DeleteFunc(slices.Clone(nodes), func(node *v1.Node) bool {
+			return !selector.Matches(labels.Set(node.Labels))
+		})
+	}
 	var parts []string
-	matching := 0
-	for _, node := range f.nodes {
-		if selector != nil && !selector.Matches(labels.Set(node.Labels)) {
-			continue
-		}
-		matching++
+	for _, node := range nodes {
 		if why := f.verdicts[node.Name].why; why != "" {
 			parts = append(parts, node.Name+" "+why)
 		}
 	}
-	const no = "no node can carry the address: "
+	left := len(nodes) - len(parts)
+	missing := "a private address of its IP family"
+	if isLocal(service) {
+		missing = "a ready endpoint of the Service, which spec.externalTrafficPolicy Local asks for"
+	}
 	switch {
-	case len(f.nodes) == 0:
-		return no + "there is none"
-	case matching == 0:
-		return fmt.Sprintf("%snone has the labels that the annotation %s asks for (%s)", no,
-			annotations.NodeSelector, selector)
-	case isLocal(service) && len(parts) < matching:
-		return no + "none that is fit for it has a ready endpoint of the Service, which " +
-			"spec.externalTrafficPolicy Local asks for"
+	case len(nodes) == 0 && which != "":
+		return beginning + "none has labels that " + which
+	case len(nodes) == 0:
+		return beginning + "there is none"
+	case len(parts) == 0 && which != "":
+		return beginning + "none of those that " + which + " has " + missing
 	case len(parts) == 0:
-		return no + "none has a private address of its IP family"
+		return beginning + "none has " + missing
 	}
 	slices.Sort(parts)
 	if more := len(parts) - maxExclusions; more > 0 {
 		parts = append(parts[:maxExclusions], fmt.Sprintf("and %d more", more))
 	}
-	return no + strings.Join(parts, ", ")
+	if left > 0 {
+		parts = append(parts, "the others do not have "+missing)
+	}
+	return beginning + strings.Join(parts, ", ")
 }

@@ -62,13 +62,13 @@ func newAPIServer(t *testing.T, uid *atomic.Pointer[string]) (clients, *atomic.I
 func TestTheClusterIDIsReadOnceWhenItIsNeeded(t *testing.T) {
 	var uid atomic.Pointer[string]
 	builder, reads := newAPIServer(t, &uid)
-	p := New(Config{})
-	p.Initialize(builder, nil)
+	c := New(Config{})
+	c.UseClients(builder)
 	if reads.Load() != 0 {
-		t.Fatal("Initialize asked the API server: it must not wait for anything")
+		t.Fatal("UseClients asked the API server: it must not wait for anything")
 	}
 
-	_, err := p.cluster.get(t.Context())
+	_, err := c.cluster.get(t.Context())
 	if err == nil {
 		t.Fatal("an id was made up")
 	}
@@ -83,7 +83,7 @@ func TestTheClusterIDIsReadOnceWhenItIsNeeded(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 5 {
 		wait.Go(func() {
-			if got, err := p.cluster.get(t.Context()); err != nil || got != scope {
+			if got, err := c.cluster.get(t.Context()); err != nil || got != scope {
 				t.Errorf("get() = %q, %v after an error before; want %q", got, err, scope)
 			}
 		})
@@ -92,7 +92,7 @@ func TestTheClusterIDIsReadOnceWhenItIsNeeded(t *testing.T) {
 	before := reads.Load()
 	other := "another"
 	uid.Store(&other)
-	if got, err := p.cluster.get(t.Context()); err != nil || got != scope {
+	if got, err := c.cluster.get(t.Context()); err != nil || got != scope {
 		t.Errorf("get() = %q, %v; want %q for the life of the process", got, err, scope)
 	}
 	if reads.Load() != before {
@@ -101,54 +101,37 @@ func TestTheClusterIDIsReadOnceWhenItIsNeeded(t *testing.T) {
 }
 
 func TestAGivenClusterIDAsksNobody(t *testing.T) {
-	p := New(Config{ClusterID: "mine"})
-	if got, err := p.cluster.get(t.Context()); err != nil || got != "mine" {
+	c := New(Config{ClusterID: "mine"})
+	if got, err := c.cluster.get(t.Context()); err != nil || got != "mine" {
 		t.Errorf("get() = %q, %v", got, err)
 	}
 }
 
-func TestNoClusterIDNoCall(t *testing.T) {
+func TestNothingIsDoneForAnUnknownCluster(t *testing.T) {
 	var uid atomic.Pointer[string]
 	builder, _ := newAPIServer(t, &uid)
-	b, p := newPeer(t)
-	p.cluster = &clusterID{timeout: 5 * time.Second}
-	p.Initialize(builder, nil)
-	if _, err := p.EnsureLoadBalancer(t.Context(), "", service(), nil); err == nil {
-		t.Error("a load balancer was ensured for an unknown cluster")
-	}
-	if err := p.EnsureLoadBalancerDeleted(t.Context(), "", service()); err == nil {
-		t.Error("a load balancer was deleted for an unknown cluster")
-	}
-	if _, _, err := p.GetLoadBalancer(t.Context(), "", service()); err == nil {
-		t.Error("a load balancer was sought for an unknown cluster")
-	}
-	if _, n := b.last(); n != 0 {
-		t.Errorf("the backend was called %d times", n)
-	}
-}
-
-func TestWhatIsSupported(t *testing.T) {
-	p := New(Config{})
-	if p.ProviderName() != "oxide" || !p.HasClusterID() {
-		t.Error("the provider has another name, or no cluster id")
-	}
-	if _, ok := p.InstancesV2(); !ok {
-		t.Error("InstancesV2 is not supported")
-	}
-	if _, ok := p.LoadBalancer(); !ok {
-		t.Error("LoadBalancer is not supported")
-	}
-	for name, supported := range map[string]func() bool{
-		"Instances": func() bool { _, ok := p.Instances(); return ok },
-		"Zones":     func() bool { _, ok := p.Zones(); return ok },
-		"Clusters":  func() bool { _, ok := p.Clusters(); return ok },
-		"Routes":    func() bool { _, ok := p.Routes(); return ok },
+	for name, unknown := range map[string]*clusterID{
+		"it cannot be read":                  {timeout: 5 * time.Second, clients: builder},
+		"nobody was told how to read it yet": {timeout: 5 * time.Second},
 	} {
-		if supported() {
-			t.Errorf("%s is supported", name)
-		}
-	}
-	if got := p.GetLoadBalancerName(t.Context(), "any", service()); got != "shop/web" {
-		t.Errorf("GetLoadBalancerName() = %q", got)
+		t.Run(name, func(t *testing.T) {
+			b, c := newPeer(t, service())
+			c.cluster = unknown
+			if _, err := c.Ensure(t.Context(), service()); err == nil {
+				t.Error("a load balancer was ensured")
+			}
+			if err := c.Update(t.Context(), service()); err == nil {
+				t.Error("a load balancer was updated")
+			}
+			if err := c.Release(t.Context(), service()); err == nil {
+				t.Error("a load balancer was released")
+			}
+			if err := c.tellFullSet(t.Context()); err == nil {
+				t.Error("a full set was told")
+			}
+			if _, n := b.last(); n != 0 {
+				t.Errorf("the backend was called %d times", n)
+			}
+		})
 	}
 }

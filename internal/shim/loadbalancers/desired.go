@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -19,9 +18,6 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
-
-// nameOrID is what a name or an id in Oxide looks like.
-var nameOrID = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$|^[0-9a-f-]{32,36}$`)
 
 // loadBalancerName is the name of a Service's load balancer in the scope of the cluster.
 func loadBalancerName(service *v1.Service) string {

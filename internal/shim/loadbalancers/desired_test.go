@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -39,6 +40,35 @@ func service(change ...func(*v1.Service)) *v1.Service {
 	return s
 }
 
+// annotated sets an annotation.
+func annotated(name, value string) func(*v1.Service) {
+	return func(s *v1.Service) { metav1.SetMetaDataAnnotation(&s.ObjectMeta, name, value) }
+}
+
+func families(f ...v1.IPFamily) func(*v1.Service) {
+	return func(s *v1.Service) { s.Spec.IPFamilies = f }
+}
+
+func policy(p v1.IPFamilyPolicy) func(*v1.Service) {
+	return func(s *v1.Service) { s.Spec.IPFamilyPolicy = &p }
+}
+
+// named gives a Service another name, and the UID that goes with it.
+func named(namespace, name string) func(*v1.Service) {
+	return func(s *v1.Service) {
+		s.Namespace, s.Name, s.UID = namespace, name, types.UID("uid-of-"+name)
+	}
+}
+
+func port(numbers ...int32) func(*v1.Service) {
+	return func(s *v1.Service) {
+		s.Spec.Ports = nil
+		for _, number := range numbers {
+			s.Spec.Ports = append(s.Spec.Ports, v1.ServicePort{Port: number})
+		}
+	}
+}
+
 // wantedLB is what the plain service asks for, changed by the given functions.
 func wantedLB(change ...func(*backendv1.DesiredLoadBalancer)) *backendv1.DesiredLoadBalancer {
 	d := &backendv1.DesiredLoadBalancer{
@@ -57,25 +87,19 @@ func wantedLB(change ...func(*backendv1.DesiredLoadBalancer)) *backendv1.Desired
 	return d
 }
 
-func TestDesiredLoadBalancer(t *testing.T) {
-	policy := func(p v1.IPFamilyPolicy) func(*v1.Service) {
-		return func(s *v1.Service) { s.Spec.IPFamilyPolicy = &p }
+func ipv6(d *backendv1.DesiredLoadBalancer) {
+	d.Addresses[0].Family = backendv1.IpFamily_IP_FAMILY_IPV6
+}
+
+func wantAddress(ip string) func(*backendv1.DesiredLoadBalancer) {
+	return func(d *backendv1.DesiredLoadBalancer) {
+		d.Addresses[0].GetFloatingIp().Selector = &backendv1.FloatingIpSource_Address{Address: ip}
 	}
-	families := func(f ...v1.IPFamily) func(*v1.Service) {
-		return func(s *v1.Service) { s.Spec.IPFamilies = f }
-	}
+}
+
+func TestFieldsOfAServiceBecomeDesiredState(t *testing.T) {
 	address := func(ip string) func(*v1.Service) {
 		return func(s *v1.Service) { s.Spec.LoadBalancerIP = ip }
-	}
-	ipv6 := func(d *backendv1.DesiredLoadBalancer) {
-		d.Addresses[0].Family = backendv1.IpFamily_IP_FAMILY_IPV6
-	}
-	wantAddress := func(ip string) func(*backendv1.DesiredLoadBalancer) {
-		return func(d *backendv1.DesiredLoadBalancer) {
-			d.Addresses[0].GetFloatingIp().Selector = &backendv1.FloatingIpSource_Address{
-				Address: ip,
-			}
-		}
 	}
 	for _, tt := range []struct {
 		name    string
@@ -113,9 +137,13 @@ func TestDesiredLoadBalancer(t *testing.T) {
 		{name: "what it publishes", service: service(func(s *v1.Service) {
 			s.Status.LoadBalancer.Ingress = []v1.LoadBalancerIngress{
 				{IP: "198.51.100.9"}, {Hostname: "web.example.com"}, {IP: "172.30.0.11"},
+				{IP: "2001:DB8::0:9"}, {IP: "::ffff:198.51.100.8"}, {IP: "fe80::1%eth0"},
+				{IP: "no address"},
 			}
 		}), want: wantedLB(func(d *backendv1.DesiredLoadBalancer) {
-			d.PublishedAddresses = []string{"198.51.100.9", "172.30.0.11"}
+			d.PublishedAddresses = []string{
+				"198.51.100.9", "172.30.0.11", "2001:db8::9", "198.51.100.8",
+			}
 		})},
 		{name: "RequireDualStack", service: service(policy(v1.IPFamilyPolicyRequireDualStack)),
 			wantErr: []string{"spec.ipFamilyPolicy"}},
@@ -143,7 +171,7 @@ func TestDesiredLoadBalancer(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := tt.service.DeepCopy()
-			got, err := desiredLoadBalancer(scope, tt.service)
+			got, err := desired(scope, tt.service, nil)
 			for _, part := range tt.wantErr {
 				if err == nil || !strings.Contains(err.Error(), part) {
 					t.Errorf("the error is %v, want %q in it", err, part)
@@ -165,104 +193,43 @@ func TestDesiredLoadBalancer(t *testing.T) {
 	}
 }
 
-func TestCandidates(t *testing.T) {
-	noCondition := node("no-condition", id3)
-	noCondition.Status.Conditions = nil
-	healthy := func(id string) *backendv1.Candidate {
-		return &backendv1.Candidate{
-			InstanceId: id, Health: backendv1.CandidateHealth_CANDIDATE_HEALTH_HEALTHY,
+func TestTwoHundredPorts(t *testing.T) {
+	s := service()
+	s.Spec.Ports = nil
+	for i := range int32(200) {
+		s.Spec.Ports = append(s.Spec.Ports, v1.ServicePort{Port: 10000 + i})
+	}
+	got, err := desired(scope, s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, port := range got.GetPorts() {
+		if port.GetPort() != 10000+int32(i) || port.GetProtocol() != backendv1.Protocol_PROTOCOL_TCP {
+			t.Errorf("port %d is %v", i, port)
 		}
 	}
-	unhealthy := func(id string) *backendv1.Candidate {
-		return &backendv1.Candidate{
-			InstanceId: id, Health: backendv1.CandidateHealth_CANDIDATE_HEALTH_UNHEALTHY,
-		}
+	if len(got.GetPorts()) != 200 {
+		t.Errorf("%d ports are sent", len(got.GetPorts()))
 	}
+}
+
+func TestWhichServicesAreOurs(t *testing.T) {
+	deleted, class := metav1.NewTime(created), "example.com/other"
 	for _, tt := range []struct {
-		name  string
-		nodes []*v1.Node
-		want  []*backendv1.Candidate
-		// explained is how the lack of a candidate would be explained.
-		explained string
+		name    string
+		service *v1.Service
+		want    bool
 	}{
-		{"in the order of ids", []*v1.Node{node("a", id3), node("b", id1), node("c", id2)},
-			[]*backendv1.Candidate{healthy(id1), healthy(id2), healthy(id3)}, "there is none"},
-		{"a node that is not ready is unhealthy", []*v1.Node{
-			notReady(node("a", id1)), noCondition,
-		}, []*backendv1.Candidate{unhealthy(id1), unhealthy(id3)},
-			"a is not Ready, no-condition is not Ready"},
-		{"a node without an instance of ours is none", []*v1.Node{
-			node("b", ""), foreignNode("a"), node("c", "nonsense"),
-		}, nil, "a is of another cloud provider, b has no provider ID yet, " +
-			"c has a malformed provider ID"},
-		{"two nodes of one instance", []*v1.Node{node("a", id1), notReady(node("b", id1))},
-			[]*backendv1.Candidate{healthy(id1)}, "b is not Ready"},
-		{"two nodes of one instance, in the other order",
-			[]*v1.Node{notReady(node("b", id1)), node("a", id1)},
-			[]*backendv1.Candidate{healthy(id1)}, "b is not Ready"},
-		{"none at all", nil, nil, "there is none"},
-		{"many", []*v1.Node{node("a", ""), node("b", ""), node("c", ""), node("d", ""),
-			node("e", ""), node("f", ""), node("g", "")}, nil,
-			"e has no provider ID yet, and 2 more"},
+		{"a plain one", service(), true},
+		{"one with a mistake in it", service(policy(v1.IPFamilyPolicyRequireDualStack)), true},
+		{"another type", service(func(s *v1.Service) { s.Spec.Type = v1.ServiceTypeNodePort }), false},
+		{"another class", service(func(s *v1.Service) { s.Spec.LoadBalancerClass = &class }), false},
+		{"one that is going", service(func(s *v1.Service) { s.DeletionTimestamp = &deleted }), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, excluded := candidates(tt.nodes)
-			if diff := cmp.Diff(tt.want, got, protocmp.Transform()); diff != "" {
-				t.Errorf("candidates (-want +got):\n%s", diff)
-			}
-			if text := explainNoCandidate(excluded); !strings.Contains(text, tt.explained) {
-				t.Errorf("explained as %q, want %q in it", text, tt.explained)
+			if got := wanted(tt.service); got != tt.want {
+				t.Errorf("wanted() = %t, want %t", got, tt.want)
 			}
 		})
-	}
-}
-
-func TestProviderIDs(t *testing.T) {
-	for _, tt := range []struct {
-		in      string
-		id      string
-		kind    idKind
-		wantErr bool
-	}{
-		{"", "", idAbsent, false},
-		{"oxide://" + id1, id1, idOxide, false},
-		{"oxide://" + strings.ToUpper("abcdef01-1111-4111-8111-111111111111"),
-			"abcdef01-1111-4111-8111-111111111111", idOxide, false},
-		{"aws:///zone/i-1", "", idForeign, false},
-		{"oxidefs://" + id1, "", idForeign, false},
-		{"OXIDE://" + id1, "", idForeign, false},
-		{"oxide://", "", idOxide, true},
-		{"oxide:///" + id1, "", idOxide, true},
-		{"oxide://" + id1 + "/", "", idOxide, true},
-		{"oxide://" + id1 + " ", "", idOxide, true},
-		{"oxide://" + strings.ReplaceAll(id1, "-", ""), "", idOxide, true},
-		{"oxide://{" + id1 + "}", "", idOxide, true},
-		{"oxide://urn:uuid:" + id1, "", idOxide, true},
-		{"oxide://worker-1", "", idOxide, true},
-		{"oxide://" + strings.Repeat("g", 36), "", idOxide, true},
-	} {
-		t.Run(tt.in, func(t *testing.T) {
-			id, kind, err := parseProviderID(tt.in)
-			if id != tt.id || kind != tt.kind || (err != nil) != tt.wantErr {
-				t.Errorf("parseProviderID() = %q, %d, %v; want %q, %d, error: %v",
-					id, kind, err, tt.id, tt.kind, tt.wantErr)
-			}
-		})
-	}
-	if got := providerID(id1); got != "oxide://"+id1 {
-		t.Errorf("providerID() = %q", got)
-	}
-}
-
-func TestInstanceNames(t *testing.T) {
-	for name, want := range map[string]bool{
-		"a": true, "worker-1": true, "a--b": true, strings.Repeat("a", 63): true,
-		"": false, "-a": false, "a-": false, "1a": false, "A": false, "a.b": false, "a_b": false,
-		strings.Repeat("a", 64): false, "abcdefabcdefabcdefabcdefabcdefab": false,
-		"abcdefab-1111-4111-8111-111111111111": false,
-	} {
-		if got := isInstanceName(name); got != want {
-			t.Errorf("isInstanceName(%q) = %v, want %v", name, got, want)
-		}
 	}
 }

@@ -75,6 +75,11 @@ func (c *Controller) Ensure(
 	logActions(response.GetActions())
 	lb := response.GetLoadBalancer()
 	c.tellConditions(service, lb.GetConditions(), facts)
+	if isForeign(lb) {
+		// The private address of its instance must not be published: it would be taken for proof
+		// that the instance is ours.
+		return service.Status.LoadBalancer.DeepCopy(), nil
+	}
 	status, err := loadBalancerStatus(lb)
 	if err != nil {
 		return nil, err

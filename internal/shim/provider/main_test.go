@@ -44,28 +44,21 @@ func TestMain(m *testing.M) {
 const (
 	silo    = "aaaaaaaa-0000-4000-8000-000000000001"
 	project = "bbbbbbbb-0000-4000-8000-000000000001"
-	scope   = "cccccccc-0000-4000-8000-000000000001"
 
 	id1 = "11111111-1111-4111-8111-111111111111"
 	id2 = "22222222-2222-4222-8222-222222222222"
 	id3 = "33333333-3333-4333-8333-333333333333"
 )
 
-// peer is a backend as its API describes one, which knows the instances that a test gives it. Of
-// load balancers it knows what the test answers.
+// peer is a backend as its API describes one, which knows the instances that a test gives it.
 type peer struct {
 	backendv1.UnsafeInstanceServiceServer
-	backendv1.UnsafeLoadBalancerServiceServer
 
 	silo, project string
 	instances     []*backendv1.Instance
 	// failure is the answer to every call, if it is set.
 	failure error
 	events  *recorder
-
-	ensure func(*backendv1.EnsureLoadBalancerRequest) (*backendv1.EnsureLoadBalancerResponse, error)
-	get    func(*backendv1.GetLoadBalancerRequest) (*backendv1.GetLoadBalancerResponse, error)
-	delete func(*backendv1.DeleteLoadBalancerRequest) (*backendv1.DeleteLoadBalancerResponse, error)
 
 	mu       sync.Mutex
 	requests []proto.Message
@@ -87,7 +80,6 @@ func newPeer(t *testing.T, instances ...*backendv1.Instance) (*peer, *Provider) 
 	b := &peer{silo: silo, project: project, instances: instances, events: &recorder{}}
 	server := grpc.NewServer()
 	backendv1.RegisterInstanceServiceServer(server, b)
-	backendv1.RegisterLoadBalancerServiceServer(server, b)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 
@@ -97,10 +89,8 @@ func newPeer(t *testing.T, instances ...*backendv1.Instance) (*peer, *Provider) 
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return b, New(Config{
-		Instances:     backendv1.NewInstanceServiceClient(conn),
-		LoadBalancers: backendv1.NewLoadBalancerServiceClient(conn),
-		ClusterID:     scope,
-		Reporter:      events.NewReporter(b.events),
+		Instances: backendv1.NewInstanceServiceClient(conn),
+		Reporter:  events.NewReporter(b.events),
 		// So long that nothing is removed beyond what may go at once.
 		RemovalInterval: time.Hour,
 	})
@@ -199,30 +189,6 @@ func (b *peer) GetInstance(_ context.Context, r *backendv1.GetInstanceRequest,
 		"there is no such instance")
 }
 
-func (b *peer) EnsureLoadBalancer(_ context.Context, r *backendv1.EnsureLoadBalancerRequest,
-) (*backendv1.EnsureLoadBalancerResponse, error) {
-	if err := b.received(r); err != nil {
-		return nil, err
-	}
-	return b.ensure(r)
-}
-
-func (b *peer) GetLoadBalancer(_ context.Context, r *backendv1.GetLoadBalancerRequest,
-) (*backendv1.GetLoadBalancerResponse, error) {
-	if err := b.received(r); err != nil {
-		return nil, err
-	}
-	return b.get(r)
-}
-
-func (b *peer) DeleteLoadBalancer(_ context.Context, r *backendv1.DeleteLoadBalancerRequest,
-) (*backendv1.DeleteLoadBalancerResponse, error) {
-	if err := b.received(r); err != nil {
-		return nil, err
-	}
-	return b.delete(r)
-}
-
 // The provider does not call the rest.
 
 func (b *peer) ListInstances(context.Context, *backendv1.ListInstancesRequest,
@@ -234,21 +200,6 @@ func (b *peer) WatchInstances(*backendv1.WatchInstancesRequest,
 	grpc.ServerStreamingServer[backendv1.WatchInstancesResponse],
 ) error {
 	return status.Error(codes.Unimplemented, "not here")
-}
-
-func (b *peer) ReconcileLoadBalancers(context.Context, *backendv1.ReconcileLoadBalancersRequest,
-) (*backendv1.ReconcileLoadBalancersResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not here")
-}
-
-func (b *peer) RebalanceLoadBalancers(context.Context, *backendv1.RebalanceLoadBalancersRequest,
-) (*backendv1.RebalanceLoadBalancersResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not here")
-}
-
-func (b *peer) ListLoadBalancers(context.Context, *backendv1.ListLoadBalancersRequest,
-) (*backendv1.ListLoadBalancersResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not here")
 }
 
 // instance returns a running instance with one private address.
@@ -305,18 +256,4 @@ func listNodes(t *testing.T, p *Provider, nodes ...*v1.Node) {
 		}
 	}
 	p.nodes = corelisters.NewNodeLister(indexer)
-}
-
-// listServices makes these the services of the cluster.
-func listServices(t *testing.T, p *Provider, services ...*v1.Service) {
-	t.Helper()
-	indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{
-		cache.NamespaceIndex: cache.MetaNamespaceIndexFunc,
-	})
-	for _, s := range services {
-		if err := indexer.Add(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.services = corelisters.NewServiceLister(indexer)
 }

@@ -6,6 +6,7 @@ package provider
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,6 +117,63 @@ func TestInstanceMetadata(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("metadata (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Until the backend was told all load balancers, a floating IP may be one that a Service was given.
+func TestNoFloatingAddressIsAddedWhileItMayBeALoadBalancers(t *testing.T) {
+	const (
+		floating  = backendv1.ExternalAddressKind_EXTERNAL_ADDRESS_KIND_FLOATING
+		ephemeral = backendv1.ExternalAddressKind_EXTERNAL_ADDRESS_KIND_EPHEMERAL
+	)
+	external := func(kind v1.NodeAddressType, addresses ...string) []v1.NodeAddress {
+		var all []v1.NodeAddress
+		for _, address := range addresses {
+			all = append(all, v1.NodeAddress{Type: kind, Address: address})
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		name        string
+		provisional bool
+		on          []v1.NodeAddress
+		want        []v1.NodeAddress
+	}{
+		{"all are settled", false, nil,
+			external(v1.NodeExternalIP, "198.51.100.7", "198.51.100.8", "2001:db8::8")},
+		{"none is on the Node", true, nil, external(v1.NodeExternalIP, "198.51.100.7")},
+		{"one is on the Node, and is kept", true,
+			external(v1.NodeExternalIP, "198.51.100.8", "198.51.100.7"),
+			external(v1.NodeExternalIP, "198.51.100.7", "198.51.100.8")},
+		{"one is on the Node as another kind of address", true,
+			external(v1.NodeInternalIP, "198.51.100.8"),
+			external(v1.NodeExternalIP, "198.51.100.7")},
+		{"one that is on the Node, and not listed any more, goes", true,
+			external(v1.NodeExternalIP, "198.51.100.99", "2001:db8::8"),
+			external(v1.NodeExternalIP, "198.51.100.7", "2001:db8::8")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			i := instance(id1, "worker-1", "172.30.0.11")
+			i.ExternalAddressesProvisional = tt.provisional
+			i.ExternalAddresses = []*backendv1.ExternalAddress{
+				{Address: "198.51.100.7", Kind: ephemeral},
+				{Address: "198.51.100.8", Kind: floating},
+				{Address: "2001:db8::8", Kind: floating},
+			}
+			n := node("worker-1", id1)
+			n.Status.Addresses = tt.on
+			_, p := newPeer(t, i)
+			got, err := p.InstanceMetadata(t.Context(), n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			is := slices.DeleteFunc(got.NodeAddresses, func(a v1.NodeAddress) bool {
+				return a.Type != v1.NodeExternalIP
+			})
+			if diff := cmp.Diff(tt.want, is); diff != "" {
+				t.Errorf("external addresses (-want +got):\n%s", diff)
 			}
 		})
 	}
