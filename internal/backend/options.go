@@ -21,6 +21,13 @@ import (
 // DefaultListen is the address that is served by default.
 const DefaultListen = "unix:///run/oxide/backend/backend.sock"
 
+// The addresses of the health endpoints. Two pairs of programs may be on one node, of which one only
+// reads.
+const (
+	defaultHealthListen  = "127.0.0.1:10268"
+	readOnlyHealthListen = "127.0.0.1:10368"
+)
+
 // Options are what flags and environment say. The environment variables OXIDE_HOST, OXIDE_TOKEN and
 // OXIDE_PROJECT are those that other Oxide tools know; a flag wins over its variable.
 type Options struct {
@@ -35,6 +42,7 @@ type Options struct {
 	LogLevel      string
 	Channelz      bool
 	ExitOnEOF     int
+	ReadOnly      bool
 
 	// token comes from the environment only: command lines can be read by every user.
 	token string
@@ -44,7 +52,7 @@ type Options struct {
 func NewOptions() *Options {
 	return &Options{
 		Listen:       DefaultListen,
-		HealthListen: "127.0.0.1:10268",
+		HealthListen: defaultHealthListen,
 		LogFormat:    "text",
 		LogLevel:     "info",
 		ExitOnEOF:    -1,
@@ -75,6 +83,10 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.LogFormat, "log-format", o.LogFormat, "Format of the log: text or json.")
 	fs.StringVar(&o.LogLevel, "log-level", o.LogLevel,
 		"What is logged: debug (every call), info (changes, and calls that failed), warn or error.")
+	fs.BoolVar(&o.ReadOnly, "read-only", o.ReadOnly,
+		"Change nothing in Oxide: calls that would are refused, dry runs are answered. To run beside "+
+			"another controller manager on trial; /livez and /readyz are on port 10368 then, unless "+
+			"--health-listen says otherwise.")
 	fs.BoolVar(&o.Channelz, "channelz", o.Channelz,
 		"Serve the gRPC service channelz, for debugging connections.")
 	fs.IntVar(&o.ExitOnEOF, "exit-on-eof-fd", o.ExitOnEOF,
@@ -84,6 +96,9 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 
 // Complete fills what the flags left open from the environment.
 func (o *Options) Complete(getenv func(string) string) {
+	if o.ReadOnly && o.HealthListen == defaultHealthListen {
+		o.HealthListen = readOnlyHealthListen
+	}
 	o.Host = cmp.Or(o.Host, getenv("OXIDE_HOST"))
 	o.Project = cmp.Or(o.Project, getenv("OXIDE_PROJECT"))
 	o.CAFile = cmp.Or(o.CAFile, getenv("OXIDE_CA_FILE"))
@@ -111,6 +126,7 @@ func (o *Options) Validate() (Config, error) {
 	cfg := Config{
 		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
 	}
+	cfg.Oxide.ReadOnly = o.ReadOnly
 	cfg.Oxide.UserAgent = "oxide-cloud-controller-manager/" + version.String()
 	var errs []error
 	check := func(setting string, err error) {

@@ -40,6 +40,8 @@ type Client struct {
 	base    *http.Transport
 	metrics *metrics
 	project string
+	// readOnly refuses every change.
+	readOnly bool
 	// pageLimit is the page size of lists.
 	pageLimit int
 
@@ -67,7 +69,8 @@ func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 		return nil, fmt.Errorf("make the Oxide client: %s", oneLine(err.Error()))
 	}
 	return &Client{
-		api: client, base: base, metrics: m, project: cfg.Project, pageLimit: pageLimit,
+		api: client, base: base, metrics: m, project: cfg.Project, readOnly: cfg.ReadOnly,
+		pageLimit: pageLimit,
 	}, nil
 }
 
@@ -120,10 +123,14 @@ func read[T any](
 }
 
 // mutate makes a call that changes something: once, because its outcome is not known if it fails,
-// and not at all if the caller has gone.
+// and not at all if the caller has gone, or if nothing may be changed.
 func mutate[T any](
-	ctx context.Context, op operation, call func(context.Context) (T, error),
+	ctx context.Context, c *Client, op operation, call func(context.Context) (T, error),
 ) (T, error) {
+	if c.readOnly {
+		var none T
+		return none, &Error{Operation: op.doing, Kind: KindReadOnly}
+	}
 	if ctx.Err() != nil {
 		var none T
 		return none, &Error{Operation: op.doing, Kind: KindEnded, Err: ctx.Err()}

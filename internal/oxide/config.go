@@ -28,6 +28,8 @@ type Config struct {
 	Project string
 	// RootCAs verifies the API's certificate; nil means the system's roots.
 	RootCAs *x509.CertPool
+	// ReadOnly refuses every change, before Oxide is asked.
+	ReadOnly bool
 	// UserAgent is sent with every request.
 	UserAgent string
 	// Dial connects to Host; nil means by TCP.

@@ -50,6 +50,8 @@ const (
 	KindNoCapacity
 	// KindInternal: 500. Oxide never says why.
 	KindInternal
+	// KindReadOnly: this client was told to change nothing.
+	KindReadOnly
 	// KindEnded: the caller's context ended first; the error wraps the context's.
 	KindEnded
 )
@@ -118,6 +120,8 @@ func (e *Error) meaning() string {
 		return "Oxide has no capacity left (HTTP 507): " + e.Detail
 	case KindInternal:
 		return fmt.Sprintf("Oxide failed (HTTP %d) and does not say why", e.Status)
+	case KindReadOnly:
+		return "this backend was started with --read-only, and changes nothing"
 	case KindEnded:
 		if errors.Is(e.Err, context.DeadlineExceeded) {
 			return "the time for it was up"

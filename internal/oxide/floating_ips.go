@@ -84,7 +84,7 @@ func (c *Client) CreateFloatingIP(
 	if err != nil {
 		return FloatingIP{}, err
 	}
-	return mutate(ctx, objectCall("floating_ip_create", "create the floating IP "+name),
+	return mutate(ctx, c, objectCall("floating_ip_create", "create the floating IP "+name),
 		func(ctx context.Context) (FloatingIP, error) {
 			return orError(c.api.FloatingIpCreate(ctx, api.FloatingIpCreateParams{
 				Project: api.NameOrId(id.ProjectID),
@@ -101,7 +101,7 @@ func (c *Client) CreateFloatingIP(
 func (c *Client) DescribeFloatingIP(
 	ctx context.Context, id, description string,
 ) (FloatingIP, error) {
-	return mutate(ctx, objectCall("floating_ip_update", "describe the floating IP "+id),
+	return mutate(ctx, c, objectCall("floating_ip_update", "describe the floating IP "+id),
 		func(ctx context.Context) (FloatingIP, error) {
 			body, err := json.Marshal(map[string]string{"description": description})
 			if err != nil {
@@ -122,7 +122,7 @@ func (c *Client) DescribeFloatingIP(
 // DeleteFloatingIP gives an address back. Errors: KindNotFound if it is gone already; KindRefused
 // while it is attached or in transition.
 func (c *Client) DeleteFloatingIP(ctx context.Context, id string) error {
-	_, err := mutate(ctx, objectCall("floating_ip_delete", "delete the floating IP "+id),
+	_, err := mutate(ctx, c, objectCall("floating_ip_delete", "delete the floating IP "+id),
 		func(ctx context.Context) (struct{}, error) {
 			return struct{}{}, c.api.FloatingIpDelete(ctx,
 				api.FloatingIpDeleteParams{FloatingIp: api.NameOrId(id)})
@@ -139,7 +139,7 @@ func (c *Client) AttachFloatingIP(
 ) (FloatingIP, error) {
 	op := objectCall("floating_ip_attach",
 		fmt.Sprintf("attach the floating IP %s to instance %s", id, instanceID))
-	return mutate(ctx, op, func(ctx context.Context) (FloatingIP, error) {
+	return mutate(ctx, c, op, func(ctx context.Context) (FloatingIP, error) {
 		return orError(c.api.FloatingIpAttach(ctx, api.FloatingIpAttachParams{
 			FloatingIp: api.NameOrId(id),
 			Body: &api.FloatingIpAttach{
@@ -153,7 +153,7 @@ func (c *Client) AttachFloatingIP(
 // not attached. Success alone counts: the answer still shows the old instance, so it is not
 // returned. Errors as for AttachFloatingIP.
 func (c *Client) DetachFloatingIP(ctx context.Context, id string) error {
-	_, err := mutate(ctx, objectCall("floating_ip_detach", "detach the floating IP "+id),
+	_, err := mutate(ctx, c, objectCall("floating_ip_detach", "detach the floating IP "+id),
 		func(ctx context.Context) (FloatingIP, error) {
 			return orError(c.api.FloatingIpDetach(ctx,
 				api.FloatingIpDetachParams{FloatingIp: api.NameOrId(id)}))

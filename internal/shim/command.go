@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/clientcmd"
 	cloudprovider "k8s.io/cloud-provider"
@@ -91,6 +92,9 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ccm-shim", version.String())
 			return err
 		}
+		if own.ReadOnly {
+			beReadOnly(framework, cmd.Flags())
+		}
 		mistakes := errors.Join(own.Complete(), own.Validate(),
 			validateFramework(framework, app.ControllerNames(controllers), aliases))
 		if mistakes != nil {
@@ -113,6 +117,17 @@ func setDefaults(framework *ccmoptions.CloudControllerManagerOptions) {
 	framework.NodeController.ConcurrentNodeSyncs = 50
 	framework.NodeLifecycleController.ConcurrentNodeLifecycleSyncs = 20
 	framework.ServiceController.ConcurrentServiceSyncs = 10
+}
+
+// readOnlyPort is where a process that changes nothing listens, beside one that does.
+const readOnlyPort = 10358
+
+// beReadOnly lets a process that changes nothing run at once, without the lease, which is for who does.
+func beReadOnly(framework *ccmoptions.CloudControllerManagerOptions, flags *pflag.FlagSet) {
+	framework.Generic.LeaderElection.LeaderElect = false
+	if !flags.Changed("secure-port") {
+		framework.SecureServing.BindPort = readOnlyPort
+	}
 }
 
 // controllerAliases returns the old names of the controllers.

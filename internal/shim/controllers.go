@@ -26,7 +26,7 @@ func (r *running) controllers() map[string]app.ControllerInitFuncConstructor {
 	all := make(map[string]app.ControllerInitFuncConstructor)
 	for name, constructor := range app.DefaultInitFuncConstructors {
 		if name != names.NodeRouteController {
-			all[name] = constructor
+			all[name] = r.unlessReadOnly(constructor)
 		}
 	}
 	all[nodes.Name] = app.ControllerInitFuncConstructor{
@@ -37,7 +37,47 @@ func (r *running) controllers() map[string]app.ControllerInitFuncConstructor {
 		InitContext: app.ControllerInitContext{ClientName: loadbalancers.Name},
 		Constructor: r.loadBalancerController,
 	}
+	all[nodes.ReportName] = app.ControllerInitFuncConstructor{
+		InitContext: app.ControllerInitContext{ClientName: nodes.ReportName},
+		Constructor: r.nodeReport,
+	}
 	return all
+}
+
+// unlessReadOnly leaves a controller of the framework out where nothing may be changed.
+func (r *running) unlessReadOnly(
+	of app.ControllerInitFuncConstructor,
+) app.ControllerInitFuncConstructor {
+	constructor := of.Constructor
+	of.Constructor = func(
+		names app.ControllerInitContext, completed *config.CompletedConfig,
+		cloud cloudprovider.Interface,
+	) app.InitFunc {
+		if !r.options.ReadOnly {
+			return constructor(names, completed, cloud)
+		}
+		return func(context.Context, genericcontrollermanager.ControllerContext,
+		) (controller.Interface, bool, error) {
+			return nil, false, nil
+		}
+	}
+	return of
+}
+
+// nodeReport makes the function by which the framework starts to report what would be done to Nodes,
+// where nothing may be changed.
+func (r *running) nodeReport(
+	_ app.ControllerInitContext, completed *config.CompletedConfig, _ cloudprovider.Interface,
+) app.InitFunc {
+	return func(ctx context.Context, _ genericcontrollermanager.ControllerContext,
+	) (controller.Interface, bool, error) {
+		if !r.options.ReadOnly {
+			return nil, false, nil
+		}
+		report := nodes.NewReport(r.provider, completed.SharedInformers.Core().V1().Nodes())
+		go report.Run(ctx)
+		return report, true, nil
+	}
 }
 
 // nodeLabelController makes the function by which the framework starts the controller of labels, on
@@ -56,6 +96,7 @@ func (r *running) nodeLabelController(
 			Nodes:     client.CoreV1().Nodes(),
 			Informer:  completed.SharedInformers.Core().V1().Nodes(),
 			Topology:  r.options.topology(),
+			ReadOnly:  r.options.ReadOnly,
 		})
 		if err != nil {
 			return nil, false, err

@@ -46,6 +46,9 @@ type Options struct {
 	// NodeName is the Node that this program runs on; empty: it is not on one.
 	NodeName string
 
+	// ReadOnly changes nothing, in Oxide or in Kubernetes, and tells what would be changed.
+	ReadOnly bool
+
 	// NodeRemovalInterval is how far apart Nodes are removed when there are many.
 	NodeRemovalInterval time.Duration
 
@@ -96,6 +99,10 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.NodeName, "node-name", o.NodeName,
 		"The Node that this program runs on. It is given an address only if no other Node can carry "+
 			"it, because an address is also the source of what its Node sends.")
+	flags.BoolVar(&o.ReadOnly, "read-only", o.ReadOnly,
+		"Change nothing, in Oxide or in Kubernetes, and send no events: log what would be changed, and "+
+			"count it in metrics. No lease is taken, so this runs at once and beside the cloud controller "+
+			"manager that is in charge. It listens on port 10358, unless --secure-port says otherwise.")
 	flags.DurationVar(&o.NodeRemovalInterval, "node-removal-interval", o.NodeRemovalInterval,
 		"How far apart Nodes are removed whose instances are gone, once 3 Nodes, or one in ten if "+
 			"that is more, were removed within ten minutes.")

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/record"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/app/config"
 	"k8s.io/klog/v2"
@@ -40,6 +41,8 @@ type running struct {
 
 	// instances are followed for all controllers.
 	instances *instances.Follower
+
+	provider *provider.Provider
 
 	// loadBalancers is made with the provider, which uses it, and run as a controller of its own.
 	loadBalancers *loadbalancers.Controller
@@ -122,9 +125,13 @@ func (r *running) startBackend(logFormat string) (*backendprocess.Process, error
 	if err != nil {
 		return nil, &exitError{code: exitMisconfigured, err: err}
 	}
+	arguments := []string{"--log-format=" + logFormat}
+	if r.options.ReadOnly {
+		arguments = append(arguments, "--read-only")
+	}
 	child, err := backendprocess.Start(backendprocess.Config{
 		Executable: executable,
-		Arguments:  []string{"--log-format=" + logFormat},
+		Arguments:  arguments,
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
 	})
@@ -161,7 +168,11 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 				err, r.options.BackendUnreachableExit)})
 		}
 	}()
-	recorder := c.EventBroadcaster.NewRecorder(scheme.Scheme, v1.EventSource{Component: "ccm-shim"})
+	var recorder record.EventRecorder = c.EventBroadcaster.NewRecorder(scheme.Scheme,
+		v1.EventSource{Component: "ccm-shim"})
+	if r.options.ReadOnly {
+		recorder = &record.FakeRecorder{} // which drops what it is given
+	}
 	reporter := events.NewReporter(recorder)
 	r.instances = instances.New(backendv1.NewInstanceServiceClient(r.conn), r.options.ZoneFromRack)
 	r.loadBalancers = loadbalancers.New(loadbalancers.Config{
@@ -172,6 +183,7 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		ReservedPorts:     r.options.reservedPorts,
 		NodeName:          r.options.NodeName,
 		Instances:         r.instances,
+		ReadOnly:          r.options.ReadOnly,
 		Reporter:          reporter,
 	})
 	cloud := provider.New(provider.Config{
@@ -182,5 +194,6 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		Topology:        r.options.topology(),
 	})
 	cloud.RegisterMetrics()
+	r.provider = cloud
 	return cloud
 }

@@ -77,6 +77,9 @@ var oxideVerdicts = map[oxide.Kind]verdict{
 	oxide.KindNoCapacity: {
 		codes.ResourceExhausted, backendv1.ErrorReason_ERROR_REASON_POOL_EXHAUSTED, retryExhausted,
 	},
+	oxide.KindReadOnly: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_READ_ONLY, 0,
+	},
 	oxide.KindMalformed: {
 		codes.Internal, backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE, 0,
 	},

@@ -42,6 +42,7 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 		{"oxide refused", ofOxide(oxide.KindRefused), codes.FailedPrecondition, "OXIDE_REFUSED", false},
 		{"oxide exists", ofOxide(oxide.KindAlreadyExists), codes.FailedPrecondition, "OXIDE_REFUSED", false},
 		{"oxide 507", ofOxide(oxide.KindNoCapacity), codes.ResourceExhausted, "POOL_EXHAUSTED", true},
+		{"read-only", ofOxide(oxide.KindReadOnly), codes.FailedPrecondition, "READ_ONLY", false},
 		{"oxide 400", ofOxide(oxide.KindMalformed), codes.Internal, "OXIDE_BAD_RESPONSE", false},
 		{"oxide 500", ofOxide(oxide.KindInternal), codes.Internal, "OXIDE_BAD_RESPONSE", false},
 		{"oxide bad response", ofOxide(oxide.KindBadResponse), codes.Internal, "OXIDE_BAD_RESPONSE", false},

@@ -74,8 +74,13 @@ func (c *Controller) lead(ctx context.Context, changes []change) (names []string
 			klog.ErrorS(err, "Cannot tell the status", serviceKeys(d.service)...)
 			continue
 		}
-		leading := union(now, will, &d.service.Status.LoadBalancer)
-		if !covers(&d.service.Status.LoadBalancer, leading) {
+		leading := union(now, will)
+		if d.releases() {
+			// What is about to be released is in use until then.
+			leading = union(leading, &d.service.Status.LoadBalancer)
+		}
+		has := &d.service.Status.LoadBalancer
+		if !covers(has, leading) || !covers(leading, has) {
 			c.setFact(d.service, leading)
 			err := c.publish(ctx, d.service, leading)
 			switch {
@@ -87,7 +92,7 @@ func (c *Controller) lead(ctx context.Context, changes []change) (names []string
 				c.putOff(d.instance(), c.config.Pace.Retry)
 				continue
 			}
-			extended = true
+			extended = extended || !covers(has, leading)
 		}
 		names = append(names, loadBalancerName(d.service))
 	}

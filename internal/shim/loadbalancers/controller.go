@@ -52,6 +52,9 @@ type Config struct {
 	// Reporter tells people about Services.
 	Reporter *events.Reporter
 
+	// ReadOnly only logs what would be changed.
+	ReadOnly bool
+
 	// Pace is how fast things are done; the zero value means DefaultPace.
 	Pace Pace
 }
@@ -83,8 +86,9 @@ type Controller struct {
 	byName map[string]*progress
 	// retryAt is when changes on an instance are tried again, by its id; empty: those on none.
 	retryAt map[string]time.Time
-	// orphans were told of.
+	// orphans were told of; would is what was last said that would be done to each load balancer.
 	orphans map[string]bool
+	would   map[string]string
 }
 
 // progress is what is known of one load balancer.
@@ -107,6 +111,7 @@ func New(config Config) *Controller {
 		health: &healthJudge{instances: config.Instances},
 		woken:  make(chan struct{}, 1), byName: make(map[string]*progress),
 		retryAt: make(map[string]time.Time), orphans: make(map[string]bool),
+		would: make(map[string]string),
 	}
 	c.slices.changed = c.wake
 	config.Instances.Subscribe(c.instanceChanged)
@@ -179,7 +184,12 @@ func (c *Controller) look(ctx context.Context) (facts, error) {
 	if err != nil {
 		return facts{}, err
 	}
-	f := facts{scope: scope, pods: c.pods.list(ctx), endpoints: c.slices.nodesOf}
+	f := facts{
+		scope: scope, pods: c.pods.list(ctx),
+		endpoints: func(service *v1.Service) (map[string]bool, error) {
+			return c.slices.nodesOf(ctx, service)
+		},
+	}
 	if f.nodes, err = c.nodes.List(labels.Everything()); err != nil {
 		return facts{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -29,13 +30,18 @@ func isLocal(service *v1.Service) bool {
 var errEndpointsUnknown = errors.New("the endpoints of the Service, which " +
 	"spec.externalTrafficPolicy Local goes by, are not known yet")
 
-// sliceCache has the EndpointSlices of the cluster while somebody wants them.
+// slicePatience is how long is waited for the slices once they are followed.
+const slicePatience = 5 * time.Second
+
+// sliceCache has the EndpointSlices of the cluster while somebody asks for them.
 type sliceCache struct {
-	// client is set before the first use, and changed is called when a slice is.
-	client  kubernetes.Interface
+	// changed is called when a slice is.
 	changed func()
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// client and ctx are set when the controller runs; ctx ends what is followed.
+	client  kubernetes.Interface
+	ctx     context.Context //nolint:containedctx // it is the controller's, not a caller's
 	running *followedSlices
 }
 
@@ -45,19 +51,31 @@ type followedSlices struct {
 	stop   context.CancelFunc
 }
 
-// want begins to follow the slices, or ends it. What is followed ends with the context at the latest.
-func (s *sliceCache) want(ctx context.Context, wanted bool) error {
+// use gives the means to follow slices, until the context ends.
+func (s *sliceCache) use(ctx context.Context, client kubernetes.Interface) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.client == nil || wanted == (s.running != nil):
-		return nil
-	case !wanted:
+	s.ctx, s.client = ctx, client
+}
+
+// end ends following slices, until somebody asks again.
+func (s *sliceCache) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
 		s.running.stop()
 		s.running = nil
-		return nil
 	}
-	ctx, stop := context.WithCancel(ctx)
+}
+
+// follow follows the slices, if that is not done yet.
+func (s *sliceCache) follow() (*followedSlices, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil || s.client == nil {
+		return s.running, nil
+	}
+	ctx, stop := context.WithCancel(s.ctx)
 	factory := informers.NewSharedInformerFactoryWithOptions(s.client, 0,
 		informers.WithTransform(trimSlice))
 	slices := factory.Discovery().V1().EndpointSlices()
@@ -68,20 +86,26 @@ func (s *sliceCache) want(ctx context.Context, wanted bool) error {
 	})
 	if err != nil {
 		stop()
-		return err
+		return nil, err
 	}
 	s.running = &followedSlices{slices.Lister(), slices.Informer().HasSynced, stop}
 	factory.Start(ctx.Done())
-	return nil
+	return s.running, nil
 }
 
 // nodesOf returns the Nodes on which a Service has an endpoint that takes traffic: one that is ready, or
 // one that is about to end and still serves.
-func (s *sliceCache) nodesOf(service *v1.Service) (map[string]bool, error) {
-	s.mu.Lock()
-	running := s.running
-	s.mu.Unlock()
-	if running == nil || !running.synced() {
+func (s *sliceCache) nodesOf(ctx context.Context, service *v1.Service) (map[string]bool, error) {
+	running, err := s.follow()
+	switch {
+	case err != nil:
+		return nil, err
+	case running == nil:
+		return nil, errEndpointsUnknown
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, slicePatience)
+	defer cancel()
+	if !running.synced() && !cache.WaitForCacheSync(waitCtx.Done(), running.synced) {
 		return nil, errEndpointsUnknown
 	}
 	list, err := running.lister.EndpointSlices(service.Namespace).List(labels.SelectorFromSet(

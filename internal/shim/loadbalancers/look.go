@@ -52,6 +52,19 @@ func (c change) moves() bool {
 	})
 }
 
+// releases reports whether an address is given back.
+func (c change) releases() bool {
+	for _, action := range c.actions {
+		kept := slices.ContainsFunc(c.lb.GetAddresses(), func(a *backendv1.LoadBalancerAddress) bool {
+			return a.GetResourceId() == action.GetResourceId()
+		})
+		if action.GetResourceId() != "" && !kept {
+			return true
+		}
+	}
+	return false
+}
+
 // group is a set of changes that are made together: those that concern one instance, so that one which
 // does not answer holds up no others.
 type group struct {
@@ -69,10 +82,8 @@ func (c *Controller) lookAround(ctx context.Context, unasked bool) (time.Time, e
 	if err != nil {
 		return next, err
 	}
-	if err := c.slices.want(ctx, slices.ContainsFunc(f.services, func(s *v1.Service) bool {
-		return wanted(s) && isLocal(s)
-	})); err != nil {
-		return next, err
+	if !slices.ContainsFunc(f.services, func(s *v1.Service) bool { return wanted(s) && isLocal(s) }) {
+		c.slices.end()
 	}
 	response, err := c.reconcile(ctx, f, true, nil)
 	if err != nil {
@@ -87,6 +98,10 @@ func (c *Controller) lookAround(ctx context.Context, unasked bool) (time.Time, e
 	soonest(f.next)
 	due := c.due(ctx, f, response)
 	observe(response, len(due), unasked)
+	if c.config.ReadOnly {
+		c.tellWould(due)
+		return next, nil
+	}
 	groups := make(map[group][]change)
 	for _, d := range due {
 		if at := c.notBefore(d); time.Now().Before(at) {
@@ -131,7 +146,8 @@ func (c *Controller) due(
 		switch {
 		case len(actions[name]) == 0:
 			c.mend(ctx, service, lb)
-		case slices.Contains(service.Finalizers, servicehelpers.LoadBalancerCleanupFinalizer):
+		case c.config.ReadOnly ||
+			slices.Contains(service.Finalizers, servicehelpers.LoadBalancerCleanupFinalizer):
 			all = append(all, change{service, lb, actions[name]})
 		}
 		// Before the framework has put its finalizer on, nothing may be made that nobody would delete.
@@ -151,7 +167,7 @@ func (c *Controller) mend(ctx context.Context, service *v1.Service, lb *backendv
 	}
 	c.setFact(service, status)
 	mending := []change{{service: service, lb: lb}}
-	if servicehelpers.LoadBalancerStatusEqual(status, &service.Status.LoadBalancer) ||
+	if c.config.ReadOnly || servicehelpers.LoadBalancerStatusEqual(status, &service.Status.LoadBalancer) ||
 		!c.begin(mending) {
 		return
 	}

@@ -31,6 +31,9 @@ type Pace struct {
 	// Debounce is how long is waited for further changes after one.
 	Debounce time.Duration
 
+	// Spacing is the least time from the beginning of one look to that of the next.
+	Spacing time.Duration
+
 	// Lead is how long a status is published before an address moves there: the time in which every
 	// Service proxy has taken it up.
 	Lead time.Duration
@@ -45,7 +48,8 @@ type Pace struct {
 // DefaultPace returns the pace for production.
 func DefaultPace() Pace {
 	return Pace{
-		Interval: time.Minute, Debounce: 100 * time.Millisecond, Lead: time.Second,
+		Interval: time.Minute, Debounce: 100 * time.Millisecond,
+		Spacing: time.Second / 2, Lead: time.Second,
 		MoveInterval: 30 * time.Second, Retry: 5 * time.Second,
 	}
 }
@@ -55,7 +59,8 @@ func DefaultPace() Pace {
 func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 	defer utilruntime.HandleCrashWithContext(ctx)
 	defer c.changes.Wait()
-	c.client, c.slices.client = client, client
+	c.client = client
+	c.slices.use(ctx, client)
 	c.pods.follow(ctx, client)
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
 		return
@@ -68,12 +73,13 @@ func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 			klog.ErrorS(err, "Could not look at the load balancers", "retry_in", c.config.Pace.Retry)
 			next = began.Add(c.config.Pace.Retry)
 		}
-		unasked = !c.rest(ctx, next)
+		unasked = !c.rest(ctx, began.Add(c.config.Pace.Spacing), next)
 	}
 }
 
-// rest waits until it is time for the next look, and reports whether somebody asked for it.
-func (c *Controller) rest(ctx context.Context, until time.Time) (asked bool) {
+// rest waits until it is time for the next look, and reports whether somebody asked for it. Who asks
+// waits for others to ask, too, and not before is looked at all.
+func (c *Controller) rest(ctx context.Context, notBefore, until time.Time) (asked bool) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
@@ -82,7 +88,7 @@ func (c *Controller) rest(ctx context.Context, until time.Time) (asked bool) {
 	case <-c.woken:
 		select {
 		case <-ctx.Done():
-		case <-time.After(c.config.Pace.Debounce):
+		case <-time.After(max(c.config.Pace.Debounce, time.Until(notBefore))):
 		}
 		select {
 		case <-c.woken:

@@ -137,6 +137,27 @@ func reasonOf(actions []*backendv1.Action) string {
 	return "it was there that it could go"
 }
 
+// tellWould logs what would be done, where nothing may be changed, and each time it is another thing.
+func (c *Controller) tellWould(due []change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	would := make(map[string]string, len(due))
+	for _, d := range due {
+		name := loadBalancerName(d.service)
+		for _, action := range d.actions {
+			would[name] += fmt.Sprintf("%s %s %s; ", action.GetType(), action.GetResourceName(),
+				action.GetInstanceId())
+		}
+		if would[name] == c.would[name] {
+			continue
+		}
+		for _, action := range d.actions {
+			klog.InfoS("Would change in Oxide", actionKeys(action)...)
+		}
+	}
+	c.would = would
+}
+
 // tellOrphans logs each orphan once.
 func (c *Controller) tellOrphans(orphans []*backendv1.LoadBalancer) {
 	orphanedAddresses.Set(float64(len(orphans)))
@@ -190,11 +211,17 @@ func (c *Controller) tell(service *v1.Service, kind, reason, cause, message stri
 // logActions tells what the backend changed.
 func logActions(actions []*backendv1.Action) {
 	for _, action := range actions {
-		namespace, name, _ := strings.Cut(action.GetKey().GetName(), "/")
-		klog.InfoS("Changed in Oxide", "namespace", namespace, "service", name,
-			"load_balancer", action.GetKey().GetName(), "action", action.GetType(),
-			"address", action.GetAddress(), "resource", action.GetResourceName(),
-			"instance", action.GetInstanceId(), "why", provider.OneLine(action.GetWhy()))
+		klog.InfoS("Changed in Oxide", actionKeys(action)...)
+	}
+}
+
+func actionKeys(action *backendv1.Action) []any {
+	namespace, name, _ := strings.Cut(action.GetKey().GetName(), "/")
+	return []any{
+		"namespace", namespace, "service", name, "load_balancer", action.GetKey().GetName(),
+		"action", action.GetType(), "address", action.GetAddress(),
+		"resource", action.GetResourceName(), "instance", action.GetInstanceId(),
+		"why", provider.OneLine(action.GetWhy()),
 	}
 }
 

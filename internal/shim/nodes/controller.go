@@ -58,12 +58,16 @@ type Config struct {
 
 	// Topology is what all nodes are labelled with.
 	Topology provider.Topology
+
+	// ReadOnly only logs which labels a Node would get.
+	ReadOnly bool
 }
 
 // Controller keeps the labels of Nodes.
 type Controller struct {
 	client   corev1.NodeInterface
 	topology provider.Topology
+	readOnly bool
 	follower *instances.Follower
 
 	lister  corelisters.NodeLister
@@ -83,7 +87,7 @@ func New(config Config) (*Controller, error) {
 	registerMetrics()
 	informer := config.Informer.Informer()
 	c := &Controller{
-		client: config.Nodes, topology: config.Topology,
+		client: config.Nodes, topology: config.Topology, readOnly: config.ReadOnly,
 		lister: config.Informer.Lister(), indexer: informer.GetIndexer(), synced: informer.HasSynced,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.DefaultTypedControllerRateLimiter[string](),
@@ -199,6 +203,10 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	c.tellUnlabelled(instance)
 	labels := changes(node, instance, c.topology)
 	if len(labels) == 0 {
+		return nil
+	}
+	if c.readOnly {
+		klog.InfoS("Would label the node", "node", name, "labels", labels)
 		return nil
 	}
 	// The version makes the patch fail if anybody changed the Node meanwhile: what it must not

@@ -7,6 +7,8 @@
 // restores a stamp that is missing, follows an instance that was resized, and adds a region or zone
 // that was configured later.
 //
+// Where nothing may be changed it logs instead, and a report says what else would be done to Nodes.
+//
 // It reads Nodes from the shared informer and instances from the backend's stream of changes, and
 // writes nothing but labels. It must not import the Oxide SDK, nor any package that knows the Oxide
 // API.

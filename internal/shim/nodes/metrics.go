@@ -19,10 +19,17 @@ var (
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"result"})
 
+	nodesDue = metrics.NewGauge(&metrics.GaugeOpts{
+		Name: "oxide_ccm_read_only_nodes_due",
+		Help: "With --read-only: how many Nodes would be initialized, tainted, removed, or kept " +
+			"although they are not ready.",
+		StabilityLevel: metrics.ALPHA,
+	})
+
 	registerOnce sync.Once
 )
 
 // registerMetrics adds the metrics to the registry that the framework serves at /metrics.
 func registerMetrics() {
-	registerOnce.Do(func() { legacyregistry.MustRegister(patches) })
+	registerOnce.Do(func() { legacyregistry.MustRegister(patches, nodesDue) })
 }

@@ -108,6 +108,9 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 24
 	// FAILED_PRECONDITION: a load balancer uses the address, or has another one already.
 	ErrorReason_ERROR_REASON_ADDRESS_IN_USE ErrorReason = 25
+	// FAILED_PRECONDITION: the backend was started to change nothing, and something was to be changed.
+	// Dry runs are answered.
+	ErrorReason_ERROR_REASON_READ_ONLY ErrorReason = 26
 )
 
 // Enum value maps for ErrorReason.
@@ -139,6 +142,7 @@ var (
 		23: "ERROR_REASON_CALL_ENDED",
 		24: "ERROR_REASON_INTERNAL",
 		25: "ERROR_REASON_ADDRESS_IN_USE",
+		26: "ERROR_REASON_READ_ONLY",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -167,6 +171,7 @@ var (
 		"ERROR_REASON_CALL_ENDED":                    23,
 		"ERROR_REASON_INTERNAL":                      24,
 		"ERROR_REASON_ADDRESS_IN_USE":                25,
+		"ERROR_REASON_READ_ONLY":                     26,
 	}
 )
 
@@ -201,7 +206,7 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xa2\a\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xbe\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -229,7 +234,8 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x16\x12\x1b\n" +
 	"\x17ERROR_REASON_CALL_ENDED\x10\x17\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x18\x12\x1f\n" +
-	"\x1bERROR_REASON_ADDRESS_IN_USE\x10\x19BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"\x1bERROR_REASON_ADDRESS_IN_USE\x10\x19\x12\x1a\n" +
+	"\x16ERROR_REASON_READ_ONLY\x10\x1aBZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once
