@@ -309,6 +309,9 @@ func (p *planner) checkPool(w Wanted) error {
 	if err := p.facts.poolErrors[name]; err != nil {
 		return fail(ReasonPoolNotFound, err, "%s", poolRemedy(w))
 	}
+	if err := p.facts.poolDoubts[name]; err != nil {
+		return err
+	}
 	pool := p.facts.pools[name]
 	switch {
 	case pool.Bits != w.Family.Bits():
