@@ -135,7 +135,11 @@ func (p *planner) result() map[Key]*balancer {
 	for _, b := range p.balancers {
 		for _, c := range b.claims {
 			b.conditions = append(b.conditions, c.conditions...)
-			b.conditions = append(b.conditions, p.firewallConditions(c)...)
+			for _, closed := range p.firewallConditions(c) {
+				if !slices.Contains(b.conditions, closed) { // once for two families
+					b.conditions = append(b.conditions, closed)
+				}
+			}
 			if c.target == "" {
 				// An address that is in use is let go only for one that is in use instead.
 				b.releases = nil
