@@ -6,6 +6,7 @@ package loadbalancers
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 )
 
@@ -26,6 +27,8 @@ type planner struct {
 	candidates map[string]*Candidate
 	// claimed are the addresses that have been given to a load balancer, by id.
 	claimed map[string]*claim
+	// allocated are the very addresses that are created, and for whom.
+	allocated map[netip.Addr]Key
 	// occupied says who has which place, loads how many floating IPs an instance carries.
 	// vacated has the places that an address leaves by this plan: it is there until it has left.
 	occupied map[place]Key
@@ -76,7 +79,7 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
 		occupied: make(map[place]Key), vacated: make(map[place]Key),
 		loads:    make(map[string]int),
-		underWay: make(map[Key]*balancer),
+		underWay: make(map[Key]*balancer), allocated: make(map[netip.Addr]Key),
 	}
 	p.cluster.Candidates = slices.Clone(cluster.Candidates)
 	cluster = p.cluster
