@@ -179,14 +179,13 @@ func (p *planner) claimManaged(b *balancer, w Wanted) {
 }
 
 // best returns the address that is marked as the load balancer's, fits, and is to be kept before others,
-// retained ones only if they are wanted. The marker of one that another load balancer publishes was
-// edited.
+// retained ones only if they are wanted.
 func (p *planner) best(b *balancer, w Wanted, source Source, retained bool) *fact {
 	var best *fact
 	for _, ip := range p.facts.of(p.scopes, b.want.Key.Name) {
 		if ip.family() != w.Family || p.claimed[ip.ID] != nil || !fits(p.facts, ip, source) ||
 			ip.Marker.Retained && !retained ||
-			!b.want.publishes(ip.Addr) && p.publisherOf(ip.Addr, b) != nil {
+			p.isMisled(b, ip) {
 			continue
 		}
 		if best == nil || p.isBetter(b, ip, best) {
@@ -285,6 +284,11 @@ func (p *planner) creation(b *balancer, w Wanted) (Action, error) {
 				"the wanted address %s is taken: it is the floating IP %s, %s",
 				taken.Addr, taken.Name, ownerOf(taken))
 		}
+		if first, taken := p.allocated[w.Source.Addr]; taken {
+			return Action{}, fail(ReasonNotOwned, nil, "the wanted address %s is wanted by the load "+
+				"balancer %s, too, which is older", w.Source.Addr, first)
+		}
+		p.allocated[w.Source.Addr] = b.want.Key
 	case w.Source.Pool != "":
 		if err := p.checkPool(w); err != nil {
 			return Action{}, err
@@ -308,6 +312,9 @@ func (p *planner) checkPool(w Wanted) error {
 	name := w.Source.Pool
 	if err := p.facts.poolErrors[name]; err != nil {
 		return fail(ReasonPoolNotFound, err, "%s", poolRemedy(w))
+	}
+	if err := p.facts.poolDoubts[name]; err != nil {
+		return err
 	}
 	pool := p.facts.pools[name]
 	switch {

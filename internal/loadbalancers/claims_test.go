@@ -252,6 +252,14 @@ func TestWishesThatCannotBeFulfilled(t *testing.T) {
 			actions: moved, reason: ReasonNotOwned, problem: "192.0.2.9 is taken",
 		},
 		{
+			name: "two want one new address: the older has it",
+			set: []Desired{
+				other(wish(Source{Addr: netip.MustParseAddr("192.0.2.9")})),
+				web(wish(Source{Addr: netip.MustParseAddr("192.0.2.9")})),
+			},
+			actions: [][]string{{"create", "attach n1"}, nil},
+		},
+		{
 			name:  "of two that it has, the one in use",
 			facts: ips{ip("0 192.0.2.3"), ip("a 192.0.2.1 n2")},
 			set:   []Desired{web(wish(Source{Pool: "gone"}))}, actions: moved,

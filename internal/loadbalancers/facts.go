@@ -42,8 +42,8 @@ type facts struct {
 	endpoints map[string]instances.Endpoint
 	// pools are those that wishes name, by the name or id in the wish.
 	pools map[string]oxide.IPPool
-	// poolErrors say why a pool that a wish names is not known.
-	poolErrors map[string]error
+	// poolErrors say why a pool that a wish names is not there, poolDoubts why nothing is known of it.
+	poolErrors, poolDoubts map[string]error
 	// firewalls are the rules by VPC, as far as they could be read.
 	firewalls map[string][]oxide.FirewallRule
 }
@@ -142,6 +142,7 @@ func (m *Manager) around(
 		endpoints: endpoints,
 		firewalls: make(map[string][]oxide.FirewallRule),
 		pools:     make(map[string]oxide.IPPool), poolErrors: make(map[string]error),
+		poolDoubts: make(map[string]error),
 	}
 	for _, want := range set {
 		for _, w := range want.Wanted {
@@ -157,9 +158,9 @@ func (m *Manager) around(
 }
 
 // addPool reads a pool that a wish names, unless that was done lately. A pool that is not there is a
-// fact, too.
+// fact, too; one that cannot be read concerns those alone who need a new address from it.
 func (m *Manager) addPool(ctx context.Context, f *facts, nameOrID string) error {
-	if nameOrID == "" || f.poolErrors[nameOrID] != nil {
+	if nameOrID == "" || f.poolErrors[nameOrID] != nil || f.poolDoubts[nameOrID] != nil {
 		return nil
 	}
 	if _, known := f.pools[nameOrID]; known {
@@ -171,8 +172,10 @@ func (m *Manager) addPool(ctx context.Context, f *facts, nameOrID string) error 
 		f.pools[nameOrID] = pool
 	case oxide.IsKind(err, oxide.KindNotFound):
 		f.poolErrors[nameOrID] = err
-	default:
+	case ctx.Err() != nil:
 		return err
+	default:
+		f.poolDoubts[nameOrID] = err
 	}
 	return nil
 }

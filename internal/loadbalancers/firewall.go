@@ -151,8 +151,13 @@ func OpeningRules(name, vpcName string, closed []ClosedPort) []string {
 				priority = min(priority, port.DenyPriority-1)
 			}
 		}
+		part := 0
 		for chunk := range slices.Chunk(portRanges(numbers), maxRuleEntries) {
-			rules = append(rules, openingRule(name, vpcName, protocol, max(priority, 0), chunk))
+			partName := name + "-" + strings.ToLower(string(protocol))
+			if part++; part > 1 {
+				partName += fmt.Sprintf("-%d", part)
+			}
+			rules = append(rules, openingRule(partName, vpcName, protocol, max(priority, 0), chunk))
 		}
 	}
 	return rules
@@ -178,7 +183,7 @@ func openingRule(name, vpcName string, protocol Protocol, priority int, ports []
 		Targets     []typed `json:"targets"`
 		Filters     filters `json:"filters"`
 	}{
-		Name: name + "-" + lower, Status: "enabled", Direction: "inbound", Action: "allow",
+		Name: name, Status: "enabled", Direction: "inbound", Action: "allow",
 		Priority: priority, Targets: []typed{{"vpc", vpcName}},
 		Filters: filters{Ports: ports, Protocols: []typed{{Type: lower}}},
 	})
@@ -209,35 +214,54 @@ func portRanges(numbers []int) []string {
 }
 
 // maxRuleText is about what an event has room for.
-const maxRuleText = 600
+const maxRuleText = 480
 
 // firewallCondition tells which ports the firewall closes, and the rule to add.
 func firewallCondition(
 	key Key, rules []oxide.FirewallRule, at instances.Endpoint, family Family, ports []Port,
 ) (Condition, bool) {
+	if at.VPCName == "" {
+		return Condition{}, false // rules go by its name, so nothing can be told
+	}
 	closed := ClosedPorts(rules, at, family, ports)
 	if len(closed) == 0 {
 		return Condition{}, false
 	}
 	numbers := make(map[Protocol][]int)
-	denied := ""
+	denied, remedy := "", "add the rule"
 	for _, port := range closed {
 		numbers[port.Protocol] = append(numbers[port.Protocol], port.Number)
-		if port.DeniedBy != "" {
-			denied = "; the rule " + port.DeniedBy + " denies it"
+		if port.DeniedBy == "" {
+			continue
+		}
+		denied = "; the rule " + port.DeniedBy + " denies it"
+		if port.DenyPriority == 0 {
+			// Of two rules of one priority the denying one wins.
+			remedy = "give the rule " + port.DeniedBy + " a priority above 0, and add the rule"
 		}
 	}
 	var what []string
 	for _, protocol := range []Protocol{TCP, UDP} {
-		if len(numbers[protocol]) > 0 {
-			what = append(what, string(protocol)+" "+strings.Join(portRanges(numbers[protocol]), ","))
+		if ranges := portRanges(numbers[protocol]); len(ranges) > 0 {
+			what = append(what, string(protocol)+" "+shortList(ranges))
 		}
 	}
 	rule := strings.Join(OpeningRules(readableName(key), at.VPCName, closed), " and ")
 	if len(rule) > maxRuleText {
-		rule = "that allows inbound " + strings.Join(what, " and ") + " to the target vpc " + at.VPCName
+		rule = "that allows inbound all of its TCP and UDP ports to the target vpc " + at.VPCName
 	}
-	message := fmt.Sprintf("the firewall of the VPC %s lets nothing through to %s%s: add the rule %s",
-		at.VPCName, strings.Join(what, " and "), denied, rule)
+	message := fmt.Sprintf("the firewall of the VPC %s lets nothing through to %s%s: %s %s",
+		at.VPCName, strings.Join(what, " and "), denied, remedy, rule)
 	return Condition{Type: FirewallClosed, Message: message}, true
+}
+
+// maxListed is how many ranges of ports a message lists.
+const maxListed = 8
+
+// shortList lists ranges of ports, the first ones if there are many.
+func shortList(ranges []string) string {
+	if more := len(ranges) - maxListed; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(ranges[:maxListed], ","), more)
+	}
+	return strings.Join(ranges, ",")
 }

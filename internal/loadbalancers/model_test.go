@@ -99,6 +99,9 @@ func (m *model) create(t *testing.T, a Action) string {
 		if f.Name == a.Name {
 			t.Fatalf("the name %s is taken", a.Name)
 		}
+		if f.Addr == a.Wanted.Source.Addr {
+			t.Fatalf("the address %s is taken", f.Addr)
+		}
 	}
 	m.made++
 	id := fmt.Sprintf("made-%d", m.made)

@@ -23,10 +23,13 @@ var notInName = regexp.MustCompile(`[^a-z0-9]+`)
 // time collide, one of them is told so, and nobody else ever collides with it. Addresses are found
 // by their markers, never by this name.
 func nameOf(key Key, want Wanted) string {
+	return nameFrom(key, want.Family, want.Source.String())
+}
+
+// nameFrom is nameOf for a source as markers spell it.
+func nameFrom(key Key, family Family, source string) string {
 	hash := sha256.New()
-	for _, field := range []string{
-		key.Scope, key.Name, string(want.Family), want.Source.String(),
-	} {
+	for _, field := range []string{key.Scope, key.Name, string(family), source} {
 		// With its length before it, no field can run into the next one.
 		fmt.Fprintf(hash, "%d:%s,", len(field), field)
 	}

@@ -6,6 +6,7 @@ package loadbalancers
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 )
 
@@ -29,6 +30,8 @@ type planner struct {
 	candidates map[string]*Candidate
 	// claimed are the addresses that have been given to a load balancer, by id.
 	claimed map[string]*claim
+	// allocated are the very addresses that are created, and for whom.
+	allocated map[netip.Addr]Key
 	// occupied says who has which place, loads how many floating IPs an instance carries.
 	// vacated has the places that an address leaves by this plan: it is there until it has left.
 	occupied map[place]Key
@@ -78,7 +81,8 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 		facts: f, cluster: cluster, held: known.held, nodes: known.nodes, scopes: cluster.scopes(),
 		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
 		occupied: make(map[place]Key), vacated: make(map[place]Key),
-		loads: make(map[string]int), leave: make(map[Key]bool), underWay: make(map[Key]*balancer),
+		loads: make(map[string]int), leave: make(map[Key]bool),
+		underWay: make(map[Key]*balancer), allocated: make(map[netip.Addr]Key),
 	}
 	p.cluster.Candidates = slices.Clone(cluster.Candidates)
 	cluster = p.cluster
@@ -137,7 +141,11 @@ func (p *planner) result() map[Key]*balancer {
 	for _, b := range p.balancers {
 		for _, c := range b.claims {
 			b.conditions = append(b.conditions, c.conditions...)
-			b.conditions = append(b.conditions, p.firewallConditions(c)...)
+			for _, closed := range p.firewallConditions(c) {
+				if !slices.Contains(b.conditions, closed) { // once for two families
+					b.conditions = append(b.conditions, closed)
+				}
+			}
 			if c.target == "" {
 				// An address that is in use is let go only for one that is in use instead.
 				b.releases = nil

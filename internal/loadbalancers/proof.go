@@ -26,6 +26,14 @@ func (p *planner) restore(b *balancer) {
 	}
 }
 
+// isMisled reports whether the marker of an address was probably edited: another load balancer publishes
+// it, this one does not, and its name is none that was given for what the marker says.
+func (p *planner) isMisled(b *balancer, ip *fact) bool {
+	m := ip.Marker
+	return !b.want.publishes(ip.Addr) && p.publisherOf(ip.Addr, b) != nil &&
+		ip.Name != nameFrom(m.Key, m.Family, m.Source)
+}
+
 // isNameOf reports whether an address has a name that it would have been given for a load balancer,
 // here or in a scope that this one takes over from.
 func (p *planner) isNameOf(ip *fact, key Key, w Wanted) bool {

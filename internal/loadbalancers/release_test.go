@@ -96,3 +96,137 @@ func TestAnAddressOnAForeignInstanceIsNeverLetGo(t *testing.T) {
 		})
 	}
 }
+
+// The end of a load balancer concerns its own addresses alone.
+func TestPlanDeleteOfWhatIsNotMarked(t *testing.T) {
+	published := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.0.0.1")}
+	told := func(set ...Desired) *scope {
+		s := &scope{complete: true, set: make(map[Key]Desired)}
+		for _, want := range set {
+			s.set[want.Key] = want
+		}
+		return s
+	}
+	c := cluster("n1")
+	c.LegacyName = "kubernetes"
+	mine := legacy("a 192.0.2.1 n1", "default-web")
+	for _, tc := range []struct {
+		name    string
+		facts   ips
+		gone    Deletion
+		known   *scope
+		actions []string
+		reason  Reason
+		fails   bool
+	}{
+		{
+			name: "a user's address is detached, and never deleted", facts: ips{foreign("a 192.0.2.1 n1")},
+			gone: Deletion{Published: published}, known: told(), actions: []string{"detach a n1"},
+		},
+		{
+			name:  "a user's address that is on another node than is published",
+			facts: ips{foreign("a 192.0.2.1 n2")}, gone: Deletion{Published: published}, known: told(),
+		},
+		{
+			name: "a user's address that is attached nowhere", facts: ips{foreign("a 192.0.2.1")},
+			gone: Deletion{Published: published}, known: told(),
+		},
+		{
+			name: "a user's address that is not published", facts: ips{foreign("a 192.0.2.9 n1")},
+			gone: Deletion{Published: published}, known: told(),
+		},
+		{
+			name: "a user's address that another one names now", facts: ips{foreign("a 192.0.2.1 n1")},
+			gone: Deletion{Published: published}, known: told(other(wish(Source{Existing: "a"}))),
+		},
+		{
+			name: "a damaged marker is nobody's word", facts: ips{described("a 192.0.2.1 n1", "oxide-ccm/?")},
+			gone: Deletion{Published: published}, known: told(),
+		},
+		{
+			name: "marked, and another one publishes it", facts: ips{ip("a 192.0.2.1 n1")},
+			gone: Deletion{Cluster: c}, known: told(other(publishing("192.0.2.1"))),
+		},
+		{
+			name: "of the existing CCM", facts: ips{mine}, known: told(),
+			gone: Deletion{Cluster: c, Published: published}, actions: []string{"detach a n1", "delete a"},
+		},
+		{
+			name: "of the existing CCM, to be retained", facts: ips{mine}, known: told(),
+			gone:    Deletion{Cluster: c, Published: published, Retain: true},
+			actions: []string{"detach a n1", "mark a"},
+		},
+		{
+			name: "of the existing CCM, and another one publishes it", facts: ips{mine},
+			gone:  Deletion{Cluster: c, Published: published},
+			known: told(other(publishing("192.0.2.1"))),
+		},
+		{
+			name: "of the existing CCM, but not published", facts: ips{mine}, known: told(),
+			gone: Deletion{Cluster: c},
+		},
+		{
+			name: "of the existing CCM, and the set is not known", facts: ips{mine}, known: &scope{},
+			gone:  Deletion{Cluster: c, Published: published},
+			fails: true, reason: ReasonFullSetRequired,
+		},
+		{
+			name: "both families", known: told(),
+			facts: ips{ip("a 192.0.2.1 n1"), ip("b 2001:db8::1 n1", func(m *Marker) { m.Family = IPv6 })},
+			gone:  Deletion{Cluster: c}, actions: []string{"detach a n1", "delete a", "detach b n1", "delete b"},
+		},
+		{
+			name: "retained already, and attached all the same", known: told(),
+			facts: ips{ip("a 192.0.2.1 n1", func(m *Marker) { m.Retained = true })},
+			gone:  Deletion{Cluster: c}, actions: []string{"detach a n1"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.gone.Key, tc.gone.OwnerUID = webKey, "uid-1"
+			actions, err := planDelete(planned(tc.facts, Cluster{}, nil).facts, tc.gone, tc.known)
+			if tc.fails != (err != nil) || tc.fails && !IsReason(err, tc.reason) {
+				t.Fatalf("got %v", err)
+			}
+			if diff := cmp.Diff(tc.actions, brief(actions)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What nobody wants any more is told of, by whom it was wanted, and left alone.
+func TestOrphansArePlannedByNobody(t *testing.T) {
+	retained := func(m *Marker) { m.Retained = true }
+	found := ips{
+		ip("a 192.0.2.1 n1"), ip("b 192.0.2.2 n1", ofOther), ip("c 192.0.2.3", ofOther, retained),
+		foreign("x 192.0.2.9 n1"),
+		ip("y 192.0.2.8", func(m *Marker) { m.Key.Scope = "cluster-9" }),
+	}
+	p := planned(found, cluster("n1"), []Desired{web()})
+	orphans := p.orphans()
+	if len(orphans) != 1 || len(orphans[otherKey]) != 2 {
+		t.Errorf("got %+v", orphans)
+	}
+	if actions := briefly(p.balancers[0]); len(actions) != 0 {
+		t.Errorf("an orphan causes %v", actions)
+	}
+}
+
+// A load balancer whose plan is under way has orphans no more than it can lose anything to another one.
+func TestWhatIsInFlightIsLeftAlone(t *testing.T) {
+	flying := &flight{key: webKey, ips: []string{"x"}, places: places("n1", IPv4, []Port{{TCP, 80}})}
+	known := &scope{nodes: map[string]bool{}}
+	found := planned(ips{ip("a 192.0.2.1 n1"), foreign("x 192.0.2.9")}, cluster(), nil).facts
+	want := other(wish(Source{Existing: "x"}), serving(Port{TCP, 80}))
+	p := newPlanner(found, cluster("n1"), []Desired{web(), want}, known, []*flight{flying})
+	plans := p.plan(nil)
+	if plans[webKey] != nil {
+		t.Error("it is planned")
+	}
+	if b := plans[otherKey]; !IsReason(b.problem, ReasonNotOwned) || len(briefly(b)) != 0 {
+		t.Errorf("another one does %v, %v", briefly(b), b.problem)
+	}
+	if orphans := p.orphans(); len(orphans) != 0 {
+		t.Errorf("told of as orphans: %+v", orphans)
+	}
+}
