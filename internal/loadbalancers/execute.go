@@ -26,6 +26,9 @@ func (m *Manager) carryOut(
 		}
 		if !dryRun && result.Err == nil {
 			now, actions, result.Err = m.execute(ctx, f, now, actions, changes)
+			if c.ip == nil && now.ID != "" {
+				b.learn(c, now.Addr)
+			}
 		} else if !dryRun {
 			actions = nil
 		}

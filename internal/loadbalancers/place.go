@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"net/netip"
 	"slices"
 )
 
@@ -205,18 +206,28 @@ func (p *planner) leaverOf(c *claim, instance string) string {
 	return ""
 }
 
-// refusal returns why a port of a load balancer may not be served on an instance; empty: no reason.
-func (p *planner) refusal(c *claim, candidate *Candidate) string {
-	name := c.want.Key.Name
+// reservation returns which port of a load balancer may be served nowhere, and why; empty: none.
+func (p *planner) reservation(c *claim) string {
 	for _, port := range c.want.Ports {
 		for _, r := range p.cluster.Reserved {
 			if r.First <= port.Number && port.Number <= r.Last &&
-				(r.Protocol == "" || r.Protocol == port.Protocol) && !slices.Contains(r.Serves, name) {
+				(r.Protocol == "" || r.Protocol == port.Protocol) &&
+				!slices.Contains(r.Serves, c.want.Key.Name) {
 				return fmt.Sprintf("%s is reserved for %s", port, r.Purpose)
 			}
 		}
+	}
+	return ""
+}
+
+// refusal returns why a port of a load balancer may not be served on an instance; empty: no reason.
+func (p *planner) refusal(c *claim, candidate *Candidate) string {
+	if reserved := p.reservation(c); reserved != "" {
+		return reserved
+	}
+	for _, port := range c.want.Ports {
 		for _, used := range candidate.Used {
-			if used.Port == port && !slices.Contains(used.Serves, name) {
+			if used.Port == port && !slices.Contains(used.Serves, c.want.Key.Name) {
 				return fmt.Sprintf("%s is used by %s", port, used.Holder)
 			}
 		}
@@ -260,12 +271,12 @@ func (p *planner) settle(c *claim) {
 		}
 		c.why = holder
 		p.loads[current]--
-		if obstacle.err == nil {
-			obstacle = conflict(c, holder)
+		if obstacle.waits {
+			obstacle = p.conflict(c, holder)
 		}
 	}
 	c.unplaced = obstacle
-	c.conditions = append(c.conditions, obstacle.Condition)
+	c.conditions = append(c.conditions, obstacle.condition())
 }
 
 func (p *planner) nameOf(instance string) string {
@@ -287,9 +298,36 @@ func (p *planner) move(c *claim, target string) {
 
 // obstacle is why an address, which is reserved all the same, is attached nowhere.
 type obstacle struct {
-	Condition
-	// err is nil if only time helps.
-	err error
+	kind ConditionType
+	// reason is that of the error, unless waits: only time helps.
+	reason Reason
+	waits  bool
+	why    string
+	// address is which one it is, for people.
+	address string
+}
+
+func (o *obstacle) condition() Condition {
+	return Condition{o.kind, "the " + o.address + " is reserved but attached nowhere: " + o.why}
+}
+
+func (o *obstacle) err() error {
+	if o.waits {
+		return nil
+	}
+	return fail(o.reason, nil, "%s", o.condition().Message)
+}
+
+// learn puts an address that was just created into what is told of its having no place.
+func (b *balancer) learn(c *claim, addr netip.Addr) {
+	if c.unplaced == nil {
+		return
+	}
+	i := slices.Index(b.conditions, c.unplaced.condition())
+	c.unplaced.address = "address " + addr.String()
+	if i >= 0 {
+		b.conditions[i] = c.unplaced.condition()
+	}
 }
 
 // fitFor returns the candidates that can carry an address, or why there is none.
@@ -330,28 +368,31 @@ func (p *planner) fitFor(c *claim) ([]*Candidate, *obstacle) {
 	case len(fit) > 0:
 		return fit, nil
 	case healthy == 0:
-		return nil, &obstacle{Condition: Condition{NoCandidate, reserved(c, fmt.Sprintf("none of %d "+
-			"candidates is healthy and has an address of that family", len(p.cluster.Candidates)))}}
+		none := c.obstacle(NoCandidate, 0, fmt.Sprintf("none of %d candidates is healthy and has an "+
+			"address of that family", len(p.cluster.Candidates)))
+		none.waits = true
+		return nil, none
 	case taken != "":
-		return nil, conflict(c, taken)
+		return nil, p.conflict(c, taken)
 	}
-	message := reserved(c, fmt.Sprintf("each of %d healthy candidates carries as many addresses as "+
-		"Oxide allows; add a node", full))
-	return nil, &obstacle{Condition{NoCandidate, message}, fail(ReasonLimit, nil, "%s", message)}
+	return nil, c.obstacle(NoCandidate, ReasonLimit, fmt.Sprintf("each of %d healthy candidates "+
+		"carries as many addresses as Oxide allows; add a node", full))
 }
 
-func conflict(c *claim, taken string) *obstacle {
-	message := reserved(c, taken+"; use another port, or add a node")
-	return &obstacle{Condition{PortConflict, message}, fail(ReasonPortConflict, nil, "%s", message)}
+func (p *planner) conflict(c *claim, taken string) *obstacle {
+	remedy := "; use another port, or add a node"
+	if p.reservation(c) != "" {
+		remedy = "; use another port"
+	}
+	return c.obstacle(PortConflict, ReasonPortConflict, taken+remedy)
 }
 
-// reserved says why an address, which is reserved all the same, is attached nowhere.
-func reserved(c *claim, why string) string {
+func (c *claim) obstacle(kind ConditionType, reason Reason, why string) *obstacle {
 	address := "IP" + string(c.wanted.Family) + " address"
 	if c.ip != nil {
 		address = "address " + c.ip.Addr.String()
 	}
-	return fmt.Sprintf("the %s is reserved but attached nowhere: %s", address, why)
+	return &obstacle{kind: kind, reason: reason, why: why, address: address}
 }
 
 // room is how many floating IPs an instance can carry. Where its ephemeral addresses are not known,

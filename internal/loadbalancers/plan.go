@@ -67,8 +67,8 @@ func (b *balancer) isPlaced() bool {
 // refusal returns why an address of the load balancer has no place, if more than time is wanting.
 func (b *balancer) refusal() error {
 	for _, c := range b.claims {
-		if c.unplaced != nil && c.unplaced.err != nil {
-			return c.unplaced.err
+		if c.unplaced != nil && !c.unplaced.waits {
+			return c.unplaced.err()
 		}
 	}
 	return nil

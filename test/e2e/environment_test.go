@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,12 +43,34 @@ type environment struct {
 type settings struct {
 	child     bool
 	shimFlags []string
+	// machines are the instances; none means two.
+	machines []rack.Machine
+	// idle: the cloud controller manager is started by the test itself.
+	idle bool
+}
+
+// dualStack are two instances with addresses of both IP families.
+var dualStack = []rack.Machine{
+	{Name: "node-a", NCPUs: 4, MemoryGiB: 16, IP: "172.30.0.11", DualStack: true},
+	{Name: "node-b", NCPUs: 2, MemoryGiB: 8, IP: "172.30.0.12", DualStack: true},
+}
+
+// machines returns n instances, node-a and so on.
+func machines(n int) []rack.Machine {
+	all := make([]rack.Machine, n)
+	for i := range all {
+		all[i] = rack.Machine{
+			Name: "node-" + string(rune('a'+i)), NCPUs: 2, MemoryGiB: 8,
+			IP: fmt.Sprintf("172.30.0.%d", 11+i),
+		}
+	}
+	return all
 }
 
 // quickMonitor lets the framework look at Nodes that are not Ready every second.
 const quickMonitor = "--node-monitor-period=1s"
 
-// newEnvironment starts a world with two running instances.
+// newEnvironment starts a world, with two running instances unless the settings name others.
 func newEnvironment(t *testing.T, s settings) *environment {
 	t.Helper()
 	// Not t.TempDir: a unix socket's path has to be short.
@@ -65,21 +88,40 @@ func newEnvironment(t *testing.T, s settings) *environment {
 	t.Cleanup(e.end)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
 	defer cancel()
-	e.rack, err = rack.Start(ctx, e.group, rack.Options{
-		Program: shared.programs.Sim, Dir: dir,
-		Machines: []rack.Machine{
+	if s.machines == nil {
+		s.machines = []rack.Machine{
 			{Name: "node-a", NCPUs: 4, MemoryGiB: 16, IP: "172.30.0.11", Ephemeral: true},
 			{Name: "node-b", NCPUs: 2, MemoryGiB: 8, IP: "172.30.0.12"},
-		},
+		}
+	}
+	e.rack, err = rack.Start(ctx, e.group, rack.Options{
+		Program: shared.programs.Sim, Dir: dir, Machines: s.machines,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.ccm, err = stack.StartCCM(ctx, e.ccmOptions(s))
-	if err != nil {
-		t.Fatal(err)
+	if !s.idle {
+		e.start(s)
 	}
 	return e
+}
+
+// start starts the cloud controller manager, with other settings perhaps than one before it.
+func (e *environment) start(s settings) {
+	e.Helper()
+	ctx, cancel := context.WithTimeout(e.Context(), 2*limit)
+	defer cancel()
+	var err error
+	e.ccm, err = stack.StartCCM(ctx, e.ccmOptions(s))
+	e.must(err)
+}
+
+// restart ends both programs and starts them again.
+func (e *environment) restart() {
+	e.Helper()
+	e.must(e.ccm.Stop())
+	e.must(e.ccm.StartBackend(e.Context()))
+	e.must(e.ccm.StartShim(e.Context()))
 }
 
 func (e *environment) ccmOptions(s settings) stack.CCMOptions {
@@ -106,7 +148,24 @@ func (e *environment) end() {
 func (e *environment) emptyCluster() {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	services, err := e.client.CoreV1().Services("default").List(ctx, metav1.ListOptions{})
+	e.dropServices(ctx)
+	now := int64(0)
+	err := e.client.CoreV1().Pods("default").DeleteCollection(ctx,
+		metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{})
+	if err != nil {
+		e.Error(err)
+	}
+	err = e.client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{},
+		metav1.ListOptions{})
+	if err != nil {
+		e.Error(err)
+	}
+}
+
+// dropServices removes all Services while nobody is there to take their finalizers off.
+func (e *environment) dropServices(ctx context.Context) {
+	services, err := e.client.CoreV1().Services(metav1.NamespaceAll).List(ctx,
+		metav1.ListOptions{})
 	if err != nil {
 		e.Error(err)
 		return
@@ -115,7 +174,6 @@ func (e *environment) emptyCluster() {
 		if service.Name == "kubernetes" { // the API server's own
 			continue
 		}
-		// Nobody is left to take the finalizer off.
 		_, err := e.client.CoreV1().Services(service.Namespace).Patch(ctx, service.Name,
 			types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`),
 			metav1.PatchOptions{})
@@ -124,11 +182,6 @@ func (e *environment) emptyCluster() {
 		}
 		_ = e.client.CoreV1().Services(service.Namespace).Delete(ctx, service.Name,
 			metav1.DeleteOptions{})
-	}
-	err = e.client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{},
-		metav1.ListOptions{})
-	if err != nil {
-		e.Error(err)
 	}
 }
 
@@ -234,14 +287,6 @@ func (e *environment) ready(status corev1.ConditionStatus, names ...string) {
 	for _, name := range names {
 		e.must(objects.SetReady(e.Context(), e.client, name, status))
 	}
-}
-
-// create creates a Service of type LoadBalancer in the namespace default.
-func (e *environment) create(name string, ports ...corev1.ServicePort) {
-	e.Helper()
-	_, err := e.client.CoreV1().Services("default").Create(e.Context(),
-		objects.LoadBalancer("default", name, ports...), metav1.CreateOptions{})
-	e.must(err)
 }
 
 // said counts the lines of the shim's log with all these words. It tells that something was done

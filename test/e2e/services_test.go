@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -208,63 +207,6 @@ func TestABackendKilledInTheMiddleLosesNothing(t *testing.T) {
 			state.FloatingIPs)
 	}
 	e.nodesExist("node-a", "node-b")
-}
-
-// served waits until a Service's status tells the truth: the floating IP and the private IP of the
-// instance that it is attached to, in this order, both with ipMode VIP. It returns the floating IP.
-func (e *environment) served(name string) (address string) {
-	e.Helper()
-	vip := corev1.LoadBalancerIPModeVIP
-	e.eventually(func(ctx context.Context) (string, error) {
-		service, err := e.client.CoreV1().Services("default").Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return "", err
-		}
-		state, err := e.rack.State(ctx)
-		if err != nil {
-			return "", err
-		}
-		ingress := service.Status.LoadBalancer.Ingress
-		if len(ingress) == 0 {
-			return "the status of the Service " + name, nil
-		}
-		address = ingress[0].IP
-		ip, _ := state.FloatingIP(address)
-		if ip.AttachState != rack.Attached {
-			return fmt.Sprintf("the attachment of %s, got %+v", address, ip), nil
-		}
-		instance, _ := state.Instance(ip.Instance)
-		want := []corev1.LoadBalancerIngress{
-			{IP: address, IPMode: &vip}, {IP: instance.PrivateIPs["v4"], IPMode: &vip},
-		}
-		if diff := cmp.Diff(want, ingress); diff != "" {
-			return "another status of the Service " + name + " (-want +got): " + diff, nil
-		}
-		return "", nil
-	})
-	return address
-}
-
-func (e *environment) service(name string) *corev1.Service {
-	e.Helper()
-	service, err := e.client.CoreV1().Services("default").Get(e.Context(), name,
-		metav1.GetOptions{})
-	e.must(err)
-	return service
-}
-
-// remove deletes a Service and waits until it is gone.
-func (e *environment) remove(name string) {
-	e.Helper()
-	services := e.client.CoreV1().Services("default")
-	e.must(services.Delete(e.Context(), name, metav1.DeleteOptions{}))
-	e.eventually(func(ctx context.Context) (string, error) {
-		_, err := services.Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return "", nil
-		}
-		return "the end of the Service " + name, err
-	})
 }
 
 // mutations returns how often the rack was asked to change floating IPs, by operation.

@@ -92,12 +92,16 @@ type FloatingIP struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
 	IP          string `json:"ip"`
+	Pool        string `json:"pool"`
 	AttachState string `json:"attach_state"`
 	Instance    string `json:"instance"`
 }
 
-// Attached is the AttachState of a floating IP that receives traffic.
-const Attached = "attached"
+// The AttachStates of a floating IP that receives traffic, and of one that is nowhere.
+const (
+	Attached = "attached"
+	Detached = "detached"
+)
 
 // Instance returns the instance of that name, false if there is none.
 func (s State) Instance(name string) (Instance, bool) {

@@ -1,0 +1,91 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package rack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+)
+
+// Address is a floating IP to make, as somebody else than the programs under test would.
+type Address struct {
+	Name        string
+	Description string
+	// IP is this very address; empty: any of the pool.
+	IP string
+	// Pool is empty for the silo's default one.
+	Pool string
+	// Instance is the name of the instance that it is attached to; empty: none.
+	Instance string
+}
+
+// AddAddresses makes floating IPs in the project.
+func (r *Rack) AddAddresses(ctx context.Context, addresses ...Address) error {
+	var all []object
+	for _, a := range addresses {
+		all = append(all, object{
+			"name": a.Name, "description": a.Description, "ip": a.IP, "pool": a.Pool,
+			"instance": a.Instance,
+		})
+	}
+	return r.apply(ctx, object{"silos": []object{{
+		"name": siloName, "projects": []object{{"name": Project, "floating_ips": all}},
+	}}})
+}
+
+// Pool is a further IP pool, which the programs' silo may use.
+type Pool struct {
+	Name string
+	// Version is "v4" or "v6".
+	Version     string
+	First, Last string
+	// Default: addresses of the version come from it unless another one is named.
+	Default bool
+}
+
+// AddPool makes an IP pool.
+func (r *Rack) AddPool(ctx context.Context, p Pool) error {
+	return r.apply(ctx, object{"ip_pools": []object{{
+		"name": p.Name, "ip_version": p.Version,
+		"ranges": []object{{"first": p.First, "last": p.Last}},
+		"silos":  []object{{"silo": siloName, "default": p.Default}},
+	}}})
+}
+
+// FillPool leaves no address free in an IP pool.
+func (r *Rack) FillPool(ctx context.Context, name string) error {
+	return r.story(ctx, "fill-pool", map[string]string{"pool": name})
+}
+
+// Describe changes the description of a floating IP by hand.
+func (r *Rack) Describe(ctx context.Context, ip FloatingIP, description string) error {
+	body, err := json.Marshal(map[string]string{"name": ip.Name, "description": description})
+	if err != nil {
+		return err
+	}
+	return r.call(ctx, http.MethodPut, "/v1/floating-ips/"+ip.ID, body, nil)
+}
+
+// AddFirewallRule adds a rule, in the form in which Oxide's API takes it, to those of the VPC.
+func (r *Rack) AddFirewallRule(ctx context.Context, rule string) error {
+	const path = "/v1/vpc-firewall-rules?project=" + Project + "&vpc=default"
+	var rules struct {
+		Rules []json.RawMessage `json:"rules"`
+	}
+	if err := r.call(ctx, http.MethodGet, path, nil, &rules); err != nil {
+		return err
+	}
+	if !json.Valid([]byte(rule)) {
+		return fmt.Errorf("the rule is no JSON: %s", rule)
+	}
+	rules.Rules = append(rules.Rules, json.RawMessage(rule))
+	body, err := json.Marshal(rules)
+	if err != nil {
+		return err
+	}
+	return r.call(ctx, http.MethodPut, path, body, nil)
+}
