@@ -99,7 +99,8 @@ func TestReplicasAreKeptApart(t *testing.T) {
 	}
 	spread := deployment.Spec.Template.Spec.TopologySpreadConstraints
 	if len(spread) != 1 || spread[0].TopologyKey != corev1.LabelHostname ||
-		spread[0].WhenUnsatisfiable != corev1.DoNotSchedule || spread[0].MaxSkew != 1 {
+		spread[0].WhenUnsatisfiable != corev1.DoNotSchedule || spread[0].MaxSkew != 1 ||
+		*spread[0].MinDomains != 2 {
 		t.Errorf("two replicas may share a node: %v", spread)
 	}
 	if diff := cmp.Diff(deployment.Spec.Selector, spread[0].LabelSelector); diff != "" {
