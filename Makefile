@@ -10,6 +10,9 @@ NAME    := oxide-cloud-controller-manager
 IMAGE   ?= $(NAME):$(VERSION)
 ARCH    ?= $(shell go env GOARCH)
 DIST    ?= dist
+# Where a release's images are: the registry's host, and the name there.
+REGISTRY   ?=
+REPOSITORY ?= $(NAME)
 REVISION = $(shell git rev-parse HEAD)
 
 TOOL    := go tool -modfile=tools/go.mod
@@ -64,17 +67,30 @@ binaries-amd64 binaries-arm64: binaries-%:
 	GOOS=linux GOARCH=$* $(BUILD) -o $(DIST)/linux-$*/ ./cmd/ccm-shim ./cmd/oxide-backend
 
 .PHONY: chart
-chart: ## Package the helm chart into dist/
-	$(TOOL) helm package charts/$(NAME) --version $(VERSION:v%=%) --app-version $(VERSION) --destination $(DIST)
+chart: ## Package the helm chart into dist/ (REGISTRY=host REPOSITORY=name make that image its default)
+	@rm -rf $(DIST)/chart && mkdir -p $(DIST)/chart && cp -R charts/$(NAME) $(DIST)/chart/
+	@sed -i -e 's|^    registry: ""$$|    registry: "$(REGISTRY)"|' \
+		-e 's|^    name: $(NAME)$$|    name: $(REPOSITORY)|' $(DIST)/chart/$(NAME)/values.yaml
+	$(TOOL) helm package $(DIST)/chart/$(NAME) --version $(VERSION:v%=%) --app-version $(VERSION) \
+		--destination $(DIST)
+
+.PHONY: release
+release: image-all chart ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
+	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) $(DIST)/chart/$(NAME) \
+		--namespace kube-system --skip-tests; } > $(DIST)/$(NAME)-$(VERSION).yaml
+	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml \
+		> SHA256SUMS
 
 ##@ Check
 
 .PHONY: test
-test: ## Run all tests that need no root, the end-to-end tests among them
+test: unit e2e ## Run all tests that need no root, the end-to-end tests among them
+
+.PHONY: unit
+unit: ## Run the tests that start no cluster
 	@$(TOOL) -n helm >/dev/null # built before, not within, the time limit of the chart's tests
 	go test -race -timeout 10m ./...
-	cd tools && go test -timeout 5m ./...
-	$(MAKE) --no-print-directory e2e
+	cd tools && go test -timeout 10m ./...
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver

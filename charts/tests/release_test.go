@@ -5,6 +5,9 @@
 package tests
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +86,35 @@ func TestImageIsNamedByItsParts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The chart in the repository names no registry; the one of a release names the image of the release.
+func TestChartOfAReleaseNamesItsImage(t *testing.T) {
+	folder := t.TempDir()
+	make := exec.CommandContext(t.Context(), "make", "chart", "DIST="+folder,
+		"REGISTRY=registry.example.com:5000", "REPOSITORY=team/ccm")
+	make.Dir = repository
+	// Settings of the make that runs this test are none of that one's.
+	make.Env = append(os.Environ(), "MAKEFLAGS=", "MFLAGS=", "MAKELEVEL=")
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("make chart: %v: %s", err, out)
+	}
+	version := strings.TrimSpace(read(t, "VERSION"))
+	out, stderr, err := helm(t, "", "template", releaseName,
+		filepath.Join(folder, releaseName+"-"+strings.TrimPrefix(version, "v")+".tgz"),
+		"--namespace", namespace, "--kube-version", kubeVersion)
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, stderr)
+	}
+	for _, each := range containers(decode(t, out).deployment.Spec.Template.Spec) {
+		if want := "registry.example.com:5000/team/ccm:" + version; each.Image != want {
+			t.Errorf("%s runs %s, want %s", each.Name, each.Image, want)
+		}
+	}
+	if pod := render(t, "").deployment.Spec.Template.Spec; containers(pod)[0].Image !=
+		releaseName+":"+version {
+		t.Errorf("the chart in the repository runs %s", containers(pod)[0].Image)
 	}
 }
 
