@@ -173,16 +173,22 @@ func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
 	walk("", schema)
 }
 
-func TestInstallGuideNamesOnlyValuesThatExist(t *testing.T) {
+func TestGuidesNameOnlyValuesThatExist(t *testing.T) {
 	defaults := decodeValues(t, read(t, chart+"/values.yaml"))
-	value := regexp.MustCompile(`\b(oxide|deployment|backend|shim|monitoring|check)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
-	found := value.FindAllString(read(t, "docs/install.md"), -1)
-	if len(found) == 0 {
-		t.Fatal("the guide names no values")
-	}
-	for _, path := range found {
-		if _, ok := lookUp(defaults, path); !ok {
-			t.Errorf("docs/install.md names %s, which is no value", path)
+	value := regexp.MustCompile(
+		`\b(oxide|deployment|backend|shim|monitoring|check)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
+	for _, guide := range []string{"docs/install.md", "docs/environments.md", "docs/migrate.md"} {
+		found := value.FindAllString(read(t, guide), -1)
+		if len(found) == 0 {
+			t.Errorf("%s names no values", guide)
+		}
+		for _, path := range found {
+			if path == "oxide.computer" { // annotations
+				continue
+			}
+			if _, ok := lookUp(defaults, path); !ok {
+				t.Errorf("%s names %s, which is no value", guide, path)
+			}
 		}
 	}
 }
