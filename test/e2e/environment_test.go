@@ -50,6 +50,20 @@ const quickMonitor = "--node-monitor-period=1s"
 // newEnvironment starts a world with two running instances.
 func newEnvironment(t *testing.T, s settings) *environment {
 	t.Helper()
+	e := newRackOnly(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
+	defer cancel()
+	var err error
+	e.ccm, err = stack.StartCCM(ctx, e.ccmOptions(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// newRackOnly starts a world in which the test starts the CCM.
+func newRackOnly(t *testing.T) *environment {
+	t.Helper()
 	// Not t.TempDir: a unix socket's path has to be short.
 	dir, err := os.MkdirTemp("/tmp", "oxide-e2e-")
 	if err != nil {
@@ -72,10 +86,6 @@ func newEnvironment(t *testing.T, s settings) *environment {
 			{Name: "node-b", NCPUs: 2, MemoryGiB: 8, IP: "172.30.0.12"},
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.ccm, err = stack.StartCCM(ctx, e.ccmOptions(s))
 	if err != nil {
 		t.Fatal(err)
 	}
