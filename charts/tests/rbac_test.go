@@ -31,6 +31,8 @@ var clusterNeeds = []need{
 	{"list", "", "services", "", "the shared informers"},
 	{"watch", "", "services", "", "the shared informers"},
 	{"patch", "", "services/status", "", "the service controller: finalizer and addresses"},
+	{"list", "", "pods", "", "the load balancer controller: ports of pods in the host's network"},
+	{"watch", "", "pods", "", "the load balancer controller: ports of pods in the host's network"},
 	{"create", "", "events", "", "the event recorder"},
 	{"patch", "", "events", "", "the event recorder: repeated events"},
 	{"create", "authentication.k8s.io", "tokenreviews", "", "/metrics: who asks"},

@@ -181,12 +181,25 @@ func TestValuesReachTheirFlags(t *testing.T) {
 			"--cluster-id=11111111-2222-3333-4444-555555555555", "--region=west", "--zone=rack-1",
 			"--concurrent-service-syncs=4", "--cloud-provider=oxide", "--backend=" + socketFlag,
 			"--leader-elect=true", "--bind-address=::", "--secure-port=11258",
+			"--node-name=$(NODE_NAME)",
 		},
 	}
 	for name, args := range want {
 		if diff := cmp.Diff(args, container(t, pod, name).Args); diff != "" {
 			t.Errorf("arguments of %s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// The name is the pod's from the start, unlike the addresses of its node.
+func TestTheShimKnowsTheNodeThatItRunsOn(t *testing.T) {
+	shim := container(t, render(t, "").deployment.Spec.Template.Spec, shimName)
+	if got := flag(t, shim, "node-name"); got != "$(NODE_NAME)" {
+		t.Errorf("--node-name=%s", got)
+	}
+	index := slices.IndexFunc(shim.Env, func(env corev1.EnvVar) bool { return env.Name == "NODE_NAME" })
+	if index < 0 || shim.Env[index].ValueFrom.FieldRef.FieldPath != "spec.nodeName" {
+		t.Errorf("environment: %v", shim.Env)
 	}
 }
 
