@@ -27,7 +27,6 @@ var clusterNeeds = []need{
 	{"update", "", "nodes", "", "the node controller: provider ID, taint, labels"},
 	{"delete", "", "nodes", "", "the node lifecycle controller"},
 	{"patch", "", "nodes/status", "", "the node controller: addresses"},
-	{"get", "", "services", "", "reading one Service afresh"},
 	{"list", "", "services", "", "the shared informers"},
 	{"watch", "", "services", "", "the shared informers"},
 	{"patch", "", "services/status", "", "the service controller: finalizer and addresses"},
