@@ -38,8 +38,7 @@ type RoleReading struct {
 }
 
 // ProjectRole reads the role of a user on the project, as it is given to the user or to one of the
-// user's groups, on the project or on the silo. The silo's policy shows itself only to viewers of
-// the silo.
+// user's groups, on the project or on the silo.
 func (c *Client) ProjectRole(ctx context.Context, user User) (RoleReading, error) {
 	id, err := c.Identity(ctx)
 	if err != nil {

@@ -172,6 +172,20 @@ func TestTheProjectAndTheRoleAreLookedAt(t *testing.T) {
 		{
 			name: "viewer of the project", edit: func(r *rig) { r.user("viewer", nil) },
 			project: want{preflight.OK, "can be read", ""},
+			role: want{preflight.Warning, "viewer on the project: enough for nodes, not for Services",
+				"the role limited_collaborator"},
+			result: preflight.Warning,
+		},
+		{
+			name: "viewer of the project, and the silo's policy is hidden",
+			edit: func(r *rig) {
+				r.user("viewer", nil)
+				_, err := r.AddFault(oxidesim.Fault{
+					Operation: "policy_view", Status: 403, ErrorCode: "Forbidden",
+				})
+				r.must(err)
+			},
+			project: want{preflight.OK, "can be read", ""},
 			role: want{preflight.Warning, "unless the silo's policy, which this user may not read",
 				"the role limited_collaborator"},
 			result: preflight.Warning,
@@ -183,6 +197,16 @@ func TestTheProjectAndTheRoleAreLookedAt(t *testing.T) {
 			role: want{preflight.Warning, "viewer on the project: enough for nodes, not for Services",
 				"the role limited_collaborator"},
 			result: preflight.Warning,
+		},
+		{
+			name: "limited collaborator of the silo",
+			edit: func(r *rig) {
+				r.user("viewer", nil)
+				r.must(r.SetSiloRole("cluster", "limited_collaborator"))
+			},
+			project: want{preflight.OK, "can be read", ""},
+			role:    want{preflight.OK, "limited_collaborator on the project: enough for all", ""},
+			result:  preflight.OK,
 		},
 		{
 			name:    "limited collaborator of the project",
