@@ -21,7 +21,7 @@ type Contact struct {
 // Contact asks the API for a sign of life. It proves that the host is reached, that its certificate
 // is trusted, and that the rack speaks this API version; the token does not matter.
 func (c *Client) Contact(ctx context.Context) (Contact, error) {
-	contact, err := read(ctx, c, objectCall("ping", "reach the Oxide API"),
+	contact, err := read(ctx, c, objectCall("ping", "get a sign of life"),
 		func(ctx context.Context) (Contact, error) {
 			pong, err := c.api.Ping(ctx)
 			if err != nil {
