@@ -9,6 +9,11 @@ VERSION := $(shell cat VERSION)
 NAME    := oxide-cloud-controller-manager
 IMAGE   ?= $(NAME):$(VERSION)
 ARCH    ?= $(shell go env GOARCH)
+DIST    ?= dist
+# Where a release's images are: the registry's host, and the name there.
+REGISTRY   ?=
+REPOSITORY ?= $(NAME)
+REVISION = $(shell git rev-parse HEAD)
 
 TOOL    := go tool -modfile=tools/go.mod
 LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) \
@@ -30,31 +35,62 @@ demo: ## Show the whole path on loopback: a simulated rack, a real kube-apiserve
 binaries: ## Build ccm-shim, oxide-backend and oxide-sim into bin/
 	$(BUILD) -o bin/ ./cmd/ccm-shim ./cmd/oxide-backend ./cmd/oxide-sim
 
+ENGINE := $(shell command -v podman || command -v docker)
+
 .PHONY: build
 build: ## Build the container image with podman or docker (IMAGE=name:tag)
-	$$(command -v podman || command -v docker) build --file Containerfile \
-		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
+	@test -n "$(ENGINE)" || { echo "build: needs podman or docker; 'make image' needs neither"; exit 1; }
+	$(ENGINE) build --file Containerfile \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag $(IMAGE) .
+
+.PHONY: push
+push: ## Push the image of `make build` to the registry in its name (IMAGE=registry/name:tag)
+	@test -n "$(ENGINE)" || { echo "push: needs podman or docker, as 'make build' does"; exit 1; }
+	$(ENGINE) push $(IMAGE)
 
 .PHONY: image
-image: ## Write the same image as an OCI archive into dist/, by Go alone (ARCH=amd64 or arm64)
-	@mkdir -p dist/linux-$(ARCH)
-	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o dist/linux-$(ARCH)/ ./cmd/ccm-shim ./cmd/oxide-backend
-	cd tools && go run ./image --version $(VERSION) --revision "$$(git rev-parse HEAD)" \
-		--binaries linux/$(ARCH)=../dist/linux-$(ARCH) \
-		--output ../dist/$(NAME)-$(VERSION)-linux-$(ARCH).tar
+image: binaries-$(ARCH) ## Write the same image as an OCI archive into dist/, by Go alone (ARCH=amd64 or arm64)
+	cd tools && go run ./image --version $(VERSION) --revision "$(REVISION)" \
+		--binaries linux/$(ARCH)="$(abspath $(DIST))/linux-$(ARCH)" \
+		--output "$(abspath $(DIST))/$(NAME)-$(VERSION)-linux-$(ARCH).tar"
+
+.PHONY: image-all
+image-all: binaries-amd64 binaries-arm64 ## Write one OCI archive for amd64 and arm64 into dist/
+	cd tools && go run ./image --version $(VERSION) --revision "$(REVISION)" \
+		--binaries linux/amd64="$(abspath $(DIST))/linux-amd64" \
+		--binaries linux/arm64="$(abspath $(DIST))/linux-arm64" \
+		--output "$(abspath $(DIST))/$(NAME)-$(VERSION).tar"
+
+.PHONY: binaries-amd64 binaries-arm64
+binaries-amd64 binaries-arm64: binaries-%:
+	@mkdir -p $(DIST)/linux-$*
+	GOOS=linux GOARCH=$* $(BUILD) -o $(DIST)/linux-$*/ ./cmd/ccm-shim ./cmd/oxide-backend
 
 .PHONY: chart
-chart: ## Package the helm chart into dist/
-	$(TOOL) helm package charts/$(NAME) --version $(VERSION:v%=%) --app-version $(VERSION) --destination dist
+chart: ## Package the helm chart into dist/ (REGISTRY=host REPOSITORY=name make that image its default)
+	@rm -rf $(DIST)/chart && mkdir -p $(DIST)/chart && cp -R charts/$(NAME) $(DIST)/chart/
+	@sed -i -e 's|^    registry: ""$$|    registry: "$(REGISTRY)"|' \
+		-e 's|^    name: $(NAME)$$|    name: $(REPOSITORY)|' $(DIST)/chart/$(NAME)/values.yaml
+	$(TOOL) helm package $(DIST)/chart/$(NAME) --version $(VERSION:v%=%) --app-version $(VERSION) \
+		--destination $(DIST)
+
+.PHONY: release
+release: image-all chart ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
+	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) $(DIST)/chart/$(NAME) \
+		--namespace kube-system --skip-tests; } > $(DIST)/$(NAME)-$(VERSION).yaml
+	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml \
+		> SHA256SUMS
 
 ##@ Check
 
 .PHONY: test
-test: ## Run all tests that need no root, the end-to-end tests among them
+test: unit e2e ## Run all tests that need no root, the end-to-end tests among them
+
+.PHONY: unit
+unit: ## Run the tests that start no cluster
 	@$(TOOL) -n helm >/dev/null # built before, not within, the time limit of the chart's tests
 	go test -race -timeout 10m ./...
-	cd tools && go test -timeout 5m ./...
-	$(MAKE) --no-print-directory e2e
+	cd tools && go test -timeout 10m ./...
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
@@ -96,16 +132,20 @@ bench: ## Measure, print a table, and write bench/results.json (BENCH=part,part 
 ##@ Generate
 
 .PHONY: generate
-generate: ## Regenerate the Go code of the protos
+generate: ## Regenerate the Go code of the protos and the reference pages in docs/reference
 	$(TOOL) buf generate
+	go run ./internal/reference docs/reference
 
 .PHONY: manifest
-manifest: ## Render the manifest from the chart, for the version in VERSION
+manifest: ## Regenerate what the chart makes, for the version in VERSION: manifest, chart README, snapshots
 	@sed -i -e "s/^version: .*/version: $(VERSION:v%=%)/" -e "s/^appVersion: .*/appVersion: $(VERSION)/" \
 		charts/$(NAME)/Chart.yaml
-	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) charts/$(NAME) --namespace kube-system; } \
+	@{ cat manifests/header.txt; \
+		$(TOOL) helm template $(NAME) charts/$(NAME) --namespace kube-system --skip-tests; } \
 		> manifests/$(NAME).yaml.new
 	@mv manifests/$(NAME).yaml.new manifests/$(NAME).yaml
+	$(TOOL) helm-docs --chart-search-root charts --sort-values-order file --log-level warning
+	UPDATE_SNAPSHOTS=1 go test -count=1 -run '^TestRenderingsAreAsCommitted$$' ./charts/tests
 
 ##@ Help
 

@@ -46,6 +46,10 @@ func TestImportBoundaries(t *testing.T) {
 			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
 		},
 		{
+			of: "./internal/preflight/...", needs: module + "internal/oxide",
+			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
+		},
+		{
 			of: "./cmd/oxide-sim/...", needs: module + "internal/oxidesim",
 			never: []string{
 				"github.com/oxidecomputer/oxide.go", module + "internal/oxide/",

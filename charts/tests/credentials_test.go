@@ -107,11 +107,15 @@ func TestSettingsComeFromOneSecret(t *testing.T) {
 			backend := container(t, pod, backendName)
 			got := map[string]string{}
 			for _, env := range backend.Env {
-				got[env.Name] = env.ValueFrom.SecretKeyRef.Name + "/" + env.ValueFrom.SecretKeyRef.Key
+				got[env.Name] = env.Value
+				if from := env.ValueFrom; from != nil {
+					got[env.Name] = from.SecretKeyRef.Name + "/" + from.SecretKeyRef.Key
+				}
 			}
 			want := map[string]string{
-				"OXIDE_HOST":    test.want + "/oxide-host",
-				"OXIDE_PROJECT": test.want + "/oxide-project",
+				"OXIDE_HOST":          test.want + "/oxide-host",
+				"OXIDE_PROJECT":       test.want + "/oxide-project",
+				"OXIDE_SETTINGS_FROM": "the Secret kube-system/" + test.want,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("environment (-want +got):\n%s", diff)
@@ -141,6 +145,9 @@ func TestMissingSecretIsLeftToTheBackendToReport(t *testing.T) {
 	pod := render(t, "").deployment.Spec.Template.Spec
 	backend := container(t, pod, backendName)
 	for _, env := range backend.Env {
+		if env.ValueFrom == nil {
+			continue
+		}
 		if ref := env.ValueFrom.SecretKeyRef; ref.Optional == nil || !*ref.Optional {
 			t.Errorf("the container waits for the key %s", ref.Key)
 		}

@@ -17,11 +17,14 @@ import (
 func TestProgramsKnowTheFlagsThatTheChartGives(t *testing.T) {
 	known := map[string]map[string]bool{
 		backendName: flagsOf(t, "./cmd/oxide-backend"), shimName: flagsOf(t, "./cmd/ccm-shim"),
+		"check": flagsOf(t, "./cmd/oxide-backend", "check"),
 	}
 	for _, variant := range variants {
 		t.Run(variant.name, func(t *testing.T) {
-			pod := render(t, variant.values, variant.args...).deployment.Spec.Template.Spec
-			for _, each := range containers(pod) {
+			all := render(t, variant.values, variant.args...)
+			programs := append(containers(all.deployment.Spec.Template.Spec),
+				all.check.Spec.Containers...)
+			for _, each := range programs {
 				for _, arg := range each.Args {
 					name, _, _ := strings.Cut(arg, "=")
 					// The one that stands for the user's own.
@@ -34,8 +37,8 @@ func TestProgramsKnowTheFlagsThatTheChartGives(t *testing.T) {
 	}
 }
 
-// flagsOf builds a program and returns the flags that its help names.
-func flagsOf(t *testing.T, program string) map[string]bool {
+// flagsOf builds a program and returns the flags that its help, or a subcommand's, names.
+func flagsOf(t *testing.T, program string, subcommand ...string) map[string]bool {
 	t.Helper()
 	watchSources(t)
 	folder := t.TempDir()
@@ -48,7 +51,7 @@ func flagsOf(t *testing.T, program string) map[string]bool {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	help, err := exec.CommandContext(t.Context(), path, "--help").CombinedOutput()
+	help, err := exec.CommandContext(t.Context(), path, append(subcommand, "--help")...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s --help: %v: %s", program, err, help)
 	}

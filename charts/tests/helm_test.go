@@ -110,6 +110,11 @@ type objects struct {
 	clusterRoleBinding *rbacv1.ClusterRoleBinding
 	role               *rbacv1.Role
 	roleBindings       []*rbacv1.RoleBinding
+	// check is the pod of helm test.
+	check          *corev1.Pod
+	metricsService *corev1.Service
+	podMonitor     *podMonitor
+	serviceMonitor *serviceMonitor
 }
 
 // render renders the chart and decodes all of it strictly.
@@ -146,6 +151,11 @@ func decode(t *testing.T, rendering string) objects {
 		if isComment(document) {
 			continue
 		}
+		if monitored, err := all.decodeMonitor(t, document); err != nil {
+			t.Fatalf("not what its kind says: %v\n%s", err, document)
+		} else if monitored {
+			continue
+		}
 		object, err := strict(document)
 		if err != nil {
 			t.Fatalf("not what its kind says: %v\n%s", err, document)
@@ -169,6 +179,10 @@ func decode(t *testing.T, rendering string) objects {
 			once(t, &all.role, typed)
 		case *rbacv1.RoleBinding:
 			all.roleBindings = append(all.roleBindings, typed)
+		case *corev1.Pod:
+			once(t, &all.check, typed)
+		case *corev1.Service:
+			once(t, &all.metricsService, typed)
 		default:
 			t.Fatalf("the chart renders a %T, which no test looks at", object)
 		}

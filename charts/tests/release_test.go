@@ -5,6 +5,9 @@
 package tests
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +89,35 @@ func TestImageIsNamedByItsParts(t *testing.T) {
 	}
 }
 
+// The chart in the repository names no registry; the one of a release names the image of the release.
+func TestChartOfAReleaseNamesItsImage(t *testing.T) {
+	folder := t.TempDir()
+	make := exec.CommandContext(t.Context(), "make", "chart", "DIST="+folder,
+		"REGISTRY=registry.example.com:5000", "REPOSITORY=team/ccm")
+	make.Dir = repository
+	// Settings of the make that runs this test are none of that one's.
+	make.Env = append(os.Environ(), "MAKEFLAGS=", "MFLAGS=", "MAKELEVEL=")
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("make chart: %v: %s", err, out)
+	}
+	version := strings.TrimSpace(read(t, "VERSION"))
+	out, stderr, err := helm(t, "", "template", releaseName,
+		filepath.Join(folder, releaseName+"-"+strings.TrimPrefix(version, "v")+".tgz"),
+		"--namespace", namespace, "--kube-version", kubeVersion)
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, stderr)
+	}
+	for _, each := range containers(decode(t, out).deployment.Spec.Template.Spec) {
+		if want := "registry.example.com:5000/team/ccm:" + version; each.Image != want {
+			t.Errorf("%s runs %s, want %s", each.Name, each.Image, want)
+		}
+	}
+	if pod := render(t, "").deployment.Spec.Template.Spec; containers(pod)[0].Image !=
+		releaseName+":"+version {
+		t.Errorf("the chart in the repository runs %s", containers(pod)[0].Image)
+	}
+}
+
 func TestReplicasAreKeptApart(t *testing.T) {
 	all := render(t, "")
 	deployment := all.deployment
@@ -99,7 +131,8 @@ func TestReplicasAreKeptApart(t *testing.T) {
 	}
 	spread := deployment.Spec.Template.Spec.TopologySpreadConstraints
 	if len(spread) != 1 || spread[0].TopologyKey != corev1.LabelHostname ||
-		spread[0].WhenUnsatisfiable != corev1.DoNotSchedule || spread[0].MaxSkew != 1 {
+		spread[0].WhenUnsatisfiable != corev1.DoNotSchedule || spread[0].MaxSkew != 1 ||
+		*spread[0].MinDomains != 2 {
 		t.Errorf("two replicas may share a node: %v", spread)
 	}
 	if diff := cmp.Diff(deployment.Spec.Selector, spread[0].LabelSelector); diff != "" {
@@ -148,12 +181,25 @@ func TestValuesReachTheirFlags(t *testing.T) {
 			"--cluster-id=11111111-2222-3333-4444-555555555555", "--region=west", "--zone=rack-1",
 			"--concurrent-service-syncs=4", "--cloud-provider=oxide", "--backend=" + socketFlag,
 			"--leader-elect=true", "--bind-address=::", "--secure-port=11258",
+			"--node-name=$(NODE_NAME)",
 		},
 	}
 	for name, args := range want {
 		if diff := cmp.Diff(args, container(t, pod, name).Args); diff != "" {
 			t.Errorf("arguments of %s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// The name is the pod's from the start, unlike the addresses of its node.
+func TestTheShimKnowsTheNodeThatItRunsOn(t *testing.T) {
+	shim := container(t, render(t, "").deployment.Spec.Template.Spec, shimName)
+	if got := flag(t, shim, "node-name"); got != "$(NODE_NAME)" {
+		t.Errorf("--node-name=%s", got)
+	}
+	index := slices.IndexFunc(shim.Env, func(env corev1.EnvVar) bool { return env.Name == "NODE_NAME" })
+	if index < 0 || shim.Env[index].ValueFrom.FieldRef.FieldPath != "spec.nodeName" {
+		t.Errorf("environment: %v", shim.Env)
 	}
 }
 

@@ -64,6 +64,8 @@ shim:
   extraArgs: [--concurrent-service-syncs=4]
   extraEnv: [{name: KUBERNETES_SERVICE_HOST, value: 192.0.2.1}]
   extraVolumeMounts: [{name: scratch, mountPath: /scratch, readOnly: true}]
+monitoring: {enabled: true, labels: {release: prometheus}, interval: 30s}
+check: {ports: [80/tcp]}
 `
 
 // variants are the ways of installing that every general promise is held in.
@@ -81,6 +83,10 @@ var variants = []struct {
 	{name: "two plain containers", values: "deployment: {nativeSidecar: false}"},
 	{name: "Kubernetes without sidecars", args: []string{"--kube-version", "1.28.0"}},
 	{name: "pod network", values: "deployment: {hostNetwork: false}"},
+	{
+		name: "Prometheus operator", args: withMonitors,
+		values: "shim: {bindAddress: 0.0.0.0}\nbackend: {metrics: {enabled: true}}",
+	},
 }
 
 func TestEveryObjectDecodesStrictly(t *testing.T) {
@@ -119,7 +125,7 @@ func TestLintFindsNothing(t *testing.T) {
 }
 
 func TestCommittedManifestIsWhatTheChartRenders(t *testing.T) {
-	out, stderr, err := template(t, "")
+	out, stderr, err := template(t, "", "--skip-tests")
 	if err != nil {
 		t.Fatalf("helm template: %v\n%s", err, stderr)
 	}
@@ -154,7 +160,7 @@ func TestPackageHoldsTheChart(t *testing.T) {
 	version := strings.TrimSpace(read(t, "VERSION"))
 	archive := filepath.Join(folder, releaseName+"-"+strings.TrimPrefix(version, "v")+".tgz")
 	out, stderr, err := helm(t, "", "template", releaseName, archive,
-		"--namespace", namespace, "--kube-version", kubeVersion)
+		"--namespace", namespace, "--kube-version", kubeVersion, "--skip-tests")
 	if err != nil {
 		t.Fatalf("helm template: %v\n%s", err, stderr)
 	}
@@ -178,6 +184,25 @@ func TestEveryValueIsTried(t *testing.T) {
 			t.Errorf("no variant sets %s", path)
 		}
 	})
+}
+
+// The chart's README is made of the values' comments: one that lacks its own would stand there bare.
+func TestEveryValueIsDescribed(t *testing.T) {
+	rows := 0
+	for line := range strings.Lines(read(t, chart+"/README.md")) {
+		cells := strings.Split(strings.TrimSpace(line), " | ")
+		if !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		rows++
+		if len(cells) != 3 || strings.Trim(cells[2], " |") == "" {
+			t.Errorf("no description: %s", line)
+		}
+	}
+	forEachPath(decodeValues(t, read(t, chart+"/values.yaml")), "", func(string) { rows-- })
+	if rows != 0 {
+		t.Errorf("the README and values.yaml differ by %d values: run make manifest", rows)
+	}
 }
 
 func read(t *testing.T, path string) string {

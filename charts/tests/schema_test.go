@@ -61,6 +61,10 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 			[]string{"shim.zone and shim.zoneFromRack are both set"},
 		},
 		{"text for a switch", "shim: {zoneFromRack: \"true\"}", []string{"'/shim/zoneFromRack'"}},
+		{"port of a protocol that firewalls know no ports of", "check: {ports: [80/sctp]}",
+			[]string{"'/check/ports/0'"}},
+		{"interval without a unit", "monitoring: {interval: \"30\"}",
+			[]string{"'/monitoring/interval'"}},
 		{
 			"CA bundle from two places",
 			"oxide: {caBundle: \"-----BEGIN CERTIFICATE-----\", existingCAConfigMap: c}",
@@ -169,16 +173,22 @@ func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
 	walk("", schema)
 }
 
-func TestInstallGuideNamesOnlyValuesThatExist(t *testing.T) {
+func TestGuidesNameOnlyValuesThatExist(t *testing.T) {
 	defaults := decodeValues(t, read(t, chart+"/values.yaml"))
-	value := regexp.MustCompile(`\b(oxide|deployment|backend|shim)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
-	found := value.FindAllString(read(t, "docs/install.md"), -1)
-	if len(found) == 0 {
-		t.Fatal("the guide names no values")
-	}
-	for _, path := range found {
-		if _, ok := lookUp(defaults, path); !ok {
-			t.Errorf("docs/install.md names %s, which is no value", path)
+	value := regexp.MustCompile(
+		`\b(oxide|deployment|backend|shim|monitoring|check)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
+	for _, guide := range []string{"docs/install.md", "docs/environments.md", "docs/migrate.md"} {
+		found := value.FindAllString(read(t, guide), -1)
+		if len(found) == 0 {
+			t.Errorf("%s names no values", guide)
+		}
+		for _, path := range found {
+			if path == "oxide.computer" { // annotations
+				continue
+			}
+			if _, ok := lookUp(defaults, path); !ok {
+				t.Errorf("%s names %s, which is no value", guide, path)
+			}
 		}
 	}
 }

@@ -25,13 +25,18 @@ const (
 )
 
 // Main runs the program and returns its exit code.
-func Main(ctx context.Context, args []string, stderr io.Writer) int {
-	cmd := newCommand()
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cmd := NewCommand()
 	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if errors.Is(err, errCheckFailed) {
+		// The report has said it.
+		return exitFailure
 	}
 	for _, line := range lines(err) {
 		fmt.Fprintln(stderr, "oxide-backend: "+line)
@@ -43,7 +48,8 @@ func Main(ctx context.Context, args []string, stderr io.Writer) int {
 	return exitFailure
 }
 
-func newCommand() *cobra.Command {
+// NewCommand returns the command oxide-backend with its subcommand.
+func NewCommand() *cobra.Command {
 	opts := NewOptions()
 	cmd := &cobra.Command{
 		Use:   "oxide-backend",
@@ -65,19 +71,23 @@ func newCommand() *cobra.Command {
 			return Run(cmd.Context(), cfg)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &UsageError{[]error{fmt.Errorf("%w; see oxide-backend --help", err)}}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &UsageError{[]error{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}}
 	})
 	opts.AddFlags(cmd.Flags())
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.AddCommand(newCheckCommand())
+	// What it would say, --help says.
+	cmd.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
 	return cmd
 }
 
-func noArguments(_ *cobra.Command, args []string) error {
+func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	return &UsageError{[]error{
-		fmt.Errorf("it takes no argument %q; see oxide-backend --help", args[0]),
+		fmt.Errorf("it takes no argument %q; see %s --help", args[0], cmd.CommandPath()),
 	}}
 }
 
@@ -89,6 +99,14 @@ func (e *UsageError) Error() string { return errors.Join(e.Errs...).Error() }
 
 // Unwrap gives errors.Is and errors.As the single errors.
 func (e *UsageError) Unwrap() []error { return e.Errs }
+
+// singly returns the errors of an errors.Join one by one.
+func singly(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return nil
+}
 
 // lines returns the single errors of a UsageError, or the error itself.
 func lines(err error) []string {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 )
@@ -46,6 +45,8 @@ type Options struct {
 
 	// token comes from the environment only: command lines can be read by every user.
 	token string
+	// source says in words where the settings of Oxide come from; empty if nobody told.
+	source string
 }
 
 // NewOptions returns the defaults.
@@ -64,18 +65,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Listen, "listen", o.Listen,
 		"Address to serve gRPC on: unix:///PATH. The socket gets the mode 0600; its directory is "+
 			"made with the mode 0700 if it is not there.")
-	fs.StringVar(&o.Host, "oxide-host", o.Host,
-		"URL of the silo's Oxide API, for example https://my-silo.sys.rack.example.com. "+
-			"Environment: OXIDE_HOST.")
-	fs.StringVar(&o.TokenFile, "oxide-token-file", o.TokenFile,
-		"File with the Oxide API token. It is read again every minute and after a rejection, so a "+
-			"token can be replaced without a restart. Environment: OXIDE_TOKEN_FILE, or the token "+
-			"itself in OXIDE_TOKEN.")
-	fs.StringVar(&o.Project, "oxide-project", o.Project,
-		"Name or id of the Oxide project that the instances are in. Environment: OXIDE_PROJECT.")
-	fs.StringVar(&o.CAFile, "oxide-ca-file", o.CAFile,
-		"PEM file with certificate authorities to trust for the Oxide API, besides the system's. "+
-			"Environment: OXIDE_CA_FILE.")
+	o.addOxideFlags(fs)
 	fs.StringVar(&o.HealthListen, "health-listen", o.HealthListen,
 		"Address to serve /livez and /readyz on by HTTP. Empty: nowhere.")
 	fs.StringVar(&o.MetricsListen, "metrics-listen", o.MetricsListen,
@@ -94,6 +84,22 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	_ = fs.MarkHidden("exit-on-eof-fd")
 }
 
+// addOxideFlags adds the flags that say which rack, as whom, and where in it.
+func (o *Options) addOxideFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.Host, "oxide-host", o.Host,
+		"URL of the silo's Oxide API, for example https://my-silo.sys.rack.example.com. "+
+			"Environment: OXIDE_HOST.")
+	fs.StringVar(&o.TokenFile, "oxide-token-file", o.TokenFile,
+		"File with the Oxide API token. It is read again every minute and after a rejection, so a "+
+			"token can be replaced without a restart. Environment: OXIDE_TOKEN_FILE, or the token "+
+			"itself in OXIDE_TOKEN.")
+	fs.StringVar(&o.Project, "oxide-project", o.Project,
+		"Name or id of the Oxide project that the instances are in. Environment: OXIDE_PROJECT.")
+	fs.StringVar(&o.CAFile, "oxide-ca-file", o.CAFile,
+		"PEM file with certificate authorities to trust for the Oxide API, besides the system's. "+
+			"Environment: OXIDE_CA_FILE.")
+}
+
 // Complete fills what the flags left open from the environment.
 func (o *Options) Complete(getenv func(string) string) {
 	if o.ReadOnly && o.HealthListen == defaultHealthListen {
@@ -102,6 +108,7 @@ func (o *Options) Complete(getenv func(string) string) {
 	o.Host = cmp.Or(o.Host, getenv("OXIDE_HOST"))
 	o.Project = cmp.Or(o.Project, getenv("OXIDE_PROJECT"))
 	o.CAFile = cmp.Or(o.CAFile, getenv("OXIDE_CA_FILE"))
+	o.source = getenv("OXIDE_SETTINGS_FROM")
 	o.token = getenv("OXIDE_TOKEN")
 	if o.token == "" {
 		o.TokenFile = cmp.Or(o.TokenFile, getenv("OXIDE_TOKEN_FILE"))
@@ -126,8 +133,6 @@ func (o *Options) Validate() (Config, error) {
 	cfg := Config{
 		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
 	}
-	cfg.Oxide.ReadOnly = o.ReadOnly
-	cfg.Oxide.UserAgent = "oxide-cloud-controller-manager/" + version.String()
 	var errs []error
 	check := func(setting string, err error) {
 		if err != nil {
@@ -137,17 +142,9 @@ func (o *Options) Validate() (Config, error) {
 	var err error
 	cfg.SocketPath, err = uds.ParseAddress(o.Listen)
 	check("--listen", err)
-	cfg.Oxide.Host, err = o.host()
-	check("--oxide-host or OXIDE_HOST", err)
-	setting, token, err := o.tokenSource()
-	cfg.Oxide.Token = token
-	check(setting, err)
-	cfg.Oxide.Project, err = o.project()
-	check("--oxide-project or OXIDE_PROJECT", err)
-	if o.CAFile != "" {
-		cfg.Oxide.RootCAs, err = oxide.LoadRootCAs(o.CAFile)
-		check(fmt.Sprintf("--oxide-ca-file or OXIDE_CA_FILE: %s", o.CAFile), err)
-	}
+	cfg.Oxide, err = o.oxideConfig()
+	cfg.Oxide.ReadOnly = o.ReadOnly
+	errs = append(errs, singly(err)...)
 	check("--health-listen", checkListen(o.HealthListen))
 	check("--metrics-listen", checkListen(o.MetricsListen))
 	level, err := parseLevel(o.LogLevel)

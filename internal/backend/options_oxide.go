@@ -9,8 +9,47 @@ import (
 	"fmt"
 	"net/url"
 
+	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
+
+// oxideConfig checks the settings of Oxide, and returns all that is wrong with them, joined.
+func (o *Options) oxideConfig() (oxide.Config, error) {
+	cfg := oxide.Config{UserAgent: "oxide-cloud-controller-manager/" + version.String()}
+	var errs []error
+	check := func(setting string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", setting, err))
+		}
+	}
+	var err error
+	cfg.Host, err = o.host()
+	check(o.setting("--oxide-host or OXIDE_HOST", "oxide-host"), err)
+	setting, token, err := o.tokenSource()
+	cfg.Token = token
+	check(o.setting(setting, "oxide-token"), err)
+	cfg.Project, err = o.project()
+	check(o.setting("--oxide-project or OXIDE_PROJECT", "oxide-project"), err)
+	if o.CAFile != "" {
+		cfg.RootCAs, err = oxide.LoadRootCAs(o.CAFile)
+		check(fmt.Sprintf("--oxide-ca-file or OXIDE_CA_FILE: %s", o.CAFile), err)
+	}
+	if o.source != "" && len(errs) > 1 && o.Host == "" && o.Project == "" {
+		// One cause, and so one line.
+		errs = []error{fmt.Errorf("nothing is known of Oxide: %s is missing, or lacks the keys "+
+			"oxide-host, oxide-token and oxide-project; create it, and this program is started anew",
+			o.source)}
+	}
+	return cfg, errors.Join(errs...)
+}
+
+// setting names a setting, and where its value should have come from if that was told.
+func (o *Options) setting(name, key string) string {
+	if o.source == "" {
+		return name
+	}
+	return fmt.Sprintf("%s (the key %s of %s)", name, key, o.source)
+}
 
 func (o *Options) host() (*url.URL, error) {
 	if o.Host == "" {

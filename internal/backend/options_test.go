@@ -7,6 +7,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +23,7 @@ var goodEnv = map[string]string{
 
 func validate(t *testing.T, env map[string]string, args ...string) (Config, error) {
 	t.Helper()
-	cmd := newCommand()
+	cmd := NewCommand()
 	opts := NewOptions()
 	cmd.ResetFlags()
 	opts.AddFlags(cmd.Flags())
@@ -145,7 +146,7 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 	t.Setenv("OXIDE_TOKEN", "")
 	t.Setenv("OXIDE_PROJECT", "Demo")
 	var stderr strings.Builder
-	code := Main(context.Background(), []string{"--listen", "x", "--log-level", "x"}, &stderr)
+	code := Main(context.Background(), []string{"--listen", "x", "--log-level", "x"}, io.Discard, &stderr)
 	if code != exitUsage {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
 	}
@@ -161,7 +162,7 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 func TestWrongArgumentsAreUsageErrors(t *testing.T) {
 	for _, args := range [][]string{{"--no-such-flag"}, {"serve"}, {"--channelz=maybe"}} {
 		var stderr strings.Builder
-		if code := Main(context.Background(), args, &stderr); code != exitUsage {
+		if code := Main(context.Background(), args, io.Discard, &stderr); code != exitUsage {
 			t.Errorf("%v: exit code %d", args, code)
 		}
 		if n := strings.Count(stderr.String(), "\n"); n != 1 ||

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("PLAY_OXIDE_BACKEND") != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		os.Exit(backend.Main(ctx, os.Args[1:], os.Stderr)) //nolint:gocritic // as main does
+		os.Exit(backend.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)) //nolint:gocritic // as main does
 	}
 	os.Exit(m.Run())
 }
@@ -433,7 +433,7 @@ func TestAPortInUseEndsTheStart(t *testing.T) {
 	var stderr bytes.Buffer
 	cmd := command(&stderr, []string{
 		"OXIDE_HOST=https://silo.example.com", "OXIDE_TOKEN=x", "OXIDE_PROJECT=demo",
-	}, "--listen", "unix://"+filepath.Join(t.TempDir(), "s", "b"),
+	}, "--listen", "unix://"+filepath.Join(t.TempDir(), "s", "b"), "--health-listen=",
 		"--metrics-listen", fmt.Sprint(listener.Addr()))
 	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 1 ||
 		!strings.Contains(stderr.String(), "oxide-backend: --metrics-listen: cannot serve") {

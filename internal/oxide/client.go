@@ -170,6 +170,7 @@ type page[T any] struct {
 var (
 	errNoID   = errors.New("it holds no object with an id")
 	errNoList = errors.New("it holds no list")
+	errNoSign = errors.New("it is no sign of life of Oxide's")
 )
 
 // toPage converts a page. A list that is missing is no empty list.

@@ -7,6 +7,7 @@ package oxide_test
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -192,4 +193,27 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	if n := followed.Load(); n > 0 {
 		t.Errorf("%d requests went to where the redirect pointed", n)
 	}
+}
+
+func TestASignOfLifeShowsTheCertificate(t *testing.T) {
+	rack := oxidesim.Start(t, oxidesim.Config{})
+	host, file := serveTLS(t, rack)
+	client, _ := newClientAt(t, host, func(cfg *oxide.Config) { cfg.RootCAs = loadRoots(t, file) })
+	defer client.Close()
+	contact, err := client.Contact(t.Context())
+	if err != nil || contact.Certificate == nil || contact.Certificate.NotAfter.IsZero() {
+		t.Errorf("got %+v, %v", contact, err)
+	}
+	plain, _ := newClient(t, rack.URL, withToken(static(t, tokenPrefix+"unknown")))
+	defer plain.Close()
+	if contact, err := plain.Contact(t.Context()); err != nil || contact.Certificate != nil {
+		t.Errorf("without TLS, and with any token: got %+v, %v", contact, err)
+	}
+	client, _ = newClient(t, serve(t, http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"status": "fine"}`)
+		})))
+	_, err = client.Contact(t.Context())
+	wantKind(t, err, oxide.KindBadResponse)
 }

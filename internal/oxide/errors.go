@@ -72,6 +72,9 @@ type Error struct {
 	Detail string
 	// Err is the context's error for KindEnded.
 	Err error
+
+	// remedy is what to do about a failed connection.
+	remedy string
 }
 
 // Error implements error.
@@ -91,7 +94,30 @@ func (e *Error) LogValue() slog.Value {
 // Unwrap returns the context's error, if there is one.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Remedy says what to do about it, in words that follow "; "; empty where nothing can be said.
+func (e *Error) Remedy() string {
+	switch e.Kind {
+	case KindUnavailable:
+		return e.remedy
+	case KindVersionUnsupported:
+		return "update the rack, or install an older release"
+	case KindUnauthorized:
+		return "put a valid one into the token file, or into OXIDE_TOKEN"
+	case KindForbidden:
+		return "it needs the role limited-collaborator, or more, on the project"
+	}
+	return ""
+}
+
 func (e *Error) meaning() string {
+	if remedy := e.Remedy(); remedy != "" {
+		return e.what() + "; " + remedy
+	}
+	return e.what()
+}
+
+// what says what the error means, without its remedy.
+func (e *Error) what() string {
 	switch e.Kind {
 	case KindUnavailable:
 		if e.Status == 0 {
@@ -109,13 +135,11 @@ func (e *Error) meaning() string {
 		return fmt.Sprintf("Oxide finds the request malformed (HTTP 400): %s", e.Detail)
 	case KindVersionUnsupported:
 		return "the rack at --oxide-host or OXIDE_HOST is older than the Oxide API version " +
-			APIVersion + " that is spoken here; update the rack, or install an older release"
+			APIVersion + " that is spoken here"
 	case KindUnauthorized:
-		return "Oxide rejects the token (HTTP 401): it is unknown or expired; " +
-			"put a valid one into the token file, or into OXIDE_TOKEN"
+		return "Oxide rejects the token (HTTP 401): it is unknown or expired"
 	case KindForbidden:
-		return "the token's user may not do this (HTTP 403); " +
-			"it needs the role limited-collaborator, or more, on the project"
+		return "the token's user may not do this (HTTP 403)"
 	case KindNoCapacity:
 		return "Oxide has no capacity left (HTTP 507): " + e.Detail
 	case KindInternal:
@@ -134,6 +158,9 @@ func (e *Error) meaning() string {
 	}
 	return e.Detail
 }
+
+// Cause says what went wrong, as Error does, without what to do about it.
+func (e *Error) Cause() string { return fmt.Sprintf("could not %s: %s", e.Operation, e.what()) }
 
 // IsKind reports whether err is an *Error of this kind.
 func IsKind(err error, kind Kind) bool {
@@ -166,7 +193,8 @@ func newError(ctx context.Context, operation string, err error, x *exchange) *Er
 	case ctx.Err() != nil:
 		e.Kind, e.Err = KindEnded, ctx.Err()
 	case x.err != nil:
-		e.Kind, e.Detail = KindUnavailable, connectionDetail(x.err)
+		e.Kind = KindUnavailable
+		e.Detail, e.remedy = connectionDetail(x.err)
 	case x.status >= http.StatusMultipleChoices:
 		// The HTTP client could not even read the header, and its complaint holds the URL.
 		e.Kind, e.Status, e.Detail = KindBadResponse, x.status, statusLine(x.status)

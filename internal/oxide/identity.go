@@ -52,20 +52,13 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 // the best probe of the credentials: a token without a role on the project gets
 // KindProjectNotFound.
 func (c *Client) ReadIdentity(ctx context.Context) (Identity, error) {
-	user, err := read(ctx, c, objectCall("current_user_view", "read who the token belongs to"),
-		func(ctx context.Context) (*api.CurrentUser, error) {
-			user, err := c.api.CurrentUserView(ctx)
-			if err == nil && user.SiloId == "" {
-				err = errNoID
-			}
-			return user, err
-		})
+	user, err := c.User(ctx)
 	if err != nil {
-		return Identity{}, asVersionError(err)
+		return Identity{}, err
 	}
 	wanted := c.project
 	known := c.identity.last.Load()
-	if known != nil && known.SiloID == user.SiloId {
+	if known != nil && known.SiloID == user.SiloID {
 		wanted = known.ProjectID
 	}
 	project, err := c.projectView(ctx, wanted)
@@ -76,7 +69,7 @@ func (c *Client) ReadIdentity(ctx context.Context) (Identity, error) {
 		return Identity{}, err
 	}
 	id := Identity{
-		SiloID: user.SiloId, SiloName: string(user.SiloName),
+		SiloID: user.SiloID, SiloName: user.SiloName,
 		ProjectID: project.Id, ProjectName: string(project.Name),
 	}
 	c.identity.last.Store(&id)

@@ -114,6 +114,22 @@ var reads = map[string]func(context.Context, *oxide.Client) error{
 		_, err := c.Identity(ctx)
 		return err
 	},
+	"current_user_access_token_list": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.AccessTokens(ctx)
+		return err
+	},
+	"current_user_groups": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.ProjectRole(ctx, oxide.User{ID: anID})
+		return err
+	},
+	"project_policy_view": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.ProjectRole(ctx, oxide.User{ID: anID})
+		return err
+	},
+	"subnet_pool_list": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.SubnetPools(ctx)
+		return err
+	},
 	"project_view": func(ctx context.Context, c *oxide.Client) error {
 		return c.ProjectReadable(ctx, anID)
 	},

@@ -30,6 +30,7 @@ type exchange struct {
 	status    int
 	requestID string
 	mediaType string
+	tls       *tls.ConnectionState
 	// err is why there was no answer, or why its body broke off; nil if all of it came.
 	err error
 }
@@ -118,7 +119,7 @@ func (t *transport) send(req *http.Request, token Secret) (*http.Response, error
 		t.metrics.observe(x.operation, 0, time.Since(start))
 		return nil, err
 	}
-	x.status = resp.StatusCode
+	x.status, x.tls = resp.StatusCode, resp.TLS
 	if id := resp.Header.Get("X-Request-Id"); ValidID(id) {
 		x.requestID = id
 	}
@@ -145,8 +146,8 @@ func (b *recordedBody) Read(p []byte) (int, error) {
 
 func (b *recordedBody) Close() error { return b.body.Close() }
 
-// connectionDetail says in a few words why there was no answer, with the remedy where it is known.
-func connectionDetail(err error) string {
+// connectionDetail says in a few words why there was no answer, and the remedy where it is known.
+func connectionDetail(err error) (detail, remedy string) {
 	var (
 		unknownCA *x509.UnknownAuthorityError
 		unknown   x509.UnknownAuthorityError
@@ -157,23 +158,23 @@ func connectionDetail(err error) string {
 	)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return "it did not answer in time"
+		return "it did not answer in time", ""
 	case errors.As(err, &unknownCA), errors.As(err, &unknown):
-		return "its certificate is signed by an unknown authority; " +
+		return "its certificate is signed by an unknown authority",
 			"give the authority's certificate with --oxide-ca-file or OXIDE_CA_FILE"
 	case errors.As(err, &hostname):
-		return "its certificate is for another host name; " +
+		return "its certificate is for another host name",
 			"use the silo's own host name in --oxide-host or OXIDE_HOST"
 	case errors.As(err, &invalid):
-		return oneLine(invalid.Error())
+		return oneLine(invalid.Error()), ""
 	case errors.As(err, &dnsErr):
-		return "the host name " + dnsErr.Name + " in --oxide-host or OXIDE_HOST does not resolve"
+		return "the host name " + dnsErr.Name + " in --oxide-host or OXIDE_HOST does not resolve", ""
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens at the address in --oxide-host or OXIDE_HOST (connection refused)"
+		return "nothing listens at the address in --oxide-host or OXIDE_HOST (connection refused)", ""
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the connection was closed before all of its answer had come"
+		return "the connection was closed before all of its answer had come", ""
 	case errors.As(err, &record):
-		return "it does not speak TLS at the port in --oxide-host or OXIDE_HOST"
+		return "it does not speak TLS at the port in --oxide-host or OXIDE_HOST", ""
 	}
-	return oneLine(err.Error())
+	return oneLine(err.Error()), ""
 }

@@ -96,6 +96,14 @@ func TestRoles(t *testing.T) {
 			map[string]int{"silo-viewer": 403, oxidesim.DefaultOperatorToken: 200},
 		},
 		{
+			"read the project's policy", "GET", "/v1/projects/demo/policy", nil,
+			map[string]int{"viewer": 200, "silo-viewer": 200, "nobody": 404},
+		},
+		{
+			"read the silo's policy", "GET", "/v1/policy", nil,
+			map[string]int{"viewer": 200, "silo-viewer": 200, "nobody": 200, "stranger": 200},
+		},
+		{
 			"change a policy", "PUT", "/v1/projects/demo/policy", obj{"role_assignments": []obj{}},
 			map[string]int{"viewer": 403, "collaborator": 403, "nobody": 404},
 		},

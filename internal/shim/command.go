@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -178,7 +179,15 @@ func validateKubeconfig(o *ccmoptions.CloudControllerManagerOptions) error {
 		}
 		return nil
 	}
-	if _, err := clientcmd.LoadFromFile(file); err != nil {
+	_, err := clientcmd.LoadFromFile(file)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		// In a container the file belongs to whoever started it, as a rule.
+		uid, gid := os.Geteuid(), os.Getegid()
+		return fmt.Errorf("--kubeconfig: %s cannot be read by the UID %d, as which this program "+
+			"runs: let that user read it, or with podman become that user by "+
+			"--userns=keep-id:uid=%d,gid=%d", file, uid, uid, gid)
+	case err != nil:
 		return fmt.Errorf("--kubeconfig: %s: give a kubeconfig file that can be read",
 			strings.ReplaceAll(err.Error(), "\n", " "))
 	}

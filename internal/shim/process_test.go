@@ -6,10 +6,12 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -242,5 +244,51 @@ func TestABackendThatComesBackInTimeKeepsItRunning(t *testing.T) {
 	}
 	if lines := p.ownLines(); len(lines) != 1 || !strings.Contains(lines[0], "unreachable for 3s") {
 		t.Errorf("it says %q", lines)
+	}
+}
+
+// As the image's user in a container, who is not the one that the mounted file belongs to.
+func TestAKubeconfigThatMayNotBeReadIsOneLineWithTheRemedy(t *testing.T) {
+	dir, err := os.MkdirTemp("", "shim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "kubeconfig.yaml")
+	// Nobody may read it, but the superuser, who therefore becomes the image's user.
+	if err := os.WriteFile(config, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "ccm-shim")
+	copyProgram(t, own, program)
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "--cloud-provider=oxide", "--kubeconfig="+config)
+	uid, gid := os.Geteuid(), os.Getegid()
+	if uid == 0 {
+		uid, gid = 65532, 65532
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
+		}
+	}
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 {
+		t.Errorf("%v, want the exit code 2", err)
+	}
+	want := fmt.Sprintf("ccm-shim: --kubeconfig: %s cannot be read by the UID %d, as which this "+
+		"program runs: let that user read it, or with podman become that user by "+
+		"--userns=keep-id:uid=%d,gid=%d\n", config, uid, uid, gid)
+	// With the race detector, the framework says so before.
+	if got := string(out); !strings.HasSuffix(got, want) || strings.Count(got, "ccm-shim: ") != 1 {
+		t.Errorf("it prints\n%swant\n%s", got, want)
 	}
 }

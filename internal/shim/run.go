@@ -195,5 +195,26 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 	})
 	cloud.RegisterMetrics()
 	r.provider = cloud
-	return cloud
+	leads := make(chan struct{})
+	if election := c.ComponentConfig.Generic.LeaderElection; election.LeaderElect {
+		go standby{
+			leases: c.Client.CoordinationV1().Leases(election.ResourceNamespace),
+			lease:  election.ResourceName,
+		}.watch(r.ctx, leads)
+	}
+	return &ledCloud{Provider: cloud, leads: leads}
+}
+
+// ledCloud is the provider, and tells when this replica leads: only then is it initialized.
+type ledCloud struct {
+	*provider.Provider
+	leads chan struct{}
+}
+
+// Initialize implements cloudprovider.Interface. The framework calls it once.
+func (l *ledCloud) Initialize(
+	clients cloudprovider.ControllerClientBuilder, stop <-chan struct{},
+) {
+	close(l.leads)
+	l.Provider.Initialize(clients, stop)
 }

@@ -14,8 +14,8 @@ args:
   {{- if .Values.backend.metrics.enabled }}
   - {{ printf "--metrics-listen=%s" (include "ccm.backendMetricsListen" .) | quote }}
   {{- end }}
-  {{- if include "ccm.caConfigMap" . }}
-  - --oxide-ca-file=/etc/oxide/ca/ca.crt
+  {{- with include "ccm.oxideCAFlag" . }}
+  {{- . | nindent 2 }}
   {{- end }}
   {{- range .Values.backend.extraArgs }}
   - {{ . | quote }}
@@ -24,18 +24,7 @@ args:
   - --health-listen={{ include "ccm.backendHealthListen" . }}
   - --oxide-token-file=/etc/oxide/credentials/oxide-token
 env:
-  - name: OXIDE_HOST
-    valueFrom:
-      secretKeyRef:
-        name: {{ include "ccm.secretName" . }}
-        key: oxide-host
-        optional: true
-  - name: OXIDE_PROJECT
-    valueFrom:
-      secretKeyRef:
-        name: {{ include "ccm.secretName" . }}
-        key: oxide-project
-        optional: true
+  {{- include "ccm.oxideEnv" . | nindent 2 }}
   {{- with .Values.backend.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -70,14 +59,7 @@ terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   - name: socket
     mountPath: /run/oxide
-  - name: oxide-credentials
-    mountPath: /etc/oxide/credentials
-    readOnly: true
-  {{- if include "ccm.caConfigMap" . }}
-  - name: oxide-ca
-    mountPath: /etc/oxide/ca
-    readOnly: true
-  {{- end }}
+  {{- include "ccm.oxideMounts" . | nindent 2 }}
   {{- with .Values.backend.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

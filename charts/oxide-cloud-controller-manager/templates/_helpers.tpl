@@ -96,6 +96,14 @@ true
 {{- end -}}
 {{- end }}
 
+{{- /* true when others than the node itself reach the shim. */ -}}
+{{- define "ccm.shimIsOpen" -}}
+{{- $address := include "ccm.shimBindAddress" . -}}
+{{- if not (or (hasPrefix "127." $address) (eq $address "::1")) -}}
+true
+{{- end -}}
+{{- end }}
+
 {{- /* In the host's network the kubelet asks loopback: before the node is initialized the pod has no address. */ -}}
 {{- define "ccm.backendProbe" -}}
 httpGet:

@@ -32,10 +32,16 @@ args:
   - --leader-elect=true
   - {{ printf "--bind-address=%s" (include "ccm.shimBindAddress" .) | quote }}
   - --secure-port={{ .Values.shim.securePort }}
-{{- with .Values.shim.extraEnv }}
+  # Addresses of Services prefer other nodes: a floating IP changes where its node's own traffic seems to come from.
+  - --node-name=$(NODE_NAME)
 env:
+  - name: NODE_NAME
+    valueFrom:
+      fieldRef:
+        fieldPath: spec.nodeName
+  {{- with .Values.shim.extraEnv }}
   {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- end }}
 ports:
   - name: https
     containerPort: {{ .Values.shim.securePort }}

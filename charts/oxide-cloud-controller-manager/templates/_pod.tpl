@@ -1,0 +1,60 @@
+{{- /* Where a pod of the chart runs, and as whom. */ -}}
+{{- define "ccm.podPlace" -}}
+hostNetwork: {{ .Values.deployment.hostNetwork }}
+dnsPolicy: {{ .Values.deployment.dnsPolicy }}
+{{- with .Values.deployment.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .Values.deployment.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.deployment.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+affinity:
+  {{- if .Values.deployment.affinity }}
+  {{- toYaml .Values.deployment.affinity | nindent 2 }}
+  {{- else }}
+  nodeAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        preference:
+          matchExpressions:
+            - key: node-role.kubernetes.io/control-plane
+              operator: Exists
+  {{- end }}
+tolerations:
+  - key: node.cloudprovider.kubernetes.io/uninitialized
+    operator: Exists
+    effect: NoSchedule
+  # Every node is not ready before its pod network is there, and that may wait for this pod.
+  - key: node.kubernetes.io/not-ready
+    operator: Exists
+  - key: node.kubernetes.io/network-unavailable
+    operator: Exists
+    effect: NoSchedule
+  - key: node.kubernetes.io/unreachable
+    operator: Exists
+    effect: NoExecute
+    tolerationSeconds: 30
+  - key: node-role.kubernetes.io/control-plane
+    operator: Exists
+  - key: node-role.kubernetes.io/etcd
+    operator: Exists
+  - key: CriticalAddonsOnly
+    operator: Exists
+  {{- with .Values.deployment.extraTolerations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}

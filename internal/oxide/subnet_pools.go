@@ -1,0 +1,47 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxide
+
+import (
+	"context"
+
+	api "github.com/oxidecomputer/oxide.go/oxide"
+)
+
+// SubnetPool is a pool of networks for external subnets, as a user of a silo that it is linked to
+// sees it.
+type SubnetPool struct {
+	ID, Name string
+	// Bits is the length of its addresses: 32 or 128.
+	Bits int
+	// Default pools of the silo are those that a request without a pool is served from.
+	Default bool
+}
+
+// SubnetPools lists the subnet pools that are linked to the silo. It takes the role viewer on the
+// silo; a user with a role on a project alone is answered KindForbidden.
+func (c *Client) SubnetPools(ctx context.Context) ([]SubnetPool, error) {
+	return readAll(ctx, c, objectCall("subnet_pool_list", "list the subnet pools of the silo"),
+		func(ctx context.Context, limit *int, token string) (page[SubnetPool], error) {
+			v, err := c.api.SubnetPoolList(ctx, api.SubnetPoolListParams{
+				Limit: limit, PageToken: token, SortBy: api.NameOrIdSortModeIdAscending,
+			})
+			if err != nil {
+				return page[SubnetPool]{}, err
+			}
+			return toPage(v.Items, v.NextPage, toSubnetPool)
+		})
+}
+
+func toSubnetPool(v api.SiloSubnetPool) (SubnetPool, error) {
+	id, err := withID(v.Id)
+	pool := SubnetPool{
+		ID: id, Name: string(v.Name), Bits: 32, Default: v.IsDefault != nil && *v.IsDefault,
+	}
+	if v.IpVersion == api.IpVersionV6 {
+		pool.Bits = 128
+	}
+	return pool, err
+}
