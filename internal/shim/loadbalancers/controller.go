@@ -104,34 +104,6 @@ func (c *Controller) forget(object any) {
 	}
 }
 
-// Status tells whether a Service has anything in Oxide. Before a deletion the framework asks this
-// first, and on "no" drops its finalizer without deleting anything; so then the answer is yes without
-// asking, and the deletion, which is idempotent, finds out.
-func (c *Controller) Status(
-	ctx context.Context, service *v1.Service,
-) (*v1.LoadBalancerStatus, bool, error) {
-	if !wanted(service) {
-		return service.Status.LoadBalancer.DeepCopy(), true, nil
-	}
-	scope, err := c.cluster.get(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	response, err := c.config.Backend.GetLoadBalancer(ctx,
-		&backendv1.GetLoadBalancerRequest{Key: key(scope, service)})
-	if err = provider.AsBackendError(err); err != nil {
-		if provider.HasReason(err, backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND) {
-			return nil, false, nil
-		}
-		return nil, false, err
-	}
-	status, _, err := loadBalancerStatus(response.GetLoadBalancer())
-	if err != nil {
-		return nil, false, err
-	}
-	return status, true, nil
-}
-
 // Ensure gives a Service its address, on a node that is fit for it, and returns the status to publish.
 // It is never empty: the framework takes an empty one for success and does not ask again. Where only
 // time helps, a node that becomes ready included, the error is one that the framework retries after a
