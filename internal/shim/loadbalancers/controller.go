@@ -253,7 +253,7 @@ func set(f facts) []*backendv1.DesiredLoadBalancer {
 		}
 		want, err := desired(f.scope, service, f.nodes)
 		if err != nil {
-			want = held(f.scope, service)
+			want = held(f.scope, service, f.nodes)
 		}
 		if want != nil {
 			all = append(all, want)

@@ -58,8 +58,12 @@ type peer struct {
 	// failure is the answer to every call, if it is set.
 	failure error
 
-	// needsSet: it was not told the full set, and wants to be before it changes anything.
-	needsSet bool
+	// failures are the answers to the first calls.
+	failures []error
+
+	// needsSet: it was not told the full set, and wants to be before it changes anything. If it
+	// forgets, it does so once it was told.
+	needsSet, forgets bool
 
 	lb      *backendv1.LoadBalancer
 	actions []*backendv1.Action
@@ -183,6 +187,11 @@ func (b *peer) received(request proto.Message, mutation bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.requests = append(b.requests, request)
+	if len(b.failures) > 0 {
+		err := b.failures[0]
+		b.failures = b.failures[1:]
+		return err
+	}
 	if b.failure == nil && b.needsSet && mutation {
 		return fail(codes.FailedPrecondition,
 			backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED, "the full set is not known")
@@ -240,7 +249,7 @@ func (b *peer) ReconcileLoadBalancers(_ context.Context, r *backendv1.ReconcileL
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.needsSet = false
+	b.needsSet = b.forgets
 	return &backendv1.ReconcileLoadBalancersResponse{}, nil
 }
 
