@@ -160,6 +160,7 @@ func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
 		return err
 	}
 	logActions(response.GetActions())
+	c.config.Reporter.Forget(service.UID)
 	return nil
 }
 
