@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -32,6 +33,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/cloud-provider/api"
+	"k8s.io/klog/v2"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
@@ -39,8 +41,38 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Once for all tests: what still ends after one of them may log.
+	klog.SetLogger(funcr.New(logged.note, funcr.Options{}))
 	// The logger's flush daemon lives as long as the program.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"))
+}
+
+// logged is what was logged so far.
+var logged log
+
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) note(_, line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+}
+
+// since returns the lines with a text in them that were logged after so many, and how many there are
+// altogether.
+func (l *log) since(mark int, text string) ([]string, int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []string
+	for _, line := range l.lines[mark:] {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found, len(l.lines)
 }
 
 const (

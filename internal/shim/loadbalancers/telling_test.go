@@ -8,12 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -181,9 +179,7 @@ func TestWhatWasToldOfAServiceIsForgottenWithIt(t *testing.T) {
 }
 
 func TestChangesInOxideAreLogged(t *testing.T) {
-	var lines []string
-	klog.SetLogger(funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-	t.Cleanup(klog.ClearLogger)
+	_, mark := logged.since(0, "")
 	b, c := newPeer(t, service())
 	b.answer([]*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.11")})
 	b.actions = []*backendv1.Action{{
@@ -197,6 +193,7 @@ func TestChangesInOxideAreLogged(t *testing.T) {
 	if err := c.Release(t.Context(), service()); err != nil {
 		t.Fatal(err)
 	}
+	lines, _ := logged.since(mark, "Changed in Oxide")
 	if len(lines) != 2 {
 		t.Fatalf("%d lines: %q", len(lines), lines)
 	}
