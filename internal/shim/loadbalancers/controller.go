@@ -65,12 +65,16 @@ type Controller struct {
 	synced   []cache.InformerSynced
 
 	pods podCache
+
+	// setRetry is how long is waited before the full set is told again after a failure.
+	setRetry time.Duration
 }
 
 // New returns a Controller. It asks nothing of anybody until it is called or runs.
 func New(config Config) *Controller {
 	return &Controller{
 		config: config, cluster: &clusterID{fixed: config.ClusterID, timeout: 10 * time.Second},
+		setRetry: firstSetRetry,
 	}
 }
 

@@ -99,6 +99,7 @@ type peer struct {
 
 	lb      *backendv1.LoadBalancer
 	actions []*backendv1.Action
+	orphans []*backendv1.LoadBalancer
 	events  *recorder
 
 	mu       sync.Mutex
@@ -282,7 +283,7 @@ func (b *peer) ReconcileLoadBalancers(_ context.Context, r *backendv1.ReconcileL
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.needsSet = b.forgets
-	return &backendv1.ReconcileLoadBalancersResponse{}, nil
+	return &backendv1.ReconcileLoadBalancersResponse{Orphans: b.orphans}, nil
 }
 
 // The controller does not call the rest.

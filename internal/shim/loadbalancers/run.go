@@ -17,7 +17,7 @@ import (
 // Name is the name of the controller under --controllers, and of its Kubernetes client.
 const Name = "oxide-load-balancer-controller"
 
-// firstSetRetry is how long is waited before the full set is told again after a failure.
+// firstSetRetry is how long Run waits before it tells the full set again after a failure.
 const firstSetRetry = 5 * time.Second
 
 // Run follows the pods, and tells the backend all load balancers when leading begins: before that it
@@ -33,10 +33,10 @@ func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 		if err == nil {
 			return
 		}
-		klog.ErrorS(err, "Could not tell the backend all load balancers", "retry_in", firstSetRetry)
+		klog.ErrorS(err, "Could not tell the backend all load balancers", "retry_in", c.setRetry)
 		select {
 		case <-ctx.Done():
-		case <-time.After(firstSetRetry):
+		case <-time.After(c.setRetry):
 		}
 	}
 }
