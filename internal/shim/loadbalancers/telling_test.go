@@ -111,8 +111,8 @@ func TestWishesThatWillNotBeAreTold(t *testing.T) {
 		{"a misspelt annotation, once", []*v1.Service{service(typo), service(typo)},
 			[]string{unknown("oxide.computer/floating-pi", annotations.FloatingIP)}},
 		{"two of them, in order", []*v1.Service{
-			service(typo, annotated("oxide.computer/adress-source", "floating-ip")),
-		}, []string{unknown("oxide.computer/adress-source", annotations.AddressSource),
+			service(typo, annotated("oxide.computer/address_source", "floating-ip")),
+		}, []string{unknown("oxide.computer/address_source", annotations.AddressSource),
 			unknown("oxide.computer/floating-pi", annotations.FloatingIP)}},
 		{"it was mended, and made again", []*v1.Service{service(typo), service(), service(typo)},
 			[]string{unknown("oxide.computer/floating-pi", annotations.FloatingIP),
