@@ -49,6 +49,25 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 			[][]string{{"route"}}},
 		{"no time between removals", []string{"--kubeconfig=KC", "--node-removal-interval=0s"},
 			[][]string{{"--node-removal-interval", "0s", "5s"}}},
+		{"ids that are adopted and are none",
+			[]string{"--kubeconfig=KC", "--adopt-cluster-id=a b,good", "--adopt-cluster-id=ü"},
+			[][]string{{"--adopt-cluster-id", `"a b"`, "kube-system"},
+				{"--adopt-cluster-id", `"ü"`, "kube-system"}}},
+		{"an id that is too long to be adopted",
+			[]string{"--kubeconfig=KC", "--adopt-cluster-id=" + strings.Repeat("a", 64)},
+			[][]string{{"--adopt-cluster-id", "63"}}},
+		{"a cluster that is to adopt itself",
+			[]string{"--kubeconfig=KC", "--cluster-id=c1", "--adopt-cluster-id=c0,c1"},
+			[][]string{{"--adopt-cluster-id", `"c1"`, "--cluster-id"}}},
+		{"a legacy name that no address can have",
+			[]string{"--kubeconfig=KC", "--legacy-cluster-name=My_Cluster"},
+			[][]string{{"--legacy-cluster-name", "My_Cluster", "lower-case"}}},
+		{"ports that are none", []string{"--kubeconfig=KC", "--reserved-ports=22,70000,x"},
+			[][]string{{"--reserved-ports", `"70000"`, "2379-2380"}}},
+		{"a range that is backwards", []string{"--kubeconfig=KC", "--reserved-ports=90-80"},
+			[][]string{{"--reserved-ports", `"90-80"`}}},
+		{"a variable that nobody replaced", []string{"--kubeconfig=KC", "--node-name=$(NODE_NAME)"},
+			[][]string{{"--node-name", "$(NODE_NAME)", "leave it out"}}},
 		{"a region and a zone that are no labels",
 			[]string{"--kubeconfig=KC", "--region=über alles", "--zone=-"},
 			[][]string{{"--region", "über alles"}, {"--zone", "-"}}},
@@ -94,6 +113,11 @@ func TestValidateAcceptsWhatIsRight(t *testing.T) {
 			o.Backend, o.ClusterID = "/run/oxide/backend/backend.sock", "a.B_c-1"
 		},
 		func(o *Options) { o.ClusterID = strings.Repeat("a", 63) },
+		func(o *Options) { o.AdoptedClusterIDs = []string{"a.B_c-1", strings.Repeat("a", 63)} },
+		func(o *Options) { o.LegacyClusterName, o.ReservedPorts, o.NodeName = "", "", "" },
+		func(o *Options) { o.LegacyClusterName = "a" + strings.Repeat("-", 62) },
+		func(o *Options) { o.ReservedPorts = "1-65535" },
+		func(o *Options) { o.NodeName = "ip-172-30-0-11.example.com" },
 		func(o *Options) { o.Region, o.Zone = "eu-west", strings.Repeat("z", 63) },
 		func(o *Options) { o.Zone, o.RelabelTopology = "Rack_1.a", true },
 		func(o *Options) { o.ZoneFromRack, o.RelabelTopology = true, true },
@@ -119,6 +143,10 @@ func TestHelpAndDefaults(t *testing.T) {
 		"backend":                         "",
 		"backend-unreachable-exit":        "30s",
 		"cluster-id":                      "",
+		"adopt-cluster-id":                "[]",
+		"legacy-cluster-name":             "kubernetes",
+		"reserved-ports":                  "22,2379-2380,6443,10250,10256-10259",
+		"node-name":                       "",
 		"node-removal-interval":           "5s",
 		"region":                          "",
 		"zone":                            "",
@@ -150,7 +178,7 @@ func TestHelpAndDefaults(t *testing.T) {
 	}
 	for _, part := range []string{"ccm-shim [flags]", "Oxide flags:", "--backend string",
 		"help for ccm-shim", "cloud-node-controller", "service-lb-controller",
-		"oxide-node-label-controller"} {
+		"oxide-node-label-controller", "oxide-load-balancer-controller"} {
 		if !strings.Contains(help.String(), part) {
 			t.Errorf("the help has no %q", part)
 		}

@@ -156,7 +156,10 @@ func (o *Options) Validate() error {
 			o.ClusterID))
 	}
 	for _, id := range o.AdoptedClusterIDs {
-		if !clusterIDPattern.MatchString(id) {
+		if id == o.ClusterID && id != "" {
+			mistakes = append(mistakes, fmt.Errorf("--adopt-cluster-id: %q is --cluster-id: nothing is "+
+				"taken over from the cluster itself, leave one of them out", id))
+		} else if !clusterIDPattern.MatchString(id) {
 			mistakes = append(mistakes, fmt.Errorf("--adopt-cluster-id: %q is not 1 to 63 letters, "+
 				"digits, \".\", \"_\" and \"-\": give the UID of the namespace kube-system of the "+
 				"cluster that is gone", id))
@@ -166,6 +169,10 @@ func (o *Options) Validate() error {
 		mistakes = append(mistakes, fmt.Errorf("--legacy-cluster-name: %q cannot begin the name of "+
 			"a floating IP: give lower-case letters, digits and \"-\", or nothing",
 			o.LegacyClusterName))
+	}
+	if o.NodeName != "" && len(validation.IsDNS1123Subdomain(o.NodeName)) > 0 {
+		mistakes = append(mistakes, fmt.Errorf("--node-name: %q cannot be the name of a Node: give the "+
+			"one that this program runs on, or leave it out", o.NodeName))
 	}
 	if o.NodeRemovalInterval <= 0 {
 		mistakes = append(mistakes, fmt.Errorf("--node-removal-interval: %s is no time to wait: "+

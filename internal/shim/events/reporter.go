@@ -5,6 +5,7 @@
 package events
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -14,10 +15,10 @@ import (
 )
 
 // repeatAfter is when something that still holds is told again: API servers keep events for an hour
-// by default, and who looks at a Node after that should still see why it is as it is.
+// by default, and who looks at an object after that should still see why it is as it is.
 const repeatAfter = time.Hour
 
-// Reporter sends events on Nodes. It may be used concurrently.
+// Reporter sends events on Nodes and Services. It may be used concurrently.
 type Reporter struct {
 	recorder record.EventRecorder
 
@@ -25,7 +26,7 @@ type Reporter struct {
 	told map[types.UID]map[subject]time.Time
 }
 
-// subject identifies what was told of a Node.
+// subject identifies what was told of an object.
 type subject struct{ topic, cause string }
 
 // NewReporter returns a Reporter that sends by way of recorder, which must not block.
@@ -84,18 +85,19 @@ func (r *Reporter) isNews(object types.UID, event Event) bool {
 	return true
 }
 
-// Settle ends a topic of a Node: what was told of it holds no more, and would be news again.
-func (r *Reporter) Settle(object types.UID, topic string) {
+// Settle ends a topic of an object, but for what is told by these causes: what else was told of it holds
+// no more, and would be news again.
+func (r *Reporter) Settle(object types.UID, topic string, except ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for about := range r.told[object] {
-		if about.topic == topic {
+		if about.topic == topic && !slices.Contains(except, about.cause) {
 			delete(r.told[object], about)
 		}
 	}
 }
 
-// Forget forgets a Node that there is no more.
+// Forget forgets an object that there is no more.
 func (r *Reporter) Forget(object types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -74,6 +74,18 @@ func TestEachThingIsToldOnce(t *testing.T) {
 			r.Tell(Node(a), warning("x"))
 			r.Tell(Node(a), hello)
 		}, []string{"Warning R x", "Normal R hello", "Warning R x"}},
+		{"a topic that was settled but for one cause", func(r *Reporter) {
+			r.Tell(Node(a), warning("x"))
+			r.Tell(Node(a), warning("y"))
+			r.Settle(a.UID, "t", "y", "z")
+			r.Tell(Node(a), warning("y"))
+			r.Tell(Node(a), warning("x"))
+		}, []string{"Warning R x", "Warning R y", "Warning R x"}},
+		{"a Service of the same name as a Node", func(r *Reporter) {
+			r.Tell(Node(a), warning("x"))
+			r.Tell(Service(&v1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: "3"}}),
+				warning("x"))
+		}, []string{"Warning R x", "Warning R x"}},
 		{"a Node that was forgotten", func(r *Reporter) {
 			r.Tell(Node(a), hello)
 			r.Forget(a.UID)

@@ -225,7 +225,7 @@ func (f facts) set() []*backendv1.DesiredLoadBalancer {
 		}
 		want, err := f.desired(service)
 		if err != nil {
-			want = held(f.scope, service)
+			want = f.held(service)
 		}
 		if want != nil {
 			all = append(all, want)

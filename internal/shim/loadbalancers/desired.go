@@ -46,29 +46,43 @@ func (f facts) desired(service *v1.Service) (*backendv1.DesiredLoadBalancer, err
 	d := describe(f.scope, service)
 	d.Addresses = []*backendv1.WantedAddress{floatingIP(family, source)}
 	d.Ports, d.RetainAddresses = ports, retain
-	var local map[string]bool
-	if isLocal(service) {
-		if local, err = f.endpoints(service); err != nil {
-			return nil, err
-		}
-	}
-	if selector != nil || isLocal(service) {
-		d.EligibleInstances = instancesOf(f.nodes, func(node *v1.Node) bool {
-			return (selector == nil || selector.Matches(labels.Set(node.Labels))) &&
-				(!isLocal(service) || local[node.Name])
-		})
+	if d.EligibleInstances, err = f.eligible(service, selector); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
 
+// eligible returns the instances of the Nodes that a Service admits; nil: it admits all.
+func (f facts) eligible(
+	service *v1.Service, selector labels.Selector,
+) (*backendv1.InstanceSet, error) {
+	if selector == nil && !isLocal(service) {
+		return nil, nil
+	}
+	var local map[string]bool
+	if isLocal(service) {
+		var err error
+		if local, err = f.endpoints(service); err != nil {
+			return nil, err
+		}
+	}
+	return instancesOf(f.nodes, func(node *v1.Node) bool {
+		return (selector == nil || selector.Matches(labels.Set(node.Labels))) &&
+			(!isLocal(service) || local[node.Name])
+	}), nil
+}
+
 // held translates a Service that desired refuses, as far as it can be told: what it has is to stay.
-// It returns nil if not even its ports are known.
-func held(scope string, service *v1.Service) *backendv1.DesiredLoadBalancer {
-	ports, err := wantedPorts(service)
-	if err != nil {
+// It returns nil if none of its ports is known.
+func (f facts) held(service *v1.Service) *backendv1.DesiredLoadBalancer {
+	ports, _ := wantedPorts(service)
+	if len(ports) == 0 {
 		return nil
 	}
-	d := describe(scope, service)
+	d := describe(f.scope, service)
+	if selector, err := nodeSelector(service); err == nil {
+		d.EligibleInstances, _ = f.eligible(service, selector)
+	}
 	d.Ports, d.RetainAddresses, d.HoldAddresses = ports, true, true
 	for _, family := range []backendv1.IpFamily{
 		backendv1.IpFamily_IP_FAMILY_IPV4, backendv1.IpFamily_IP_FAMILY_IPV6,
@@ -153,21 +167,27 @@ var protocols = map[v1.Protocol]backendv1.Protocol{
 	v1.ProtocolSCTP: backendv1.Protocol_PROTOCOL_SCTP,
 }
 
-// wantedPorts returns the ports of the Service, in its order.
+// wantedPorts returns the ports of the Service that Oxide carries, in its order, and an error if that is
+// not all of them.
 func wantedPorts(service *v1.Service) ([]*backendv1.Port, error) {
-	var ports []*backendv1.Port
+	var (
+		ports    []*backendv1.Port
+		mistakes []error
+	)
 	for _, port := range service.Spec.Ports {
 		protocol, known := protocols[orTCP(port.Protocol)]
 		if !known {
-			return nil, fmt.Errorf("spec.ports: port %d has the protocol %q, which Oxide does "+
-				"not carry: use TCP or UDP", port.Port, port.Protocol)
+			mistakes = append(mistakes, fmt.Errorf("spec.ports: port %d has the protocol %q, which "+
+				"Oxide does not carry: use TCP or UDP", port.Port, port.Protocol))
+			continue
 		}
 		ports = append(ports, &backendv1.Port{Protocol: protocol, Port: port.Port})
 	}
-	if len(ports) == 0 {
-		return nil, errors.New("spec.ports is empty: a load balancer serves at least one port")
+	if len(service.Spec.Ports) == 0 {
+		mistakes = append(mistakes,
+			errors.New("spec.ports is empty: a load balancer serves at least one port"))
 	}
-	return ports, nil
+	return ports, joinOneLine(mistakes...)
 }
 
 // joinOneLine joins errors in one line; nil if there are none.

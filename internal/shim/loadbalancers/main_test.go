@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -32,6 +33,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/cloud-provider/api"
+	"k8s.io/klog/v2"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
@@ -39,8 +41,38 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Once for all tests: what still ends after one of them may log.
+	klog.SetLogger(funcr.New(logged.note, funcr.Options{}))
 	// The logger's flush daemon lives as long as the program.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"))
+}
+
+// logged is what was logged so far.
+var logged log
+
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) note(_, line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+}
+
+// since returns the lines with a text in them that were logged after so many, and how many there are
+// altogether.
+func (l *log) since(mark int, text string) ([]string, int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []string
+	for _, line := range l.lines[mark:] {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found, len(l.lines)
 }
 
 const (
@@ -58,11 +90,16 @@ type peer struct {
 	// failure is the answer to every call, if it is set.
 	failure error
 
-	// needsSet: it was not told the full set, and wants to be before it changes anything.
-	needsSet bool
+	// failures are the answers to the first calls.
+	failures []error
+
+	// needsSet: it was not told the full set, and wants to be before it changes anything. If it
+	// forgets, it does so once it was told.
+	needsSet, forgets bool
 
 	lb      *backendv1.LoadBalancer
 	actions []*backendv1.Action
+	orphans []*backendv1.LoadBalancer
 	events  *recorder
 
 	mu       sync.Mutex
@@ -183,6 +220,11 @@ func (b *peer) received(request proto.Message, mutation bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.requests = append(b.requests, request)
+	if len(b.failures) > 0 {
+		err := b.failures[0]
+		b.failures = b.failures[1:]
+		return err
+	}
 	if b.failure == nil && b.needsSet && mutation {
 		return fail(codes.FailedPrecondition,
 			backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED, "the full set is not known")
@@ -240,8 +282,8 @@ func (b *peer) ReconcileLoadBalancers(_ context.Context, r *backendv1.ReconcileL
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.needsSet = false
-	return &backendv1.ReconcileLoadBalancersResponse{}, nil
+	b.needsSet = b.forgets
+	return &backendv1.ReconcileLoadBalancersResponse{Orphans: b.orphans}, nil
 }
 
 // The controller does not call the rest.

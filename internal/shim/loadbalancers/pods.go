@@ -6,6 +6,7 @@ package loadbalancers
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,8 +32,9 @@ type podCache struct {
 type followedPods struct {
 	lister corelisters.PodLister
 	synced cache.InformerSynced
-	// patience ends when there has been enough waiting.
-	patience context.Context //nolint:containedctx // it begins once, with the informer
+	// patience ends when there has been enough waiting, and impatient tells once that it has.
+	patience  context.Context //nolint:containedctx // it begins once, with the informer
+	impatient sync.Once
 }
 
 // follow starts to follow the pods, until the context ends.
@@ -62,8 +64,9 @@ func (p *podCache) list(ctx context.Context) []*v1.Pod {
 		defer cancel()
 		defer context.AfterFunc(followed.patience, cancel)()
 		if !cache.WaitForCacheSync(waitCtx.Done(), followed.synced) {
-			klog.InfoS("The pods in their Nodes' networks are not known: load balancers may be given " +
-				"ports that these use; allow \"list\" and \"watch\" on pods")
+			if ctx.Err() == nil {
+				followed.impatient.Do(tellImpatience)
+			}
 			return nil
 		}
 	}
@@ -72,6 +75,12 @@ func (p *podCache) list(ctx context.Context) []*v1.Pod {
 		klog.ErrorS(err, "Cannot list the pods in their Nodes' networks")
 	}
 	return pods
+}
+
+func tellImpatience() {
+	klog.InfoS("The pods in their Nodes' networks could not be read so far: load balancers may be given " +
+		"ports that these use; allow \"list\" and \"watch\" on pods, and note that Kubernetes before " +
+		"1.28 cannot select these pods")
 }
 
 // trimPod keeps of a pod what is needed to know its ports.

@@ -117,6 +117,7 @@ func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
 		return err
 	}
 	logActions(response.GetActions())
+	c.config.Reporter.Forget(service.UID)
 	c.wake() // what another Service waits for may be free now
 	return nil
 }

@@ -6,11 +6,14 @@ package loadbalancers
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -68,29 +71,27 @@ var conditionReasons = map[backendv1.ConditionType]string{
 	backendv1.ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT: ReasonForeignAttachment,
 }
 
-// tellConditions tells each condition of a load balancer once while it holds.
+// tellConditions tells each condition of a load balancer once while it holds as it is.
 func (c *Controller) tellConditions(
 	service *v1.Service, conditions []*backendv1.Condition, f facts,
 ) {
-	holds := make(map[string]bool)
+	holds := make(map[string][]string)
 	for _, condition := range conditions {
 		reason, told := conditionReasons[condition.GetType()]
 		if !told {
 			continue
 		}
-		holds[reason] = true
 		message := provider.OneLine(condition.GetMessage())
 		cause := message
 		if reason == ReasonNoCandidate {
 			message += ": " + explainNoCandidate(service, f)
 			cause = reason
 		}
+		holds[reason] = append(holds[reason], cause)
 		c.warn(service, reason, cause, message)
 	}
 	for _, reason := range conditionReasons {
-		if !holds[reason] {
-			c.config.Reporter.Settle(service.UID, reason)
-		}
+		c.config.Reporter.Settle(service.UID, reason, holds[reason]...)
 	}
 }
 
@@ -179,19 +180,30 @@ func (c *Controller) tellOrphans(orphans []*backendv1.LoadBalancer) {
 
 // tellAboutWishes tells of what a Service says that will not be as its user may think.
 func (c *Controller) tellAboutWishes(service *v1.Service) {
-	for name, known := range misspelt(service) {
+	wrong := misspelt(service)
+	names := slices.Sorted(maps.Keys(wrong))
+	for _, name := range names {
 		c.warn(service, ReasonUnknownAnnotation, name, fmt.Sprintf(
-			"The annotation %s is not known: did you mean %s?", name, known))
+			"The annotation %s is not known: did you mean %s?", name, wrong[name]))
 	}
+	c.config.Reporter.Settle(service.UID, ReasonUnknownAnnotation, names...)
+
+	var one []string
+	if family, err := wantedFamily(service); err == nil && getsOneOfTwoFamilies(service) {
+		name := familyName(family)
+		one = append(one, name)
+		c.warn(service, ReasonOneFamily, name, fmt.Sprintf("The Service prefers both IP families, and "+
+			"gets an %s address only: a second address is not supported yet", name))
+	}
+	c.config.Reporter.Settle(service.UID, ReasonOneFamily, one...)
+}
+
+// getsOneOfTwoFamilies tells whether a Service prefers addresses of both IP families, and does not say
+// itself which one it is to have.
+func getsOneOfTwoFamilies(service *v1.Service) bool {
 	policy := service.Spec.IPFamilyPolicy
-	if policy != nil && *policy == v1.IPFamilyPolicyPreferDualStack &&
-		len(service.Spec.IPFamilies) > 1 {
-		if family, err := wantedFamily(service); err == nil {
-			c.warn(service, ReasonOneFamily, familyName(family), fmt.Sprintf(
-				"The Service prefers both IP families, and gets an %s address only: a second "+
-					"address is not supported yet", familyName(family)))
-		}
-	}
+	return policy != nil && *policy == v1.IPFamilyPolicyPreferDualStack &&
+		len(service.Spec.IPFamilies) > 1 && value(service, annotations.FloatingIPVersion) == ""
 }
 
 func (c *Controller) warn(service *v1.Service, reason, cause, message string) bool {

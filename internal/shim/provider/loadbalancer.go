@@ -18,9 +18,6 @@ type LoadBalancers interface {
 	UseClients(clients cloudprovider.ControllerClientBuilder)
 	UseInformers(factory informers.SharedInformerFactory) error
 
-	// Status returns the status of a Service, and whether anything of it remains.
-	Status(ctx context.Context, service *v1.Service) (*v1.LoadBalancerStatus, bool, error)
-
 	// Ensure makes a Service's load balancer, and returns its status, which is never nil or empty.
 	Ensure(ctx context.Context, service *v1.Service) (*v1.LoadBalancerStatus, error)
 
@@ -37,11 +34,15 @@ func (p *Provider) GetLoadBalancerName(_ context.Context, _ string, service *v1.
 	return service.Namespace + "/" + service.Name
 }
 
-// GetLoadBalancer implements cloudprovider.LoadBalancer.
+// GetLoadBalancer returns what a Service publishes, and always that something of it remains: whether it
+// does is found out by Release. The framework asks in two places, and in both "no" does harm. Before a
+// deletion it makes it drop its finalizer without deleting anything. After an update that failed it
+// makes it forget the failure, and no marker in Oxide tells of an address that is the user's own, or a
+// predecessor's.
 func (p *Provider) GetLoadBalancer(
-	ctx context.Context, _ string, service *v1.Service,
+	_ context.Context, _ string, service *v1.Service,
 ) (*v1.LoadBalancerStatus, bool, error) {
-	return p.loadBalancers.Status(ctx, service)
+	return service.Status.LoadBalancer.DeepCopy(), true, nil
 }
 
 // EnsureLoadBalancer implements cloudprovider.LoadBalancer. The nodes are not looked at: of those that

@@ -56,11 +56,6 @@ func (l *told) UseInformers(informers.SharedInformerFactory) error {
 	return l.err
 }
 
-func (l *told) Status(_ context.Context, s *v1.Service) (*v1.LoadBalancerStatus, bool, error) {
-	l.calls = append(l.calls, "status of "+s.Name)
-	return &s.Status.LoadBalancer, true, l.err
-}
-
 func (l *told) Ensure(_ context.Context, s *v1.Service) (*v1.LoadBalancerStatus, error) {
 	l.calls = append(l.calls, "ensure "+s.Name)
 	return &s.Status.LoadBalancer, l.err
@@ -92,16 +87,12 @@ func TestCallsAboutServicesArePassedOnAndAnsweredAsTheyAre(t *testing.T) {
 			}
 
 			p.Initialize(nil, nil)
-			status, exists, statusErr := balancer.GetLoadBalancer(t.Context(), "any", s)
-			if status != &s.Status.LoadBalancer || !exists {
-				t.Errorf("GetLoadBalancer() = %v, %v", status, exists)
-			}
 			status, ensureErr := balancer.EnsureLoadBalancer(t.Context(), "any", s, nil)
 			if status != &s.Status.LoadBalancer {
 				t.Errorf("EnsureLoadBalancer() = %v", status)
 			}
 			for _, got := range []error{
-				statusErr, ensureErr,
+				ensureErr,
 				balancer.UpdateLoadBalancer(t.Context(), "any", s, nil),
 				balancer.EnsureLoadBalancerDeleted(t.Context(), "any", s),
 			} {
@@ -109,9 +100,36 @@ func TestCallsAboutServicesArePassedOnAndAnsweredAsTheyAre(t *testing.T) {
 					t.Errorf("the error is %v, want %v", got, err)
 				}
 			}
-			want := []string{"clients", "status of web", "ensure web", "update web", "release web"}
+			want := []string{"clients", "ensure web", "update web", "release web"}
 			if diff := cmp.Diff(want, l.calls); diff != "" {
 				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// "No" would make the framework drop its finalizer without deleting anything, or forget that an update
+// failed.
+func TestSomethingOfAServiceIsAlwaysSaidToRemain(t *testing.T) {
+	now := metav1.Now()
+	published := v1.LoadBalancerStatus{Ingress: []v1.LoadBalancerIngress{{IP: "198.51.100.9"}}}
+	for name, s := range map[string]*v1.Service{
+		"wanted":           {Spec: v1.ServiceSpec{Type: v1.ServiceTypeLoadBalancer}},
+		"not wanted":       {Spec: v1.ServiceSpec{Type: v1.ServiceTypeClusterIP}},
+		"being deleted":    {ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &now}},
+		"with its address": {Status: v1.ServiceStatus{LoadBalancer: published}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &told{err: errors.New("asked")}
+			status, exists, err := New(Config{LoadBalancers: l}).GetLoadBalancer(t.Context(), "any", s)
+			if err != nil || !exists {
+				t.Errorf("GetLoadBalancer() = %v, %v", exists, err)
+			}
+			if diff := cmp.Diff(&s.Status.LoadBalancer, status); diff != "" {
+				t.Errorf("status (-want +got):\n%s", diff)
+			}
+			if len(l.calls) > 0 {
+				t.Errorf("it asked %v", l.calls)
 			}
 		})
 	}

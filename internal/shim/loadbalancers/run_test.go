@@ -1,0 +1,158 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package loadbalancers
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// lead runs a controller as the leader's until the test ends, and returns a channel that is closed
+// when it has nothing more to do. The informers are not started yet.
+func lead(t *testing.T, c *Controller, client *fake.Clientset,
+) (factory informers.SharedInformerFactory, done <-chan struct{}) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	factory = informers.NewSharedInformerFactory(client, 0)
+	if err := c.UseInformers(factory); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.Run(ctx, client)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		factory.Shutdown()
+	})
+	return factory, ended
+}
+
+func TestTheFullSetIsToldWhenLeadingBegins(t *testing.T) {
+	client := fake.NewClientset(service(), node("worker-1", id1), hostPod("proxy", "worker-1", 80))
+	b, c := newPeer(t)
+	c.setRetry = time.Millisecond
+	unavailable := fail(codes.Unavailable,
+		backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, "Oxide does not answer")
+	b.failures = []error{unavailable, unavailable}
+	factory, done := lead(t, c, client)
+
+	if _, n := b.last(); n != 0 {
+		t.Fatal("a set was told before it was known")
+	}
+	factory.Start(t.Context().Done())
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on after it was told")
+	}
+	requests := b.all()
+	if len(requests) != 3 {
+		t.Fatalf("it was told %d times, want until it was heard", len(requests))
+	}
+	got := requests[2].(*backendv1.ReconcileLoadBalancersRequest)
+	if !got.GetDryRun() {
+		t.Error("the set may be acted on: nobody would write the status of a Service that moved")
+	}
+	if sets := got.GetLoadBalancers(); len(sets) != 1 || sets[0].GetKey().GetName() != "shop/web" {
+		t.Errorf("the set is %v", sets)
+	}
+	used := got.GetCluster().GetCandidates()[0].GetUsedPorts()
+	if len(used) != 1 || used[0].GetHolder() != "the pod shop/proxy" {
+		t.Errorf("the ports of pods are told as %v", used)
+	}
+}
+
+func TestLeadingEndsBeforeTheSetIsTold(t *testing.T) {
+	for name, synced := range map[string]bool{"while caches are filled": false, "between two tries": true} {
+		t.Run(name, func(t *testing.T) {
+			b, c := newPeer(t)
+			c.setRetry = time.Hour
+			b.failure = fail(codes.Unavailable,
+				backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, "Oxide does not answer")
+			ctx, cancel := context.WithCancel(t.Context())
+			client := fake.NewClientset()
+			factory := informers.NewSharedInformerFactory(client, 0)
+			if err := c.UseInformers(factory); err != nil {
+				t.Fatal(err)
+			}
+			if synced {
+				factory.Start(ctx.Done())
+			}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				c.Run(ctx, client)
+			}()
+			if synced {
+				await(t, func() bool { return len(b.all()) == 1 })
+			}
+			cancel()
+			select {
+			case <-done:
+			case <-time.After(10 * time.Second):
+				t.Fatal("it goes on")
+			}
+			factory.Shutdown()
+		})
+	}
+}
+
+func TestADeletedServiceIsForgotten(t *testing.T) {
+	client := fake.NewClientset(service(), node("worker-1", id1))
+	b, c := newPeer(t)
+	b.answer([]*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.11")},
+		condition(firewallClosed, "open TCP 80"))
+	factory, done := lead(t, c, client)
+	factory.Start(t.Context().Done())
+	<-done
+	ensure := func() {
+		if _, err := c.Ensure(t.Context(), service()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ensure()
+	ensure()
+	if got := b.events.sent(); len(got) != 1 {
+		t.Errorf("the events are %q, want one", got)
+	}
+	err := client.CoreV1().Services("shop").Delete(t.Context(), "web", metav1.DeleteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool {
+		ensure()
+		got := b.events.sent()
+		return len(got) == 1 && strings.Contains(got[0], ReasonFirewallClosed)
+	})
+}
+
+func TestOrphansAreLogged(t *testing.T) {
+	b, c := newPeer(t)
+	b.orphans = []*backendv1.LoadBalancer{{
+		Key:       &backendv1.LoadBalancerKey{Scope: scope, Name: "shop/gone"},
+		Addresses: []*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "")},
+	}}
+	_, mark := logged.since(0, "")
+	if err := c.tellFullSet(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lines, _ := logged.since(mark, "shop/gone")
+	if len(lines) != 1 || !strings.Contains(lines[0], "198.51.100.9") ||
+		!strings.Contains(lines[0], "lb-shop-web") || !strings.Contains(lines[0], "AddressService") {
+		t.Errorf("the orphan is logged as %q", lines)
+	}
+}
