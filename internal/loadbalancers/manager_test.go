@@ -39,17 +39,23 @@ var (
 	realSet = loadbalancers.SetOptions{}
 )
 
-// rack is a simulated rack with two nodes, and a Manager that works on it.
+// rack is a simulated rack with nodes, and a Manager that works on it.
 type rack struct {
 	*oxidesim.Server
 	manager *loadbalancers.Manager
 	nodes   []string
 }
 
+// newRack returns a rack with two nodes.
 func newRack(t *testing.T) *rack {
 	t.Helper()
-	r := &rack{Server: oxidesim.Start(t, oxidesim.Config{})}
-	for i := range 2 {
+	return newRackOf(t, 2, oxidesim.Config{})
+}
+
+func newRackOf(t *testing.T, nodes int, config oxidesim.Config) *rack {
+	t.Helper()
+	r := &rack{Server: oxidesim.Start(t, config)}
+	for i := range nodes {
 		name := fmt.Sprintf("node-%d", i+1)
 		node, err := r.AddInstance("demo", oxidesim.InstanceSeed{Name: name})
 		if err != nil {

@@ -215,18 +215,15 @@ func (w *world) happen() {
 
 // Whatever there is, is wanted, and happens, plans keep the promises.
 func TestPropertiesOfPlans(t *testing.T) {
-	const cases = 3000
-	for i := range cases {
-		seed := uint64(i)
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			w := newWorld(seed)
-			for range 3 {
-				w.converge(t)
-				w.happen()
-			}
-		})
+	const worlds = 1000
+	for seed := range uint64(worlds) {
+		w := newWorld(seed)
+		for range 3 {
+			w.converge(t)
+			w.happen()
+		}
 		if t.Failed() {
-			return
+			t.Fatalf("with the seed %d", seed)
 		}
 	}
 }
@@ -239,7 +236,7 @@ const maxRounds = 4
 func (w *world) converge(t *testing.T) {
 	t.Helper()
 	if diff := cmp.Diff(summary(w.plan()), summary(w.plan())); diff != "" {
-		t.Fatalf("another order gives another plan:\n%s", diff)
+		t.Errorf("another order gives another plan:\n%s", diff)
 	}
 	for round := range maxRounds {
 		p := w.plan()
