@@ -227,6 +227,14 @@ func TestInvariant2LostMarkers(t *testing.T) {
 	} {
 		t.Run(tc.name, tc.run)
 	}
+	t.Run("released to the user before", func(t *testing.T) {
+		found := ips{named(foreign("a 192.0.2.1 n1"), ownName())}
+		b := planned(found, cluster("n1"), []Desired{web(publishing("192.0.2.1", "10.0.0.1"))},
+			func(p *planner) { p.lent = map[string]bool{"a": true} }).balancers[0]
+		if !IsReason(b.problem, ReasonNotOwned) || len(briefly(b)) != 0 || len(b.claims) != 1 {
+			t.Errorf("does %v, %v", briefly(b), b.problem)
+		}
+	})
 }
 
 // A wish that cannot be fulfilled leaves what is there, and that fails over as ever.

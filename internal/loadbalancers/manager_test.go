@@ -42,6 +42,8 @@ var (
 // rack is a simulated rack with nodes, and a Manager that works on it.
 type rack struct {
 	*oxidesim.Server
+	// api is how a user changes things by hand.
+	api     *oxide.Client
 	manager *loadbalancers.Manager
 	nodes   []string
 }
@@ -96,6 +98,7 @@ func (r *rack) restarted(t *testing.T) *loadbalancers.Manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
+	r.api = client
 	manager := loadbalancers.NewManager(client)
 	manager.UseInventory(instances.NewFinder(client, instances.NewInventory(client, manager)))
 	return manager

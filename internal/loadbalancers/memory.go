@@ -45,6 +45,8 @@ type scope struct {
 	held map[Key][]Port
 	// nodes are all instances that ever were candidates.
 	nodes map[string]bool
+	// lent are the names and ids by which floating IPs were ever named as the user's own.
+	lent map[string]bool
 }
 
 // deletion is the end of a load balancer. A set that was drawn up before may still have it.
@@ -83,6 +85,7 @@ func (m *memory) scope(name string) *scope {
 		s = &scope{
 			set: make(map[Key]Desired), told: make(map[Key]time.Time),
 			gone: make(map[Key]deletion), held: make(map[Key][]Port), nodes: make(map[string]bool),
+			lent: make(map[string]bool),
 		}
 		m.scopes[name] = s
 	}
@@ -112,6 +115,7 @@ func (s *scope) replace(set []Desired, toldAt time.Time) {
 		_, isNewer := s.set[want.Key]
 		if !isNewer && !(isGone && gone.ownerUID == want.OwnerUID) {
 			s.set[want.Key] = want
+			s.borrow(want)
 		}
 	}
 	for key := range s.held {
@@ -129,7 +133,17 @@ func (s *scope) replace(set []Desired, toldAt time.Time) {
 // tell remembers what is desired of one load balancer.
 func (s *scope) tell(want Desired) {
 	s.set[want.Key], s.told[want.Key] = want, time.Now()
+	s.borrow(want)
 	delete(s.gone, want.Key)
+}
+
+// borrow remembers what is named as the user's own.
+func (s *scope) borrow(want Desired) {
+	for _, w := range want.Wanted {
+		if w.Source.Existing != "" {
+			s.lent[w.Source.Existing] = true
+		}
+	}
 }
 
 // with returns the known set with one load balancer as it is desired now.

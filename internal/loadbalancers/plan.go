@@ -16,9 +16,9 @@ import (
 type planner struct {
 	facts   facts
 	cluster Cluster
-	// held and nodes are remembered, see scope.
-	held  map[Key][]Port
-	nodes map[string]bool
+	// held, nodes and lent are remembered, see scope.
+	held        map[Key][]Port
+	nodes, lent map[string]bool
 	// leave are load balancers whose attached addresses stay where they are, and of which none is
 	// released.
 	leave map[Key]bool
@@ -78,7 +78,8 @@ func (b *balancer) refusal() error {
 // taken.
 func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights []*flight) *planner {
 	p := &planner{
-		facts: f, cluster: cluster, held: known.held, nodes: known.nodes, scopes: cluster.scopes(),
+		facts: f, cluster: cluster, scopes: cluster.scopes(),
+		held: known.held, nodes: known.nodes, lent: known.lent,
 		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
 		occupied: make(map[place]Key), vacated: make(map[place]Key),
 		loads: make(map[string]int), leave: make(map[Key]bool),

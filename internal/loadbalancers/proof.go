@@ -14,7 +14,9 @@ func (p *planner) restore(b *balancer) {
 			continue
 		}
 		for _, ip := range p.facts.sorted() {
-			lost := !ip.Marked || p.scopes[ip.Marker.Key.Scope]
+			// A marker that was removed because the user named the address as his own is not lost.
+			lost := !p.lent[ip.ID] && !p.lent[ip.Name] &&
+				(!ip.Marked || p.scopes[ip.Marker.Key.Scope])
 			if lost && !p.isOwn(ip, b.want.Key) && ip.family() == w.Family &&
 				p.claimed[ip.ID] == nil && b.want.publishes(ip.Addr) && p.isOurPlace(b, ip) &&
 				fits(p.facts, ip, w.Source) &&
