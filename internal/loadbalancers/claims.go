@@ -25,6 +25,8 @@ type claim struct {
 	moveFirst bool
 	// legacy: it is taken over from the existing Oxide CCM.
 	legacy bool
+	// left: it stays where it is, because the caller wants that now.
+	left bool
 	// frozen: it stays as it is, wherever that is.
 	frozen bool
 

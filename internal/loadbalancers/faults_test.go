@@ -205,7 +205,7 @@ func TestInvariant6EveryCallOfAReconcileMayFail(t *testing.T) {
 				Status: 500, ErrorCode: "Internal", Execute: true,
 			}},
 		} {
-			for nth := 1; nth <= 3; nth++ {
+			for nth := 1; nth <= 2; nth++ {
 				t.Run(fmt.Sprintf("%s %d %s", operation, nth, fault.name), func(t *testing.T) {
 					t.Parallel()
 					rule := fault.Fault

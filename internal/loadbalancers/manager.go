@@ -192,6 +192,9 @@ func (m *Manager) draw(ctx context.Context, want drawing) (drawn, error) {
 	if want.prepare != nil {
 		want.prepare(d.planner)
 	}
+	if !want.dryRun {
+		d.planner.changes = own
+	}
 	d.plans, d.complete = d.planner.plan(want.refine), known.complete
 	for _, b := range d.plans {
 		if told, isTold := known.set[b.want.Key]; isTold && slices.Equal(told.Ports, b.want.Ports) {
@@ -209,7 +212,7 @@ func (m *Manager) draw(ctx context.Context, want drawing) (drawn, error) {
 // rememberPlace remembers with which ports a load balancer stays where it is.
 func (p *planner) rememberPlace(b *balancer) {
 	stays := len(b.claims) > 0 && !slices.ContainsFunc(b.claims, func(c *claim) bool {
-		return c.target == "" || c.target != c.current()
+		return c.left || c.target == "" || c.target != c.current()
 	})
 	if stays {
 		p.held[b.want.Key] = b.want.Ports

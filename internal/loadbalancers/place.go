@@ -43,11 +43,15 @@ func (p *planner) locate() {
 	for _, b := range p.balancers {
 		for _, c := range b.claims {
 			switch {
-			case c.frozen || p.leave[b.want.Key] && c.current() != "":
+			case c.frozen:
 				c.target = c.current()
 				p.occupy(c, c.target)
 			case c.current() != "" && !p.isOurPlace(b, c.ip):
 				p.leaveAbroad(c)
+			case c.current() != "" && p.leave[b.want.Key]:
+				c.left, c.target = true, c.current()
+				p.occupy(c, c.target)
+				p.keepProof(c)
 			case p.mayStay(c):
 				staying = append(staying, c)
 			default:
@@ -77,9 +81,15 @@ func (p *planner) locate() {
 	p.guard(going)
 	for _, c := range going {
 		p.settle(c)
-		if c.moveFirst && c.target != "" && c.target == c.current() && !p.isHome(c.of, c.ip) {
-			c.prepare = nil
-		}
+		p.keepProof(c)
+	}
+}
+
+// keepProof keeps the marker of an adopted scope on an address as long as nothing else proves that it may
+// be taken off its place.
+func (p *planner) keepProof(c *claim) {
+	if c.moveFirst && c.target != "" && c.target == c.current() && !p.isHome(c.of, c.ip) {
+		c.prepare = nil
 	}
 }
 
@@ -141,12 +151,17 @@ func (p *planner) isEligible(c *claim, instance string) bool {
 	return c.want.Eligible == nil || c.want.Eligible[instance]
 }
 
-// guard notes the places where addresses are that this plan takes away: of those that go elsewhere, and
-// of those that nobody wants any more, which stay until what replaces them is there.
+// guard notes the places where addresses are that this plan takes away: of those that go elsewhere, if
+// the plan is carried out for them, and of those that nobody wants any more, which stay until what
+// replaces them is there.
 func (p *planner) guard(going []*claim) {
 	for _, c := range going {
-		if c.current() != "" {
-			for _, at := range places(c.current(), c.wanted.Family, c.want.Ports) {
+		for _, at := range places(c.current(), c.wanted.Family, c.want.Ports) {
+			switch _, taken := p.occupied[at]; {
+			case c.current() == "" || taken:
+			case p.changes != nil && !p.changes[c.want.Key]:
+				p.occupied[at] = c.want.Key
+			default:
 				p.vacated[at] = c.want.Key
 			}
 		}

@@ -22,6 +22,8 @@ type planner struct {
 	// leave are load balancers whose attached addresses stay where they are, and of which none is
 	// released.
 	leave map[Key]bool
+	// changes are those whose plans are carried out; nil: all.
+	changes map[Key]bool
 	// balancers are those to plan, the oldest first; underWay are those in flight.
 	balancers []*balancer
 	underWay  map[Key]*balancer
@@ -59,9 +61,9 @@ func (b *balancer) claimOf(family Family) *claim {
 	return nil
 }
 
-// isPlaced reports whether all addresses of the load balancer have a place.
-func (b *balancer) isPlaced() bool {
-	return !slices.ContainsFunc(b.claims, func(c *claim) bool { return c.unplaced != nil })
+// isSettled reports whether all addresses of the load balancer have a place that was decided now.
+func (b *balancer) isSettled() bool {
+	return !slices.ContainsFunc(b.claims, func(c *claim) bool { return c.unplaced != nil || c.left })
 }
 
 // refusal returns why an address of the load balancer has no place, if more than time is wanting.

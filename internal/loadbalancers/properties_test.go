@@ -215,7 +215,7 @@ func (w *world) happen() {
 
 // Whatever there is, is wanted, and happens, plans keep the promises.
 func TestPropertiesOfPlans(t *testing.T) {
-	const worlds = 1000
+	const worlds = 700
 	for seed := range uint64(worlds) {
 		w := newWorld(seed)
 		for range 3 {

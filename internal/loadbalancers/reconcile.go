@@ -101,7 +101,7 @@ func (m *Manager) together(
 				return nil
 			})
 		default:
-			result.Results[i].LoadBalancer = d.facts.found(cluster, want)
+			result.Results[i].LoadBalancer = d.facts.found(cluster, want, b)
 			if options.DryRun || options.changes(want.Key) {
 				result.Results[i].Err = busyError(want.Key)
 			}
@@ -122,8 +122,20 @@ func (m *Manager) settled(
 	return r
 }
 
-// found describes a load balancer as it was found.
-func (f facts) found(cluster Cluster, want Desired) LoadBalancer {
+// found describes a load balancer as it was found: by its plan, if there is one, which knows the user's
+// own addresses, too.
+func (f facts) found(cluster Cluster, want Desired, b *balancer) LoadBalancer {
+	if b != nil {
+		lb := LoadBalancer{Key: want.Key, OwnerUID: want.OwnerUID}
+		for _, c := range b.claims {
+			if c.ip != nil {
+				at := f.attachment(c.ip.InstanceID, c.wanted.Family)
+				lb.Addresses = append(lb.Addresses, f.address(c.ip, at, at, c.managed))
+			}
+		}
+		sortAddresses(lb.Addresses)
+		return lb
+	}
 	owned := f.of(cluster.scopes(), want.Key.Name)
 	if len(owned) == 0 {
 		return LoadBalancer{Key: want.Key, OwnerUID: want.OwnerUID}
