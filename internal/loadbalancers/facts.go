@@ -160,10 +160,7 @@ func (m *Manager) around(
 // addPool reads a pool that a wish names, unless that was done lately. A pool that is not there is a
 // fact, too; one that cannot be read concerns those alone who need a new address from it.
 func (m *Manager) addPool(ctx context.Context, f *facts, nameOrID string) error {
-	if nameOrID == "" || f.poolErrors[nameOrID] != nil || f.poolDoubts[nameOrID] != nil {
-		return nil
-	}
-	if _, known := f.pools[nameOrID]; known {
+	if nameOrID == "" || f.hasAsked(nameOrID) {
 		return nil
 	}
 	pool, err := m.pools.get(ctx, nameOrID, m.api.IPPool)
@@ -178,6 +175,14 @@ func (m *Manager) addPool(ctx context.Context, f *facts, nameOrID string) error 
 		f.poolDoubts[nameOrID] = err
 	}
 	return nil
+}
+
+// hasAsked reports whether a pool was read, or could not be.
+func (f *facts) hasAsked(pool string) bool {
+	_, read := f.pools[pool]
+	_, missing := f.poolErrors[pool]
+	_, doubtful := f.poolDoubts[pool]
+	return read || missing || doubtful
 }
 
 func (m *Manager) addFirewall(ctx context.Context, f *facts, vpcID string) {

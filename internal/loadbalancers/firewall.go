@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
@@ -204,7 +205,7 @@ func portRanges(numbers []int) []string {
 			last++
 		}
 		if last == i {
-			ranges = append(ranges, fmt.Sprint(numbers[i]))
+			ranges = append(ranges, strconv.Itoa(numbers[i]))
 		} else {
 			ranges = append(ranges, fmt.Sprintf("%d-%d", numbers[i], numbers[last]))
 		}

@@ -113,7 +113,7 @@ func (s *scope) replace(set []Desired, toldAt time.Time) {
 	for _, want := range set {
 		gone, isGone := s.gone[want.Key]
 		_, isNewer := s.set[want.Key]
-		if !isNewer && !(isGone && gone.ownerUID == want.OwnerUID) {
+		if !isNewer && (!isGone || gone.ownerUID != want.OwnerUID) {
 			s.set[want.Key] = want
 			s.borrow(want)
 		}

@@ -147,7 +147,7 @@ func (m *Manager) orphans(ctx context.Context, scopeName string) (facts, map[Key
 func (m *Manager) DeleteOrphan(
 	ctx context.Context, scope, id string, dryRun bool,
 ) ([]Action, error) {
-	f, actions, err := m.planOrphan(ctx, scope, id)
+	_, actions, err := m.planOrphan(ctx, scope, id)
 	if err != nil || dryRun || len(actions) == 0 {
 		return actions, err
 	}
@@ -158,7 +158,8 @@ func (m *Manager) DeleteOrphan(
 		return nil, err
 	}
 	defer unlock()
-	if f, actions, err = m.planOrphan(ctx, scope, id); err != nil {
+	f, actions, err := m.planOrphan(ctx, scope, id)
+	if err != nil {
 		return nil, err
 	}
 	_, done, err := m.execute(ctx, f, fact{}, actions, nil)

@@ -85,8 +85,8 @@ func (p *planner) locate() {
 	}
 }
 
-// keepProof keeps the marker of an adopted scope on an address as long as nothing else proves that it may
-// be taken off its place.
+// keepProof keeps the marker of an adopted scope on an address as long as nothing else proves that it
+// may be taken off its place.
 func (p *planner) keepProof(c *claim) {
 	if c.moveFirst && c.target != "" && c.target == c.current() && !p.isHome(c.of, c.ip) {
 		c.prepare = nil
