@@ -37,7 +37,7 @@ func (s *AddressService) AdoptAddress(
 		return nil, err
 	}
 	found, err := s.manager.Adopt(
-		ctx, req.GetResource(), toKey(req.GetKey()), req.GetOwnerUid(), req.GetDryRun())
+		ctx, toNameOrID(req.GetResource()), toKey(req.GetKey()), req.GetOwnerUid(), req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (s *AddressService) ReleaseAddress(
 	if err := validateResource(req.GetSource(), req.GetResource()); err != nil {
 		return nil, err
 	}
-	found, err := s.manager.Release(ctx, req.GetResource(), req.GetDryRun())
+	found, err := s.manager.Release(ctx, toNameOrID(req.GetResource()), req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"cmp"
 	"net/netip"
 
+	"github.com/google/uuid"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -58,6 +60,9 @@ func toKey(key *backendv1.LoadBalancerKey) loadbalancers.Key {
 }
 
 func fromKey(key loadbalancers.Key) *backendv1.LoadBalancerKey {
+	if key == (loadbalancers.Key{}) {
+		return nil
+	}
 	return &backendv1.LoadBalancerKey{Scope: key.Scope, Name: key.Name}
 }
 
@@ -128,8 +133,8 @@ func toDesired(want *backendv1.DesiredLoadBalancer) loadbalancers.Desired {
 		wanted := loadbalancers.Wanted{
 			Family: toFamily[address.GetFamily()],
 			Source: loadbalancers.Source{
-				Pool:     address.GetFloatingIp().GetPool(),
-				Existing: address.GetFloatingIp().GetExisting(),
+				Pool:     toNameOrID(address.GetFloatingIp().GetPool()),
+				Existing: toNameOrID(address.GetFloatingIp().GetExisting()),
 			},
 		}
 		if text := address.GetFloatingIp().GetAddress(); text != "" {
@@ -147,6 +152,14 @@ func toDesired(want *backendv1.DesiredLoadBalancer) loadbalancers.Desired {
 		}
 	}
 	return out
+}
+
+// toNameOrID writes an id as Oxide does, so that it is found equal to that.
+func toNameOrID(text string) string {
+	if id, err := uuid.Parse(text); err == nil {
+		return id.String()
+	}
+	return text
 }
 
 func toAddrs(texts []string) []netip.Addr {
@@ -184,7 +197,7 @@ func fromLoadBalancer(lb loadbalancers.LoadBalancer) *backendv1.LoadBalancer {
 	}
 	for _, c := range lb.Conditions {
 		msg.Conditions = append(msg.Conditions, &backendv1.Condition{
-			Type: fromCondition[c.Type], Message: c.Message,
+			Type: fromCondition[c.Type], Message: oneLine(c.Message),
 		})
 	}
 	return msg
@@ -231,7 +244,7 @@ func fromActions(actions []loadbalancers.Action) []*backendv1.Action {
 			ResourceName: a.Name,
 			Address:      fromAddr(a.Addr),
 			InstanceId:   a.InstanceID,
-			Why:          a.Why,
+			Why:          oneLine(a.Why),
 		})
 	}
 	return msgs

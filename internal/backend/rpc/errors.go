@@ -194,8 +194,11 @@ func explain(err error) (verdict, string) {
 		slog.Error("a call failed for a reason that was not foreseen", "error", err)
 		return v, "oxide-backend failed in a way that was not foreseen; its log has the details"
 	}
-	return v, strings.Join(strings.Fields(err.Error()), " ")
+	return v, oneLine(err.Error())
 }
+
+// oneLine makes a text that may hold what callers and Oxide say fit for one line.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // toProblem tells the error of one load balancer in the answer to a call about many; nil stays nil.
 func toProblem(err error) *backendv1.Problem {

@@ -54,7 +54,7 @@ func (s *LoadBalancerService) EnsureLoadBalancer(
 func (s *LoadBalancerService) ReconcileLoadBalancers(
 	ctx context.Context, req *backendv1.ReconcileLoadBalancersRequest,
 ) (*backendv1.ReconcileLoadBalancersResponse, error) {
-	if err := validateSet(req.GetCluster(), req.GetLoadBalancers()); err != nil {
+	if err := validateReconcile(req); err != nil {
 		return nil, err
 	}
 	found, err := s.manager.Reconcile(

@@ -100,9 +100,12 @@ func validateKey(field string, key *backendv1.LoadBalancerKey) error {
 	if err := validateToken(field+".scope", key.GetScope()); err != nil {
 		return err
 	}
-	if !keyNamePattern.MatchString(key.GetName()) {
-		return invalidf(field+".name", "%q is not 1 to 253 characters of A-Z a-z 0-9 . _ / -",
-			key.GetName())
+	return validateKeyName(field+".name", key.GetName())
+}
+
+func validateKeyName(field, name string) error {
+	if !keyNamePattern.MatchString(name) {
+		return invalidf(field, "%q is not 1 to 253 characters of A-Z a-z 0-9 . _ / -", name)
 	}
 	return nil
 }

@@ -23,6 +23,18 @@ func validateEnsure(req *backendv1.EnsureLoadBalancerRequest) error {
 	return validateDesired("load_balancer", req.GetCluster(), req.GetLoadBalancer())
 }
 
+func validateReconcile(req *backendv1.ReconcileLoadBalancersRequest) error {
+	if err := validateSet(req.GetCluster(), req.GetLoadBalancers()); err != nil {
+		return err
+	}
+	for i, name := range req.GetOnly().GetNames() {
+		if err := validateKeyName(fmt.Sprintf("only.names[%d]", i), name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // validateSet validates what the calls on a full set have in common.
 func validateSet(cluster *backendv1.Cluster, set []*backendv1.DesiredLoadBalancer) error {
 	if err := validateCluster(cluster); err != nil {
