@@ -102,7 +102,10 @@ type peer struct {
 	lb      *backendv1.LoadBalancer
 	actions []*backendv1.Action
 	orphans []*backendv1.LoadBalancer
-	events  *recorder
+
+	// looks answer dry runs of ReconcileLoadBalancers, and changes the others.
+	looks, changes func(*backendv1.ReconcileLoadBalancersRequest) *backendv1.ReconcileLoadBalancersResponse
+	events         *recorder
 
 	// instances knows nothing of any instance.
 	instances *instances.Follower
@@ -302,6 +305,10 @@ func (b *peer) ReconcileLoadBalancers(_ context.Context, r *backendv1.ReconcileL
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.needsSet = b.forgets
+	if answer := map[bool]func(*backendv1.ReconcileLoadBalancersRequest,
+	) *backendv1.ReconcileLoadBalancersResponse{true: b.looks, false: b.changes}[r.GetDryRun()]; answer != nil {
+		return answer(r), nil
+	}
 	return &backendv1.ReconcileLoadBalancersResponse{Orphans: b.orphans}, nil
 }
 
