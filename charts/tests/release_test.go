@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim"
 )
 
 // An upgrade from the chart that users have keeps the selector, which cannot change, and the names
@@ -178,7 +180,10 @@ func TestValuesReachTheirFlags(t *testing.T) {
 		},
 		shimName: {
 			"--v=4", "--configure-cloud-routes=false", "--profiling=false",
-			"--cluster-id=11111111-2222-3333-4444-555555555555", "--region=west", "--zone=rack-1",
+			"--cluster-id=11111111-2222-3333-4444-555555555555",
+			"--adopt-cluster-id=22222222-2222-3333-4444-555555555555",
+			"--adopt-cluster-id=old.cluster_2", "--legacy-cluster-name=prod",
+			"--reserved-ports=22,6443-6444", "--region=west", "--zone=rack-1",
 			"--concurrent-service-syncs=4", "--cloud-provider=oxide", "--backend=" + socketFlag,
 			"--leader-elect=true", "--bind-address=::", "--secure-port=11258",
 			"--node-name=$(NODE_NAME)",
@@ -187,6 +192,34 @@ func TestValuesReachTheirFlags(t *testing.T) {
 	for name, args := range want {
 		if diff := cmp.Diff(args, container(t, pod, name).Args); diff != "" {
 			t.Errorf("arguments of %s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// What the chart says by default is what the program does without being told.
+func TestDefaultsOfTheChartAreThoseOfTheProgram(t *testing.T) {
+	shimContainer := container(t, render(t, "").deployment.Spec.Template.Spec, shimName)
+	options := shim.NewOptions()
+	for name, want := range map[string]string{
+		"legacy-cluster-name": options.LegacyClusterName, "reserved-ports": options.ReservedPorts,
+	} {
+		if got := flag(t, shimContainer, name); got != want {
+			t.Errorf("--%s is %q, want %q", name, got, want)
+		}
+	}
+	for _, name := range []string{"--cluster-id", "--adopt-cluster-id"} {
+		if strings.Contains(strings.Join(shimContainer.Args, " "), name) {
+			t.Errorf("%s is given by default", name)
+		}
+	}
+}
+
+// Empty is something else than the default: nothing is taken over, and no port is reserved.
+func TestWhatIsOnByDefaultCanBeSwitchedOff(t *testing.T) {
+	pod := render(t, "shim: {legacyClusterName: \"\", reservedPorts: \"\"}").deployment.Spec.Template.Spec
+	for _, name := range []string{"legacy-cluster-name", "reserved-ports"} {
+		if got := flag(t, container(t, pod, shimName), name); got != "" {
+			t.Errorf("--%s is %q", name, got)
 		}
 	}
 }

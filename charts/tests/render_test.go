@@ -57,6 +57,9 @@ shim:
   bindAddress: "::"
   securePort: 11258
   clusterID: 11111111-2222-3333-4444-555555555555
+  adoptClusterIDs: [22222222-2222-3333-4444-555555555555, old.cluster_2]
+  legacyClusterName: prod
+  reservedPorts: "22,6443-6444"
   region: west
   zone: rack-1
   verbosity: 4

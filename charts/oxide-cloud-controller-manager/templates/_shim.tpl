@@ -12,6 +12,11 @@ args:
   {{- with .Values.shim.clusterID }}
   - {{ printf "--cluster-id=%s" . | quote }}
   {{- end }}
+  {{- range .Values.shim.adoptClusterIDs }}
+  - {{ printf "--adopt-cluster-id=%s" . | quote }}
+  {{- end }}
+  - {{ printf "--legacy-cluster-name=%s" .Values.shim.legacyClusterName | quote }}
+  - {{ printf "--reserved-ports=%s" .Values.shim.reservedPorts | quote }}
   {{- with .Values.shim.region }}
   - {{ printf "--region=%s" . | quote }}
   {{- end }}

@@ -106,10 +106,8 @@ func addressOf(where, list string, family backendv1.IpFamily) (string, error) {
 		if err != nil || addr.Zone() != "" {
 			return "", fmt.Errorf("%s: %q is not an IP address", where, text)
 		}
-		of := backendv1.IpFamily_IP_FAMILY_IPV4
-		if addr = addr.Unmap(); addr.Is6() {
-			of = backendv1.IpFamily_IP_FAMILY_IPV6
-		}
+		addr = addr.Unmap()
+		of := familyOf(addr)
 		if byFamily[of] != "" {
 			return "", fmt.Errorf("%s: %s and %s are of one IP family: give at most one of each",
 				where, byFamily[of], addr)
@@ -121,6 +119,13 @@ func addressOf(where, list string, family backendv1.IpFamily) (string, error) {
 			"spec.ipFamilies or the address", where, list, familyName(family))
 	}
 	return byFamily[family], nil
+}
+
+func familyOf(addr netip.Addr) backendv1.IpFamily {
+	if addr.Unmap().Is6() {
+		return backendv1.IpFamily_IP_FAMILY_IPV6
+	}
+	return backendv1.IpFamily_IP_FAMILY_IPV4
 }
 
 func familyName(family backendv1.IpFamily) string {

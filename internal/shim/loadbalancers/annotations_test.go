@@ -43,7 +43,7 @@ func TestAnnotationsBecomeDesiredState(t *testing.T) {
 	v4, v6 := v1.IPv4Protocol, v1.IPv6Protocol
 	nodes := []*v1.Node{
 		node("edge-b", id2, labelled("pool", "edge"), labelled("zone", "b")),
-		node("edge-a", id1, labelled("pool", "edge"), labelled("zone", "a"), notReady),
+		node("edge-a", id1, labelled("pool", "edge"), labelled("zone", "a"), unready),
 		node("edge-a-renamed", id1, labelled("pool", "edge")),
 		node("edge-new", "", labelled("pool", "edge")),
 		node("other", id3, labelled("pool", "other")),
@@ -111,7 +111,7 @@ func TestAnnotationsBecomeDesiredState(t *testing.T) {
 			annotated("example.com/floating-ip", "x")}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := desired(scope, service(tt.change...), nodes)
+			got, err := factsOf(nodes).desired(service(tt.change...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -199,7 +199,7 @@ func TestAnnotationsThatCannotBeAreNamedWithTheRemedy(t *testing.T) {
 			[]string{annotations.ExistingFloatingIP, "neither a name nor an id"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := desired(scope, service(tt.change...), nil)
+			got, err := factsOf(nil).desired(service(tt.change...))
 			if err == nil {
 				t.Fatalf("it was accepted as %v", got)
 			}

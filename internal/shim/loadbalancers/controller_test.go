@@ -6,9 +6,7 @@ package loadbalancers
 
 import (
 	"context"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -22,7 +20,7 @@ import (
 
 func TestEnsureSendsTheFullDesiredState(t *testing.T) {
 	objects := []metav1.Object{
-		service(), node("worker-1", id1), node("worker-2", id2, notReady), node("x", ""),
+		service(), node("worker-1", id1), node("worker-2", id2, unready), node("x", ""),
 	}
 	b, c := newPeer(t, objects...)
 	c.config.AdoptedClusterIDs = []string{"gone-1", "gone-2"}
@@ -42,11 +40,12 @@ func TestEnsureSendsTheFullDesiredState(t *testing.T) {
 		Cluster: &backendv1.Cluster{
 			Scope: scope, AdoptedScopes: []string{"gone-1", "gone-2"}, LegacyName: "kubernetes",
 			Candidates: []*backendv1.Candidate{
-				avoided(candidate(id1, healthy)), candidate(id2, unhealthy),
+				avoided(candidate(id1, fit)), candidate(id2, unusable),
 			},
 			ReservedPorts: []*backendv1.ReservedPorts{reserved},
 		},
-		LoadBalancer: wantedLB(),
+		LoadBalancer:  wantedLB(),
+		LeaveAttached: true,
 	}
 	got, _ := b.last()
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
@@ -57,7 +56,7 @@ func TestEnsureSendsTheFullDesiredState(t *testing.T) {
 func TestAServiceThatCannotBeServedIsNotSent(t *testing.T) {
 	b, c := newPeer(t, service())
 	_, err := c.Ensure(t.Context(), service(func(s *v1.Service) {
-		s.Spec.ExternalTrafficPolicy = v1.ServiceExternalTrafficPolicyLocal
+		s.Spec.Ports = nil
 	}))
 	if err == nil {
 		t.Error("it was accepted")
@@ -68,87 +67,19 @@ func TestAServiceThatCannotBeServedIsNotSent(t *testing.T) {
 	}
 }
 
-func TestUpdate(t *testing.T) {
-	deleted := metav1.NewTime(created)
-	published := func(s *v1.Service) {
-		s.Status.LoadBalancer = *vip("198.51.100.9", "172.30.0.11")
+// A look knows what is due for all Services; the framework does not even pass the current one.
+func TestAnUpdateOnlyAsksForALook(t *testing.T) {
+	b, c := newPeer(t, service(), node("worker-1", id1))
+	for range 3 {
+		if err := c.Update(t.Context(), service()); err != nil {
+			t.Error(err)
+		}
 	}
-	for _, tt := range []struct {
-		name string
-		// current is the Service as it is now; the framework passes an older one.
-		current    *v1.Service
-		addresses  []*backendv1.LoadBalancerAddress
-		conditions []*backendv1.Condition
-		failure    error
-		calls      int
-		wantErr    string
-		retry      time.Duration
-	}{
-		{name: "nothing moved", current: service(published),
-			addresses: []*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.11")},
-			calls:     1},
-		{name: "the address moved: an error makes the framework write the status",
-			current:   service(published),
-			addresses: []*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.12")},
-			calls:     1, wantErr: "moved to another node"},
-		{name: "no candidate: an error makes the framework ask until there is one",
-			current:    service(published),
-			addresses:  []*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "")},
-			conditions: []*backendv1.Condition{condition(noCandidate, "none of 1 candidates")},
-			calls:      1, wantErr: "a is not Ready (198.51.100.9 is reserved)", retry: 10 * time.Second},
-		{name: "the Service is gone: nothing must be made for it", calls: 0},
-		{name: "the Service is being deleted", current: service(func(s *v1.Service) {
-			s.DeletionTimestamp = &deleted
-		}), calls: 0},
-		{name: "the Service wants no load balancer any more",
-			current: service(func(s *v1.Service) { s.Spec.Type = v1.ServiceTypeClusterIP }), calls: 0},
-		{name: "another Service has its name",
-			current: service(func(s *v1.Service) { s.UID = "uid-2" }), calls: 0},
-		{name: "the Service has a mistake in it",
-			current: service(published, annotated(annotations.RetainAddress, "perhaps")), calls: 0,
-			wantErr: annotations.RetainAddress},
-		{name: "the backend fails", current: service(published), calls: 1,
-			failure: fail(codes.FailedPrecondition,
-				backendv1.ErrorReason_ERROR_REASON_OXIDE_REFUSED, "refused"), wantErr: "refused"},
-		{name: "the backend is busy", current: service(published), calls: 1,
-			failure: fail(codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_BUSY, "busy",
-				retryInfo(2*time.Second)), wantErr: "busy", retry: 2 * time.Second},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			b, c := newPeer(t, node("a", id1, notReady))
-			b.answer(tt.addresses, tt.conditions...)
-			b.failure = tt.failure
-			if tt.current != nil {
-				list(t, c, tt.current, node("a", id1, notReady))
-			}
-			err := c.Update(t.Context(), service())
-			switch {
-			case tt.wantErr == "" && err != nil:
-				t.Errorf("the error is %v", err)
-			case tt.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tt.wantErr)):
-				t.Errorf("the error is %v, want %q in it", err, tt.wantErr)
-			}
-			checkRetry(t, err, tt.retry)
-			if _, n := b.last(); n != tt.calls {
-				t.Errorf("the backend was called %d times, want %d", n, tt.calls)
-			}
-		})
+	if n := len(c.woken); n != 1 {
+		t.Errorf("%d looks are asked for, want one", n)
 	}
-}
-
-func TestUpdateUsesTheServiceAsItIsNow(t *testing.T) {
-	b, c := newPeer(t, service(func(s *v1.Service) {
-		s.Spec.Ports[0].Port = 8080
-		s.Status.LoadBalancer = *vip("198.51.100.9", "172.30.0.11")
-	}))
-	b.answer([]*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.11")})
-	if err := c.Update(t.Context(), service()); err != nil {
-		t.Fatal(err)
-	}
-	request, _ := b.last()
-	got := request.(*backendv1.EnsureLoadBalancerRequest).GetLoadBalancer().GetPorts()
-	if len(got) != 1 || got[0].GetPort() != 8080 {
-		t.Errorf("the ports sent are %v, want those of the current Service", got)
+	if _, n := b.last(); n != 0 {
+		t.Errorf("%d requests were sent", n)
 	}
 }
 
@@ -190,7 +121,7 @@ func TestRelease(t *testing.T) {
 				OwnerUid: "uid-1", RetainAddresses: tt.retain,
 				Cluster: &backendv1.Cluster{
 					Scope: scope, LegacyName: "kubernetes",
-					Candidates: []*backendv1.Candidate{candidate(id1, healthy)},
+					Candidates: []*backendv1.Candidate{candidate(id1, fit)},
 				},
 				PublishedAddresses: []string{"198.51.100.9", "172.30.0.11"},
 			}

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -59,6 +60,8 @@ func named(namespace, name string) func(*v1.Service) {
 		s.Namespace, s.Name, s.UID = namespace, name, types.UID("uid-of-"+name)
 	}
 }
+
+func local(s *v1.Service) { s.Spec.ExternalTrafficPolicy = v1.ServiceExternalTrafficPolicyLocal }
 
 func port(numbers ...int32) func(*v1.Service) {
 	return func(s *v1.Service) {
@@ -153,25 +156,20 @@ func TestFieldsOfAServiceBecomeDesiredState(t *testing.T) {
 			wantErr: []string{"spec.loadBalancerIP"}},
 		{name: "an address of the other family", service: service(address("2001:db8::1")),
 			wantErr: []string{"spec.loadBalancerIP", "spec.ipFamilies"}},
-		{name: "traffic policy Local", service: service(func(s *v1.Service) {
-			s.Spec.ExternalTrafficPolicy = v1.ServiceExternalTrafficPolicyLocal
-		}), wantErr: []string{"spec.externalTrafficPolicy", "Cluster"}},
+		{name: "traffic policy Local, while endpoints are not known", service: service(local),
+			wantErr: []string{"spec.externalTrafficPolicy", "not known yet"}},
 		{name: "no ports", service: service(func(s *v1.Service) { s.Spec.Ports = nil }),
 			wantErr: []string{"spec.ports"}},
 		{name: "a protocol that nobody knows", service: service(func(s *v1.Service) {
 			s.Spec.Ports[0].Protocol = "QUIC"
 		}), wantErr: []string{"spec.ports", "QUIC"}},
 		{name: "several mistakes are told together", service: service(address("x"),
-			policy(v1.IPFamilyPolicyRequireDualStack), func(s *v1.Service) {
-				s.Spec.Ports = nil
-				s.Spec.ExternalTrafficPolicy = v1.ServiceExternalTrafficPolicyLocal
-			}),
-			wantErr: []string{"spec.ipFamilyPolicy", "spec.loadBalancerIP", "spec.ports",
-				"spec.externalTrafficPolicy"}},
+			policy(v1.IPFamilyPolicyRequireDualStack), port()),
+			wantErr: []string{"spec.ipFamilyPolicy", "spec.loadBalancerIP", "spec.ports"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := tt.service.DeepCopy()
-			got, err := desired(scope, tt.service, nil)
+			got, err := factsOf(nil).desired(tt.service)
 			for _, part := range tt.wantErr {
 				if err == nil || !strings.Contains(err.Error(), part) {
 					t.Errorf("the error is %v, want %q in it", err, part)
@@ -193,13 +191,45 @@ func TestFieldsOfAServiceBecomeDesiredState(t *testing.T) {
 	}
 }
 
+func TestTrafficPolicyLocalGoesByEndpoints(t *testing.T) {
+	nodes := []*v1.Node{
+		node("a", id1, labelled("pool", "edge")), node("b", id2, labelled("pool", "edge")),
+		node("c", id3), node("new", ""),
+	}
+	edge := annotated(annotations.NodeSelector, "pool=edge")
+	for _, tt := range []struct {
+		name      string
+		service   *v1.Service
+		endpoints map[string]bool
+		want      *backendv1.DesiredLoadBalancer
+	}{
+		{"nodes with an endpoint", service(local), map[string]bool{"a": true, "c": true, "new": true, "gone": true},
+			wantedLB(on(id1, id3))},
+		{"and with the labels", service(local, edge), map[string]bool{"a": true, "c": true}, wantedLB(on(id1))},
+		{"no endpoint: no node, not all", service(local), nil, wantedLB(on())},
+		{"who does not ask for it", service(), map[string]bool{"a": true}, wantedLB()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := factsOf(nodes)
+			f.endpoints = func(*v1.Service) (map[string]bool, error) { return tt.endpoints, nil }
+			got, err := f.desired(tt.service)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got, protocmp.Transform()); diff != "" {
+				t.Errorf("desired (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestTwoHundredPorts(t *testing.T) {
 	s := service()
 	s.Spec.Ports = nil
 	for i := range int32(200) {
 		s.Spec.Ports = append(s.Spec.Ports, v1.ServicePort{Port: 10000 + i})
 	}
-	got, err := desired(scope, s, nil)
+	got, err := factsOf(nil).desired(s)
 	if err != nil {
 		t.Fatal(err)
 	}

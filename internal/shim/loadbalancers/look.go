@@ -145,7 +145,7 @@ func (c *Controller) due(
 		c.tellHeld(service, lb, f)
 		switch {
 		case len(actions[name]) == 0:
-			c.mend(ctx, service, lb)
+			c.mend(ctx, service, result)
 		case c.config.ReadOnly ||
 			slices.Contains(service.Finalizers, servicehelpers.LoadBalancerCleanupFinalizer):
 			all = append(all, change{service, lb, actions[name]})
@@ -156,7 +156,10 @@ func (c *Controller) due(
 }
 
 // mend writes the status of a Service for which nothing is due, if it is another one.
-func (c *Controller) mend(ctx context.Context, service *v1.Service, lb *backendv1.LoadBalancer) {
+func (c *Controller) mend(
+	ctx context.Context, service *v1.Service, result *backendv1.LoadBalancerResult,
+) {
+	lb := result.GetLoadBalancer()
 	if isForeign(lb) {
 		return // what is published says which instances are ours
 	}
@@ -164,6 +167,10 @@ func (c *Controller) mend(ctx context.Context, service *v1.Service, lb *backendv
 	if err != nil {
 		klog.ErrorS(err, "Cannot tell the status", serviceKeys(service)...)
 		return
+	}
+	if problem := result.GetProblem(); problem != nil && !isPlacement(problem.GetReason()) {
+		// What it had before it wished for what it cannot have is kept, and serves on.
+		status = union(status, ofOtherFamily(service))
 	}
 	c.setFact(service, status)
 	mending := []change{{service: service, lb: lb}}

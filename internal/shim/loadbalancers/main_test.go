@@ -37,6 +37,8 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances/instancestest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -100,7 +102,13 @@ type peer struct {
 	lb      *backendv1.LoadBalancer
 	actions []*backendv1.Action
 	orphans []*backendv1.LoadBalancer
-	events  *recorder
+
+	// looks answer dry runs of ReconcileLoadBalancers, and changes the others.
+	looks, changes func(*backendv1.ReconcileLoadBalancersRequest) *backendv1.ReconcileLoadBalancersResponse
+	events         *recorder
+
+	// instances knows nothing of any instance.
+	instances *instances.Follower
 
 	mu       sync.Mutex
 	requests []proto.Message
@@ -120,7 +128,7 @@ func newPeer(t *testing.T, objects ...metav1.Object) (*peer, *Controller) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &peer{events: &recorder{}}
+	b := &peer{events: &recorder{}, instances: unknownInstances()}
 	server := grpc.NewServer()
 	backendv1.RegisterLoadBalancerServiceServer(server, b)
 	go func() { _ = server.Serve(listener) }()
@@ -133,10 +141,24 @@ func newPeer(t *testing.T, objects ...metav1.Object) (*peer, *Controller) {
 	t.Cleanup(func() { _ = conn.Close() })
 	c := New(Config{
 		Backend: backendv1.NewLoadBalancerServiceClient(conn), ClusterID: scope,
-		Reporter: events.NewReporter(b.events),
+		Instances: b.instances, Reporter: events.NewReporter(b.events),
+		Pace: Pace{Interval: time.Hour, Retry: time.Millisecond},
 	})
 	list(t, c, objects...)
 	return b, c
+}
+
+// unknownInstances follows no instances, so that Nodes are judged by what they say themselves.
+func unknownInstances() *instances.Follower { return instances.New(instancestest.NewPeer(), false) }
+
+// factsOf returns what the caches would say of these Nodes and Services.
+func factsOf(nodes []*v1.Node, services ...*v1.Service) facts {
+	f := facts{
+		scope: scope, nodes: nodes, services: services,
+		endpoints: func(*v1.Service) (map[string]bool, error) { return nil, errEndpointsUnknown },
+	}
+	f.verdicts, f.next = (&healthJudge{instances: unknownInstances()}).judge(nodes)
+	return f
 }
 
 // list makes these the Nodes and Services of the cluster.
@@ -283,6 +305,10 @@ func (b *peer) ReconcileLoadBalancers(_ context.Context, r *backendv1.ReconcileL
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.needsSet = b.forgets
+	if answer := map[bool]func(*backendv1.ReconcileLoadBalancersRequest,
+	) *backendv1.ReconcileLoadBalancersResponse{true: b.looks, false: b.changes}[r.GetDryRun()]; answer != nil {
+		return answer(r), nil
+	}
 	return &backendv1.ReconcileLoadBalancersResponse{Orphans: b.orphans}, nil
 }
 
@@ -320,7 +346,7 @@ func node(name, id string, change ...func(*v1.Node)) *v1.Node {
 	return n
 }
 
-func notReady(n *v1.Node) { n.Status.Conditions[0].Status = v1.ConditionUnknown }
+func unready(n *v1.Node) { n.Status.Conditions[0].Status = v1.ConditionUnknown }
 
 // uninitialized gives a node the taint with which kubelet registers it.
 func uninitialized(n *v1.Node) { tainted(api.TaintExternalCloudProvider)(n) }

@@ -236,7 +236,7 @@ func TestPortsOfPodsInTheirNodesNetworkAreUsed(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			nodes := []*v1.Node{node("worker-1", id1), node("worker-3", id3), node("worker-2", "")}
 			services := append(tt.services, service(named("else", "both"), port(80, 443)))
-			list, _ := candidates(nodes, "")
+			list := candidates(nodes, nil, "")
 			addUsedPorts(list, nodes, tt.pods, services, servedPorts(services))
 			if diff := cmp.Diff(tt.want, list[0].GetUsedPorts(), protocmp.Transform()); diff != "" {
 				t.Errorf("used ports (-want +got):\n%s", diff)

@@ -7,6 +7,7 @@ package loadbalancers
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -77,6 +78,23 @@ func union(statuses ...*v1.LoadBalancerStatus) *v1.LoadBalancerStatus {
 // covers reports whether a status has all entries of another one.
 func covers(status, other *v1.LoadBalancerStatus) bool {
 	return len(union(status, other).Ingress) == len(union(status).Ingress)
+}
+
+// ofOtherFamily returns what a Service publishes of the IP family that it does not want an address of.
+// The backend describes addresses of the wanted one.
+func ofOtherFamily(service *v1.Service) *v1.LoadBalancerStatus {
+	other := &v1.LoadBalancerStatus{}
+	family, err := wantedFamily(service)
+	if err != nil {
+		return other // it is held, and all that it has is described
+	}
+	for _, ingress := range service.Status.LoadBalancer.Ingress {
+		addr, err := netip.ParseAddr(ingress.IP)
+		if err == nil && familyOf(addr) != family {
+			other.Ingress = append(other.Ingress, ingress)
+		}
+	}
+	return other
 }
 
 // planned returns a load balancer as it will be, for the status that it will have.

@@ -14,34 +14,6 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// Status tells whether a Service has anything in Oxide. Before a deletion the framework asks this
-// first, and on "no" drops its finalizer without deleting anything; so then the answer is yes without
-// asking, and the deletion, which is idempotent, finds out.
-func (c *Controller) Status(
-	ctx context.Context, service *v1.Service,
-) (*v1.LoadBalancerStatus, bool, error) {
-	if !wanted(service) {
-		return service.Status.LoadBalancer.DeepCopy(), true, nil
-	}
-	scope, err := c.cluster.get(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	response, err := c.config.Backend.GetLoadBalancer(ctx,
-		&backendv1.GetLoadBalancerRequest{Key: key(scope, service)})
-	if err = provider.AsBackendError(err); err != nil {
-		if provider.HasReason(err, backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND) {
-			return nil, false, nil
-		}
-		return nil, false, err
-	}
-	status, err := loadBalancerStatus(response.GetLoadBalancer())
-	if err != nil {
-		return nil, false, err
-	}
-	return status, true, nil
-}
-
 // Ensure secures the address of a Service, and attaches one that is attached nowhere. It returns a
 // status that has what is published already and what is true now: what is published too much is taken
 // away by a look, which knows whether an address is about to move. What has no place is told by an

@@ -41,10 +41,16 @@ func TestEachConditionIsToldOnceWhileItHolds(t *testing.T) {
 			warned("LoadBalancerDegraded", "not healthy"), warned("AddressNotOwned", "edited"),
 			warned("ForeignAttachment", "elsewhere"),
 		}},
-		// The framework tells that the sync failed.
-		{"those that are told by the framework, and unknown ones", []conditions{{
-			condition(noCandidate, "none"), condition(portConflict, "held"), condition(pending, "wait"),
-			condition(99, "new"), condition(0, "nothing"),
+		{"what hinders a place, and goes on", []conditions{
+			{condition(noCandidate, "none of 3"), condition(portConflict, "held by shop/older")},
+			{condition(noCandidate, "none of 2"), condition(portConflict, "held by shop/older")},
+		}, []string{
+			warned("NoCandidate", "none of 3: no node can carry the address: none has a private address "+
+				"of its IP family"),
+			warned("PortConflict", "held by shop/older"),
+		}},
+		{"what is told when it is due, and unknown ones", []conditions{{
+			condition(pending, "wait"), condition(99, "new"), condition(0, "nothing"),
 		}}, nil},
 		{"it goes on", []conditions{{closed("TCP 80")}, {closed("TCP 80")}, {closed("TCP 80")}},
 			[]string{warned("FirewallClosed", "open TCP 80")}},
