@@ -266,8 +266,14 @@ func (e *environment) warnings(
 	return found, nil
 }
 
-// syncFailed is the reason of the framework's event when a Service cannot be given what it wants.
-const syncFailed = "SyncLoadBalancerFailed"
+const (
+	// syncFailed is the reason of the framework's event when a Service cannot be given what it wants.
+	syncFailed = "SyncLoadBalancerFailed"
+
+	// Reasons of our own events for an address that is attached nowhere.
+	portConflict = "PortConflict"
+	noCandidate  = "NoCandidate"
+)
 
 // warned waits until a Service has a warning with these words, and checks that it is one, in one line
 // that people can read. It returns its text.
