@@ -44,7 +44,7 @@ func (m *Manager) carryOut(
 		if result.Err == nil {
 			_, released, result.Err = m.execute(ctx, f, fact{}, b.releases, changes)
 		}
-		if result.Err == nil && b.isPlaced() {
+		if result.Err == nil && b.isPlaced() && !b.left {
 			m.memory.hold(b.want.Key, b.want.Ports)
 		}
 	}

@@ -206,9 +206,10 @@ func (m *Manager) draw(ctx context.Context, want drawing) (drawn, error) {
 	return d, nil
 }
 
-// rememberPlace remembers with which ports a load balancer stays where it is.
+// rememberPlace remembers with which ports a load balancer stays where it is. One that is left where
+// it is may yet have to make way.
 func (p *planner) rememberPlace(b *balancer) {
-	stays := len(b.claims) > 0 && !slices.ContainsFunc(b.claims, func(c *claim) bool {
+	stays := !b.left && len(b.claims) > 0 && !slices.ContainsFunc(b.claims, func(c *claim) bool {
 		return c.target == "" || c.target != c.current()
 	})
 	if stays {

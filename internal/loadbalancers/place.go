@@ -43,6 +43,7 @@ func (p *planner) locate() {
 		for _, c := range b.claims {
 			switch {
 			case c.frozen || p.leave[b.want.Key] && c.current() != "":
+				b.left = b.left || !c.frozen
 				c.target = c.current()
 				p.occupy(c, c.target)
 			case c.current() != "" && !p.isOurPlace(b, c.ip):

@@ -166,7 +166,6 @@ func TestWithoutAFitNodeAnAddressWaits(t *testing.T) {
 		prefix+"node-selector", "pool=edge")
 
 	e.label("node-a", "pool", "edge")
-	e.warned("edge", noCandidate, edge, "node-a has the label")
 	e.label("node-a", corev1.LabelNodeExcludeBalancers, nil)
 	e.movedTo("web", web, "node-a")
 	e.movedTo("edge", edge, "node-a")
