@@ -38,6 +38,8 @@ const (
 	ReasonFullSetRequired
 	// ReasonInUse: a load balancer uses the address.
 	ReasonInUse
+	// ReasonPoolExhausted: the pool has no free address.
+	ReasonPoolExhausted
 )
 
 // errFullSetRequired refuses what takes to know every load balancer.

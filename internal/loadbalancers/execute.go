@@ -167,6 +167,8 @@ func (m *Manager) create(ctx context.Context, a Action) (fact, error) {
 		return newFact(ip), m.checkFamily(ctx, ip, a.Wanted)
 	case oxide.IsKind(err, oxide.KindNotFound):
 		return fact{}, fail(ReasonPoolNotFound, err, "%s", poolRemedy(a.Wanted))
+	case oxide.IsKind(err, oxide.KindNoCapacity):
+		return fact{}, fail(ReasonPoolExhausted, err, "%s has no free address", poolOf(a.Wanted))
 	case oxide.IsKind(err, oxide.KindRefused) && a.Wanted.Source.Addr.IsValid():
 		return fact{}, fail(ReasonRefused, err, "the wanted address %s is taken, or in no pool that "+
 			"is linked to the silo", a.Wanted.Source.Addr)
@@ -197,12 +199,20 @@ func (m *Manager) checkFamily(ctx context.Context, ip oxide.FloatingIP, w Wanted
 	return fail(ReasonInvalid, nil, "the pool %s has no IP%s addresses", w.Source.Pool, w.Family)
 }
 
+// poolOf says which pool a wanted address is of, for people.
+func poolOf(w Wanted) string {
+	if w.Source.Pool != "" {
+		return "the pool " + w.Source.Pool
+	}
+	return "the silo's default pool for IP" + string(w.Family) + " addresses"
+}
+
 func poolRemedy(w Wanted) string {
 	if w.Source.Pool != "" {
 		return "the pool " + w.Source.Pool + " does not exist, or is not linked to the silo"
 	}
 	return "the silo has no default pool for IP" + string(w.Family) +
-		" addresses; ask its administrator for one, or name a pool"
+		" addresses; ask its administrator for one"
 }
 
 // onInstance makes a change that involves an instance, unless another one is in flight there: a sled

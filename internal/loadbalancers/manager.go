@@ -81,7 +81,7 @@ func (m *Manager) UseInventory(inventory Inventory) { m.inventory = inventory }
 // carries it for now, and a damaged marker does not change that.
 func (m *Manager) IsLoadBalancerAddress(ip oxide.FloatingIP) bool {
 	return ip.Description == legacyDescription || bearsMarker(ip.Description) ||
-		m.memory.wantsExisting(ip)
+		m.memory.wantsExisting(ip) || m.memory.isFormer(ip)
 }
 
 // AllLoadBalancersKnown reports whether a full set was told since the start: before that, an address
@@ -209,7 +209,8 @@ func (m *Manager) draw(ctx context.Context, want drawing) (drawn, error) {
 	return d, nil
 }
 
-// rememberPlace remembers with which ports a load balancer stays where it is.
+// rememberPlace remembers with which ports a load balancer stays where it is. One that is left where
+// it is may yet have to make way.
 func (p *planner) rememberPlace(b *balancer) {
 	stays := len(b.claims) > 0 && !slices.ContainsFunc(b.claims, func(c *claim) bool {
 		return c.left || c.target == "" || c.target != c.current()

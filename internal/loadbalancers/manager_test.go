@@ -502,7 +502,9 @@ func TestAPoolThatIsExhaustedIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := r.manager.Ensure(t.Context(), r.cluster(), web(), real)
-	if !oxide.IsKind(err, oxide.KindNoCapacity) {
+	if !oxide.IsKind(err, oxide.KindNoCapacity) ||
+		!loadbalancers.IsReason(err, loadbalancers.ReasonPoolExhausted) ||
+		!strings.Contains(err.Error(), "default pool for IPv4 addresses has no free address") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -20,6 +20,10 @@ const changeMaxAge = 10 * time.Minute
 // goneMaxAge is how long the end of a load balancer is remembered: longer than a set is on its way.
 const goneMaxAge = time.Minute
 
+// formerMaxAge is how long a user's address is remembered that a load balancer no longer names: longer
+// than it takes to detach it, and until everybody has read that it is.
+const formerMaxAge = 5 * time.Minute
+
 // memory is what a Manager knows beyond what Oxide can tell: the sets that callers told it, what it
 // is changing now, and what it changed a moment ago. It may be lost at any time: whoever calls tells
 // the set again.
@@ -47,6 +51,8 @@ type scope struct {
 	nodes map[string]bool
 	// lent are the names and ids by which floating IPs were ever named as the user's own.
 	lent map[string]bool
+	// former are the user's addresses, as they were named, of which load balancers let go, and when.
+	former map[string]time.Time
 }
 
 // deletion is the end of a load balancer. A set that was drawn up before may still have it.
@@ -86,6 +92,7 @@ func (m *memory) scope(name string) *scope {
 			set: make(map[Key]Desired), told: make(map[Key]time.Time),
 			gone: make(map[Key]deletion), held: make(map[Key][]Port), nodes: make(map[string]bool),
 			lent: make(map[string]bool),
+			former: make(map[string]time.Time),
 		}
 		m.scopes[name] = s
 	}
@@ -106,7 +113,7 @@ func (s *scope) replace(set []Desired, toldAt time.Time) {
 	s.complete = true
 	for key := range s.set {
 		if !s.told[key].After(toldAt) {
-			delete(s.set, key)
+			s.letGo(key)
 			delete(s.told, key)
 		}
 	}
@@ -132,6 +139,7 @@ func (s *scope) replace(set []Desired, toldAt time.Time) {
 
 // tell remembers what is desired of one load balancer.
 func (s *scope) tell(want Desired) {
+	s.letGo(want.Key)
 	s.set[want.Key], s.told[want.Key] = want, time.Now()
 	s.borrow(want)
 	delete(s.gone, want.Key)
@@ -142,6 +150,21 @@ func (s *scope) borrow(want Desired) {
 	for _, w := range want.Wanted {
 		if w.Source.Existing != "" {
 			s.lent[w.Source.Existing] = true
+		}
+	}
+}
+
+// letGo takes a load balancer out of the set, and remembers the user's addresses that it named.
+func (s *scope) letGo(key Key) {
+	for _, w := range s.set[key].Wanted {
+		if w.Source.Existing != "" {
+			s.former[w.Source.Existing] = time.Now()
+		}
+	}
+	delete(s.set, key)
+	for name, at := range s.former {
+		if time.Since(at) > formerMaxAge {
+			delete(s.former, name)
 		}
 	}
 }
@@ -171,7 +194,7 @@ func (m *memory) forget(key Key, ownerUID string) {
 		}
 		ownerUID = known.OwnerUID
 	}
-	delete(s.set, key)
+	s.letGo(key)
 	delete(s.told, key)
 	delete(s.held, key)
 	if ownerUID != "" {
@@ -261,6 +284,21 @@ func (m *memory) inFlight(but map[Key]bool, at time.Time) []*flight {
 // wantsExisting reports whether a load balancer of any known set names a floating IP as the user's
 // own that it is to have.
 func (m *memory) wantsExisting(ip oxide.FloatingIP) bool { return m.userOf(ip) != Key{} }
+
+// isFormer reports whether a load balancer named a floating IP as the user's own until a while ago. It
+// may still be attached for it, or be taken to be.
+func (m *memory) isFormer(ip oxide.FloatingIP) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.scopes {
+		for _, name := range []string{ip.ID, ip.Name} {
+			if at, known := s.former[name]; known && time.Since(at) <= formerMaxAge {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // userOf returns the key of a load balancer of any known set that names a floating IP as the user's
 // own that it is to have; the zero value if there is none.

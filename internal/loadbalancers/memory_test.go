@@ -224,3 +224,34 @@ func TestHeldPorts(t *testing.T) {
 		t.Errorf("of a load balancer that is gone is held %v", s.held)
 	}
 }
+
+// The address of a user that a load balancer lets go is none of a Node until everybody knows that it is
+// detached.
+func TestFormerAddresses(t *testing.T) {
+	for name, end := range map[string]func(*memory, *scope){
+		"another wish": func(_ *memory, s *scope) { s.tell(web()) },
+		"the end":      func(m *memory, _ *scope) { m.forget(webKey, "") },
+		"another set":  func(_ *memory, s *scope) { s.replace(nil, time.Now()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &memory{}
+				s := m.scope(testScope)
+				mine := oxide.FloatingIP{ID: "an-id", Name: "mine"}
+				s.tell(web(wish(Source{Existing: "mine"})))
+				if m.isFormer(mine) {
+					t.Error("it is let go before it is")
+				}
+				time.Sleep(time.Second)
+				end(m, s)
+				if m.wantsExisting(mine) || !m.isFormer(mine) {
+					t.Error("nobody knows that it may be attached yet")
+				}
+				time.Sleep(formerMaxAge + time.Second)
+				if m.isFormer(mine) {
+					t.Error("it is known for ever")
+				}
+			})
+		})
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
-	"net/netip"
 	"slices"
 )
 
@@ -311,40 +310,6 @@ func (p *planner) move(c *claim, target string) {
 	p.occupy(c, target)
 }
 
-// obstacle is why an address, which is reserved all the same, is attached nowhere.
-type obstacle struct {
-	kind ConditionType
-	// reason is that of the error, unless waits: only time helps.
-	reason Reason
-	waits  bool
-	why    string
-	// address is which one it is, for people.
-	address string
-}
-
-func (o *obstacle) condition() Condition {
-	return Condition{o.kind, "the " + o.address + " is reserved but attached nowhere: " + o.why}
-}
-
-func (o *obstacle) err() error {
-	if o.waits {
-		return nil
-	}
-	return fail(o.reason, nil, "%s", o.condition().Message)
-}
-
-// learn puts an address that was just created into what is told of its having no place.
-func (b *balancer) learn(c *claim, addr netip.Addr) {
-	if c.unplaced == nil {
-		return
-	}
-	i := slices.Index(b.conditions, c.unplaced.condition())
-	c.unplaced.address = "address " + addr.String()
-	if i >= 0 {
-		b.conditions[i] = c.unplaced.condition()
-	}
-}
-
 // fitFor returns the candidates that can carry an address, or why there is none.
 func (p *planner) fitFor(c *claim) ([]*Candidate, *obstacle) {
 	var fit, left []*Candidate
@@ -392,22 +357,6 @@ func (p *planner) fitFor(c *claim) ([]*Candidate, *obstacle) {
 	}
 	return nil, c.obstacle(NoCandidate, ReasonLimit, fmt.Sprintf("each of %d healthy candidates "+
 		"carries as many addresses as Oxide allows; add a node", full))
-}
-
-func (p *planner) conflict(c *claim, taken string) *obstacle {
-	remedy := "; use another port, or add a node"
-	if p.reservation(c) != "" {
-		remedy = "; use another port"
-	}
-	return c.obstacle(PortConflict, ReasonPortConflict, taken+remedy)
-}
-
-func (c *claim) obstacle(kind ConditionType, reason Reason, why string) *obstacle {
-	address := "IP" + string(c.wanted.Family) + " address"
-	if c.ip != nil {
-		address = "address " + c.ip.Addr.String()
-	}
-	return &obstacle{kind: kind, reason: reason, why: why, address: address}
 }
 
 // room is how many floating IPs an instance can carry. Where its ephemeral addresses are not known,

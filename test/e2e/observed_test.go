@@ -266,8 +266,14 @@ func (e *environment) warnings(
 	return found, nil
 }
 
-// syncFailed is the reason of the framework's event when a Service cannot be given what it wants.
-const syncFailed = "SyncLoadBalancerFailed"
+const (
+	// syncFailed is the reason of the framework's event when a Service cannot be given what it wants.
+	syncFailed = "SyncLoadBalancerFailed"
+
+	// Reasons of our own events for an address that is attached nowhere.
+	portConflict = "PortConflict"
+	noCandidate  = "NoCandidate"
+)
 
 // warned waits until a Service has a warning with these words, and checks that it is one, in one line
 // that people can read. It returns its text.
@@ -295,4 +301,32 @@ func (e *environment) warned(key, reason string, words ...string) string {
 		}
 	}
 	return text
+}
+
+// unchanging checks that the status of a Service is at no moment another one while something is done.
+func (e *environment) unchanging(key string, do func()) {
+	e.Helper()
+	before := e.service(key)
+	services, name := e.services(key)
+	ctx, cancel := context.WithCancel(e.Context())
+	watcher, err := services.Watch(ctx, metav1.ListOptions{
+		FieldSelector: "metadata.name=" + name, ResourceVersion: before.ResourceVersion,
+	})
+	e.must(err)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for event := range watcher.ResultChan() {
+			service, ok := event.Object.(*corev1.Service)
+			if !ok {
+				continue
+			}
+			if diff := cmp.Diff(before.Status, service.Status); diff != "" {
+				e.Errorf("for a moment the status of %s is another one (-want +got):\n%s", key, diff)
+			}
+		}
+	}()
+	do()
+	cancel()
+	<-ended
 }

@@ -36,8 +36,8 @@ func TestOnePortOfANodeServesOneService(t *testing.T) {
 
 	e.create("third", objects.TCP(80))
 	third := e.reserved("third")
-	e.warned("third", syncFailed, third, "TCP 80 is held by default/", "add a node")
-	e.warned("third", syncFailed)
+	e.warned("third", portConflict, third, "TCP 80 is held by default/", "add a node")
+	e.warned("third", portConflict)
 
 	e.join("node-c")
 	e.servedBy("third", third)
@@ -110,8 +110,8 @@ func TestPortsOfTheNodesAreRefused(t *testing.T) {
 			e := e.within(t)
 			e.create(name, objects.TCP(want.port))
 			address := e.reserved(name)
-			e.warned(name, syncFailed, address, want.says, "use another port")
-			e.warned(name, syncFailed)
+			e.warned(name, portConflict, address, want.says, "use another port")
+			e.warned(name, portConflict)
 		})
 	}
 	own := objects.LoadBalancer("default", "own", objects.TCP(9100))
@@ -159,14 +159,13 @@ func TestWithoutAFitNodeAnAddressWaits(t *testing.T) {
 	e.create("web", objects.TCP(80))
 	e.createWith("edge", "node-selector", "pool=edge", objects.TCP(81))
 	web, edge := e.reserved("web"), e.reserved("edge")
-	e.warned("web", syncFailed, web, "no node can carry the address",
+	e.warned("web", noCandidate, web, "no node can carry the address",
 		"node-a has the label "+corev1.LabelNodeExcludeBalancers, "kubeadm",
 		"node-b is not Ready", "stranger is not initialized yet")
-	e.warned("edge", syncFailed, edge, "none has labels that the annotation",
+	e.warned("edge", noCandidate, edge, "none has labels that the annotation",
 		prefix+"node-selector", "pool=edge")
 
 	e.label("node-a", "pool", "edge")
-	e.warned("edge", syncFailed, edge, "node-a has the label")
 	e.label("node-a", corev1.LabelNodeExcludeBalancers, nil)
 	e.movedTo("web", web, "node-a")
 	e.movedTo("edge", edge, "node-a")

@@ -69,7 +69,7 @@ func refusals(steady string) map[string]refusal {
 			"floating-ip-pool", "default-v6", nil, []string{"the pool default-v6 has no IPv4 addresses"},
 		},
 		"exhausted pool": {
-			"floating-ip-pool", "full", nil, []string{"full"},
+			"floating-ip-pool", "full", nil, []string{"the pool full has no free address"},
 		},
 		"contradicting version": {
 			"floating-ip-version", "v6", nil, []string{"spec.ipFamilies"},
@@ -242,7 +242,5 @@ func TestAServiceMayHaveManyPorts(t *testing.T) {
 	}
 	e.create("many", ports...)
 	e.served("many")
-	if text := e.warned("many", "FirewallClosed", "TCP 20000,20002,", "vpc default"); len(text) > 1024 {
-		t.Logf("the event has %d characters", len(text))
-	}
+	e.warned("many", "FirewallClosed", "TCP 20000,20002,", " more", "vpc default")
 }

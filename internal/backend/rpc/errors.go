@@ -102,6 +102,9 @@ var loadBalancerVerdicts = map[loadbalancers.Reason]verdict{
 	loadbalancers.ReasonPoolNotFound: {
 		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, 0,
 	},
+	loadbalancers.ReasonPoolExhausted: {
+		codes.ResourceExhausted, backendv1.ErrorReason_ERROR_REASON_POOL_EXHAUSTED, retryExhausted,
+	},
 	loadbalancers.ReasonRefused: {
 		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_OXIDE_REFUSED, 0,
 	},

@@ -58,6 +58,7 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 		{"not owned", ofBalancer(loadbalancers.ReasonNotOwned), codes.FailedPrecondition, "ADDRESS_NOT_OWNED", false},
 		{"no balancer", ofBalancer(loadbalancers.ReasonNotFound), codes.NotFound, "LOAD_BALANCER_NOT_FOUND", false},
 		{"no pool", ofBalancer(loadbalancers.ReasonPoolNotFound), codes.FailedPrecondition, "POOL_NOT_FOUND", false},
+		{"exhausted", ofBalancer(loadbalancers.ReasonPoolExhausted), codes.ResourceExhausted, "POOL_EXHAUSTED", true},
 		{"refused", ofBalancer(loadbalancers.ReasonRefused), codes.FailedPrecondition, "OXIDE_REFUSED", false},
 		{"failed instance", ofBalancer(loadbalancers.ReasonNotOperable), codes.FailedPrecondition, "INSTANCE_NOT_OPERABLE", true},
 		{"busy", ofBalancer(loadbalancers.ReasonBusy), codes.Unavailable, "BUSY", true},

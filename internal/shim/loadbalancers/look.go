@@ -141,6 +141,9 @@ func (c *Controller) due(
 		if service == nil || c.isMoving(name) {
 			continue
 		}
+		if result.GetProblem().GetReason() == backendv1.ErrorReason_ERROR_REASON_BUSY {
+			continue // another call is changing it: what was found is no whole truth
+		}
 		c.tellConditions(service, lb.GetConditions(), f)
 		c.tellHeld(service, lb, f)
 		switch {

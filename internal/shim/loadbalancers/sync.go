@@ -42,7 +42,7 @@ func (c *Controller) Ensure(
 		c.warn(service, ReasonPortConflict, err.Error(), err.Error())
 		return service.Status.LoadBalancer.DeepCopy(), nil
 	case err != nil:
-		return nil, retriable(err)
+		return nil, retriable(withRemedy(err, service, want))
 	}
 	logActions(response.GetActions())
 	lb := response.GetLoadBalancer()
