@@ -91,7 +91,7 @@ func (m *memory) scope(name string) *scope {
 		s = &scope{
 			set: make(map[Key]Desired), told: make(map[Key]time.Time),
 			gone: make(map[Key]deletion), held: make(map[Key][]Port), nodes: make(map[string]bool),
-			lent: make(map[string]bool),
+			lent:   make(map[string]bool),
 			former: make(map[string]time.Time),
 		}
 		m.scopes[name] = s
