@@ -24,14 +24,14 @@ type change struct {
 	actions []*backendv1.Action
 }
 
-// leaves returns the instance that an address leaves; empty: none does.
-func (c change) leaves() string {
+// leaves returns an address that leaves an instance, and that; empty: none does.
+func (c change) leaves() (address, instance string) {
 	for _, action := range c.actions {
 		if action.GetType() == backendv1.ActionType_ACTION_TYPE_DETACH {
-			return action.GetInstanceId()
+			return action.GetAddress(), action.GetInstanceId()
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // instance returns the instance that is asked first; empty: none is.
@@ -233,7 +233,7 @@ func (c *Controller) isHasty(f facts, d change) bool {
 	}) {
 		return false
 	}
-	leaves := d.leaves()
+	_, leaves := d.leaves()
 	if leaves == "" {
 		return true
 	}
