@@ -43,7 +43,7 @@ func (p *planner) locate() {
 	for _, b := range p.balancers {
 		for _, c := range b.claims {
 			switch {
-			case c.frozen || p.leave[b.want.Key] && c.current() != "":
+			case c.frozen || p.leave[b.want.Key] && (c.current() != "" || len(b.want.Published) > 0):
 				c.target = c.current()
 				p.occupy(c, c.target)
 			case c.current() != "" && !p.isOurPlace(b, c.ip):

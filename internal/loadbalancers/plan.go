@@ -20,7 +20,7 @@ type planner struct {
 	held  map[Key][]Port
 	nodes map[string]bool
 	// leave are load balancers whose attached addresses stay where they are, and of which none is
-	// released.
+	// released, see EnsureOptions.LeaveAttached.
 	leave map[Key]bool
 	// balancers are those to plan, the oldest first; underWay are those in flight.
 	balancers []*balancer
