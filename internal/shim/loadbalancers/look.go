@@ -141,7 +141,9 @@ func (c *Controller) due(
 		if service == nil || c.isMoving(name) {
 			continue
 		}
-		c.tellConditions(service, lb.GetConditions(), f)
+		if !creates(actions[name]) { // an address that is not there yet is told of once it is
+			c.tellConditions(service, lb.GetConditions(), f)
+		}
 		c.tellHeld(service, lb, f)
 		switch {
 		case len(actions[name]) == 0:
@@ -153,6 +155,13 @@ func (c *Controller) due(
 		// Before the framework has put its finalizer on, nothing may be made that nobody would delete.
 	}
 	return all
+}
+
+// creates reports whether an address is yet to be secured.
+func creates(actions []*backendv1.Action) bool {
+	return slices.ContainsFunc(actions, func(a *backendv1.Action) bool {
+		return a.GetType() == backendv1.ActionType_ACTION_TYPE_CREATE
+	})
 }
 
 // mend writes the status of a Service for which nothing is due, if it is another one.
