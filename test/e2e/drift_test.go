@@ -30,14 +30,14 @@ func TestDriftIsFound(t *testing.T) {
 			s := p.drifting(q)
 			p.must(p.rack.Detach(p.Context(), s.ip()))
 			s.repaired("another place", func(ip rack.FloatingIP) bool { return ip.Instance != "" })
-			p.servedBy(s.service, s.address)
+			p.servedBy(s.key, s.address)
 		}},
 		row{"moved to another Node", "moved", 2, func(p *pool) {
 			s := p.drifting(q)
 			p.must(p.rack.Detach(p.Context(), s.ip()))
 			p.must(p.rack.Attach(p.Context(), s.ip(), s.other))
 			s.within(driftLimit, "the status of the new place", func() bool {
-				_, missing := wrongStatus(p.service(s.service), p.state())
+				_, missing := wrongStatus(p.service(s.key), p.state())
 				return missing == ""
 			})
 			if node := p.nodeOf(s.address); node != s.other {
@@ -51,7 +51,7 @@ func TestDriftIsFound(t *testing.T) {
 			p.must(p.rack.Attach(p.Context(), s.ip(), "stranger"))
 			before := len(s.changes())
 			s.within(driftLimit, "an event that tells of it", func() bool {
-				events, err := p.eventsOn(p.Context(), p.service(s.service), "ForeignAttachment",
+				events, err := p.eventsOn(p.Context(), p.service(s.key), "ForeignAttachment",
 					s.address, "stranger")
 				p.must(err)
 				return len(events) == 1
@@ -68,7 +68,7 @@ func TestDriftIsFound(t *testing.T) {
 				return strings.Contains(ip.Description, before) &&
 					strings.Contains(ip.Description, "our web shop")
 			})
-			p.servedBy(s.service, s.address)
+			p.servedBy(s.key, s.address)
 		}},
 		row{"renamed", "renamed", 2, func(p *pool) {
 			s := p.drifting(q)
@@ -76,7 +76,7 @@ func TestDriftIsFound(t *testing.T) {
 			p.must(p.rack.Rename(p.Context(), s.ip(), "web-shop"))
 			p.must(p.rack.Detach(p.Context(), s.ip()))
 			s.repaired("another place", func(ip rack.FloatingIP) bool { return ip.Instance != "" })
-			p.servedBy(s.service, s.address)
+			p.servedBy(s.key, s.address)
 			if name := s.ip().Name; name != "web-shop" {
 				p.Errorf("the address was renamed back to %s", name)
 			}
@@ -88,7 +88,7 @@ func TestDriftIsFound(t *testing.T) {
 			p.must(p.rack.Delete(p.Context(), s.ip()))
 			// There is no way to get it back for sure: the Service has another one, and says so.
 			s.within(driftLimit, "another address", func() bool {
-				address, missing := wrongStatus(p.service(s.service), p.state())
+				address, missing := wrongStatus(p.service(s.key), p.state())
 				return missing == "" && address != ""
 			})
 		}},
@@ -109,7 +109,7 @@ func (p *pool) drifting(q *quiet) *placed {
 	arrived := sync.OnceFunc(q.rows.Done)
 	p.Cleanup(arrived) // nobody waits for a test that failed
 	s := p.place("", objects.TCP(80))
-	p.exempt(s.service)
+	p.exempt(s.key)
 	arrived()
 	q.rows.Wait()
 	p.eventually(func(context.Context) (string, error) {
@@ -152,7 +152,7 @@ func (s *placed) within(limit time.Duration, what string, holds func() bool) {
 		if holds() {
 			return "", nil
 		}
-		return fmt.Sprintf("%s for the address %s of %s", what, s.address, s.service), nil
+		return fmt.Sprintf("%s for the address %s of %s", what, s.address, s.key), nil
 	})
 	s.Logf("%s: after %s", what, time.Since(began).Round(time.Millisecond))
 }

@@ -43,7 +43,7 @@ func instanceStopped(p *pool) {
 	s := p.place("", objects.TCP(80))
 	p.must(p.rack.StopInstance(p.Context(), s.node))
 	s.moved()
-	p.told(s.service, "AddressMoved", s.address, s.node, s.other, "stopped")
+	p.told(s.key, "AddressMoved", s.address, s.node, s.other, "stopped")
 	// It comes back, and the address does not.
 	p.must(p.rack.StartInstance(p.Context(), s.node))
 	p.settled()
@@ -67,13 +67,13 @@ func instanceDeleted(p *pool) {
 func instanceFailed(p *pool) {
 	s := p.place("", objects.TCP(80))
 	p.must(p.rack.SetRunState(p.Context(), s.node, "failed"))
-	p.told(s.service, "AddressPending", s.address, s.node, "failed")
+	p.told(s.key, "AddressPending", s.address, s.node, "failed")
 	if n, refused := asked(s.changes(), "floating_ip_detach"); n == 0 || n != refused {
 		p.Errorf("%d requests to detach, %d of them refused", n, refused)
 	}
 	p.must(p.rack.StartInstance(p.Context(), s.node))
 	p.settled()
-	p.servedBy(s.service, s.address)
+	p.servedBy(s.key, s.address)
 	if node := p.nodeOf(s.address); node != s.node {
 		p.Errorf("the instance runs again, and the address went to %s", node)
 	}
@@ -85,7 +85,7 @@ func instanceCrashed(p *pool) {
 	p.must(p.rack.CrashInstance(p.Context(), s.node))
 	p.runs(s.node)
 	p.settled()
-	p.servedBy(s.service, s.address)
+	p.servedBy(s.key, s.address)
 }
 
 func instanceBusy(p *pool) {
@@ -98,7 +98,7 @@ func instanceBusy(p *pool) {
 	}
 	// What has to move waits, and is tried again and again.
 	p.label(s.node, corev1.LabelNodeExcludeBalancers, "")
-	p.told(s.service, "AddressPending", s.address, s.node)
+	p.told(s.key, "AddressPending", s.address, s.node)
 	p.must(p.rack.SetRunState(p.Context(), s.node, "running"))
 	s.moved()
 	if n, refused := asked(s.changes(), "floating_ip_detach"); n != refused+1 {
@@ -111,7 +111,7 @@ func sledUnreachable(p *pool) {
 	s := p.place("", objects.TCP(80))
 	p.must(p.rack.LoseSled(p.Context(), s.node))
 	p.ready(corev1.ConditionUnknown, s.node)
-	p.told(s.service, "AddressPending", s.address, s.node)
+	p.told(s.key, "AddressPending", s.address, s.node)
 	p.must(p.rack.RecoverSled(p.Context(), s.node))
 	s.moved()
 }
@@ -120,7 +120,7 @@ func kubeletDead(p *pool) {
 	s := p.place("", objects.TCP(80))
 	p.ready(corev1.ConditionUnknown, s.node)
 	s.moved()
-	p.told(s.service, "AddressMoved", s.address, s.node, s.other, "silent")
+	p.told(s.key, "AddressMoved", s.address, s.node, s.other, "silent")
 }
 
 func nodeNotReady(p *pool) {
@@ -157,7 +157,7 @@ func nodeExcluded(p *pool) {
 	s := p.place("", objects.TCP(80))
 	p.label(s.node, corev1.LabelNodeExcludeBalancers, "")
 	s.moved()
-	p.told(s.service, "AddressMoved", s.address, s.node, s.other, corev1.LabelNodeExcludeBalancers)
+	p.told(s.key, "AddressMoved", s.address, s.node, s.other, corev1.LabelNodeExcludeBalancers)
 }
 
 func nodeDeleted(p *pool) {
@@ -169,11 +169,11 @@ func nodeDeleted(p *pool) {
 func noOtherCandidate(p *pool) {
 	s := p.place("", objects.TCP(80))
 	p.ready(corev1.ConditionUnknown, s.node)
-	p.warned(s.service, "LoadBalancerDegraded", s.address, s.node)
+	p.warned(s.key, "LoadBalancerDegraded", s.address, s.node)
 	s.stayed()
 	p.ready(corev1.ConditionTrue, s.node)
 	s.stayed()
-	p.warned(s.service, "LoadBalancerDegraded")
+	p.warned(s.key, "LoadBalancerDegraded")
 }
 
 func noCandidateAtFirst(p *pool) {
@@ -203,7 +203,7 @@ func thereAndBack(p *pool) {
 	p.ready(corev1.ConditionUnknown, s.other)
 	p.settled()
 	s.moved() // it is where it was
-	p.movedTo(s.service, s.address, s.node)
+	p.movedTo(s.key, s.address, s.node)
 	var moves []time.Time
 	for _, q := range s.changes() {
 		if q.Operation == "floating_ip_detach" {

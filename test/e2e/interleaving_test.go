@@ -17,12 +17,12 @@ import (
 // every lock of ours. What is false is mended at once.
 func staleStatus(p *pool) {
 	s := p.place("", objects.TCP(80))
-	p.exempt(s.service)
-	before := p.service(s.service).Status
+	p.exempt(s.key)
+	before := p.service(s.key).Status
 	p.ready(corev1.ConditionUnknown, s.node)
 	s.moved()
 	for _, stale := range []corev1.ServiceStatus{before, {}} {
-		p.writeStatus(s.service, stale)
+		p.writeStatus(s.key, stale)
 		s.moved()
 	}
 }
@@ -30,18 +30,18 @@ func staleStatus(p *pool) {
 // The same, in the second in which the status has both nodes and the address is about to move.
 func staleStatusInTheMiddle(p *pool) {
 	s := p.place("", objects.TCP(80))
-	p.exempt(s.service)
-	before := p.service(s.service).Status
+	p.exempt(s.key)
+	before := p.service(s.key).Status
 	p.label(s.node, corev1.LabelNodeExcludeBalancers, "")
 	p.eventually(func(ctx context.Context) (string, error) {
-		service, err := p.client.CoreV1().Services("default").Get(ctx, s.service,
+		service, err := p.client.CoreV1().Services("default").Get(ctx, s.key,
 			metav1.GetOptions{})
 		if err == nil && len(service.Status.LoadBalancer.Ingress) < 3 {
 			return "both nodes in the status", nil
 		}
 		return "", err
 	})
-	p.writeStatus(s.service, before)
+	p.writeStatus(s.key, before)
 	s.moved()
 }
 

@@ -32,26 +32,26 @@ func TestTheStatusLeads(t *testing.T) {
 	together(t, settings{},
 		row{"a planned move", "planned", 2, func(p *pool) {
 			s := p.place("", objects.TCP(80))
-			j := p.journal(s.service)
+			j := p.journal(s.key)
 			p.label(s.node, corev1.LabelNodeExcludeBalancers, "")
 			s.led(j, lead, 2*time.Second)
 		}},
 		row{"a failover from a dead node, with a UDP port", "datagrams", 2, func(p *pool) {
 			s := p.place("", objects.TCP(80), objects.UDP(81))
-			j := p.journal(s.service)
+			j := p.journal(s.key)
 			p.ready(corev1.ConditionUnknown, s.node)
 			s.led(j, lead, 2*time.Second)
 		}},
 		row{"a failover from a dead node, TCP only: waiting would only be an outage", "streams", 2,
 			func(p *pool) {
 				s := p.place("", objects.TCP(80))
-				j := p.journal(s.service)
+				j := p.journal(s.key)
 				p.ready(corev1.ConditionUnknown, s.node)
 				s.led(j, 0, atOnce)
 			}},
 		row{"a failover from a stopped instance, TCP only", "halted", 2, func(p *pool) {
 			s := p.place("", objects.TCP(80))
-			j := p.journal(s.service)
+			j := p.journal(s.key)
 			p.must(p.rack.StopInstance(p.Context(), s.node))
 			s.led(j, 0, atOnce)
 		}},
@@ -125,10 +125,10 @@ func firstAttachment(p *pool, least time.Duration, port corev1.ServicePort) {
 func anotherAddress(p *pool) {
 	const wanted = "198.51.100.240"
 	s := p.place("", objects.TCP(80))
-	j := p.journal(s.service)
-	p.annotate(s.service, "floating-ip", wanted)
-	p.servedBy(s.service, wanted)
-	next := p.located(s.service)
+	j := p.journal(s.key)
+	p.annotate(s.key, "floating-ip", wanted)
+	p.servedBy(s.key, wanted)
+	next := p.located(s.key)
 	both := j.first(time.Time{}, func(published []string) bool {
 		return slices.Contains(published, wanted) && slices.Contains(published, s.address)
 	})

@@ -105,7 +105,7 @@ func (p *pool) make(suffix string, edit func(*corev1.Service), ports ...corev1.S
 // placed is a Service that has an address on a Node.
 type placed struct {
 	*pool
-	service, address, id string
+	key, address, id string
 	// node carries the address at first, and other is a further one of the pool, if there is any.
 	node, other string
 }
@@ -119,7 +119,7 @@ func (p *pool) place(suffix string, ports ...corev1.ServicePort) *placed {
 // located waits until a Service is served.
 func (p *pool) located(service string) *placed {
 	p.Helper()
-	s := &placed{pool: p, service: service, address: p.served(service)}
+	s := &placed{pool: p, key: service, address: p.served(service)}
 	ip, _ := p.state().FloatingIP(s.address)
 	s.id, s.node = ip.ID, ip.Instance
 	for _, name := range p.nodes {
@@ -133,7 +133,7 @@ func (p *pool) located(service string) *placed {
 // moved waits until the Service is served by the other Node.
 func (s *placed) moved() {
 	s.Helper()
-	s.movedTo(s.service, s.address, s.other)
+	s.movedTo(s.key, s.address, s.other)
 }
 
 // changes returns the requests that attach or detach the address, or change or delete it.
@@ -156,7 +156,7 @@ func (s *placed) stayed() {
 	if node := s.nodeOf(s.address); node != s.node {
 		s.Errorf("the address had to stay on %s, and is on %s", s.node, node)
 	}
-	s.servedBy(s.service, s.address)
+	s.servedBy(s.key, s.address)
 }
 
 // settled waits until the controller knows what was done before, and has begun what it has to do about

@@ -284,6 +284,8 @@ type Fault struct {
 	Reset bool `json:"reset,omitempty"`
 	// Execute does the work all the same: only the answer is spoiled.
 	Execute bool `json:"execute,omitempty"`
+	// LatencyMS is waited before the request is carried out, in milliseconds.
+	LatencyMS int `json:"latency_ms,omitempty"`
 }
 
 // AddFault adds a fault to those that are there.
