@@ -92,7 +92,8 @@ func (m *Manager) AllLoadBalancersKnown() bool { return m.memory.complete() }
 type EnsureOptions struct {
 	// DryRun changes nothing, and tells what would be.
 	DryRun bool
-	// LeaveAttached leaves every address that is attached where it is, and releases none.
+	// LeaveAttached leaves every address that is attached where it is, and releases none. If the owner
+	// publishes addresses already, it attaches none either.
 	LeaveAttached bool
 }
 

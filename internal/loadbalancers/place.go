@@ -47,7 +47,7 @@ func (p *planner) locate() {
 				p.occupy(c, c.target)
 			case c.current() != "" && !p.isOurPlace(b, c.ip):
 				p.leaveAbroad(c)
-			case c.current() != "" && p.leave[b.want.Key]:
+			case p.leave[b.want.Key] && (c.current() != "" || len(b.want.Published) > 0):
 				c.left, c.target = true, c.current()
 				p.occupy(c, c.target)
 				p.keepProof(c)

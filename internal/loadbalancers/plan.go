@@ -20,7 +20,7 @@ type planner struct {
 	held        map[Key][]Port
 	nodes, lent map[string]bool
 	// leave are load balancers whose attached addresses stay where they are, and of which none is
-	// released.
+	// released, see EnsureOptions.LeaveAttached.
 	leave map[Key]bool
 	// changes are those whose plans are carried out; nil: all.
 	changes map[Key]bool

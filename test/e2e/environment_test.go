@@ -45,6 +45,8 @@ type settings struct {
 	shimFlags []string
 	// machines are the instances; none means two.
 	machines []rack.Machine
+	// sleds is how many sleds the rack has; 0 means four.
+	sleds int
 	// idle: the cloud controller manager is started by the test itself.
 	idle bool
 }
@@ -95,7 +97,7 @@ func newEnvironment(t *testing.T, s settings) *environment {
 		}
 	}
 	e.rack, err = rack.Start(ctx, e.group, rack.Options{
-		Program: shared.programs.Sim, Dir: dir, Machines: s.machines,
+		Program: shared.programs.Sim, Dir: dir, Machines: s.machines, Sleds: s.sleds,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -217,6 +219,14 @@ func (e *environment) checkLogs() {
 // eventually waits until check returns nothing; what it returns is what is still missing.
 func (e *environment) eventually(check func(context.Context) (string, error)) {
 	e.Helper()
+	e.eventuallyWithin(limit, check)
+}
+
+// eventuallyWithin is eventually with another limit.
+func (e *environment) eventuallyWithin(
+	limit time.Duration, check func(context.Context) (string, error),
+) {
+	e.Helper()
 	ctx, cancel := context.WithTimeout(e.Context(), limit)
 	defer cancel()
 	missing := ""
@@ -267,6 +277,12 @@ func (e *environment) register(names ...string) {
 func (e *environment) join(names ...string) {
 	e.Helper()
 	e.register(names...)
+	e.initialized(names...)
+}
+
+// initialized waits until Nodes are initialized.
+func (e *environment) initialized(names ...string) {
+	e.Helper()
 	for _, name := range names {
 		e.eventually(func(ctx context.Context) (string, error) {
 			node, err := e.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})

@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -65,6 +66,11 @@ func run(m *testing.M) (code int, err error) {
 	}
 	shared.kubeconfig, err = stack.Identity(ctx, shared.cluster, root, dir)
 	if err != nil {
+		return 1, err
+	}
+	// Tests that run at the same time wait for most of it.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "64"); err != nil {
 		return 1, err
 	}
 	return m.Run(), nil

@@ -17,7 +17,6 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
 func TestTheShimRunsABackendOfItsOwnWhichEndsWithIt(t *testing.T) {
@@ -68,18 +67,9 @@ func (e *environment) awaitEnd(pid int) {
 }
 
 func TestAStandbyTakesOverWhenTheLeaderDies(t *testing.T) {
-	flags := []string{
-		"--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s",
-		"--leader-elect-retry-period=500ms",
-	}
-	e := newEnvironment(t, settings{shimFlags: flags})
+	e := newEnvironment(t, settings{shimFlags: quickLease})
 	first := e.holder()
-	options := e.ccmOptions(settings{shimFlags: flags})
-	options.Standby, options.Name = true, "-standby"
-	options.Dir = filepath.Join(e.dir, "standby")
-	e.must(os.Mkdir(options.Dir, 0o700))
-	standby, err := stack.StartCCM(t.Context(), options)
-	e.must(err)
+	standby := e.standby("-standby", quickLease...)
 
 	e.join("node-a")
 	if got := e.holder(); got != first {

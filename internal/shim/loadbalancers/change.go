@@ -171,9 +171,10 @@ func (c *Controller) tellPending(d change, problem *backendv1.Problem, f facts) 
 		return // with another change of ours
 	}
 	message := provider.OneLine(problem.GetMessage())
-	from := f.nodeNames()[d.leaves()]
+	address, leaves := d.leaves()
+	from := f.nodeNames()[leaves]
 	if from != "" {
-		message = fmt.Sprintf("The address cannot leave %s yet: %s", from, message)
+		message = fmt.Sprintf("The address %s cannot leave %s yet: %s", address, from, message)
 	}
 	c.warn(d.service, ReasonPending, problem.GetReason().String()+from, message)
 }

@@ -24,14 +24,14 @@ type change struct {
 	actions []*backendv1.Action
 }
 
-// leaves returns the instance that an address leaves; empty: none does.
-func (c change) leaves() string {
+// leaves returns an address that leaves an instance, and that; empty: none does.
+func (c change) leaves() (address, instance string) {
 	for _, action := range c.actions {
 		if action.GetType() == backendv1.ActionType_ACTION_TYPE_DETACH {
-			return action.GetInstanceId()
+			return action.GetAddress(), action.GetInstanceId()
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // instance returns the instance that is asked first; empty: none is.
@@ -144,7 +144,9 @@ func (c *Controller) due(
 		if result.GetProblem().GetReason() == backendv1.ErrorReason_ERROR_REASON_BUSY {
 			continue // another call is changing it: what was found is no whole truth
 		}
-		c.tellConditions(service, lb.GetConditions(), f)
+		if !creates(actions[name]) { // an address that is not there yet is told of once it is
+			c.tellConditions(service, lb.GetConditions(), f)
+		}
 		c.tellHeld(service, lb, f)
 		switch {
 		case len(actions[name]) == 0:
@@ -156,6 +158,13 @@ func (c *Controller) due(
 		// Before the framework has put its finalizer on, nothing may be made that nobody would delete.
 	}
 	return all
+}
+
+// creates reports whether an address is yet to be secured.
+func creates(actions []*backendv1.Action) bool {
+	return slices.ContainsFunc(actions, func(a *backendv1.Action) bool {
+		return a.GetType() == backendv1.ActionType_ACTION_TYPE_CREATE
+	})
 }
 
 // mend writes the status of a Service for which nothing is due, if it is another one.
@@ -243,7 +252,7 @@ func (c *Controller) isHasty(f facts, d change) bool {
 	}) {
 		return false
 	}
-	leaves := d.leaves()
+	_, leaves := d.leaves()
 	if leaves == "" {
 		return true
 	}

@@ -26,6 +26,8 @@ type Rack struct {
 	URL string
 
 	client *http.Client
+	// log is the file with the log of requests.
+	log string
 }
 
 // Options say what to start.
@@ -36,6 +38,8 @@ type Options struct {
 	Dir string
 	// Machines are the instances on the rack.
 	Machines []Machine
+	// Sleds is how many sleds it has, over which the instances are spread; 0 means four.
+	Sleds int
 	// Latency is added to every request.
 	Latency time.Duration
 	// Name distinguishes the log files of several racks; empty for the first.
@@ -44,7 +48,7 @@ type Options struct {
 
 // Start runs a rack as a member of group and waits until it answers.
 func Start(ctx context.Context, group *process.Group, options Options) (*Rack, error) {
-	text, err := seed(options.Machines)
+	text, err := seed(options)
 	if err != nil {
 		return nil, err
 	}
@@ -56,12 +60,15 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 	err = process.WithFreePorts(1, func(_ int, ports []int) error {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 		r.URL = "http://" + address
-		_, err := group.Run(ctx, process.Spec{
+		sim, err := group.Run(ctx, process.Spec{
 			Name: "oxide-sim" + options.Name, Path: options.Program, Args: []string{
 				"--listen=" + address, "--seed=" + file, "--request-log=-",
 				"--latency=" + options.Latency.String(),
 			},
 		}, process.HTTPGet(r.client, r.URL+"/v1/ping"))
+		if err == nil {
+			r.log = sim.LogFile()
+		}
 		return err
 	})
 	if err != nil {
@@ -277,6 +284,8 @@ type Fault struct {
 	Reset bool `json:"reset,omitempty"`
 	// Execute does the work all the same: only the answer is spoiled.
 	Execute bool `json:"execute,omitempty"`
+	// LatencyMS is waited before the request is carried out, in milliseconds.
+	LatencyMS int `json:"latency_ms,omitempty"`
 }
 
 // AddFault adds a fault to those that are there.

@@ -5,6 +5,7 @@
 package rack
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -20,6 +21,7 @@ const (
 	// limited_collaborator on the project, the least that floating IPs need.
 	Token = "oxide-token-c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"
 
+	defaultSleds  = 4
 	siloName      = "demo"
 	userName      = "ccm"
 	operatorToken = "oxide-token-0be7a70a0be7a70a0be7a70a0be7a70a0be7a70a"
@@ -110,9 +112,9 @@ func (r *Rack) apply(ctx context.Context, seed object) error {
 }
 
 // seed describes the rack in the simulator's seed format.
-func seed(machines []Machine) ([]byte, error) {
+func seed(options Options) ([]byte, error) {
 	text, err := yaml.Marshal(object{
-		"sleds": 4,
+		"sleds": cmp.Or(options.Sleds, defaultSleds),
 		"silos": []object{{
 			"name": siloName,
 			"users": []object{
@@ -125,7 +127,7 @@ func seed(machines []Machine) ([]byte, error) {
 			"projects": []object{{
 				"name":      Project,
 				"roles":     map[string]string{userName: roleWriter},
-				"instances": instances(machines),
+				"instances": instances(options.Machines),
 			}},
 		}},
 		"ip_pools": []object{pool(siloName)},

@@ -35,8 +35,9 @@ type EnsureLoadBalancerRequest struct {
 	// If true nothing is changed, and the answer tells what would be.
 	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// If true every address that is attached stays where it is, whatever the health of its instance,
-	// and none is released: an address is only secured, marked, and attached for the first time. For
-	// callers that make all other changes by ReconcileLoadBalancers, at a time of their choice.
+	// and none is released: an address is only secured, marked, and, while the owner publishes no
+	// address, attached for the first time. For callers that make all other changes by
+	// ReconcileLoadBalancers, at a time of their choice: once they have published where an address will be.
 	LeaveAttached bool `protobuf:"varint,4,opt,name=leave_attached,json=leaveAttached,proto3" json:"leave_attached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
