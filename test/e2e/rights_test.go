@@ -55,6 +55,11 @@ func TestEveryRightOfTheManifestIsUsed(t *testing.T) {
 	e.create("web", objects.TCP(80))
 	e.served("web")
 	e.changePort("web", 81)
+	// Endpoints are looked at for such a Service only.
+	local := objects.LoadBalancer("default", "local", objects.TCP(90))
+	local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	_, err = e.client.CoreV1().Services("default").Create(t.Context(), local, metav1.CreateOptions{})
+	e.must(err)
 	e.scrapeMetrics(used.token)
 	e.must(e.rack.StopInstance(t.Context(), "node-b"))
 	e.ready(corev1.ConditionUnknown, "node-b")
