@@ -32,6 +32,8 @@ var clusterNeeds = []need{
 	{"patch", "", "services/status", "", "the service controller: finalizer and addresses"},
 	{"list", "", "pods", "", "the load balancer controller: ports of pods in the host's network"},
 	{"watch", "", "pods", "", "the load balancer controller: ports of pods in the host's network"},
+	{"list", "discovery.k8s.io", "endpointslices", "", "Services with externalTrafficPolicy Local"},
+	{"watch", "discovery.k8s.io", "endpointslices", "", "Services with externalTrafficPolicy Local"},
 	{"create", "", "events", "", "the event recorder"},
 	{"patch", "", "events", "", "the event recorder: repeated events"},
 	{"create", "authentication.k8s.io", "tokenreviews", "", "/metrics: who asks"},

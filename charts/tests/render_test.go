@@ -82,6 +82,7 @@ var variants = []struct {
 	{name: "existing Secret", values: "oxide: {existingSecret: credentials}"},
 	{name: "existing CA bundle", values: "oxide: {existingCAConfigMap: roots}"},
 	{name: "racks for zones", values: "shim: {zoneFromRack: true}"},
+	{name: "on trial", values: "readOnly: true"},
 	{name: "one replica", values: "deployment: {replicas: 1}"},
 	{name: "two plain containers", values: "deployment: {nativeSidecar: false}"},
 	{name: "Kubernetes without sidecars", args: []string{"--kube-version", "1.28.0"}},
@@ -182,6 +183,7 @@ func TestEveryValueIsTried(t *testing.T) {
 		delete(all["oxide"].(map[string]any), excluded)
 	}
 	delete(all["shim"].(map[string]any), "zoneFromRack")
+	delete(all, "readOnly")
 	forEachPath(all, "", func(path string) {
 		if _, ok := lookUp(tried, path); !ok {
 			t.Errorf("no variant sets %s", path)

@@ -25,6 +25,7 @@ func TestRenderingsAreAsCommitted(t *testing.T) {
 		"every-value":          {text: everything, args: withMonitors},
 		"two-plain-containers": {text: "deployment: {nativeSidecar: false}"},
 		"one-replica":          {text: "deployment: {replicas: 1}"},
+		"on-trial":             {text: "readOnly: true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, stderr, err := template(t, values.text, values.args...)

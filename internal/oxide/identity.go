@@ -34,6 +34,10 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	}
 	// The shared read must not end with the first caller's context; its reads are bounded.
 	flight := c.flights.DoChan("identity", func() (any, error) {
+		// Another flight may have landed since it was looked at above.
+		if known := c.identity.last.Load(); known != nil {
+			return *known, nil
+		}
 		return c.ReadIdentity(context.WithoutCancel(ctx))
 	})
 	select {

@@ -19,6 +19,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -55,6 +56,11 @@ func TestEveryRightOfTheManifestIsUsed(t *testing.T) {
 	e.create("web", objects.TCP(80))
 	e.served("web")
 	e.changePort("web", 81)
+	// Endpoints are looked at for such a Service only.
+	local := objects.LoadBalancer("default", "local", objects.TCP(90))
+	local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	_, err = e.client.CoreV1().Services("default").Create(t.Context(), local, metav1.CreateOptions{})
+	e.must(err)
 	e.scrapeMetrics(used.token)
 	e.must(e.rack.StopInstance(t.Context(), "node-b"))
 	e.ready(corev1.ConditionUnknown, "node-b")
@@ -76,6 +82,48 @@ func TestEveryRightOfTheManifestIsUsed(t *testing.T) {
 		}
 		return "", nil
 	})
+}
+
+// On trial it has no right to change anything, and misses none.
+func TestATrialNeedsNoRightToChangeAnything(t *testing.T) {
+	e := newEnvironment(t, settings{idle: true})
+	e.holdLease("who-is-in-charge")
+	e.register("node-a")
+	e.create("web", objects.TCP(80))
+	options := e.ccmOptions(settings{child: true, shimFlags: []string{"--read-only"}})
+	options.Kubeconfig, options.Standby = e.trialIdentity(), true
+	ccm, err := stack.StartCCM(t.Context(), options)
+	e.must(err)
+	for _, wanted := range []string{"Would initialize the node", "Would change in Oxide"} {
+		e.eventually(func(context.Context) (string, error) {
+			text, err := os.ReadFile(ccm.Shim.LogFile())
+			if err != nil || strings.Contains(string(text), wanted) {
+				return "", err
+			}
+			return "a line with " + wanted, nil
+		})
+	}
+	// That nothing was forbidden is looked for in the logs at the end of every test.
+}
+
+// trialIdentity creates the identity that the chart makes for a trial, and returns its kubeconfig.
+func (e *environment) trialIdentity() string {
+	e.Helper()
+	root, err := stack.Root()
+	e.must(err)
+	render := exec.CommandContext(e.Context(), "go", "tool", "-modfile=tools/go.mod", "helm",
+		"template", "trial", "charts/oxide-cloud-controller-manager", "--namespace", "kube-system",
+		"--set", "readOnly=true", "--skip-tests")
+	render.Dir = root
+	rendering, err := render.Output()
+	e.must(err)
+	accounts, err := shared.cluster.ApplyIdentity(e.Context(), rendering)
+	e.must(err)
+	config, err := shared.cluster.ServiceAccount(e.Context(), accounts[0].Namespace, accounts[0].Name)
+	e.must(err)
+	path := filepath.Join(e.dir, "trial.kubeconfig")
+	e.must(shared.cluster.WriteKubeconfig(path, accounts[0].Name, config))
+	return path
 }
 
 // right is one thing that a rule allows.

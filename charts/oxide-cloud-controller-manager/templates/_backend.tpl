@@ -23,6 +23,9 @@ args:
   - --listen=unix:///run/oxide/backend/backend.sock
   - --health-listen={{ include "ccm.backendHealthListen" . }}
   - --oxide-token-file=/etc/oxide/credentials/oxide-token
+  {{- if .Values.readOnly }}
+  - --read-only
+  {{- end }}
 env:
   {{- include "ccm.oxideEnv" . | nindent 2 }}
   {{- with .Values.backend.extraEnv }}
@@ -30,11 +33,11 @@ env:
   {{- end }}
 ports:
   - name: health
-    containerPort: {{ .Values.backend.healthPort }}
+    containerPort: {{ include "ccm.healthPort" . }}
     protocol: TCP
   {{- if .Values.backend.metrics.enabled }}
   - name: metrics
-    containerPort: {{ .Values.backend.metrics.port }}
+    containerPort: {{ include "ccm.metricsPort" . }}
     protocol: TCP
   {{- end }}
 startupProbe:
@@ -66,7 +69,7 @@ volumeMounts:
 {{- end }}
 
 {{- define "ccm.backendMetricsListen" -}}
-{{- with .Values.backend.metrics -}}
-{{- if contains ":" .bindAddress -}}[{{ .bindAddress }}]{{- else -}}{{ .bindAddress }}{{- end -}}:{{ .port }}
-{{- end -}}
+{{- with .Values.backend.metrics.bindAddress -}}
+{{- if contains ":" . -}}[{{ . }}]{{- else -}}{{ . }}{{- end -}}
+{{- end -}}:{{ include "ccm.metricsPort" . }}
 {{- end }}

@@ -83,9 +83,26 @@ true
 {{- end -}}
 {{- end }}
 
+{{- /* A port of the values, out of the way of who is in charge. */ -}}
+{{- define "ccm.port" -}}
+{{- if .root.Values.readOnly }}{{ add .port 100 }}{{ else }}{{ .port }}{{ end -}}
+{{- end }}
+
+{{- define "ccm.healthPort" -}}
+{{- include "ccm.port" (dict "root" . "port" .Values.backend.healthPort) -}}
+{{- end }}
+
+{{- define "ccm.metricsPort" -}}
+{{- include "ccm.port" (dict "root" . "port" .Values.backend.metrics.port) -}}
+{{- end }}
+
+{{- define "ccm.securePort" -}}
+{{- include "ccm.port" (dict "root" . "port" .Values.shim.securePort) -}}
+{{- end }}
+
 {{- /* Everything is bound on loopback in the host's network; a pod's own network is private, and its kubelet comes from outside. */ -}}
 {{- define "ccm.backendHealthListen" -}}
-{{- if .Values.deployment.hostNetwork -}}127.0.0.1{{- end -}}:{{ .Values.backend.healthPort }}
+{{- if .Values.deployment.hostNetwork -}}127.0.0.1{{- end -}}:{{ include "ccm.healthPort" . }}
 {{- end }}
 
 {{- define "ccm.shimBindAddress" -}}

@@ -36,7 +36,10 @@ args:
   - --backend=unix:///run/oxide/backend/backend.sock
   - --leader-elect=true
   - {{ printf "--bind-address=%s" (include "ccm.shimBindAddress" .) | quote }}
-  - --secure-port={{ .Values.shim.securePort }}
+  - --secure-port={{ include "ccm.securePort" . }}
+  {{- if .Values.readOnly }}
+  - --read-only
+  {{- end }}
   # Addresses of Services prefer other nodes: a floating IP changes where its node's own traffic seems to come from.
   - --node-name=$(NODE_NAME)
 env:
@@ -49,7 +52,7 @@ env:
   {{- end }}
 ports:
   - name: https
-    containerPort: {{ .Values.shim.securePort }}
+    containerPort: {{ include "ccm.securePort" . }}
     protocol: TCP
 startupProbe:
   {{- include "ccm.shimProbe" . | nindent 2 }}
