@@ -265,6 +265,21 @@ func (r *Rack) AddToken(ctx context.Context, token string) error {
 	return r.story(ctx, "add-token", map[string]string{"user": userName, "token": token})
 }
 
+// Accepts tells whether a credential is valid.
+func (r *Rack) Accepts(ctx context.Context, token string) (bool, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+"/v1/me", nil)
+	if err != nil {
+		return false, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := r.client.Do(request)
+	if err != nil {
+		return false, fmt.Errorf("the rack does not answer: %w", err)
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusOK, nil
+}
+
 // RenameProject gives the project another name. It keeps its id.
 func (r *Rack) RenameProject(ctx context.Context, name string) error {
 	body, err := json.Marshal(map[string]string{"name": name})
