@@ -8,6 +8,7 @@ package pod
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -28,6 +29,7 @@ func TestHelmInstallsAPodThatServesTheCluster(t *testing.T) {
 	w.part("both containers are ready, and the backend was first", bothReady)
 	w.awaitReadyNode()
 	w.part("a Service gets its address", func(w *world) { w.createService("web", 80) })
+	w.part("helm test runs the preflight check", helmTest)
 	w.part("neither container can read the credential of the other", credentialsAreApart)
 	w.part("grpcurl reaches the backend from a debug container", debugContainer)
 	w.part("a token rotated in the Secret is used without a restart", rotateToken)
@@ -36,7 +38,7 @@ func TestHelmInstallsAPodThatServesTheCluster(t *testing.T) {
 	})
 	w.part("a killed shim comes back and nothing is lost", func(w *world) { kill(w, shimName) })
 	w.part("a pod that starts while Oxide is away waits for it", startsWithoutOxide)
-	w.part("a second release idles", secondRelease)
+	w.part("a second release idles and says why", secondRelease)
 	w.part("helm upgrade changes the pod and nothing else", upgrade)
 	w.part("two plain containers work as well", plainContainers)
 	w.part("uninstalling changes nothing, reinstalling neither", reinstall)
@@ -110,6 +112,25 @@ func bothReady(w *world) {
 	}
 }
 
+// helmTest runs the chart's test, once as all is well and once with a token that Oxide refuses.
+func helmTest(w *world) {
+	run := func() (string, error) {
+		return w.helm("test", productName, "--namespace", namespace, "--logs", "--timeout", "2m")
+	}
+	out, err := run()
+	w.must(err)
+	if !strings.Contains(out, "result: ok") {
+		w.Errorf("the test does not say that all is well: %s", out)
+	}
+	w.must(w.rack.RevokeToken(w.ctx))
+	if out, err = run(); err == nil ||
+		!strings.Contains(out, "rejects the token") || !strings.Contains(out, "remedy:") {
+		w.Errorf("with a token that is refused the test says (%v): %s", err, out)
+	}
+	w.must(w.rack.RestoreToken(w.ctx))
+	w.pod()
+}
+
 // secondRelease installs the chart once more, as somebody would by mistake.
 func secondRelease(w *world) {
 	const release, other = "second", "another-team"
@@ -119,6 +140,14 @@ func secondRelease(w *world) {
 	args := append([]string{"install", release}, w.chartArgs()...)
 	w.run(w.helm, append(args, "--namespace", other, "--wait", "--timeout", "2m",
 		"--set", "shim.securePort=11258", "--set", "backend.healthPort=11268")...)
+	w.eventually(func(context.Context) (string, error) {
+		log, err := w.kubectl("--namespace", other, "logs",
+			"deployment/"+release+"-"+productName, "--container", shimName)
+		if err != nil || !strings.Contains(log, leader) {
+			return fmt.Sprintf("a line of the second shim that names %s, which leads", leader), nil
+		}
+		return "", nil
+	})
 	if now := w.leader(); now != leader {
 		w.Errorf("%s leads, not %s any more", now, leader)
 	}
