@@ -96,6 +96,12 @@ unit: ## Run the tests that start no cluster
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
 	cd test/e2e && go test -count=1 -timeout 15m ./...
 
+.PHONY: e2e-pod
+e2e-pod: image ## Test installations, as root: this machine becomes a node for a while (RUN=regexp selects)
+	@mkdir -p bin
+	cd test/e2e && go test -c -tags e2epod -o ../../bin/e2e-pod.test ./pod
+	@cd test/e2e/pod && exec ../../../bin/e2e-pod.test -test.v -test.timeout 25m -test.run "$(RUN)"
+
 .PHONY: lint
 lint: ## Lint Go code, protos and the chart
 	$(TOOL) golangci-lint run ./...

@@ -22,7 +22,6 @@ import (
 const (
 	etcdModule       = "go.etcd.io/etcd/server/v3"
 	kubernetesModule = "k8s.io/kubernetes"
-	apiServerPackage = "k8s.io/kubernetes/cmd/kube-apiserver"
 )
 
 // Binaries are the paths of the control plane's programs.
@@ -52,22 +51,29 @@ func CacheDir() (string, error) {
 // once do not collide: the second waits for the first. A program is put into the cache only when
 // it is complete.
 func Build(ctx context.Context, moduleDir, cacheDir string, progress Progress) (Binaries, error) {
-	versions, err := pinned(ctx, moduleDir, etcdModule, kubernetesModule)
+	b, err := openCache(ctx, moduleDir, cacheDir, progress)
 	if err != nil {
 		return Binaries{}, err
 	}
-	etcd, kube := versions[0], versions[1]
-	b := builder{dir: moduleDir, progress: progress}
-	if b.cache, err = cacheFolder(moduleDir, cacheDir, kube); err != nil {
-		return Binaries{}, err
-	}
 	result := Binaries{}
-	if result.Etcd, err = b.build(ctx, "etcd", etcd, etcdModule, ""); err != nil {
+	if result.Etcd, err = b.build(ctx, "etcd", b.etcd, etcdModule, ""); err != nil {
 		return Binaries{}, err
 	}
-	result.KubeAPIServer, err = b.build(ctx, "kube-apiserver", kube, apiServerPackage,
-		versionFlags(kube))
+	result.KubeAPIServer, err = b.kubernetes(ctx, "kube-apiserver")
 	return result, err
+}
+
+// openCache prepares to build what moduleDir pins into its folder of the cache.
+func openCache(
+	ctx context.Context, moduleDir, cacheDir string, progress Progress,
+) (*builder, error) {
+	versions, err := pinned(ctx, moduleDir, etcdModule, kubernetesModule)
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{dir: moduleDir, progress: progress, etcd: versions[0], kube: versions[1]}
+	b.cache, err = cacheFolder(moduleDir, cacheDir, b.kube)
+	return b, err
 }
 
 // pinned returns the versions of modules in the order asked.
@@ -125,6 +131,13 @@ type builder struct {
 	dir      string
 	cache    string
 	progress Progress
+	// etcd and kube are the pinned versions.
+	etcd, kube string
+}
+
+// kubernetes builds one of the programs in cmd/ of Kubernetes.
+func (b *builder) kubernetes(ctx context.Context, name string) (string, error) {
+	return b.build(ctx, name, b.kube, kubernetesModule+"/cmd/"+name, versionFlags(b.kube))
 }
 
 // build returns the path of the program in the cache, made first if need be.

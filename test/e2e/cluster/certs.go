@@ -139,6 +139,15 @@ func newPKI(dir string) (*pki, error) {
 	if err := p.writePair("front-proxy-client", proxy); err != nil {
 		return nil, err
 	}
+	toKubelets, err := ca.issue(pkix.Name{
+		CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"},
+	}, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the certificate for the kubelets: %w", err)
+	}
+	if err := p.writePair("kubelet-client", toKubelets); err != nil {
+		return nil, err
+	}
 	return p, p.writeServiceAccountKey()
 }
 

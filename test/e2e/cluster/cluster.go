@@ -21,8 +21,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 )
 
-// Cluster is a running control plane. There is no kubelet, scheduler or controller manager in it:
-// Nodes and Services are plain objects, and only what a test starts acts on them.
+// Cluster is a running control plane. Unless StartControllers was called there is no scheduler and no
+// controller manager in it, and never a kubelet: Nodes and Services are plain objects, and only what
+// a test starts acts on them.
 type Cluster struct {
 	// URL is the address of kube-apiserver.
 	URL string
@@ -35,6 +36,8 @@ type Cluster struct {
 
 	dir string
 	pki *pki
+	// taint lets new Nodes be tainted as not ready, as everywhere.
+	taint bool
 }
 
 // Start runs etcd and kube-apiserver as members of group, with their state in dir, and waits until
@@ -42,11 +45,17 @@ type Cluster struct {
 func Start(
 	ctx context.Context, group *process.Group, binaries Binaries, dir string,
 ) (*Cluster, error) {
+	return start(ctx, group, binaries, dir, false)
+}
+
+func start(
+	ctx context.Context, group *process.Group, binaries Binaries, dir string, taint bool,
+) (*Cluster, error) {
 	pki, err := newPKI(filepath.Join(dir, "pki"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot prepare the cluster's certificates: %w", err)
 	}
-	c := &Cluster{dir: dir, pki: pki}
+	c := &Cluster{dir: dir, pki: pki, taint: taint}
 	etcd, err := c.startEtcd(ctx, group, binaries.Etcd)
 	if err != nil {
 		return nil, err
@@ -108,7 +117,7 @@ func (c *Cluster) startAPIServer(
 
 func (c *Cluster) apiServerArgs(port int, etcd string) []string {
 	const issuer = "https://kubernetes.default.svc.cluster.local"
-	return []string{
+	args := []string{
 		"--etcd-servers=" + etcd,
 		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port),
 		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
@@ -120,9 +129,12 @@ func (c *Cluster) apiServerArgs(port int, etcd string) []string {
 		"--service-account-key-file=" + c.pki.path("sa.pub"),
 		"--service-account-signing-key-file=" + c.pki.path("sa.key"),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-		// Nobody here would take the not-ready taint away again.
-		"--disable-admission-plugins=TaintNodesByCondition",
 		"--allow-privileged=true",
+		// By name: the other addresses of a Node are those of a simulated rack.
+		"--kubelet-preferred-address-types=Hostname",
+		"--kubelet-certificate-authority=" + c.pki.path("ca.crt"),
+		"--kubelet-client-certificate=" + c.pki.path("kubelet-client.crt"),
+		"--kubelet-client-key=" + c.pki.path("kubelet-client.key"),
 		"--requestheader-client-ca-file=" + c.pki.path("ca.crt"),
 		"--requestheader-allowed-names=front-proxy-client",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
@@ -133,6 +145,11 @@ func (c *Cluster) apiServerArgs(port int, etcd string) []string {
 		// Nothing here is left to drain when it ends.
 		"--shutdown-delay-duration=0s",
 	}
+	if !c.taint {
+		// Nobody here would take the not-ready taint away again.
+		args = append(args, "--disable-admission-plugins=TaintNodesByCondition")
+	}
+	return args
 }
 
 // awaitNamespaces waits for what kube-apiserver makes by itself a moment after it is ready.

@@ -6,6 +6,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/x509/pkix"
 	"fmt"
 	"time"
 
@@ -34,6 +35,18 @@ func (c *Cluster) ServiceAccount(
 	}
 	return c.config(func(config *rest.Config) {
 		config.BearerToken = token.Status.Token
+	}), nil
+}
+
+// User returns a client configuration with the identity of a user in these groups, by a client
+// certificate.
+func (c *Cluster) User(name string, groups ...string) (*rest.Config, error) {
+	pair, err := c.pki.ca.issue(pkix.Name{CommonName: name, Organization: groups}, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the certificate of %s: %w", name, err)
+	}
+	return c.config(func(config *rest.Config) {
+		config.CertData, config.KeyData = pair.cert, pair.key
 	}), nil
 }
 

@@ -7,6 +7,8 @@ package rack
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,6 +26,9 @@ import (
 type Rack struct {
 	// URL is the address of its Oxide API.
 	URL string
+	// CAFile is the path of the certificate, in PEM, by whose key its own is signed; empty unless it
+	// serves TLS.
+	CAFile string
 
 	client *http.Client
 	// log is the file with the log of requests.
@@ -44,6 +49,8 @@ type Options struct {
 	Latency time.Duration
 	// Name distinguishes the log files of several racks; empty for the first.
 	Name string
+	// TLS serves HTTPS, with a certificate by an authority that nobody else trusts.
+	TLS bool
 }
 
 // Start runs a rack as a member of group and waits until it answers.
@@ -57,15 +64,22 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 		return nil, fmt.Errorf("cannot write the rack's seed: %w", err)
 	}
 	r := &Rack{client: &http.Client{Timeout: 30 * time.Second}}
+	scheme := "http://"
+	args := []string{
+		"--seed=" + file, "--request-log=-", "--latency=" + options.Latency.String(),
+	}
+	if options.TLS {
+		scheme = "https://"
+		r.CAFile = filepath.Join(options.Dir, "rack"+options.Name+"-ca.pem")
+		args = append(args, "--tls", "--tls-ca-out="+r.CAFile)
+	}
 	err = process.WithFreePorts(1, func(_ int, ports []int) error {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
-		r.URL = "http://" + address
+		r.URL = scheme + address
 		sim, err := group.Run(ctx, process.Spec{
-			Name: "oxide-sim" + options.Name, Path: options.Program, Args: []string{
-				"--listen=" + address, "--seed=" + file, "--request-log=-",
-				"--latency=" + options.Latency.String(),
-			},
-		}, process.HTTPGet(r.client, r.URL+"/v1/ping"))
+			Name: "oxide-sim" + options.Name, Path: options.Program,
+			Args: append([]string{"--listen=" + address}, args...),
+		}, r.ready)
 		if err == nil {
 			r.log = sim.LogFile()
 		}
@@ -75,6 +89,22 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 		return nil, err
 	}
 	return r, nil
+}
+
+// ready returns nil once the rack answers. Until then its authority may change.
+func (r *Rack) ready(ctx context.Context) error {
+	if r.CAFile != "" {
+		text, err := os.ReadFile(r.CAFile)
+		if err != nil {
+			return err
+		}
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(text)
+		r.client.Transport = &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+		}
+	}
+	return process.HTTPGet(r.client, r.URL+"/v1/ping")(ctx)
 }
 
 // State is what is on the rack at one moment.
@@ -239,8 +269,26 @@ func (r *Rack) RevokeToken(ctx context.Context) error {
 }
 
 // RestoreToken makes the credential valid again.
-func (r *Rack) RestoreToken(ctx context.Context) error {
-	return r.story(ctx, "add-token", map[string]string{"user": userName, "token": Token})
+func (r *Rack) RestoreToken(ctx context.Context) error { return r.AddToken(ctx, Token) }
+
+// AddToken gives the programs' user a further credential.
+func (r *Rack) AddToken(ctx context.Context, token string) error {
+	return r.story(ctx, "add-token", map[string]string{"user": userName, "token": token})
+}
+
+// Accepts tells whether a credential is valid.
+func (r *Rack) Accepts(ctx context.Context, token string) (bool, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+"/v1/me", nil)
+	if err != nil {
+		return false, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := r.client.Do(request)
+	if err != nil {
+		return false, fmt.Errorf("the rack does not answer: %w", err)
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusOK, nil
 }
 
 // RenameProject gives the project another name. It keeps its id.
