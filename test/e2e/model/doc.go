@@ -12,11 +12,14 @@
 // what people have changed by hand.
 //
 //	expectation_test.go  what must be, by all operations so far
-//	invariants_test.go   what of that does not hold in a snapshot of rack and API server
-//	checker_test.go      that the invariants are found broken in snapshots that were doctored
-//	operations_test.go   the operations: Services, Nodes, hardware, people, programs
-//	people_test.go       what people do on the rack by hand
-//	world_test.go        rack, API server and programs; when they have settled
+//	settled_test.go      what of that is still to become so, in a snapshot of rack and API server
+//	invariants_test.go   what must not have become otherwise between two snapshots
+//	checker_test.go      that all of this is found in snapshots that were doctored
+//	operations_test.go   the operations on Services
+//	happenings_test.go   those on nodes, by people, and on the programs
+//	people_test.go       how people use the rack by hand
+//	world_test.go        rack, API server and programs
+//	settle_test.go       when they have settled
 //	model_test.go        the test
 //
 // The shim runs with the hidden flag --load-balancer-time-scale, because a Service moves once in 30

@@ -29,7 +29,6 @@ type expectation struct {
 // service is a Service that there is, or that was deleted while something of it may be left.
 type service struct {
 	name  string
-	uid   types.UID
 	ports []corev1.ServicePort
 	// wish is the address that it asks for; empty: any.
 	wish string
@@ -133,10 +132,10 @@ func (e *expectation) of(s snapshot, name string, retained bool) []rack.Floating
 		}
 	}
 	slices.SortStableFunc(all, func(a, b rack.FloatingIP) int {
-		switch {
-		case a.AttachState == b.AttachState:
+		if a.AttachState == b.AttachState {
 			return 0
-		case a.AttachState == rack.Attached:
+		}
+		if a.AttachState == rack.Attached {
 			return -1
 		}
 		return 1

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -155,7 +156,7 @@ func serviceKinds() []kind {
 		{3, ofService(isLive, "turn the retaining of", func(w *world, v *service) change {
 			return func(ctx context.Context, _ *step) error {
 				v.retain = !v.retain
-				return w.annotate(ctx, v.name, retainAnnotation, fmt.Sprint(v.retain))
+				return w.annotate(ctx, v.name, retainAnnotation, strconv.FormatBool(v.retain))
 			}
 		})},
 		{4, ofService(isLive, "edit the wished address of", func(w *world, v *service) change {
@@ -171,7 +172,7 @@ func serviceKinds() []kind {
 			}
 		})},
 		{3, ofService(isLive, "annotate", func(w *world, v *service) change {
-			text := fmt.Sprint(w.random.Uint32())
+			text := strconv.FormatUint(w.random.Uint64(), 10)
 			return func(ctx context.Context, _ *step) error {
 				return w.annotate(ctx, v.name, "example.com/comment", text)
 			}
@@ -245,7 +246,7 @@ func chooseCreate(w *world) (operation, bool) {
 	text := fmt.Sprintf("create %s %s retain=%v %s", name, portsText(v.ports), v.retain, v.wish)
 	return operation{text, func(ctx context.Context, _ snapshot, _ *step) error {
 		object := objects.LoadBalancer(namespace, name, v.ports...)
-		object.Annotations = map[string]string{retainAnnotation: fmt.Sprint(v.retain)}
+		object.Annotations = map[string]string{retainAnnotation: strconv.FormatBool(v.retain)}
 		if v.wish != "" {
 			object.Annotations[addressAnnotation] = v.wish
 			v.wished = true
