@@ -94,7 +94,15 @@ unit: ## Run the tests that start no cluster
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
-	cd test/e2e && go test -count=1 -timeout 15m ./...
+	cd test/e2e && go test -count=1 -timeout 15m $$(go list ./... | grep -v /e2e/model$$)
+	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
+
+MODEL_OPERATIONS ?= 10000
+
+.PHONY: model
+model: ## Hold the invariants over 10,000 random operations (MODEL_OPERATIONS=n; MODEL_SEED=n repeats a seed)
+	cd test/e2e && MODEL_SEED="$(MODEL_SEED)" MODEL_OPERATIONS="$(MODEL_OPERATIONS)" \
+		go test -count=1 -timeout 6h -v ./model | grep --line-buffered -v -e '^=== ' -e '^    --- PASS'
 
 .PHONY: e2e-pod
 e2e-pod: image ## Test installations, as root: this machine becomes a node for a while (RUN=regexp selects)

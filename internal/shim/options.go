@@ -49,6 +49,9 @@ type Options struct {
 	// ReadOnly changes nothing, in Oxide or in Kubernetes, and tells what would be changed.
 	ReadOnly bool
 
+	// TimeScale multiplies what the controller of load balancers waits for.
+	TimeScale float64
+
 	// NodeRemovalInterval is how far apart Nodes are removed when there are many.
 	NodeRemovalInterval time.Duration
 
@@ -68,7 +71,7 @@ type Options struct {
 func NewOptions() *Options {
 	return &Options{
 		BackendUnreachableExit: 30 * time.Second, NodeRemovalInterval: 5 * time.Second,
-		LegacyClusterName: "kubernetes", ReservedPorts: loadbalancers.DefaultReservedPorts,
+		TimeScale: 1, LegacyClusterName: "kubernetes", ReservedPorts: loadbalancers.DefaultReservedPorts,
 	}
 }
 
@@ -103,6 +106,9 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 		"Change nothing, in Oxide or in Kubernetes, and send no events: log what would be changed, and "+
 			"count it in metrics. No lease is taken, so this runs at once and beside the cloud controller "+
 			"manager that is in charge. It listens on port 10358, unless --secure-port says otherwise.")
+	flags.Float64Var(&o.TimeScale, "load-balancer-time-scale", o.TimeScale,
+		"For tests: a factor for everything that load balancers wait for, damping among it.")
+	_ = flags.MarkHidden("load-balancer-time-scale")
 	flags.DurationVar(&o.NodeRemovalInterval, "node-removal-interval", o.NodeRemovalInterval,
 		"How far apart Nodes are removed whose instances are gone, once 3 Nodes, or one in ten if "+
 			"that is more, were removed within ten minutes.")
@@ -173,6 +179,10 @@ func (o *Options) Validate() error {
 	if o.NodeName != "" && len(validation.IsDNS1123Subdomain(o.NodeName)) > 0 {
 		mistakes = append(mistakes, fmt.Errorf("--node-name: %q cannot be the name of a Node: give the "+
 			"one that this program runs on, or leave it out", o.NodeName))
+	}
+	if o.TimeScale <= 0 {
+		mistakes = append(mistakes, fmt.Errorf("--load-balancer-time-scale: %v is no factor for a "+
+			"time to wait: leave it out", o.TimeScale))
 	}
 	if o.NodeRemovalInterval <= 0 {
 		mistakes = append(mistakes, fmt.Errorf("--node-removal-interval: %s is no time to wait: "+

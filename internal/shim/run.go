@@ -185,6 +185,7 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		Instances:         r.instances,
 		ReadOnly:          r.options.ReadOnly,
 		Reporter:          reporter,
+		TimeScale:         r.options.TimeScale,
 	})
 	cloud := provider.New(provider.Config{
 		Instances:       backendv1.NewInstanceServiceClient(r.conn),

@@ -108,6 +108,8 @@ func (c *Controller) conclude(
 		delay := problem.GetRetryDelay().AsDuration()
 		if delay <= 0 {
 			delay = c.config.Pace.Retry
+		} else {
+			delay = scaled(delay, c.config.TimeScale)
 		}
 		c.putOff(g.instance, delay)
 		return

@@ -57,6 +57,10 @@ type Config struct {
 
 	// Pace is how fast things are done; the zero value means DefaultPace.
 	Pace Pace
+
+	// TimeScale multiplies everything that is waited for, DefaultPace, damping and the delays that
+	// the backend recommends; 0 means 1. Tests that do very much use it.
+	TimeScale float64
 }
 
 // Controller gives Services of type LoadBalancer what the backend makes of them. The framework's
@@ -103,12 +107,15 @@ type progress struct {
 
 // New returns a Controller. It asks nothing of anybody until it is called or runs.
 func New(config Config) *Controller {
+	if config.TimeScale == 0 {
+		config.TimeScale = 1
+	}
 	if config.Pace == (Pace{}) {
-		config.Pace = DefaultPace()
+		config.Pace = DefaultPace().times(config.TimeScale)
 	}
 	c := &Controller{
 		config: config, cluster: &clusterID{fixed: config.ClusterID, timeout: 10 * time.Second},
-		health: &healthJudge{instances: config.Instances},
+		health: &healthJudge{instances: config.Instances, timeScale: config.TimeScale},
 		woken:  make(chan struct{}, 1), byName: make(map[string]*progress),
 		retryAt: make(map[string]time.Time), orphans: make(map[string]bool),
 		would: make(map[string]string),

@@ -64,6 +64,8 @@ func unhealthy(why string, dead bool) verdict {
 // healthJudge judges Nodes by what they say and by what Oxide says of their instances, with damping.
 type healthJudge struct {
 	instances Instances
+	// timeScale multiplies the durations above; 0 means 1.
+	timeScale float64
 
 	mu sync.Mutex
 	// wrong is since when the same has been wrong with each Node, by name.
@@ -83,6 +85,7 @@ func (j *healthJudge) judge(nodes []*v1.Node) (map[string]verdict, time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := time.Now()
+	patience, window := scaled(notReadyPatience, j.timeScale), scaled(massWindow, j.timeScale)
 	verdicts := make(map[string]verdict, len(nodes))
 	seen := make(map[string]wrong, len(nodes))
 	var next time.Time
@@ -109,19 +112,19 @@ func (j *healthJudge) judge(nodes []*v1.Node) (map[string]verdict, time.Time) {
 		}
 		if v.silenced {
 			turned = append(turned, node.Name)
-			if since := now.Sub(v.since); since < massWindow {
+			if since := now.Sub(v.since); since < window {
 				turnedLately++
 			}
-			if v.why == notReady && now.Sub(v.since) < notReadyPatience {
+			if v.why == notReady && now.Sub(v.since) < patience {
 				v.health = backendv1.CandidateHealth_CANDIDATE_HEALTH_SUSPECT
-				soonest(v.since.Add(notReadyPatience))
+				soonest(v.since.Add(patience))
 			}
 		}
 		verdicts[node.Name] = v
 	}
 	j.wrong = seen
 	if turnedLately*2 > candidates && !now.Before(j.holdUntil) {
-		j.holdFrom, j.holdUntil = now.Add(-massWindow), now.Add(massHold)
+		j.holdFrom, j.holdUntil = now.Add(-window), now.Add(scaled(massHold, j.timeScale))
 	}
 	if len(turned)*2 <= candidates {
 		j.holdUntil = time.Time{}

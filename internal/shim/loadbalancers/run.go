@@ -54,6 +54,23 @@ func DefaultPace() Pace {
 	}
 }
 
+// times returns the pace with everything multiplied by a factor.
+func (p Pace) times(factor float64) Pace {
+	return Pace{
+		Interval: scaled(p.Interval, factor), Debounce: scaled(p.Debounce, factor),
+		Lead: scaled(p.Lead, factor), MoveInterval: scaled(p.MoveInterval, factor),
+		Retry: scaled(p.Retry, factor),
+	}
+}
+
+// scaled returns a duration multiplied by a factor; the factor 0 means 1.
+func scaled(d time.Duration, factor float64) time.Duration {
+	if factor == 0 {
+		return d
+	}
+	return time.Duration(float64(d) * factor)
+}
+
 // Run looks at all load balancers when it begins, when it is woken, and once in a while, until the
 // context ends. It returns when the changes under way have ended.
 func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {

@@ -1,0 +1,301 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package model
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
+)
+
+// outsider is an instance on the rack that never is a Node.
+const outsider = "outsider"
+
+// problem is something that must not be, or must not stay.
+type problem struct {
+	// invariant is one of the design.
+	invariant string
+	text      string
+}
+
+func (p problem) String() string { return p.invariant + ": " + p.text }
+
+// The invariants, by their numbers in the design.
+const (
+	noNodeOnDoubt = "1, a node is never deleted on doubt"
+	noneLost      = "2, an address is never lost by accident"
+	noneShared    = "3, two services never share an address, and nothing is renamed"
+	onePerPort    = "4, one (node, family, protocol, port) serves one Service"
+	leastMovement = "5, least movement"
+	converges     = "6, exactly one address per family, attached once"
+	statusIsFact  = "7, status follows fact"
+	restartIsNone = "8, losing us changes nothing"
+)
+
+type problems []problem
+
+func (p *problems) add(invariant, format string, args ...any) {
+	*p = append(*p, problem{invariant, fmt.Sprintf(format, args...)})
+}
+
+// step is what was done between two snapshots.
+type step struct {
+	before, now snapshot
+	// replaced are Services whose address may be another one now; moved are those whose address may be
+	// elsewhere for another reason than its node.
+	replaced, moved map[string]bool
+	// restart: nothing but programs were ended and begun.
+	restart bool
+	// steady reports whether a node has been fit for so long that nothing may leave it.
+	steady func(*node) bool
+}
+
+// broken returns which promises an operation has broken: invariants 2 to 5, and 8. It also returns how
+// many addresses were held to stay where they are.
+func (e *expectation) broken(st step) (found problems, held int) {
+	e.checkAlways(&found, st.now)
+	e.checkAddresses(&found, st)
+	e.checkSharing(&found, st)
+	held = e.checkMovement(&found, st)
+	if st.restart {
+		e.checkRestart(&found, st)
+	}
+	return found, held
+}
+
+// checkAlways finds what must not be at any moment.
+func (e *expectation) checkAlways(found *problems, s snapshot) {
+	for name, n := range e.nodes {
+		if now, there := s.nodes[name]; n.present && !n.removed && (!there || now.UID != n.uid) {
+			found.add(noNodeOnDoubt, "the Node %s is gone, and its instance is there", name)
+		}
+	}
+	byID := make(map[string]rack.FloatingIP)
+	for _, ip := range s.rack.FloatingIPs {
+		byID[ip.ID] = ip
+	}
+	for id, want := range e.others {
+		if now := byID[id]; now != want {
+			found.add(noneLost, "%s is not of the cluster and was changed: %+v, now %+v", want.Name, want,
+				now)
+		}
+	}
+	publishers := make(map[string]string)
+	for name, now := range s.services {
+		for _, ingress := range now.Status.LoadBalancer.Ingress {
+			if strings.HasPrefix(ingress.IP, "172.30.") {
+				continue // a node's
+			}
+			if other := publishers[ingress.IP]; other != "" {
+				found.add(noneShared, "%s and %s both publish %s", other, name, ingress.IP)
+			}
+			publishers[ingress.IP] = name
+		}
+	}
+}
+
+// checkAddresses finds addresses that were lost, or changed in another way than by their markers.
+func (e *expectation) checkAddresses(found *problems, st step) {
+	byID := make(map[string]rack.FloatingIP)
+	for _, ip := range st.now.rack.FloatingIPs {
+		byID[ip.ID] = ip
+		m, _, _, marked := markerOf(ip.Description)
+		if _, other := e.others[ip.ID]; !other && (!marked || m.scope != e.scope ||
+			e.services[strings.TrimPrefix(m.name, namespace+"/")] == nil) {
+			found.add(noneLost, "%s, %q, is nobody's", ip.Name, ip.Description)
+		}
+	}
+	same := func(v *service, a address) {
+		now, there := byID[a.id]
+		_, _, text, _ := markerOf(now.Description)
+		switch {
+		case !there || now.IP != a.ip:
+			found.add(noneLost, "%s has lost its address %s", v.name, a.ip)
+		case now.Name != a.name:
+			found.add(noneShared, "the address %s of %s was renamed from %s to %s", a.ip, v.name, a.name,
+				now.Name)
+		case text != a.text:
+			found.add(noneLost, "the text of a user with %s, %q, is %q now", a.ip, a.text, text)
+		}
+	}
+	for _, v := range e.services {
+		for _, a := range v.kept {
+			same(v, a)
+		}
+		if ip, ok := e.current(st.now, v); ok && len(v.had) == 0 && len(v.kept) > 0 && !v.wished &&
+			!slices.ContainsFunc(v.kept, func(a address) bool { return a.id == ip.ID }) {
+			found.add(noneLost, "%s has %s, and %v were kept for it", v.name, ip.IP, v.kept)
+		}
+		if len(v.had) > 0 && v.balanced && !v.deleted && !st.replaced[v.name] {
+			same(v, v.had[0])
+			if ip, ok := e.current(st.now, v); ok && ip.ID != v.had[0].id && !v.wished {
+				found.add(noneLost, "%s had %s and has %s", v.name, v.had[0].ip, ip.IP)
+			}
+		}
+	}
+}
+
+// checkSharing finds Services that would get each other's traffic, and those that have got a port which
+// nodes need.
+func (e *expectation) checkSharing(found *problems, st step) {
+	owners := make(map[string]string)
+	for _, v := range e.live() {
+		for _, ip := range e.of(st.now, v.name, false) {
+			if other := owners[ip.ID]; other != "" {
+				found.add(noneShared, "%s and %s have the address %s", other, v.name, ip.IP)
+			}
+			owners[ip.ID] = v.name
+		}
+		ip, ok := e.current(st.now, v)
+		if !ok || ip.AttachState != rack.Attached {
+			continue
+		}
+		for _, other := range e.at(st.now, ip.Instance) {
+			if other.name > v.name && overlap(other.ports, v.ports) && !isStuck(st.now, ip) {
+				found.add(onePerPort, "%s and %s are on %s", v.name, other.name, ip.Instance)
+			}
+		}
+		e.checkPublished(found, st.now, v, ip)
+		before, had := e.current(st.before, v)
+		if hasReserved(v.ports) && !st.moved[v.name] && ip.Instance != outsider &&
+			(!had || before.ID == ip.ID && before.Instance != ip.Instance) {
+			found.add(onePerPort, "%s, which has a reserved port, was attached to %s", v.name,
+				ip.Instance)
+		}
+	}
+}
+
+// checkPublished finds other Services that have a port in common with one and publish the IP of the same
+// node: a proxy could not tell them apart.
+func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip rack.FloatingIP) {
+	for _, other := range e.live() {
+		if other.name <= v.name || !overlap(other.ports, v.ports) {
+			continue
+		}
+		theirs, _ := e.current(s, other)
+		for name := range e.nodes {
+			instance, _ := s.rack.Instance(name)
+			private := instance.PrivateIPs["v4"]
+			isStuckThere := isStuck(s, ip) && ip.Instance == name ||
+				isStuck(s, theirs) && theirs.Instance == name
+			if !isStuckThere && publishes(s.services[v.name], private) &&
+				publishes(s.services[other.name], private) {
+				found.add(onePerPort, "%s and %s both publish the IP of %s", v.name, other.name, name)
+			}
+		}
+	}
+}
+
+// checkMovement finds addresses that have moved without need.
+func (e *expectation) checkMovement(found *problems, st step) (held int) {
+	for _, v := range e.live() {
+		before, had := e.current(st.before, v)
+		now, has := e.current(st.now, v)
+		if !had || !has || before.AttachState != rack.Attached || st.moved[v.name] ||
+			st.replaced[v.name] || before.ID != now.ID {
+			continue
+		}
+		if n := e.nodes[before.Instance]; n == nil || !n.fit() || !st.steady(n) {
+			continue
+		}
+		if slices.ContainsFunc(e.at(st.before, before.Instance), func(other *service) bool {
+			return other != v && overlap(other.ports, v.ports)
+		}) {
+			continue // an edit has made a conflict
+		}
+		held++
+		if now.Instance != before.Instance {
+			found.add(leastMovement, "%s was on %s, which is fit, and is on %q", v.name,
+				before.Instance, now.Instance)
+		}
+	}
+	return held
+}
+
+// checkRestart finds everything that is another way than before.
+func (e *expectation) checkRestart(found *problems, st step) {
+	if diff := cmp.Diff(st.before.rack.FloatingIPs, st.now.rack.FloatingIPs); diff != "" {
+		found.add(restartIsNone, "the floating IPs have changed (-before +now): %s", diff)
+	}
+	for name, before := range st.before.services {
+		now := st.now.services[name]
+		for _, each := range []*corev1.Service{&before, &now} {
+			each.ResourceVersion, each.ManagedFields, each.Annotations = "", nil, nil
+		}
+		if v := e.services[name]; v != nil {
+			if ip, _ := e.current(st.before, v); isStuck(st.before, ip) {
+				now.Status = before.Status // it may or may not say where the address is to go
+			}
+		}
+		if diff := cmp.Diff(before, now, cmpopts.EquateEmpty()); diff != "" {
+			found.add(restartIsNone, "the Service %s has changed (-before +now): %s", name, diff)
+		}
+	}
+	for name, before := range st.before.nodes {
+		now := st.now.nodes[name]
+		for _, each := range []*corev1.Node{&before, &now} {
+			each.ResourceVersion, each.ManagedFields = "", nil
+			each.Spec.Taints = withoutShutdown(*each)
+		}
+		if diff := cmp.Diff(before, now, cmpopts.EquateEmpty()); diff != "" {
+			found.add(restartIsNone, "the Node %s has changed (-before +now): %s", name, diff)
+		}
+	}
+}
+
+// withoutShutdown returns the taints of a Node but the one that the framework gives it, in its own time,
+// when its instance is stopped.
+func withoutShutdown(n corev1.Node) []corev1.Taint {
+	return slices.DeleteFunc(slices.Clone(n.Spec.Taints), func(t corev1.Taint) bool {
+		return t.Key == shutdownTaint
+	})
+}
+
+// adopt notes what the next operation begins with.
+func (e *expectation) adopt(s snapshot) {
+	for _, n := range e.nodes {
+		switch {
+		case !n.fit():
+			n.fitSince = time.Time{}
+		case n.fitSince.IsZero():
+			n.fitSince = time.Now()
+		}
+	}
+	for _, v := range e.services {
+		known := make(map[string]address)
+		for _, a := range slices.Concat(v.had, v.kept) {
+			known[a.id] = a
+		}
+		note := func(ips []rack.FloatingIP) (all []address) {
+			for _, ip := range ips {
+				_, _, text, _ := markerOf(ip.Description)
+				all = append(all, address{ip.ID, ip.IP, ip.Name, text, known[ip.ID].renamed})
+			}
+			return all
+		}
+		current, _ := e.current(s, v)
+		v.had = note(e.of(s, v.name, false))
+		slices.SortStableFunc(v.had, func(a, b address) int {
+			switch {
+			case a.id == b.id:
+				return 0
+			case a.id == current.ID:
+				return -1
+			case b.id == current.ID:
+				return 1
+			}
+			return 0
+		})
+		v.kept = note(e.of(s, v.name, true))
+		v.wished = v.wished && len(v.had) > 1
+	}
+}

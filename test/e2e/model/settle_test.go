@@ -1,0 +1,126 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+)
+
+// settle waits until everything is as it has to be, and stays so when the programs look again. It
+// returns what is then.
+func (w *world) settle(ctx context.Context) (snapshot, problems, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	var s snapshot
+	var missing problems
+	nudgedAt := time.Now()
+	for ctx.Err() == nil {
+		if err := w.alive(ctx); err != nil {
+			return s, nil, err
+		}
+		now, err := w.look(ctx)
+		if err != nil {
+			break
+		}
+		s = now
+		var always problems
+		w.checkAlways(&always, s)
+		if len(always) > 0 {
+			return s, always, nil
+		}
+		if missing = w.unsettled(s); len(missing) == 0 {
+			if err := w.awaitLook(ctx); err != nil {
+				return s, nil, err
+			}
+			again, err := w.look(ctx)
+			if err != nil {
+				break
+			}
+			s = again
+			if missing = w.unsettled(s); len(missing) == 0 &&
+				slices.Equal(now.rack.FloatingIPs, again.rack.FloatingIPs) {
+				return s, nil, nil
+			}
+			continue
+		}
+		if time.Since(nudgedAt) > nudgeInterval {
+			nudgedAt = time.Now()
+			_ = w.nudge(ctx)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return s, append(missing, problem{converges, "it did not within " + settleLimit.String()}), nil
+}
+
+// alive begins programs again that have lost their lease, as a kubelet would.
+func (w *world) alive(ctx context.Context) error {
+	var exit *process.ExitError
+	if !errors.As(w.ccm.Shim.Err(), &exit) {
+		return errors.Join(w.ccm.Backend.Err())
+	}
+	if !strings.Contains(strings.Join(exit.Tail, "\n"), "lost") {
+		return exit
+	}
+	w.ended++
+	return w.ccm.StartShim(ctx)
+}
+
+// nudge makes the programs look again, and try once more to release what Services leave: where that
+// has failed the framework waits longer and longer.
+func (w *world) nudge(ctx context.Context) error {
+	w.nudges++
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"nudge":"%d"}}}`, w.nudges)
+	names := []string{nudged}
+	for name, v := range w.services {
+		if v.deleted || !v.balanced {
+			names = append(names, name)
+		}
+	}
+	var first error
+	for _, name := range names {
+		_, err := w.cluster.Client.CoreV1().Services(namespace).Patch(ctx, name, types.MergePatchType,
+			patch, metav1.PatchOptions{})
+		if name == nudged {
+			first = err
+		}
+	}
+	return first
+}
+
+// awaitLook waits until the programs have read all floating IPs anew, twice: a look that had begun
+// before may be the first.
+func (w *world) awaitLook(ctx context.Context) error {
+	for range 2 {
+		before, err := w.people.lists(ctx)
+		if err != nil {
+			return err
+		}
+		nudgedAt := time.Time{}
+		err = process.Await(ctx, func(ctx context.Context) (bool, error) {
+			if time.Since(nudgedAt) > nudgeInterval {
+				nudgedAt = time.Now()
+				if err := w.nudge(ctx); err != nil {
+					return false, err
+				}
+			}
+			now, err := w.people.lists(ctx)
+			return now > before, err
+		})
+		if err != nil {
+			return fmt.Errorf("nobody looks: %w", err)
+		}
+	}
+	return nil
+}

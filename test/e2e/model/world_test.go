@@ -1,0 +1,300 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package model
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
+)
+
+const (
+	// settleLimit is how long anything may take to become as it has to: the framework waits for up
+	// to five minutes between attempts, and begins with five seconds.
+	settleLimit = 2 * time.Minute
+
+	// steadyAfter is how long a node has to be fit until nothing may leave it: the shim learns of the
+	// state of an instance after four seconds at the latest.
+	steadyAfter = 8 * time.Second
+
+	// nudgeInterval is how often programs are made to look again while something is not settled.
+	nudgeInterval = time.Second
+
+	// nudged is a Service that wants nothing; to annotate it makes the programs look.
+	nudged = "nudged"
+)
+
+// world is one rack, one control plane, and the programs between them.
+type world struct {
+	*testing.T
+	*expectation
+	people people
+
+	seed       uint64
+	random     *rand.Rand
+	dir        string
+	group      *process.Group
+	programs   stack.Programs
+	kubeconfig string
+	cluster    *cluster.Cluster
+	rack       *rack.Rack
+	ccm        *stack.CCM
+	// second is another replica that leads as well; nil: there is none.
+	second *stack.CCM
+	// ended counts how often the shim has lost its lease, nudges how often it was made to look.
+	ended, nudges int
+	// hardwareAt is when an instance was the last time made to change its state.
+	hardwareAt time.Time
+	// detail is what the operation that is being chosen tells of itself.
+	detail string
+
+	// done are the operations so far.
+	done []string
+}
+
+// machine returns the seed of the instance of a node.
+func machine(name string) rack.Machine {
+	var number int
+	_, _ = fmt.Sscanf(name, "node-%d", &number)
+	return rack.Machine{
+		Name: name, NCPUs: 2, MemoryGiB: 8, IP: fmt.Sprintf("172.30.0.%d", 20+number),
+	}
+}
+
+// newWorld starts a world in which nothing is yet but floating IPs that are not the cluster's.
+func newWorld(t *testing.T, programs stack.Programs, seed uint64) *world {
+	t.Helper()
+	// Not t.TempDir: a unix socket's path has to be short.
+	dir, err := os.MkdirTemp("/tmp", "oxide-model-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := filepath.Join(dir, "logs")
+	if err := os.Mkdir(logs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{
+		T: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), dir: dir, programs: programs,
+		group: process.NewGroup(logs), expectation: &expectation{
+			services: make(map[string]*service), nodes: make(map[string]*node),
+			others: make(map[string]rack.FloatingIP),
+		},
+	}
+	t.Cleanup(w.end)
+	ctx, cancel := context.WithTimeout(t.Context(), settleLimit)
+	defer cancel()
+	w.must(w.start(ctx))
+	return w
+}
+
+func (w *world) start(ctx context.Context) (err error) {
+	w.rack, err = rack.Start(ctx, w.group, rack.Options{
+		Program: w.programs.Sim, Dir: w.dir, Machines: []rack.Machine{
+			{Name: outsider, NCPUs: 2, MemoryGiB: 8, IP: "172.30.0.10"},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	w.people = people{w.rack, &http.Client{Timeout: 30 * time.Second}}
+	if w.cluster, err = cluster.Start(ctx, w.group, w.programs.Binaries, w.dir); err != nil {
+		return err
+	}
+	root, err := stack.Root()
+	if err != nil {
+		return err
+	}
+	if w.kubeconfig, err = stack.Identity(ctx, w.cluster, root, w.dir); err != nil {
+		return err
+	}
+	system, err := w.cluster.Client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem,
+		metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	w.scope = string(system.UID)
+	_, err = w.cluster.Client.CoreV1().Services(namespace).Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: nudged},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{objects.TCP(80)}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	if err := w.createOthers(ctx); err != nil {
+		return err
+	}
+	if w.ccm, err = stack.StartCCM(ctx, w.ccmOptions("", w.dir)); err != nil {
+		return err
+	}
+	return w.people.spoil(ctx, w.seed)
+}
+
+// createOthers makes floating IPs that are not the cluster's, though some look so.
+func (w *world) createOthers(ctx context.Context) error {
+	const foreign = "oxide-ccm/v1 scope=11111111-2222-3333-4444-555555555555 name=default/svc-1 " +
+		"uid=11111111-2222-3333-4444-666666666666 family=v4 source=any"
+	for name, description := range map[string]string{
+		"users-own":              "",
+		"users-text":             "the address of our mail server\nsince 2024",
+		"users-attached":         "do not touch",
+		"another-clusters":       "of the other cluster\n" + foreign,
+		"kubernetes-default-svc": "Managed by oxide-cloud-controller-manager.",
+		// As the existing Oxide CCM would have called the address of svc-1, whose status never had it.
+		"kubernetes-default-svc-1": "Managed by oxide-cloud-controller-manager.",
+		"edited-marker":            "oxide-ccm/v1 scope=" + w.scope + " name=default/svc-2",
+	} {
+		if err := w.people.createIP(ctx, name, description); err != nil {
+			return err
+		}
+	}
+	state, err := w.rack.State(ctx)
+	if err != nil {
+		return err
+	}
+	for _, ip := range state.FloatingIPs {
+		if ip.Name == "users-attached" {
+			instance, _ := state.Instance(outsider)
+			if err := w.people.attach(ctx, ip.ID, instance.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return process.Await(ctx, func(ctx context.Context) (bool, error) {
+		state, err := w.rack.State(ctx)
+		attached := 0
+		for _, ip := range state.FloatingIPs {
+			w.others[ip.ID] = ip
+			if ip.AttachState == rack.Attached {
+				attached++
+			}
+		}
+		return attached == 1, err
+	})
+}
+
+// timeScale makes 30 seconds 600 milliseconds.
+const timeScale = "0.02"
+
+func (w *world) ccmOptions(name, dir string, flags ...string) stack.CCMOptions {
+	return stack.CCMOptions{
+		Group: w.group, Programs: w.programs, Cluster: w.cluster, Rack: w.rack,
+		Kubeconfig: w.kubeconfig, Dir: dir, Name: name, Standby: name != "",
+		ShimFlags: append([]string{
+			"--load-balancer-time-scale=" + timeScale, "--node-monitor-period=1s",
+			"--node-removal-interval=100ms",
+		}, flags...),
+	}
+}
+
+// end stops everything, and checks the logs.
+func (w *world) end() {
+	if err := w.group.StopAll(25 * time.Second); err != nil {
+		w.Error(err)
+	}
+	files, err := filepath.Glob(filepath.Join(w.group.LogDir(), "*.log"))
+	if err != nil {
+		w.Error(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			w.Error(err)
+		}
+		if strings.Contains(string(text), rack.Token) {
+			w.Errorf("the token is in %s", filepath.Base(file))
+		}
+	}
+	if !w.Failed() {
+		os.RemoveAll(w.dir)
+		return
+	}
+	w.Logf("the logs are in %s", w.group.LogDir())
+}
+
+// must fails the test at an error.
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.fail(err.Error(), snapshot{})
+	}
+}
+
+// fail ends the test with everything that is needed to repeat it.
+func (w *world) fail(why string, s snapshot) {
+	w.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nrepeat: MODEL_SEED=%d MODEL_OPERATIONS=%d make model\noperations:\n", why,
+		w.seed, len(w.done))
+	for i, each := range w.done {
+		fmt.Fprintf(&b, "%5d %s\n", i+1, each)
+	}
+	fmt.Fprintf(&b, "\nlast states:\n%s", w.describe(s))
+	w.Fatal(b.String())
+}
+
+// describe tells what is, and what was expected.
+func (w *world) describe(s snapshot) string {
+	var b strings.Builder
+	for _, ip := range s.rack.FloatingIPs {
+		fmt.Fprintf(&b, "  floating IP %s %s %s %q %q\n", ip.Name, ip.IP, ip.AttachState, ip.Instance,
+			ip.Description)
+	}
+	for _, instance := range s.rack.Instances {
+		fmt.Fprintf(&b, "  instance %s %s %v\n", instance.Name, instance.RunState, instance.PrivateIPs)
+	}
+	for name, v := range w.services {
+		now := s.services[name]
+		fmt.Fprintf(&b, "  Service %s: expected %+v\n    status %v, finalizers %v\n", name, *v,
+			ingressText(now.Status.LoadBalancer.Ingress), now.Finalizers)
+	}
+	for name, n := range w.nodes {
+		_, there := s.nodes[name]
+		fmt.Fprintf(&b, "  Node %s: expected %+v, there: %v\n", name, *n, there)
+	}
+	return b.String()
+}
+
+// look takes a snapshot.
+func (w *world) look(ctx context.Context) (snapshot, error) {
+	s := snapshot{
+		services: make(map[string]corev1.Service), nodes: make(map[string]corev1.Node),
+	}
+	var err error
+	if s.rack, err = w.rack.State(ctx); err != nil {
+		return s, err
+	}
+	services, err := w.cluster.Client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return s, err
+	}
+	for _, each := range services.Items {
+		if each.Name != nudged && each.Name != "kubernetes" {
+			s.services[each.Name] = each
+		}
+	}
+	nodes, err := w.cluster.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return s, err
+	}
+	for _, each := range nodes.Items {
+		s.nodes[each.Name] = each
+	}
+	return s, nil
+}
