@@ -47,21 +47,25 @@ func writtenTo(t *testing.T, client *fake.Clientset) []*v1.LoadBalancerStatus {
 	t.Helper()
 	var statuses []*v1.LoadBalancerStatus
 	for _, action := range client.Actions() {
-		patch, ok := action.(clienttesting.PatchAction)
-		if !ok {
-			continue
+		if patch, ok := action.(clienttesting.PatchAction); ok {
+			statuses = append(statuses, writtenBy(t, patch))
 		}
-		var service v1.Service
-		if err := json.Unmarshal(patch.GetPatch(), &service); err != nil {
-			t.Fatal(err)
-		}
-		if patch.GetSubresource() != "status" || service.UID == "" {
-			t.Errorf("a patch of %q that any Service of the name would take: %s",
-				patch.GetSubresource(), patch.GetPatch())
-		}
-		statuses = append(statuses, &service.Status.LoadBalancer)
 	}
 	return statuses
+}
+
+// writtenBy returns the status that a patch writes.
+func writtenBy(t *testing.T, patch clienttesting.PatchAction) *v1.LoadBalancerStatus {
+	t.Helper()
+	var service v1.Service
+	if err := json.Unmarshal(patch.GetPatch(), &service); err != nil {
+		t.Error(err)
+	}
+	if patch.GetSubresource() != "status" || service.UID == "" {
+		t.Errorf("a patch of %q that any Service of the name would take: %s",
+			patch.GetSubresource(), patch.GetPatch())
+	}
+	return &service.Status.LoadBalancer
 }
 
 // Anybody may write a status, and the framework does from an older copy.
