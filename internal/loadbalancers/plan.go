@@ -32,6 +32,8 @@ type planner struct {
 	candidates map[string]*Candidate
 	// claimed are the addresses that have been given to a load balancer, by id.
 	claimed map[string]*claim
+	// detached are a user's addresses that are let go: two load balancers may publish one.
+	detached map[string]bool
 	// allocated are the very addresses that are created, and for whom.
 	allocated map[netip.Addr]Key
 	// occupied says who has which place; vacated has the places that an address leaves by this plan: it
@@ -87,6 +89,7 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 		occupied: make(map[place]Key), vacated: make(map[place]Key),
 		loads: make(map[string]int), present: make(map[string]int), leave: make(map[Key]bool),
 		underWay: make(map[Key]*balancer), allocated: make(map[netip.Addr]Key),
+		detached: make(map[string]bool),
 	}
 	p.cluster.Candidates = slices.Clone(cluster.Candidates)
 	cluster = p.cluster
