@@ -15,6 +15,7 @@
 //	claims.go     which address each load balancer has
 //	proof.go      what else than a marker says whose an address is
 //	place.go      which instance carries it
+//	obstacle.go   why an address is attached nowhere
 //	release.go    how addresses end that are no longer wanted
 //	rebalance.go  a more even spread, when it is asked for
 //	firewall.go   which ports the firewall closes

@@ -168,7 +168,7 @@ func (p *planner) guard(going []*claim) {
 	for _, b := range p.balancers {
 		for _, ip := range p.facts.sorted() {
 			if ip.InstanceID == "" || p.claimed[ip.ID] != nil ||
-				!p.isOwn(ip, b.want.Key) && !p.facts.isLeftover(ip, b.want.Published) {
+				!p.isOwn(ip, b.want.Key) && !b.want.publishes(ip.Addr) {
 				continue
 			}
 			for _, at := range places(ip.InstanceID, ip.family(), b.want.Ports) {
@@ -307,6 +307,7 @@ func (p *planner) move(c *claim, target string) {
 	}
 	c.target = target
 	p.loads[target]++
+	p.present[target]++
 	p.occupy(c, target)
 }
 
@@ -333,7 +334,7 @@ func (p *planner) fitFor(c *claim) ([]*Candidate, *obstacle) {
 		switch {
 		case holder != "":
 			taken = cmp.Or(taken, holder)
-		case p.loads[at] >= p.room(at):
+		case p.present[at] >= p.room(at):
 			full++
 		case leaver != "":
 			left = append(left, candidate)

@@ -149,6 +149,16 @@ func TestInvariant4OnePlaceOneLoadBalancer(t *testing.T) {
 			other:      []string{"create"}, conditions: []ConditionType{PortConflict},
 		},
 		{
+			name:       "an address that the existing CCM gave, and that is not wanted, holds its place",
+			candidates: []string{"n1"},
+			facts:      ips{legacy("a 192.0.2.1 n1", "default-web"), ip("c 192.0.2.3 n2")},
+			set: []Desired{
+				web(publishing("192.0.2.1"), eligible("n2"), serving(tcp80)), other(serving(tcp80)),
+			},
+			other: []string{"create"}, conditions: []ConditionType{Degraded, PortConflict},
+			says: "TCP 80 is held by default/web",
+		},
+		{
 			name: "a flight holds its place", candidates: []string{"n1", "n2"},
 			set: []Desired{other(serving(tcp80))},
 			change: []func(*planner){func(p *planner) {
@@ -357,5 +367,21 @@ func TestInvariant4FiveLegacyServicesOnOnePort(t *testing.T) {
 				t.Errorf("a second plan does %d actions more", n)
 			}
 		})
+	}
+}
+
+// What leaves a full node is there until it has left: nothing comes before.
+func TestAFullNodeIsFullUntilSomethingHasLeft(t *testing.T) {
+	full := ips{ip("a 192.0.2.1 n1")}
+	for i := range maxExternalIPs - 3 {
+		full = append(full, foreign(fmt.Sprintf("x-%d 192.0.2.%d n1", i, i+2)))
+	}
+	set := []Desired{web(eligible("n2")), other(eligible("n1"))}
+	p := planned(full, cluster("n1", "n2"), set)
+	if got := briefly(p.balancers[0]); !cmp.Equal(got, []string{"detach a n1", "attach a n2"}) {
+		t.Errorf("what leaves: %v", got)
+	}
+	if b := p.balancers[1]; !IsReason(b.refusal(), ReasonLimit) {
+		t.Errorf("what comes: %v, %v", briefly(b), b.refusal())
 	}
 }

@@ -32,13 +32,16 @@ type planner struct {
 	candidates map[string]*Candidate
 	// claimed are the addresses that have been given to a load balancer, by id.
 	claimed map[string]*claim
+	// detached are a user's addresses that are let go: two load balancers may publish one.
+	detached map[string]bool
 	// allocated are the very addresses that are created, and for whom.
 	allocated map[netip.Addr]Key
-	// occupied says who has which place, loads how many floating IPs an instance carries.
-	// vacated has the places that an address leaves by this plan: it is there until it has left.
-	occupied map[place]Key
-	vacated  map[place]Key
-	loads    map[string]int
+	// occupied says who has which place; vacated has the places that an address leaves by this plan: it
+	// is there until it has left.
+	occupied, vacated map[place]Key
+	// loads are how many floating IPs an instance carries in the end, present how many there may be
+	// until then: what leaves and what comes.
+	loads, present map[string]int
 }
 
 // balancer is the plan for one load balancer.
@@ -48,8 +51,6 @@ type balancer struct {
 	// releases end addresses that are no longer wanted, after the wanted ones are attached.
 	releases   []Action
 	conditions []Condition
-	// left: an address stays only because the caller wants it left where it is.
-	left bool
 	// problem is what is wrong with its wishes. What it has stays, and is placed as ever.
 	problem error
 }
@@ -86,8 +87,9 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 		held: known.held, nodes: known.nodes, lent: known.lent,
 		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
 		occupied: make(map[place]Key), vacated: make(map[place]Key),
-		loads: make(map[string]int), leave: make(map[Key]bool),
+		loads: make(map[string]int), present: make(map[string]int), leave: make(map[Key]bool),
 		underWay: make(map[Key]*balancer), allocated: make(map[netip.Addr]Key),
+		detached: make(map[string]bool),
 	}
 	p.cluster.Candidates = slices.Clone(cluster.Candidates)
 	cluster = p.cluster
@@ -100,6 +102,7 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 	for _, ip := range f.ips {
 		if ip.InstanceID != "" {
 			p.loads[ip.InstanceID]++
+			p.present[ip.InstanceID]++
 		}
 	}
 	for _, flight := range flights {
@@ -114,6 +117,7 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 		if flight.ended.IsZero() {
 			for _, instance := range flight.arrivals {
 				p.loads[instance]++
+				p.present[instance]++
 			}
 		}
 	}

@@ -45,9 +45,11 @@ func (p *planner) levelOnce(movable []*claim) bool {
 		for _, at := range places(best.target, best.wanted.Family, best.want.Ports) {
 			delete(p.occupied, at)
 		}
+		p.present[best.target]--
 	}
 	p.loads[best.target]--
 	p.loads[target]++
+	p.present[target]++
 	best.target, best.why = target, "the addresses are spread evenly, as was asked for"
 	best.conditions = nil // they are about the old place
 	p.occupy(best, target)

@@ -41,7 +41,8 @@ func (p *planner) letGo(b *balancer) {
 				return
 			}
 			b.releases = append(b.releases, actions...)
-		case p.facts.isLeftover(ip, b.want.Published):
+		case !p.detached[ip.ID] && p.facts.isLeftover(ip, b.want.Published):
+			p.detached[ip.ID] = true
 			b.releases = append(b.releases, detach(ip, b.want.Key, why))
 		}
 	}

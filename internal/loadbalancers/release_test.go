@@ -194,6 +194,18 @@ func TestPlanDeleteOfWhatIsNotMarked(t *testing.T) {
 	}
 }
 
+// Two load balancers that publish one address of a user let it go once.
+func TestALeftoverIsDetachedOnce(t *testing.T) {
+	has := publishing("192.0.2.9", "10.0.0.1")
+	p := planned(ips{foreign("x 192.0.2.9 n1"), ip("a 192.0.2.1 n1"), ip("b 192.0.2.2 n1", ofOther)},
+		cluster("n1"), []Desired{web(has), other(has)})
+	for i, want := range [][]string{{"detach x n1"}, nil} {
+		if diff := cmp.Diff(want, briefly(p.balancers[i])); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", p.balancers[i].want.Key, diff)
+		}
+	}
+}
+
 // What nobody wants any more is told of, by whom it was wanted, and left alone.
 func TestOrphansArePlannedByNobody(t *testing.T) {
 	retained := func(m *Marker) { m.Retained = true }
