@@ -48,8 +48,6 @@ type balancer struct {
 	// releases end addresses that are no longer wanted, after the wanted ones are attached.
 	releases   []Action
 	conditions []Condition
-	// left: an address stays only because the caller wants it left where it is.
-	left bool
 	// problem is what is wrong with its wishes. What it has stays, and is placed as ever.
 	problem error
 }
