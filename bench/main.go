@@ -27,7 +27,9 @@ type part struct {
 }
 
 func parts() []part {
-	return []part{{"nodes", measureNodes}, {"process", measureProcess}}
+	return []part{
+		{"nodes", measureNodes}, {"process", measureProcess}, {"lb", measureLoadBalancers},
+	}
 }
 
 func main() {

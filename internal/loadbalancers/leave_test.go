@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
 )
 
@@ -35,5 +37,38 @@ func TestAnAddressThatIsLeftWhereItIsMayYetHaveToMakeWay(t *testing.T) {
 		if at := lb.Addresses[0].Attached.InstanceID; at != want {
 			t.Errorf("%s is on %s, want %s", lb.Key, at, want)
 		}
+	}
+}
+
+// What proves whose a place is stays as it is until the address has moved: where an address is on an
+// instance that never was of this cluster, nothing is changed, and where it is an adopted one's, its
+// marker is not.
+func TestAnAddressThatIsLeftAbroadKeepsItsMarker(t *testing.T) {
+	for name, change := range map[string]func(*loadbalancers.Cluster, *loadbalancers.Desired){
+		"another owner": func(_ *loadbalancers.Cluster, w *loadbalancers.Desired) { w.OwnerUID = "uid-2" },
+		"adopted": func(c *loadbalancers.Cluster, w *loadbalancers.Desired) {
+			c.Scope, c.Adopted, w.Key.Scope = "rebuilt", []string{scope}, "rebuilt"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRack(t)
+			r.ensure(t, r.only(0), web())
+			before := r.FloatingIPs()
+			elsewhere, want := r.only(1), web()
+			change(&elsewhere, &want)
+			m := r.restarted(t)
+			set := []loadbalancers.Desired{want}
+			if _, err := m.Reconcile(t.Context(), elsewhere, set, drySet); err != nil {
+				t.Fatal(err)
+			}
+			result, err := m.Ensure(t.Context(), elsewhere, want,
+				loadbalancers.EnsureOptions{LeaveAttached: true})
+			if err != nil || len(result.Actions) > 0 {
+				t.Errorf("it did %v, %v", result.Actions, err)
+			}
+			if diff := cmp.Diff(before, r.FloatingIPs()); diff != "" {
+				t.Errorf("the rack (-before +after):\n%s", diff)
+			}
+		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
@@ -37,6 +38,12 @@ type environment struct {
 	ccm    *stack.CCM
 	group  *process.Group
 	dir    string
+
+	// cluster and kubeconfig are the shared ones, and name is empty, but for a second cluster on the
+	// same rack.
+	cluster    *cluster.Cluster
+	kubeconfig string
+	name       string
 }
 
 // settings are what a test's world has of its own.
@@ -86,6 +93,7 @@ func newEnvironment(t *testing.T, s settings) *environment {
 	}
 	e := &environment{
 		T: t, client: shared.cluster.Client, dir: dir, group: process.NewGroup(logs),
+		cluster: shared.cluster, kubeconfig: shared.kubeconfig,
 	}
 	t.Cleanup(e.end)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
@@ -128,8 +136,8 @@ func (e *environment) restart() {
 
 func (e *environment) ccmOptions(s settings) stack.CCMOptions {
 	return stack.CCMOptions{
-		Group: e.group, Programs: shared.programs, Cluster: shared.cluster, Rack: e.rack,
-		Kubeconfig: shared.kubeconfig, Dir: e.dir, Child: s.child, ShimFlags: s.shimFlags,
+		Group: e.group, Programs: shared.programs, Cluster: e.cluster, Rack: e.rack, Name: e.name,
+		Kubeconfig: e.kubeconfig, Dir: e.dir, Child: s.child, ShimFlags: s.shimFlags,
 	}
 }
 

@@ -64,5 +64,5 @@ func remedyOf(
 		return selector.Existing, "name a floating IP of your own in the annotation " +
 			annotations.ExistingFloatingIP + ", or leave it out"
 	}
-	return "", "or name a pool in the annotation " + annotations.FloatingIPPool
+	return "", "name another pool in the annotation " + annotations.FloatingIPPool
 }
