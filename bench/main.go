@@ -27,7 +27,9 @@ type part struct {
 }
 
 func parts() []part {
-	return []part{{"nodes", measureNodes}, {"process", measureProcess}}
+	return []part{
+		{"failover", measureFailover}, {"nodes", measureNodes}, {"process", measureProcess},
+	}
 }
 
 func main() {
