@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,7 +67,7 @@ func (w *world) newCompany(ctx context.Context, name string, n int) (*company, e
 	}
 	for i, node := range c.nodes {
 		object := objects.Node(node)
-		object.Labels[pairLabel] = fmt.Sprint(i / 2)
+		object.Labels[pairLabel] = strconv.Itoa(i / 2)
 		if _, err := c.cluster.Client.CoreV1().Nodes().Create(ctx, object,
 			metav1.CreateOptions{}); err != nil {
 			return nil, err
@@ -124,8 +125,8 @@ func (c *company) settle(ctx context.Context, n int, pair func(i int) int) ([]se
 	return all, nil
 }
 
-// failover waits until an address is on another node, with a status that names that alone, and returns how
-// long that took.
+// failover waits until an address is on another node, with a status that names that alone, and returns
+// how long that took.
 func (c *company) failover(ctx context.Context, s served) (time.Duration, error) {
 	began := time.Now()
 	err := c.await(ctx, func(ctx context.Context) (bool, error) {

@@ -48,8 +48,8 @@ func measureFailover(ctx context.Context, w *world) (figures, error) {
 	return found, nil
 }
 
-// failoverOfOne measures Services that have two nodes each: the instance of one is stopped, or its kubelet
-// falls silent.
+// failoverOfOne measures Services that have two nodes each: the instance of one is stopped, or its
+// kubelet falls silent.
 func failoverOfOne(ctx context.Context, w *world, found figures) error {
 	const pairs = stoppedSamples + silentSamples
 	c, err := w.newCompany(ctx, "-pairs", 2*pairs)
@@ -65,7 +65,7 @@ func failoverOfOne(ctx context.Context, w *world, found figures) error {
 		group, ctx := errgroup.WithContext(ctx)
 		for i := first; i < first+stoppedAtOnce; i++ {
 			group.Go(func() error {
-				if err := rest(ctx, rand.N(phase)); err != nil { //nolint:gosec // no secret
+				if err := rest(ctx, rand.N(phase)); err != nil {
 					return err
 				}
 				if err := c.rack.StopInstance(ctx, services[i].node); err != nil {
@@ -149,7 +149,7 @@ func failoverOfTheLeader(ctx context.Context, w *world, found figures) error {
 			return err
 		}
 		// The time since the leader renewed its lease is another one each time.
-		if err := rest(ctx, rand.N(2*time.Second)); err != nil { //nolint:gosec // no secret
+		if err := rest(ctx, rand.N(2*time.Second)); err != nil {
 			return err
 		}
 		leader.Shim.Kill()
