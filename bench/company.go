@@ -103,11 +103,12 @@ func (c *company) settle(ctx context.Context, n int, pair func(i int) int) ([]se
 	}
 	for i := range all {
 		err := c.await(ctx, func(ctx context.Context) (bool, error) {
-			published, err := c.published(ctx, all[i].service)
-			if err != nil || len(published) != 2 {
+			service, err := c.cluster.Client.CoreV1().Services("default").Get(ctx, all[i].service,
+				metav1.GetOptions{})
+			if err != nil || len(published(service)) != 2 {
 				return false, err
 			}
-			all[i].address, all[i].private = published[0], published[1]
+			all[i].address, all[i].private = published(service)[0], published(service)[1]
 			return true, nil
 		})
 		if err != nil {
@@ -129,13 +130,28 @@ func (c *company) settle(ctx context.Context, n int, pair func(i int) int) ([]se
 // how long that took.
 func (c *company) failover(ctx context.Context, s served) (time.Duration, error) {
 	began := time.Now()
-	err := c.await(ctx, func(ctx context.Context) (bool, error) {
-		published, err := c.published(ctx, s.service)
-		return len(published) == 2 && published[1] != s.private, err
+	ctx, cancel := context.WithTimeout(ctx, companyLimit)
+	defer cancel()
+	watcher, err := c.cluster.Client.CoreV1().Services("default").Watch(ctx, metav1.ListOptions{
+		FieldSelector: "metadata.name=" + s.service,
 	})
-	took := time.Since(began)
 	if err != nil {
-		return 0, fmt.Errorf("the address of %s stays on %s: %w", s.service, s.node, err)
+		return 0, err
+	}
+	defer watcher.Stop()
+	took := time.Duration(0)
+	for event := range watcher.ResultChan() {
+		service, ok := event.Object.(*corev1.Service)
+		if !ok {
+			break
+		}
+		if now := published(service); len(now) == 2 && now[1] != s.private {
+			took = time.Since(began)
+			break
+		}
+	}
+	if took == 0 {
+		return 0, fmt.Errorf("the address of %s stays on %s", s.service, s.node)
 	}
 	state, err := c.rack.State(ctx)
 	if err != nil {
@@ -149,17 +165,12 @@ func (c *company) failover(ctx context.Context, s served) (time.Duration, error)
 }
 
 // published returns the addresses in the status of a Service.
-func (c *company) published(ctx context.Context, name string) ([]string, error) {
-	service, err := c.cluster.Client.CoreV1().Services("default").Get(ctx, name,
-		metav1.GetOptions{})
-	if err != nil {
-		return nil, err
-	}
+func published(service *corev1.Service) []string {
 	var all []string
 	for _, ingress := range service.Status.LoadBalancer.Ingress {
 		all = append(all, ingress.IP)
 	}
-	return all, nil
+	return all
 }
 
 func (c *company) await(
