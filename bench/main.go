@@ -29,6 +29,7 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"nodes", measureNodes}, {"process", measureProcess}, {"lb", measureLoadBalancers},
+		{"failover", measureFailover},
 	}
 }
 

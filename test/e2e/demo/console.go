@@ -90,8 +90,13 @@ func (c *console) since() time.Duration { return time.Since(c.began) }
 
 // event tells what was seen just now, and where.
 func (c *console) event(where, format string, args ...any) {
+	c.eventAt(time.Now(), where, format, args...)
+}
+
+// eventAt tells what was seen a moment ago.
+func (c *console) eventAt(at time.Time, where, format string, args ...any) {
 	c.closeLine()
-	fmt.Fprintf(c.out, "  %6.2f s  %s  %s\n", c.since().Seconds(),
+	fmt.Fprintf(c.out, "  %6.2f s  %s  %s\n", at.Sub(c.began).Seconds(),
 		c.tint(fmt.Sprintf("%-10s", where)), fmt.Sprintf(format, args...))
 }
 

@@ -52,6 +52,9 @@ func TestADemoTellsItsStoryAndLeavesNothing(t *testing.T) {
 		"Node worker-3 is initialized", "provider ID", "instance type  4-16", "InternalIP",
 		"oxide.computer/silo-id=", "floating IP 198.51.100.", "created", "attached to worker-",
 		"Service default/web has its addresses", "Service default/dns has its addresses",
+		"is stopped; it carries ", "Ready=Unknown; it carries ", "is detached from worker-",
+		"is attached to worker-", "the status of default/web names worker-",
+		"the status of default/dns names worker-", " and worker-",
 		"Service default/dns is gone", "is deleted",
 	} {
 		if !strings.Contains(d.out.String(), told) {

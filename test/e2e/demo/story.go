@@ -53,6 +53,17 @@ func (d *demo) story(ctx context.Context) (times string, err error) {
 	if err != nil {
 		return "", err
 	}
+	d.console.title("The instance under one of the addresses is stopped")
+	stopped, err := d.failover(ctx, services, web, (*failoverWatcher).stopInstance)
+	if err != nil {
+		return "", err
+	}
+	d.console.title("The kubelet under the other address falls silent; a UDP port lets " +
+		"the status lead by a second")
+	silent, err := d.failover(ctx, services, dns, (*failoverWatcher).silenceKubelet)
+	if err != nil {
+		return "", err
+	}
 	d.console.title("One of the Services is deleted")
 	removal := services.newRemoval(dns)
 	removed, err := d.chapter(ctx, removal.delete, removal)
@@ -60,8 +71,9 @@ func (d *demo) story(ctx context.Context) (times string, err error) {
 		return "", err
 	}
 	return fmt.Sprintf("%d Nodes initialized in %s, %d Services got their addresses in %s, "+
-		"1 address was given back in %s", len(machines), cluster.Seconds(nodes), len(services.all),
-		cluster.Seconds(created), cluster.Seconds(removed)), nil
+		"1 address left a stopped instance in %s and 1 a silent node in %s, 1 address was given back "+
+		"in %s", len(machines), cluster.Seconds(nodes), len(services.all), cluster.Seconds(created),
+		cluster.Seconds(stopped), cluster.Seconds(silent), cluster.Seconds(removed)), nil
 }
 
 // watcher looks at the cluster and the rack again and again, tells what is new, and says what it
@@ -116,6 +128,19 @@ func (d *demo) lastWarning(ctx context.Context) string {
 		return a.LastTimestamp.Compare(b.LastTimestamp.Time)
 	})
 	return fmt.Sprintf("; Kubernetes says of %s: %s", last.InvolvedObject.Name, last.Message)
+}
+
+// failover lets something happen to the node that carries the address of a Service.
+func (d *demo) failover(
+	ctx context.Context, services *serviceWatcher, service *corev1.Service,
+	happen func(*failoverWatcher, context.Context) error,
+) (time.Duration, error) {
+	w, err := services.newFailover(ctx, service)
+	if err != nil {
+		return 0, err
+	}
+	defer w.watch.Stop()
+	return d.chapter(ctx, func(ctx context.Context) error { return happen(w, ctx) }, w)
 }
 
 func (d *demo) registerNodes(ctx context.Context) error {

@@ -47,6 +47,9 @@ type Options struct {
 	Sleds int
 	// Latency is added to every request.
 	Latency time.Duration
+	// TimeScale is how long things take on it, compared with a real one; 0 means the simulator's
+	// own, which is short.
+	TimeScale float64
 	// Name distinguishes the log files of several racks; empty for the first.
 	Name string
 	// TLS serves HTTPS, with a certificate by an authority that nobody else trusts.
@@ -67,6 +70,9 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 	scheme := "http://"
 	args := []string{
 		"--seed=" + file, "--request-log=-", "--latency=" + options.Latency.String(),
+	}
+	if options.TimeScale != 0 {
+		args = append(args, fmt.Sprintf("--time-scale=%g", options.TimeScale))
 	}
 	if options.TLS {
 		scheme = "https://"
