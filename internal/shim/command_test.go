@@ -47,6 +47,8 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 			[][]string{{"--cloud-config", "oxide-backend"}}},
 		{"a controller that there is not", []string{"--kubeconfig=KC", "--controllers=route"},
 			[][]string{{"route"}}},
+		{"a clock that stands still", []string{"--kubeconfig=KC", "--load-balancer-time-scale=0"},
+			[][]string{{"--load-balancer-time-scale", "leave it out"}}},
 		{"no time between removals", []string{"--kubeconfig=KC", "--node-removal-interval=0s"},
 			[][]string{{"--node-removal-interval", "0s", "5s"}}},
 		{"ids that are adopted and are none",

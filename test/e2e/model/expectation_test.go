@@ -62,7 +62,9 @@ type node struct {
 	// go, too.
 	present, removed bool
 	ready            corev1.ConditionStatus
-	excluded         bool
+	// lost: the sled of the instance does not answer.
+	lost     bool
+	excluded bool
 	// run is the state of the instance.
 	run string
 	// fitSince is when it was first found able to carry addresses; zero: it is not.
@@ -71,7 +73,7 @@ type node struct {
 
 // fit reports whether a node can carry addresses.
 func (n *node) fit() bool {
-	return n.present && !n.removed && n.ready == corev1.ConditionTrue && !n.excluded &&
+	return n.present && !n.removed && !n.lost && n.ready == corev1.ConditionTrue && !n.excluded &&
 		n.run == running
 }
 
@@ -223,7 +225,7 @@ func (e *expectation) stuckFor(s snapshot, to string) []*service {
 	var all []*service
 	for _, v := range e.live() {
 		ip, ok := e.current(s, v)
-		if ok && isStuck(s, ip) && publishes(s.services[v.name], instance.PrivateIPs["v4"]) {
+		if ok && e.isStuck(s, ip) && publishes(s.services[v.name], instance.PrivateIPs["v4"]) {
 			all = append(all, v)
 		}
 	}
@@ -237,7 +239,19 @@ func publishes(object corev1.Service, ip string) bool {
 }
 
 // isStuck reports whether a floating IP is where Oxide lets nobody take it off.
-func isStuck(s snapshot, ip rack.FloatingIP) bool {
+func (e *expectation) isStuck(s snapshot, ip rack.FloatingIP) bool {
 	instance, there := s.rack.Instance(ip.Instance)
-	return ip.Instance != "" && there && instance.RunState == failed
+	n := e.nodes[ip.Instance]
+	return ip.Instance != "" && there && (instance.RunState == failed || n != nil && n.lost)
+}
+
+// steady returns the floating IPs of a snapshot, without what those do again and again that are stuck.
+func (e *expectation) steady(s snapshot) []rack.FloatingIP {
+	all := slices.Clone(s.rack.FloatingIPs)
+	for i := range all {
+		if e.isStuck(s, all[i]) {
+			all[i].AttachState = "stuck"
+		}
+	}
+	return all
 }

@@ -52,9 +52,30 @@ func nodeKinds() []kind {
 			})},
 		{3, ofNode(func(n *node) bool { return !n.excluded }, "exclude", excludes(true))},
 		{7, ofNode(func(n *node) bool { return n.excluded }, "include", excludes(false))},
+		{2, ofNode(func(n *node) bool { return n.run == running }, "lose the sled", loseSled)},
+		{5, ofNode(anyNode, recoverSled, func(ctx context.Context, w *world, n *node) error {
+			n.lost = false
+			err := w.people.story(ctx, "recover-sled", map[string]string{"sled": "instance:" + n.name})
+			if err != nil {
+				return err
+			}
+			return becomes(corev1.ConditionTrue)(ctx, w, n)
+		})},
 		{2, ofNode(anyNode, "delete the Node, then the instance", leaveInOrder)},
 		{2, ofNode(anyNode, "remove the instance", leaveAtOnce)},
 	}
+}
+
+const recoverSled = "recover the sled"
+
+// loseSled makes the sled of an instance silent, and so its kubelet. Oxide shows the instance running.
+func loseSled(ctx context.Context, w *world, n *node) error {
+	n.lost = true
+	err := w.people.story(ctx, "lose-sled", map[string]string{"sled": "instance:" + n.name})
+	if err != nil {
+		return err
+	}
+	return becomes(corev1.ConditionUnknown)(ctx, w, n)
 }
 
 // ofNode makes operations on one of the nodes that are so.
@@ -62,7 +83,9 @@ func ofNode(
 	are func(*node) bool, verb string, run func(context.Context, *world, *node) error,
 ) func(*world) (operation, bool) {
 	return func(w *world) (operation, bool) {
-		name, ok := w.pick(w.nodesThat(are))
+		name, ok := w.pick(w.nodesThat(func(n *node) bool {
+			return are(n) && n.lost == (verb == recoverSled)
+		}))
 		if !ok {
 			return operation{}, false
 		}
@@ -155,6 +178,7 @@ func (w *world) repeat(do func() error) (err error) {
 		if err = do(); err == nil {
 			return nil
 		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	return err
 }
@@ -163,10 +187,10 @@ func peopleKinds() []kind {
 	return []kind{
 		{4, byHand("detach", func(ctx context.Context, h hand) error {
 			h.st.moved[h.v.name] = true
-			return ignoreRefusal(h.w.people.detach(ctx, h.ip.ID))
+			return h.takeOff(ctx)
 		})},
 		{4, byHand("attach elsewhere", func(ctx context.Context, h hand) error {
-			return h.elsewhere(ctx, h.random(h.w.nodesThat(func(*node) bool { return true })))
+			return h.elsewhere(ctx, h.random(h.w.nodesThat(func(n *node) bool { return !n.lost })))
 		})},
 		{4, byHand("describe", func(ctx context.Context, h hand) error {
 			return h.describe(ctx, h.lost)
@@ -177,7 +201,7 @@ func peopleKinds() []kind {
 		})},
 		{3, byHand("delete", func(ctx context.Context, h hand) error {
 			h.st.moved[h.v.name] = true
-			if err := ignoreRefusal(h.w.people.detach(ctx, h.ip.ID)); err != nil {
+			if err := h.takeOff(ctx); err != nil || h.isStuck(h.s, h.ip) {
 				return err
 			}
 			gone, err := h.w.people.remove(ctx, h.ip.ID)
@@ -238,6 +262,16 @@ func byHand(
 	}
 }
 
+// takeOff detaches the address, unless Oxide does not: nobody waits for that.
+func (h hand) takeOff(ctx context.Context) error {
+	if h.isStuck(h.s, h.ip) {
+		return nil
+	}
+	return ignoreRefusal(h.w.people.detach(ctx, h.ip.ID))
+}
+
+func (h hand) isStuck(s snapshot, ip rack.FloatingIP) bool { return h.w.isStuck(s, ip) }
+
 // elsewhere attaches the address to another node; it may come back before. Who has a port there may
 // have to go.
 func (h hand) elsewhere(ctx context.Context, to string) error {
@@ -248,7 +282,7 @@ func (h hand) elsewhere(ctx context.Context, to string) error {
 		}
 	}
 	instance, _ := h.s.rack.Instance(to)
-	if err := ignoreRefusal(h.w.people.detach(ctx, h.ip.ID)); err != nil {
+	if err := h.takeOff(ctx); err != nil || h.isStuck(h.s, h.ip) {
 		return err
 	}
 	err := h.w.people.attach(ctx, h.ip.ID, instance.ID)
@@ -316,6 +350,9 @@ func programKinds() []kind {
 			}
 			return w.ccm.StartShim(ctx)
 		})},
+		{2, ofRack("restart Nexus", "restart-nexus")},
+		{1, ofRack("restart Nexus in the middle of the next attach or detach",
+			"restart-nexus-during-next-transition")},
 		{2, ofPrograms("a second leader comes or goes", secondLeader)},
 	}
 }
@@ -340,6 +377,15 @@ func ofPrograms(
 			}
 			st.before, st.restart = before, true
 			return run(ctx, w)
+		}}, true
+	}
+}
+
+// ofRack makes operations on the control plane of the rack.
+func ofRack(text, story string) func(*world) (operation, bool) {
+	return func(w *world) (operation, bool) {
+		return operation{text, func(ctx context.Context, _ snapshot, _ *step) error {
+			return w.people.story(ctx, story, nil)
 		}}, true
 	}
 }

@@ -160,7 +160,7 @@ func (e *expectation) checkSharing(found *problems, st step) {
 			continue
 		}
 		for _, other := range e.at(st.now, ip.Instance) {
-			if other.name > v.name && overlap(other.ports, v.ports) && !isStuck(st.now, ip) {
+			if other.name > v.name && overlap(other.ports, v.ports) && !e.isStuck(st.now, ip) {
 				found.add(onePerPort, "%s and %s are on %s", v.name, other.name, ip.Instance)
 			}
 		}
@@ -185,8 +185,8 @@ func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip
 		for name := range e.nodes {
 			instance, _ := s.rack.Instance(name)
 			private := instance.PrivateIPs["v4"]
-			isStuckThere := isStuck(s, ip) && ip.Instance == name ||
-				isStuck(s, theirs) && theirs.Instance == name
+			isStuckThere := e.isStuck(s, ip) && ip.Instance == name ||
+				e.isStuck(s, theirs) && theirs.Instance == name
 			if !isStuckThere && publishes(s.services[v.name], private) &&
 				publishes(s.services[other.name], private) {
 				found.add(onePerPort, "%s and %s both publish the IP of %s", v.name, other.name, name)
@@ -223,7 +223,7 @@ func (e *expectation) checkMovement(found *problems, st step) (held int) {
 
 // checkRestart finds everything that is another way than before.
 func (e *expectation) checkRestart(found *problems, st step) {
-	if diff := cmp.Diff(st.before.rack.FloatingIPs, st.now.rack.FloatingIPs); diff != "" {
+	if diff := cmp.Diff(e.steady(st.before), e.steady(st.now)); diff != "" {
 		found.add(restartIsNone, "the floating IPs have changed (-before +now): %s", diff)
 	}
 	for name, before := range st.before.services {
@@ -232,7 +232,7 @@ func (e *expectation) checkRestart(found *problems, st step) {
 			each.ResourceVersion, each.ManagedFields, each.Annotations = "", nil, nil
 		}
 		if v := e.services[name]; v != nil {
-			if ip, _ := e.current(st.before, v); isStuck(st.before, ip) {
+			if ip, _ := e.current(st.before, v); e.isStuck(st.before, ip) {
 				now.Status = before.Status // it may or may not say where the address is to go
 			}
 		}

@@ -235,7 +235,7 @@ func chooseCreate(w *world) (operation, bool) {
 	}
 	// What Oxide does not give back yet holds the name of its Service, too.
 	name, ok := w.pick(free)
-	if !ok || len(w.nodesThat(func(n *node) bool { return n.run == failed })) > 0 {
+	if !ok || len(w.nodesThat(func(n *node) bool { return n.run == failed || n.lost })) > 0 {
 		return operation{}, false
 	}
 	v := &service{name: name, ports: w.somePorts(), balanced: true, retain: w.random.IntN(4) == 0}

@@ -24,11 +24,11 @@ type people struct {
 	client *http.Client
 }
 
-// errRefused: the rack understood, and does not do it.
+// errRefused: the rack does not do it, or not soon.
 var errRefused = errors.New("refused")
 
 // attempts is how often a request is made that the rack does not answer as it should.
-const attempts = 60
+const attempts = 100
 
 // call makes a request until it is answered by something else than a fault.
 func (p *people) call(ctx context.Context, method, path string, body, into any) error {
@@ -43,7 +43,7 @@ func (p *people) call(ctx context.Context, method, path string, body, into any) 
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return err
+	return fmt.Errorf("%w: %w", errRefused, err)
 }
 
 func (p *people) once(ctx context.Context, method, path string, body []byte, into any) error {

@@ -50,7 +50,7 @@ func (w *world) settle(ctx context.Context) (snapshot, problems, error) {
 			}
 			s = again
 			if missing = w.unsettled(s); len(missing) == 0 &&
-				slices.Equal(now.rack.FloatingIPs, again.rack.FloatingIPs) {
+				slices.Equal(w.steady(now), w.steady(again)) {
 				return s, nil, nil
 			}
 			continue

@@ -51,7 +51,7 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 	if m, _, _, _ := markerOf(ip.Description); m.uid != string(now.UID) {
 		found.add(converges, "the address %s is marked as that of another %s", ip.IP, v.name)
 	}
-	stuck := slices.ContainsFunc(all, func(ip rack.FloatingIP) bool { return isStuck(s, ip) })
+	stuck := slices.ContainsFunc(all, func(ip rack.FloatingIP) bool { return e.isStuck(s, ip) })
 	mayHaveTwo := v.wished && (ip.AttachState != rack.Attached || stuck)
 	if len(all) > 1 && !mayHaveTwo {
 		found.add(converges, "%s has %d addresses: %v", v.name, len(all), all)
@@ -69,6 +69,9 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 			found.add(converges, "%s is attached nowhere, and could be on %v", v.name, free)
 		}
 	default:
+		if stuck {
+			break // it is tried again and again
+		}
 		found.add(converges, "the address of %s is %s", v.name, ip.AttachState)
 	}
 	if ip.Instance != outsider {
@@ -128,7 +131,7 @@ func ingressText(all []corev1.LoadBalancerIngress) []string {
 func (e *expectation) unreleased(found *problems, s snapshot, v *service) {
 	left := e.of(s, v.name, false)
 	for _, ip := range left {
-		if isStuck(s, ip) {
+		if e.isStuck(s, ip) {
 			return // and so it stays with its Service
 		}
 	}

@@ -106,7 +106,7 @@ func newWorld(t *testing.T, programs stack.Programs, seed uint64) *world {
 
 func (w *world) start(ctx context.Context) (err error) {
 	w.rack, err = rack.Start(ctx, w.group, rack.Options{
-		Program: w.programs.Sim, Dir: w.dir, Machines: []rack.Machine{
+		Program: w.programs.Sim, Dir: w.dir, Sleds: 2 * nodeCount, Machines: []rack.Machine{
 			{Name: outsider, NCPUs: 2, MemoryGiB: 8, IP: "172.30.0.10"},
 		},
 	})
