@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -89,14 +90,30 @@ func helm(t *testing.T, values string, args ...string) (stdout, stderr string, e
 	return out.String(), errOut.String(), err
 }
 
-// template runs `helm template` with the text of a values file. The arguments come last and win.
+// rendering is what `helm template` printed.
+type rendering struct {
+	stdout, stderr string
+	err            error
+}
+
+// renderings are those that were made: most promises are held for the same variants.
+var renderings = map[string]rendering{}
+
+// template runs `helm template` with the text of a values file, once for the same values and arguments.
+// The arguments come last and win.
 func template(t *testing.T, values string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	all := append([]string{
-		"template", chart, "--name-template", releaseName, "--namespace", namespace,
-		"--kube-version", kubeVersion, "--values", "-",
-	}, args...)
-	return helm(t, values, all...)
+	key := fmt.Sprintf("%q %q", values, args)
+	made, known := renderings[key]
+	if !known {
+		all := append([]string{
+			"template", chart, "--name-template", releaseName, "--namespace", namespace,
+			"--kube-version", kubeVersion, "--values", "-",
+		}, args...)
+		made.stdout, made.stderr, made.err = helm(t, values, all...)
+		renderings[key] = made
+	}
+	return made.stdout, made.stderr, made.err
 }
 
 // objects are what one rendering holds, by kind.
@@ -136,10 +153,10 @@ func strict(document []byte) (runtime.Object, error) {
 
 // decode sorts the objects of a rendering by kind. A kind that it does not know, and a second
 // object of a kind that the chart renders once, fail the test.
-func decode(t *testing.T, rendering string) objects {
+func decode(t *testing.T, text string) objects {
 	t.Helper()
 	var all objects
-	reader := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(rendering)))
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(text)))
 	for {
 		document, err := reader.Read()
 		if errors.Is(err, io.EOF) {
