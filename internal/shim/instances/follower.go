@@ -50,7 +50,8 @@ func New(client backendv1.InstanceServiceClient, racks bool) *Follower {
 }
 
 // Subscribe makes a function be called with the id of each instance that is new, changed, or not
-// listed any more, and once with none when all are known for the first time. It must not block, and is given before the first run.
+// listed any more, and once with none when all are known for the first time. It must not block, and
+// is given before the first run.
 func (f *Follower) Subscribe(changed func(id string)) { f.changed = append(f.changed, changed) }
 
 // Instance returns an instance as it was last told, nil if it is not known.

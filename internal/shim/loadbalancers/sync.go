@@ -15,10 +15,10 @@ import (
 )
 
 // Ensure secures the address of a Service, and attaches the first one, while nothing is published. It
-// returns a status that has what is published already and what is true now: what is published too much is taken
-// away by a look, which knows whether an address is about to move. What has no place is told by an
-// event, and is no error: a look will find one. An error that only time mends is one that the framework
-// retries after a fixed delay.
+// returns a status that has what is published already and what is true now: what is published too
+// much is taken away by a look, which knows whether an address is about to move. What has no place is
+// told by an event, and is no error: a look will find one. An error that only time mends is one that
+// the framework retries after a fixed delay.
 func (c *Controller) Ensure(
 	ctx context.Context, service *v1.Service,
 ) (*v1.LoadBalancerStatus, error) {

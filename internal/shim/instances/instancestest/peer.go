@@ -7,10 +7,10 @@ package instancestest
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -43,7 +43,7 @@ func (p *Peer) WatchInstances(ctx context.Context, req *backendv1.WatchInstances
 // Stream is one stream; closing Events ends it with an error.
 type Stream struct {
 	grpc.ClientStream
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // it is the stream's
 	Req    *backendv1.WatchInstancesRequest
 	Events chan *backendv1.WatchInstancesResponse
 }
@@ -53,7 +53,7 @@ func (s *Stream) Recv() (*backendv1.WatchInstancesResponse, error) {
 	select {
 	case event, ok := <-s.Events:
 		if !ok {
-			return nil, status.Error(codes.Unavailable, "the backend went away")
+			return nil, errors.New("the backend went away")
 		}
 		return event, nil
 	case <-s.ctx.Done():
