@@ -178,6 +178,7 @@ func (e *environment) refusedToWhoHasAnAddress(name, annotation, value string, s
 	if diff := cmp.Diff(requests, e.mutations()); diff != "" {
 		e.Errorf("requests for changes on the rack (-before +after):\n%s", diff)
 	}
+	e.annotate(name, annotation, "") // what is said of retaining the address counts at the end
 	e.remove(name)
 }
 
