@@ -241,6 +241,7 @@ func (m *Manager) Delete(ctx context.Context, gone Deletion, dryRun bool) ([]Act
 	m.memory.mu.Lock()
 	f.ips = m.memory.overlay(l)
 	actions, err := planDelete(f, gone, m.memory.scope(gone.Key.Scope))
+	m.memory.scope(gone.Key.Scope).seeFormer(f, actions)
 	m.memory.mu.Unlock()
 	if err != nil || dryRun {
 		return actions, err

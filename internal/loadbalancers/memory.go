@@ -154,6 +154,15 @@ func (s *scope) borrow(want Desired) {
 	}
 }
 
+// seeFormer remembers the user's addresses that actions detach.
+func (s *scope) seeFormer(f facts, actions []Action) {
+	for _, a := range actions {
+		if ip := f.ips[a.ID]; a.Type == Detach && ip != nil && !bearsMarker(ip.Description) {
+			s.former[a.ID] = time.Now()
+		}
+	}
+}
+
 // letGo takes a load balancer out of the set, and remembers the user's addresses that it named.
 func (s *scope) letGo(key Key) {
 	for _, w := range s.set[key].Wanted {

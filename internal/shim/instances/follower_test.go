@@ -87,7 +87,7 @@ func TestInstancesAreKnownAsTheStreamTellsThem(t *testing.T) {
 		check("with half a snapshot", id1, id2)
 		second.Complete()
 		check("after the second snapshot", id2)
-		if diff := cmp.Diff([]string{id1, id2, "", id1, id2, id2, id1}, *changed); diff != "" {
+		if diff := cmp.Diff([]string{id1, id2, "", id1, id2, id2, id1, ""}, *changed); diff != "" {
 			t.Errorf("told as changed (-want +got):\n%s", diff)
 		}
 	})
