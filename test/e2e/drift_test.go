@@ -51,7 +51,7 @@ func TestDriftIsFound(t *testing.T) {
 			p.must(p.rack.Attach(p.Context(), s.ip(), "stranger"))
 			before := len(s.changes())
 			s.within(driftLimit, "an event that tells of it", func() bool {
-				events, err := p.eventsOn(p.Context(), p.service(s.key), "ForeignAttachment",
+				events, err := p.eventsOn(p.Context(), p.service(s.key), ",reason=ForeignAttachment",
 					s.address, "stranger")
 				p.must(err)
 				return len(events) == 1

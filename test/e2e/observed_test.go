@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,7 +149,7 @@ func (e *environment) served(key string) (address string) {
 		if err != nil {
 			return "", err
 		}
-		missing := ""
+		var missing string
 		address, missing = wrongStatus(service, state)
 		return missing, nil
 	})
@@ -247,23 +248,25 @@ func (e *environment) reserved(key string) (address string) {
 func (e *environment) warnings(
 	ctx context.Context, service *corev1.Service, reason string, words ...string,
 ) ([]corev1.Event, error) {
+	return e.eventsOn(ctx, service, ",type=Warning,reason="+reason, words...)
+}
+
+// eventsOn returns the events on a Service that have all these words, and of which more holds, which is
+// a further part of a field selector.
+func (e *environment) eventsOn(
+	ctx context.Context, service *corev1.Service, more string, words ...string,
+) ([]corev1.Event, error) {
 	list, err := e.client.CoreV1().Events(service.Namespace).List(ctx, metav1.ListOptions{
-		FieldSelector: "involvedObject.uid=" + string(service.UID) + ",type=Warning,reason=" + reason,
+		FieldSelector: "involvedObject.uid=" + string(service.UID) + more,
 	})
 	if err != nil {
 		return nil, err
 	}
-	var found []corev1.Event
-	for _, event := range list.Items {
-		all := true
-		for _, word := range words {
-			all = all && strings.Contains(event.Message, word)
-		}
-		if all {
-			found = append(found, event)
-		}
-	}
-	return found, nil
+	return slices.DeleteFunc(list.Items, func(event corev1.Event) bool {
+		return slices.ContainsFunc(words, func(word string) bool {
+			return !strings.Contains(event.Message, word)
+		})
+	}), nil
 }
 
 const (

@@ -9,7 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 	"testing"
 	"time"
 
@@ -163,8 +163,8 @@ func (s *placed) stayed() {
 // it. It is woken several times: a look may have begun with what was known before, and ended after.
 func (p *pool) settled() {
 	p.Helper()
-	for i := range 3 {
-		p.wake(fmt.Sprint(i))
+	for range 3 {
+		p.wake()
 		touched := time.Now()
 		p.eventually(func(context.Context) (string, error) {
 			log, err := p.rack.Log()
@@ -179,10 +179,10 @@ func (p *pool) settled() {
 }
 
 // wake gives the controller a reason to look: a Node of the pool is touched.
-func (p *pool) wake(how string) {
+func (p *pool) wake() {
 	p.Helper()
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"labels": map[string]any{"e2e.test/touched": how + fmt.Sprint(time.Now().UnixNano())},
+		"labels": map[string]any{"e2e.test/touched": strconv.FormatInt(time.Now().UnixNano(), 10)},
 	}})
 	p.must(err)
 	for _, node := range p.nodes {
@@ -201,7 +201,7 @@ func (p *pool) told(service, reason string, words ...string) string {
 	text := ""
 	now := p.service(service)
 	p.eventually(func(ctx context.Context) (string, error) {
-		events, err := p.eventsOn(ctx, now, reason, words...)
+		events, err := p.eventsOn(ctx, now, ",reason="+reason, words...)
 		if err != nil || len(events) > 0 {
 			text = ""
 			if len(events) > 0 {
@@ -228,26 +228,6 @@ func asked(changes []rack.Request, operation string) (n, refused int) {
 		}
 	}
 	return n, refused
-}
-
-// eventsOn returns the events on a Service with a reason, any if it is empty, and all these words.
-func (p *pool) eventsOn(
-	ctx context.Context, service *corev1.Service, reason string, words ...string,
-) ([]corev1.Event, error) {
-	selector := "involvedObject.uid=" + string(service.UID)
-	if reason != "" {
-		selector += ",reason=" + reason
-	}
-	list, err := p.client.CoreV1().Events(service.Namespace).List(ctx,
-		metav1.ListOptions{FieldSelector: selector})
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(list.Items, func(event corev1.Event) bool {
-		return slices.ContainsFunc(words, func(word string) bool {
-			return !strings.Contains(event.Message, word)
-		})
-	}), nil
 }
 
 // runs waits until an instance runs.

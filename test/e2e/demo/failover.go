@@ -157,7 +157,7 @@ func (w *failoverWatcher) newStatuses() ([]happening, error) {
 	var all []happening
 	for {
 		var now status
-		open := false
+		var open bool
 		select {
 		case now, open = <-w.statuses:
 		default:
