@@ -164,33 +164,11 @@ func (e *expectation) checkSharing(found *problems, st step) {
 				found.add(onePerPort, "%s and %s are on %s", v.name, other.name, ip.Instance)
 			}
 		}
-		e.checkPublished(found, st.now, v, ip)
 		before, had := e.current(st.before, v)
 		if hasReserved(v.ports) && !st.moved[v.name] && ip.Instance != outsider &&
 			(!had || before.ID == ip.ID && before.Instance != ip.Instance) {
 			found.add(onePerPort, "%s, which has a reserved port, was attached to %s", v.name,
 				ip.Instance)
-		}
-	}
-}
-
-// checkPublished finds other Services that have a port in common with one and publish the IP of the same
-// node: a proxy could not tell them apart.
-func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip rack.FloatingIP) {
-	for _, other := range e.live() {
-		if other.name <= v.name || !overlap(other.ports, v.ports) {
-			continue
-		}
-		theirs, _ := e.current(s, other)
-		for name := range e.nodes {
-			instance, _ := s.rack.Instance(name)
-			private := instance.PrivateIPs["v4"]
-			isStuckThere := e.isStuck(s, ip) && ip.Instance == name ||
-				e.isStuck(s, theirs) && theirs.Instance == name
-			if !isStuckThere && publishes(s.services[v.name], private) &&
-				publishes(s.services[other.name], private) {
-				found.add(onePerPort, "%s and %s both publish the IP of %s", v.name, other.name, name)
-			}
 		}
 	}
 }

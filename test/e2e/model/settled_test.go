@@ -74,6 +74,7 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 		}
 		found.add(converges, "the address of %s is %s", v.name, ip.AttachState)
 	}
+	e.checkPublished(found, s, v, ip)
 	if ip.Instance != outsider {
 		checkStatus(found, s, v, ip, stuck)
 	}
@@ -81,6 +82,28 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 
 // shutdownTaint is the key of the taint of a Node whose instance is stopped.
 const shutdownTaint = "node.cloudprovider.kubernetes.io/shutdown"
+
+// checkPublished finds other Services that have a port in common with one and publish the IP of the same
+// node: a proxy could not tell them apart. For
+// a moment that may be, while an address is stuck and its Service gets other ports.
+func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip rack.FloatingIP) {
+	for _, other := range e.live() {
+		if other.name <= v.name || !overlap(other.ports, v.ports) {
+			continue
+		}
+		theirs, _ := e.current(s, other)
+		for name := range e.nodes {
+			instance, _ := s.rack.Instance(name)
+			private := instance.PrivateIPs["v4"]
+			isStuckThere := e.isStuck(s, ip) && ip.Instance == name ||
+				e.isStuck(s, theirs) && theirs.Instance == name
+			if !isStuckThere && publishes(s.services[v.name], private) &&
+				publishes(s.services[other.name], private) {
+				found.add(onePerPort, "%s and %s both publish the IP of %s", v.name, other.name, name)
+			}
+		}
+	}
+}
 
 // detached is the attach state of a floating IP that is nowhere.
 const detached = "detached"
