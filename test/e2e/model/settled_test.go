@@ -84,8 +84,8 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 const shutdownTaint = "node.cloudprovider.kubernetes.io/shutdown"
 
 // checkPublished finds other Services that have a port in common with one and publish the IP of the same
-// node: a proxy could not tell them apart. For
-// a moment that may be, while an address is stuck and its Service gets other ports.
+// node: a proxy could not tell them apart. For a moment that may be, while an address is stuck and its
+// Service gets other ports.
 func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip rack.FloatingIP) {
 	for _, other := range e.live() {
 		if other.name <= v.name || !overlap(other.ports, v.ports) {
