@@ -242,7 +242,7 @@ func byHand(
 	verb string, run func(context.Context, hand) error,
 ) func(*world) (operation, bool) {
 	return func(w *world) (operation, bool) {
-		name, ok := w.pick(w.servicesThat(isLive))
+		name, ok := w.pick(w.servicesThat(isOwn))
 		if !ok {
 			return operation{}, false
 		}

@@ -84,7 +84,11 @@ func (e *expectation) checkAlways(found *problems, s snapshot) {
 		byID[ip.ID] = ip
 	}
 	for id, want := range e.others {
-		if now := byID[id]; now != want {
+		now := byID[id]
+		if slices.Contains(e.lent, want.Name) {
+			now.AttachState, now.Instance = want.AttachState, want.Instance
+		}
+		if now != want {
 			found.add(noneLost, "%s is not of the cluster and was changed: %+v, now %+v", want.Name, want,
 				now)
 		}
@@ -131,11 +135,11 @@ func (e *expectation) checkAddresses(found *problems, st step) {
 		for _, a := range v.kept {
 			same(v, a)
 		}
-		if ip, ok := e.current(st.now, v); ok && len(v.had) == 0 && len(v.kept) > 0 && !v.wished &&
+		if ip, ok := e.current(st.now, v); ok && v.borrows == "" && len(v.had) == 0 && len(v.kept) > 0 && !v.wished &&
 			!slices.ContainsFunc(v.kept, func(a address) bool { return a.id == ip.ID }) {
 			found.add(noneLost, "%s has %s, and %v were kept for it", v.name, ip.IP, v.kept)
 		}
-		if len(v.had) > 0 && v.balanced && !v.deleted && !st.replaced[v.name] {
+		if len(v.had) > 0 && v.balanced && !v.deleted && !st.replaced[v.name] && v.borrows == "" {
 			same(v, v.had[0])
 			if ip, ok := e.current(st.now, v); ok && ip.ID != v.had[0].id && !v.wished {
 				found.add(noneLost, "%s had %s and has %s", v.name, v.had[0].ip, ip.IP)
@@ -274,6 +278,9 @@ func (e *expectation) adopt(s snapshot) {
 			return 0
 		})
 		v.kept = note(e.of(s, v.name, true))
-		v.wished = v.wished && len(v.had) > 1
+		if ip, _ := s.named(v.returns); ip.AttachState == detached {
+			v.returns = ""
+		}
+		v.wished = v.wished && (len(e.served(s, v)) > 1 || v.returns != "")
 	}
 }

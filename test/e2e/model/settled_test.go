@@ -29,6 +29,17 @@ func (e *expectation) unsettled(s snapshot) problems {
 			found.add(converges, "the Node %s is not initialized", name)
 		}
 	}
+	for _, name := range e.lent {
+		ip, _ := s.named(name)
+		borrowed := slices.ContainsFunc(e.live(), func(v *service) bool {
+			instead, _ := e.current(s, v)
+			return v.borrows == name ||
+				v.returns == name && (instead.AttachState != rack.Attached || e.isStuck(s, instead))
+		})
+		if !borrowed && ip.AttachState != detached && !e.isStuck(s, ip) {
+			found.add(converges, "%s, which nobody borrows, is %s", name, ip.AttachState)
+		}
+	}
 	for _, v := range e.services {
 		if v.balanced && !v.deleted {
 			e.unserved(&found, s, v)
@@ -41,14 +52,14 @@ func (e *expectation) unsettled(s snapshot) problems {
 
 // unserved finds what a Service that is to have an address lacks.
 func (e *expectation) unserved(found *problems, s snapshot, v *service) {
-	all := e.of(s, v.name, false)
+	all := e.served(s, v)
 	now := s.services[v.name]
 	ip, ok := e.current(s, v)
 	if !ok {
 		found.add(converges, "%s has no address", v.name)
 		return
 	}
-	if m, _, _, _ := markerOf(ip.Description); m.uid != string(now.UID) {
+	if m, _, _, _ := markerOf(ip.Description); v.borrows == "" && m.uid != string(now.UID) {
 		found.add(converges, "the address %s is marked as that of another %s", ip.IP, v.name)
 	}
 	stuck := slices.ContainsFunc(all, func(ip rack.FloatingIP) bool { return e.isStuck(s, ip) })
@@ -152,12 +163,12 @@ func ingressText(all []corev1.LoadBalancerIngress) []string {
 
 // unreleased finds what is left of a Service that is not to have an address any more.
 func (e *expectation) unreleased(found *problems, s snapshot, v *service) {
-	left := e.of(s, v.name, false)
-	for _, ip := range left {
+	for _, ip := range e.served(s, v) {
 		if e.isStuck(s, ip) {
 			return // and so it stays with its Service
 		}
 	}
+	left := e.of(s, v.name, false)
 	if len(left) > 0 {
 		found.add(converges, "%s, which wants none, has %v", v.name, left)
 	}
