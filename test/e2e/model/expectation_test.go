@@ -22,8 +22,10 @@ type expectation struct {
 	scope    string
 	services map[string]*service
 	nodes    map[string]*node
-	// others are floating IPs that nobody but a test may change, by id.
+	// others are floating IPs that nobody but a test may change, by id. Those of these names may be
+	// attached and detached: Services ask for them.
 	others map[string]rack.FloatingIP
+	lent   []string
 }
 
 // service is a Service that there is, or that was deleted while something of it may be left.
@@ -32,6 +34,10 @@ type service struct {
 	ports []corev1.ServicePort
 	// wish is the address that it asks for; empty: any.
 	wish string
+	// borrows is the name of a user's own floating IP that it asks for; empty: it has one of its own.
+	borrows string
+	// returns is the name of one that it is to give back; what takes its place must be in use before.
+	returns string
 	// balanced: it is of type LoadBalancer. deleted: it is to go.
 	balanced, deleted bool
 	retain            bool
@@ -148,6 +154,9 @@ func (e *expectation) of(s snapshot, name string, retained bool) []rack.Floating
 // current returns the floating IP that a Service is served by; false: it has none, or more than one
 // that could be.
 func (e *expectation) current(s snapshot, v *service) (rack.FloatingIP, bool) {
+	if v.borrows != "" {
+		return s.named(v.borrows)
+	}
 	all := e.of(s, v.name, false)
 	if v.wish != "" {
 		all = slices.DeleteFunc(all, func(ip rack.FloatingIP) bool { return ip.IP != v.wish })
@@ -156,6 +165,24 @@ func (e *expectation) current(s snapshot, v *service) (rack.FloatingIP, bool) {
 		return rack.FloatingIP{}, false
 	}
 	return all[0], true
+}
+
+// named returns the floating IP of a name, false if there is none.
+func (s snapshot) named(name string) (rack.FloatingIP, bool) {
+	i := slices.IndexFunc(s.rack.FloatingIPs, func(ip rack.FloatingIP) bool { return ip.Name == name })
+	if i < 0 {
+		return rack.FloatingIP{}, false
+	}
+	return s.rack.FloatingIPs[i], true
+}
+
+// served returns all floating IPs that serve a Service, or may: its own and the one that it borrows.
+func (e *expectation) served(s snapshot, v *service) []rack.FloatingIP {
+	all := e.of(s, v.name, false)
+	if ip, ok := s.named(v.borrows); ok && v.borrows != "" {
+		all = append(all, ip)
+	}
+	return all
 }
 
 // reservedPorts are some of those that no Service may take from the nodes.
@@ -192,7 +219,7 @@ func (e *expectation) live() []*service {
 func (e *expectation) at(s snapshot, instance string) []*service {
 	var all []*service
 	for _, v := range e.live() {
-		if slices.ContainsFunc(e.of(s, v.name, false), func(ip rack.FloatingIP) bool {
+		if slices.ContainsFunc(e.served(s, v), func(ip rack.FloatingIP) bool {
 			return ip.Instance == instance
 		}) {
 			all = append(all, v)

@@ -242,7 +242,7 @@ func byHand(
 	verb string, run func(context.Context, hand) error,
 ) func(*world) (operation, bool) {
 	return func(w *world) (operation, bool) {
-		name, ok := w.pick(w.servicesThat(isLive))
+		name, ok := w.pick(w.servicesThat(isOwn))
 		if !ok {
 			return operation{}, false
 		}
@@ -309,8 +309,11 @@ func (h hand) describe(ctx context.Context, lost bool) error {
 }
 
 // stray attaches the address to an instance that is no node, where it is left alone, and takes it off
-// again.
+// again. A Service that has a retained address besides would get that one.
 func (h hand) stray(ctx context.Context) error {
+	if len(h.v.kept) > 0 {
+		return nil
+	}
 	if err := h.elsewhere(ctx, outsider); err != nil {
 		return err
 	}

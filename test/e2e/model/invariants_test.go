@@ -84,7 +84,11 @@ func (e *expectation) checkAlways(found *problems, s snapshot) {
 		byID[ip.ID] = ip
 	}
 	for id, want := range e.others {
-		if now := byID[id]; now != want {
+		now := byID[id]
+		if slices.Contains(e.lent, want.Name) {
+			now.AttachState, now.Instance = want.AttachState, want.Instance
+		}
+		if now != want {
 			found.add(noneLost, "%s is not of the cluster and was changed: %+v, now %+v", want.Name, want,
 				now)
 		}
@@ -131,11 +135,11 @@ func (e *expectation) checkAddresses(found *problems, st step) {
 		for _, a := range v.kept {
 			same(v, a)
 		}
-		if ip, ok := e.current(st.now, v); ok && len(v.had) == 0 && len(v.kept) > 0 && !v.wished &&
+		if ip, ok := e.current(st.now, v); ok && v.borrows == "" && len(v.had) == 0 && len(v.kept) > 0 && !v.wished &&
 			!slices.ContainsFunc(v.kept, func(a address) bool { return a.id == ip.ID }) {
 			found.add(noneLost, "%s has %s, and %v were kept for it", v.name, ip.IP, v.kept)
 		}
-		if len(v.had) > 0 && v.balanced && !v.deleted && !st.replaced[v.name] {
+		if len(v.had) > 0 && v.balanced && !v.deleted && !st.replaced[v.name] && v.borrows == "" {
 			same(v, v.had[0])
 			if ip, ok := e.current(st.now, v); ok && ip.ID != v.had[0].id && !v.wished {
 				found.add(noneLost, "%s had %s and has %s", v.name, v.had[0].ip, ip.IP)
@@ -164,33 +168,11 @@ func (e *expectation) checkSharing(found *problems, st step) {
 				found.add(onePerPort, "%s and %s are on %s", v.name, other.name, ip.Instance)
 			}
 		}
-		e.checkPublished(found, st.now, v, ip)
 		before, had := e.current(st.before, v)
 		if hasReserved(v.ports) && !st.moved[v.name] && ip.Instance != outsider &&
 			(!had || before.ID == ip.ID && before.Instance != ip.Instance) {
 			found.add(onePerPort, "%s, which has a reserved port, was attached to %s", v.name,
 				ip.Instance)
-		}
-	}
-}
-
-// checkPublished finds other Services that have a port in common with one and publish the IP of the same
-// node: a proxy could not tell them apart.
-func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip rack.FloatingIP) {
-	for _, other := range e.live() {
-		if other.name <= v.name || !overlap(other.ports, v.ports) {
-			continue
-		}
-		theirs, _ := e.current(s, other)
-		for name := range e.nodes {
-			instance, _ := s.rack.Instance(name)
-			private := instance.PrivateIPs["v4"]
-			isStuckThere := e.isStuck(s, ip) && ip.Instance == name ||
-				e.isStuck(s, theirs) && theirs.Instance == name
-			if !isStuckThere && publishes(s.services[v.name], private) &&
-				publishes(s.services[other.name], private) {
-				found.add(onePerPort, "%s and %s both publish the IP of %s", v.name, other.name, name)
-			}
 		}
 	}
 }
@@ -296,6 +278,9 @@ func (e *expectation) adopt(s snapshot) {
 			return 0
 		})
 		v.kept = note(e.of(s, v.name, true))
-		v.wished = v.wished && len(v.had) > 1
+		if ip, _ := s.named(v.returns); ip.AttachState == detached {
+			v.returns = ""
+		}
+		v.wished = v.wished && (len(e.served(s, v)) > 1 || v.returns != "")
 	}
 }

@@ -129,18 +129,22 @@ func portsText(ports []corev1.ServicePort) string {
 }
 
 const (
-	retainAnnotation  = "oxide.computer/retain-address"
-	addressAnnotation = "oxide.computer/floating-ip"
+	retainAnnotation   = "oxide.computer/retain-address"
+	addressAnnotation  = "oxide.computer/floating-ip"
+	existingAnnotation = "oxide.computer/existing-floating-ip"
 )
 
 func isLive(v *service) bool { return v.balanced && !v.deleted }
+
+// isOwn: the address is the Service's own.
+func isOwn(v *service) bool { return isLive(v) && v.borrows == "" }
 
 func serviceKinds() []kind {
 	return []kind{
 		{14, chooseCreate},
 		{7, ofService(isLive, "delete", func(w *world, v *service) change {
 			return func(ctx context.Context, _ *step) error {
-				v.deleted, v.retained = true, v.retain
+				v.deleted, v.retained = true, v.retain && v.borrows == ""
 				return w.cluster.Client.CoreV1().Services(namespace).Delete(ctx, v.name,
 					metav1.DeleteOptions{})
 			}
@@ -159,7 +163,24 @@ func serviceKinds() []kind {
 				return w.annotate(ctx, v.name, retainAnnotation, strconv.FormatBool(v.retain))
 			}
 		})},
-		{4, ofService(isLive, "edit the wished address of", func(w *world, v *service) change {
+		{5, ofService(func(v *service) bool { return isLive(v) && v.wish == "" },
+			"edit the borrowed address of", func(w *world, v *service) change {
+				free, _ := w.pick(slices.DeleteFunc(slices.Clone(w.lent), func(name string) bool {
+					return len(w.servicesThat(func(v *service) bool {
+						return !v.deleted && v.borrows == name
+					})) > 0
+				}))
+				if v.borrows != "" {
+					free = ""
+				}
+				w.detail = free
+				return func(ctx context.Context, st *step) error {
+					v.returns, v.borrows, v.wished = v.borrows, free, true
+					st.replaced[v.name] = true
+					return w.annotate(ctx, v.name, existingAnnotation, free)
+				}
+			})},
+		{4, ofService(isOwn, "edit the wished address of", func(w *world, v *service) change {
 			wish := fmt.Sprintf("198.51.100.%d", 200+5*number(v.name)+w.random.IntN(5))
 			if w.random.IntN(3) == 0 || v.wish == wish {
 				wish = ""
@@ -179,7 +200,7 @@ func serviceKinds() []kind {
 		})},
 		{3, ofService(isLive, "make a ClusterIP of", func(w *world, v *service) change {
 			return func(ctx context.Context, _ *step) error {
-				v.balanced, v.retained = false, v.retain
+				v.balanced, v.retained = false, v.retain && v.borrows == ""
 				return w.patch(ctx, v.name, map[string]any{"spec": map[string]any{
 					"type": corev1.ServiceTypeClusterIP,
 				}})

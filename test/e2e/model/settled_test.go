@@ -29,6 +29,17 @@ func (e *expectation) unsettled(s snapshot) problems {
 			found.add(converges, "the Node %s is not initialized", name)
 		}
 	}
+	for _, name := range e.lent {
+		ip, _ := s.named(name)
+		borrowed := slices.ContainsFunc(e.live(), func(v *service) bool {
+			instead, _ := e.current(s, v)
+			return v.borrows == name ||
+				v.returns == name && (instead.AttachState != rack.Attached || e.isStuck(s, instead))
+		})
+		if !borrowed && ip.AttachState != detached && !e.isStuck(s, ip) {
+			found.add(converges, "%s, which nobody borrows, is %s", name, ip.AttachState)
+		}
+	}
 	for _, v := range e.services {
 		if v.balanced && !v.deleted {
 			e.unserved(&found, s, v)
@@ -41,14 +52,14 @@ func (e *expectation) unsettled(s snapshot) problems {
 
 // unserved finds what a Service that is to have an address lacks.
 func (e *expectation) unserved(found *problems, s snapshot, v *service) {
-	all := e.of(s, v.name, false)
+	all := e.served(s, v)
 	now := s.services[v.name]
 	ip, ok := e.current(s, v)
 	if !ok {
 		found.add(converges, "%s has no address", v.name)
 		return
 	}
-	if m, _, _, _ := markerOf(ip.Description); m.uid != string(now.UID) {
+	if m, _, _, _ := markerOf(ip.Description); v.borrows == "" && m.uid != string(now.UID) {
 		found.add(converges, "the address %s is marked as that of another %s", ip.IP, v.name)
 	}
 	stuck := slices.ContainsFunc(all, func(ip rack.FloatingIP) bool { return e.isStuck(s, ip) })
@@ -74,6 +85,7 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 		}
 		found.add(converges, "the address of %s is %s", v.name, ip.AttachState)
 	}
+	e.checkPublished(found, s, v, ip)
 	if ip.Instance != outsider {
 		checkStatus(found, s, v, ip, stuck)
 	}
@@ -81,6 +93,28 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 
 // shutdownTaint is the key of the taint of a Node whose instance is stopped.
 const shutdownTaint = "node.cloudprovider.kubernetes.io/shutdown"
+
+// checkPublished finds other Services that have a port in common with one and publish the IP of the same
+// node: a proxy could not tell them apart. For a moment that may be, while an address is stuck and its
+// Service gets other ports.
+func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip rack.FloatingIP) {
+	for _, other := range e.live() {
+		if other.name <= v.name || !overlap(other.ports, v.ports) {
+			continue
+		}
+		theirs, _ := e.current(s, other)
+		for name := range e.nodes {
+			instance, _ := s.rack.Instance(name)
+			private := instance.PrivateIPs["v4"]
+			isStuckThere := e.isStuck(s, ip) && ip.Instance == name ||
+				e.isStuck(s, theirs) && theirs.Instance == name
+			if !isStuckThere && publishes(s.services[v.name], private) &&
+				publishes(s.services[other.name], private) {
+				found.add(onePerPort, "%s and %s both publish the IP of %s", v.name, other.name, name)
+			}
+		}
+	}
+}
 
 // detached is the attach state of a floating IP that is nowhere.
 const detached = "detached"
@@ -129,12 +163,12 @@ func ingressText(all []corev1.LoadBalancerIngress) []string {
 
 // unreleased finds what is left of a Service that is not to have an address any more.
 func (e *expectation) unreleased(found *problems, s snapshot, v *service) {
-	left := e.of(s, v.name, false)
-	for _, ip := range left {
+	for _, ip := range e.served(s, v) {
 		if e.isStuck(s, ip) {
 			return // and so it stays with its Service
 		}
 	}
+	left := e.of(s, v.name, false)
 	if len(left) > 0 {
 		found.add(converges, "%s, which wants none, has %v", v.name, left)
 	}

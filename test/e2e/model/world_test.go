@@ -94,7 +94,7 @@ func newWorld(t *testing.T, programs stack.Programs, seed uint64) *world {
 		T: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), dir: dir, programs: programs,
 		group: process.NewGroup(logs), expectation: &expectation{
 			services: make(map[string]*service), nodes: make(map[string]*node),
-			others: make(map[string]rack.FloatingIP),
+			others: make(map[string]rack.FloatingIP), lent: []string{"users-own", "users-text"},
 		},
 	}
 	t.Cleanup(w.end)
