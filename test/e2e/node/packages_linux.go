@@ -26,7 +26,8 @@ var packages = []Package{
 }
 
 // EnsurePackages installs what is missing of containerd, of the programs that a kubelet calls, and of
-// more. It tells through tell what it installs.
+// more, and lets this process find them, wherever its user's PATH leads. It tells through tell what it
+// installs.
 func EnsurePackages(ctx context.Context, tell func(text string), more ...Package) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("a node needs root, and this is user %d: run it with sudo", os.Geteuid())

@@ -228,8 +228,8 @@ func reinstall(w *world) {
 func (w *world) unchanged(before facts) {
 	w.Helper()
 	w.pod()
-	for name, status := range before.Services {
-		if len(status.LoadBalancer.Ingress) > 0 {
+	for name, service := range before.Services {
+		if len(service.Ingress) > 0 {
 			w.looked(name)
 		}
 	}

@@ -200,7 +200,14 @@ type facts struct {
 	Rack      rack.State
 	Mutations map[string]int
 	Node      identity
-	Services  map[string]corev1.ServiceStatus
+	Services  map[string]written
+}
+
+// written is what the product writes on a Service, and the version, which changes with all else.
+type written struct {
+	Version    string
+	Finalizers []string
+	Ingress    []corev1.LoadBalancerIngress
 }
 
 // identity is what the product writes on a Node.
@@ -214,7 +221,7 @@ func (w *world) facts() facts {
 	w.Helper()
 	n := w.theNode()
 	f := facts{
-		Rack: w.state(), Mutations: w.mutations(), Services: map[string]corev1.ServiceStatus{},
+		Rack: w.state(), Mutations: w.mutations(), Services: map[string]written{},
 		Node: identity{
 			UID: string(n.UID), ProviderID: n.Spec.ProviderID, Labels: maps.Clone(n.Labels),
 			Addresses: n.Status.Addresses,
@@ -223,7 +230,10 @@ func (w *world) facts() facts {
 	services, err := w.client.CoreV1().Services("default").List(w.ctx, metav1.ListOptions{})
 	w.must(err)
 	for _, service := range services.Items {
-		f.Services[service.Name] = service.Status
+		f.Services[service.Name] = written{
+			Version: service.ResourceVersion, Finalizers: service.Finalizers,
+			Ingress: service.Status.LoadBalancer.Ingress,
+		}
 	}
 	return f
 }
