@@ -7,6 +7,7 @@ package shim
 import (
 	"context"
 
+	"k8s.io/client-go/kubernetes"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/app"
 	"k8s.io/cloud-provider/app/config"
@@ -29,19 +30,76 @@ func (r *running) controllers() map[string]app.ControllerInitFuncConstructor {
 			all[name] = r.unlessReadOnly(constructor)
 		}
 	}
-	all[nodes.Name] = app.ControllerInitFuncConstructor{
-		InitContext: app.ControllerInitContext{ClientName: nodes.Name},
-		Constructor: r.nodeLabelController,
-	}
-	all[loadbalancers.Name] = app.ControllerInitFuncConstructor{
-		InitContext: app.ControllerInitContext{ClientName: loadbalancers.Name},
-		Constructor: r.loadBalancerController,
-	}
-	all[nodes.ReportName] = app.ControllerInitFuncConstructor{
-		InitContext: app.ControllerInitContext{ClientName: nodes.ReportName},
-		Constructor: r.nodeReport,
-	}
+	all[nodes.Name] = own(nodes.Name, r.nodeLabels)
+	all[nodes.ReportName] = own(nodes.ReportName, r.nodeReport)
+	all[loadbalancers.Name] = own(loadbalancers.Name, r.balancing)
 	return all
+}
+
+// starter starts a controller of our own, on the leader and before the informers, and returns it; nil
+// if there is nothing for it to do.
+type starter func(
+	ctx context.Context, client kubernetes.Interface, completed *config.CompletedConfig,
+) (controller.Interface, error)
+
+// own makes the functions by which the framework starts a controller of our own, with a Kubernetes
+// client of its name.
+func own(name string, start starter) app.ControllerInitFuncConstructor {
+	constructor := func(
+		names app.ControllerInitContext, completed *config.CompletedConfig, _ cloudprovider.Interface,
+	) app.InitFunc {
+		return func(ctx context.Context, _ genericcontrollermanager.ControllerContext,
+		) (controller.Interface, bool, error) {
+			client, err := completed.ClientBuilder.Client(names.ClientName)
+			if err != nil {
+				return nil, false, err
+			}
+			started, err := start(ctx, client, completed)
+			return started, started != nil, err
+		}
+	}
+	return app.ControllerInitFuncConstructor{
+		InitContext: app.ControllerInitContext{ClientName: name}, Constructor: constructor,
+	}
+}
+
+// nodeLabels keeps the labels of Nodes.
+func (r *running) nodeLabels(
+	ctx context.Context, client kubernetes.Interface, completed *config.CompletedConfig,
+) (controller.Interface, error) {
+	labels, err := nodes.New(nodes.Config{
+		Instances: r.instances,
+		Nodes:     client.CoreV1().Nodes(),
+		Informer:  completed.SharedInformers.Core().V1().Nodes(),
+		Topology:  r.options.topology(),
+		ReadOnly:  r.options.ReadOnly,
+	})
+	if err != nil {
+		return nil, err
+	}
+	go labels.Run(ctx)
+	return labels, nil
+}
+
+// nodeReport tells what would be done to Nodes, where nothing may be changed.
+func (r *running) nodeReport(
+	ctx context.Context, _ kubernetes.Interface, completed *config.CompletedConfig,
+) (controller.Interface, error) {
+	if !r.options.ReadOnly {
+		return nil, nil
+	}
+	report := nodes.NewReport(r.provider, completed.SharedInformers.Core().V1().Nodes())
+	go report.Run(ctx)
+	return report, nil
+}
+
+// balancing keeps the load balancers.
+func (r *running) balancing(
+	ctx context.Context, client kubernetes.Interface, _ *config.CompletedConfig,
+) (controller.Interface, error) {
+	go r.instances.Run(ctx)
+	go r.loadBalancers.Run(ctx, client)
+	return r.loadBalancers, nil
 }
 
 // unlessReadOnly leaves a controller of the framework out where nothing may be changed.
@@ -62,63 +120,4 @@ func (r *running) unlessReadOnly(
 		}
 	}
 	return of
-}
-
-// nodeReport makes the function by which the framework starts to report what would be done to Nodes,
-// where nothing may be changed.
-func (r *running) nodeReport(
-	_ app.ControllerInitContext, completed *config.CompletedConfig, _ cloudprovider.Interface,
-) app.InitFunc {
-	return func(ctx context.Context, _ genericcontrollermanager.ControllerContext,
-	) (controller.Interface, bool, error) {
-		if !r.options.ReadOnly {
-			return nil, false, nil
-		}
-		report := nodes.NewReport(r.provider, completed.SharedInformers.Core().V1().Nodes())
-		go report.Run(ctx)
-		return report, true, nil
-	}
-}
-
-// nodeLabelController makes the function by which the framework starts the controller of labels, on
-// the leader and before the informers.
-func (r *running) nodeLabelController(
-	names app.ControllerInitContext, completed *config.CompletedConfig, _ cloudprovider.Interface,
-) app.InitFunc {
-	return func(ctx context.Context, _ genericcontrollermanager.ControllerContext,
-	) (controller.Interface, bool, error) {
-		client, err := completed.ClientBuilder.Client(names.ClientName)
-		if err != nil {
-			return nil, false, err
-		}
-		labels, err := nodes.New(nodes.Config{
-			Instances: r.instances,
-			Nodes:     client.CoreV1().Nodes(),
-			Informer:  completed.SharedInformers.Core().V1().Nodes(),
-			Topology:  r.options.topology(),
-			ReadOnly:  r.options.ReadOnly,
-		})
-		if err != nil {
-			return nil, false, err
-		}
-		go labels.Run(ctx)
-		return labels, true, nil
-	}
-}
-
-// loadBalancerController makes the function by which the framework starts the controller of load
-// balancers, on the leader and before the informers.
-func (r *running) loadBalancerController(
-	names app.ControllerInitContext, completed *config.CompletedConfig, _ cloudprovider.Interface,
-) app.InitFunc {
-	return func(ctx context.Context, _ genericcontrollermanager.ControllerContext,
-	) (controller.Interface, bool, error) {
-		client, err := completed.ClientBuilder.Client(names.ClientName)
-		if err != nil {
-			return nil, false, err
-		}
-		go r.instances.Run(ctx)
-		go r.loadBalancers.Run(ctx, client)
-		return r.loadBalancers, true, nil
-	}
 }
