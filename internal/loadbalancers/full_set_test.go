@@ -117,8 +117,10 @@ func TestOrphansAndRebalanceTakeAFullSet(t *testing.T) {
 	_, orphans := manager.Orphans(t.Context(), scope)
 	_, deletion := manager.DeleteOrphan(t.Context(), scope, r.nodes[0], false)
 	_, rebalance := manager.Rebalance(t.Context(), r.cluster(), nil, false)
+	_, soon := manager.RebalanceSoon(t.Context(), scope, false)
 	for what, err := range map[string]error{
 		"orphans": orphans, "deletion of one": deletion, "rebalance": rebalance,
+		"rebalance soon": soon,
 	} {
 		if !loadbalancers.IsReason(err, loadbalancers.ReasonFullSetRequired) {
 			t.Errorf("%s: got %v", what, err)

@@ -160,8 +160,10 @@ type drawing struct {
 	set func(*scope) []Desired
 	// keys are the load balancers whose plans are about to be carried out.
 	keys []Key
-	// prepare and refine may change what is decided, before and after.
-	prepare, refine func(*planner)
+	// prepare may change what the plan is made of.
+	prepare func(*planner)
+	// level spreads addresses evenly; soon: if that was asked for lately.
+	level, soon bool
 }
 
 // draw reads the facts and makes the plan for a set. Unless it is a dry run, the places that the
@@ -196,7 +198,13 @@ func (m *Manager) draw(ctx context.Context, want drawing) (drawn, error) {
 	if !want.dryRun {
 		d.planner.changes = own
 	}
-	d.plans, d.complete = d.planner.plan(want.refine), known.complete
+	asked := want.soon && time.Now().Before(known.levelUntil)
+	var levelled bool
+	d.plans, levelled = d.planner.plan(want.level || asked)
+	if asked && !levelled {
+		known.levelUntil = time.Time{}
+	}
+	d.complete = known.complete
 	for _, b := range d.plans {
 		if told, isTold := known.set[b.want.Key]; isTold && slices.Equal(told.Ports, b.want.Ports) {
 			d.planner.rememberPlace(b) // a dry run may try other ports

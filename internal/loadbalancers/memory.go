@@ -40,6 +40,8 @@ type scope struct {
 	complete bool
 	cluster  Cluster
 	set      map[Key]Desired
+	// levelUntil is until when plans spread the addresses evenly, as was asked for.
+	levelUntil time.Time
 	// told is when a load balancer of the set was told by itself.
 	told map[Key]time.Time
 	// gone are those that were deleted a moment ago.

@@ -134,15 +134,13 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 	return p
 }
 
-// plan plans all load balancers, and returns the plans by key. Refine, if not nil, may change the
-// places that were decided.
-func (p *planner) plan(refine func(*planner)) map[Key]*balancer {
+// plan plans all load balancers, and returns the plans by key. Level spreads the addresses evenly, too,
+// and then it reports whether that moves any.
+func (p *planner) plan(level bool) (plans map[Key]*balancer, levelled bool) {
 	p.assign()
 	p.locate()
-	if refine != nil {
-		refine(p)
-	}
-	return p.result()
+	levelled = level && p.level()
+	return p.result(), levelled
 }
 
 func (p *planner) result() map[Key]*balancer {

@@ -89,7 +89,7 @@ func planned(found ips, c Cluster, set []Desired, change ...func(*planner)) *pla
 	for _, edit := range change {
 		edit(p)
 	}
-	p.plan(nil)
+	p.plan(false)
 	return p
 }
 

@@ -75,16 +75,16 @@ func TestRebalance(t *testing.T) {
 				tc.edit(set, &c)
 			}
 			known := &scope{nodes: map[string]bool{}}
-			plan := func(m *model, refine func(*planner)) *planner {
+			plan := func(m *model, level bool) *planner {
 				p := newPlanner(planned(m.ips(), c, nil).facts, c, set, known, nil)
-				p.plan(refine)
+				p.plan(level)
 				return p
 			}
 			m := newModel(found)
-			if n := m.apply(t, plan(m, nil)); n != 0 {
+			if n := m.apply(t, plan(m, false)); n != 0 {
 				t.Errorf("without being asked: %d actions", n)
 			}
-			if n := m.apply(t, plan(m, (*planner).level)); n != 2*tc.moves {
+			if n := m.apply(t, plan(m, true)); n != 2*tc.moves {
 				t.Errorf("%d actions, want %d moves", n, tc.moves)
 			}
 			on, most := make(map[string]int), 0
@@ -95,10 +95,10 @@ func TestRebalance(t *testing.T) {
 			if most != tc.most {
 				t.Errorf("ended as %v", on)
 			}
-			if n := m.apply(t, plan(m, (*planner).level)); n != 0 {
+			if n := m.apply(t, plan(m, true)); n != 0 {
 				t.Errorf("asked again: %d actions", n)
 			}
-			if n := m.apply(t, plan(m, nil)); n != 0 {
+			if n := m.apply(t, plan(m, false)); n != 0 {
 				t.Errorf("afterwards: %d actions", n)
 			}
 		})
@@ -112,7 +112,8 @@ func TestARebalancedAddressTellsOfItsNewPlace(t *testing.T) {
 	c.Candidates[0].Used = []UsedPort{{Port: Port{TCP, 1000}, Holder: "pod a/b"},
 		{Port: Port{TCP, 1001}, Holder: "pod a/b"}, {Port: Port{TCP, 1002}, Holder: "pod a/b"}}
 	p := newPlanner(planned(found, c, nil).facts, c, set, &scope{}, nil)
-	for key, b := range p.plan((*planner).level) {
+	plans, _ := p.plan(true)
+	for key, b := range plans {
 		stays := b.claims[0].target == "n1"
 		if told := len(b.conditions) == 1; told != stays {
 			t.Errorf("%s on %s: %+v", key, b.claims[0].target, b.conditions)

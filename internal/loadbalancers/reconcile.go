@@ -34,25 +34,12 @@ func (o SetOptions) changes(key Key) bool { return !o.DryRun && (o.Only == nil |
 func (m *Manager) Reconcile(
 	ctx context.Context, cluster Cluster, set []Desired, options SetOptions,
 ) (SetResult, error) {
-	return m.together(ctx, cluster, set, options, nil)
+	return m.together(ctx, cluster, set, options, false)
 }
 
-// Rebalance spreads the addresses of a scope evenly over its healthy candidates with as few moves as
-// possible, besides what Reconcile does.
-func (m *Manager) Rebalance(
-	ctx context.Context, cluster Cluster, set []Desired, dryRun bool,
-) (SetResult, error) {
-	m.memory.mu.Lock()
-	complete := m.memory.scope(cluster.Scope).complete
-	m.memory.mu.Unlock()
-	if !complete {
-		return SetResult{}, errFullSetRequired
-	}
-	return m.together(ctx, cluster, set, SetOptions{DryRun: dryRun}, (*planner).level)
-}
-
+// together makes all load balancers of a scope as desired; level: and spreads them evenly.
 func (m *Manager) together(
-	ctx context.Context, cluster Cluster, set []Desired, options SetOptions, refine func(*planner),
+	ctx context.Context, cluster Cluster, set []Desired, options SetOptions, level bool,
 ) (SetResult, error) {
 	began := time.Now()
 	unlocks := make(map[Key]func())
@@ -72,7 +59,7 @@ func (m *Manager) together(
 		}
 	}()
 	d, err := m.draw(ctx, drawing{
-		cluster: cluster, dryRun: options.DryRun, keys: keys, refine: refine,
+		cluster: cluster, dryRun: options.DryRun, keys: keys, level: level, soon: true,
 		set: func(s *scope) []Desired {
 			s.replace(set, began)
 			return s.all()

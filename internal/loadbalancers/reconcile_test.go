@@ -114,6 +114,48 @@ func TestReconcileServesAllEvenly(t *testing.T) {
 	}
 }
 
+// An operator asks for an even spread, and whoever reconciles next makes it: then it can publish first
+// where an address will be. It is made once.
+func TestAnEvenSpreadThatWasAskedForIsLeftToTheNextReconcile(t *testing.T) {
+	r, set := newRackOf(t, 2, oxidesim.Config{}), services(6)
+	r.reconcile(t, r.cluster(), set)
+	joined, err := r.AddInstance("demo", oxidesim.InstanceSeed{Name: "node-0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.nodes = append(r.nodes, joined.ID)
+	r.reconcile(t, r.cluster(), set)
+	before := r.FloatingIPs()
+	for _, dryRun := range []bool{true, false} {
+		asked, err := r.manager.RebalanceSoon(t.Context(), scope, dryRun)
+		actions := 0
+		for _, one := range asked.Results {
+			actions += len(one.Actions)
+		}
+		if err != nil || len(asked.Results) != len(set) || actions != 2*2 {
+			t.Errorf("dry run %t: %d actions, %v: %+v", dryRun, actions, err, asked)
+		}
+		if after := r.FloatingIPs(); !slices.Equal(before, after) {
+			t.Errorf("asking moved something: %+v", after)
+		}
+	}
+	r.reconcile(t, r.cluster(), set)
+	for _, node := range r.Instances() {
+		if n := len(node.Floating); n != 2 {
+			t.Errorf("%s carries %d of 6 addresses on 3 nodes", node.Name, n)
+		}
+	}
+	r.reconcile(t, r.cluster(), set) // nothing left to move: it is forgotten
+	r.nodes = r.nodes[:2]
+	r.reconcile(t, r.cluster(), set)
+	r.nodes = append(r.nodes, joined.ID)
+	moved := r.FloatingIPs()
+	r.reconcile(t, r.cluster(), set)
+	if after := r.FloatingIPs(); !slices.Equal(moved, after) {
+		t.Errorf("spread once more without being asked: %+v", after)
+	}
+}
+
 // The promises of how many requests an operation costs, with warm caches.
 func TestRequestsAreFew(t *testing.T) {
 	r, set := newRackOf(t, 3, oxidesim.Config{}), services(20)

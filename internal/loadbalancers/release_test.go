@@ -231,7 +231,7 @@ func TestWhatIsInFlightIsLeftAlone(t *testing.T) {
 	found := planned(ips{ip("a 192.0.2.1 n1"), foreign("x 192.0.2.9")}, cluster(), nil).facts
 	want := other(wish(Source{Existing: "x"}), serving(Port{TCP, 80}))
 	p := newPlanner(found, cluster("n1"), []Desired{web(), want}, known, []*flight{flying})
-	plans := p.plan(nil)
+	plans, _ := p.plan(false)
 	if plans[webKey] != nil {
 		t.Error("it is planned")
 	}

@@ -74,8 +74,16 @@ func (s *LoadBalancerService) RebalanceLoadBalancers(
 	if err := validateSet(req.GetCluster(), req.GetLoadBalancers()); err != nil {
 		return nil, err
 	}
-	found, err := s.manager.Rebalance(
-		ctx, toCluster(req.GetCluster()), toSet(req.GetLoadBalancers()), req.GetDryRun())
+	rebalance := func() (loadbalancers.SetResult, error) {
+		return s.manager.Rebalance(
+			ctx, toCluster(req.GetCluster()), toSet(req.GetLoadBalancers()), req.GetDryRun())
+	}
+	if len(req.GetCluster().GetCandidates()) == 0 && len(req.GetLoadBalancers()) == 0 {
+		rebalance = func() (loadbalancers.SetResult, error) {
+			return s.manager.RebalanceSoon(ctx, req.GetCluster().GetScope(), req.GetDryRun())
+		}
+	}
+	found, err := rebalance()
 	if err != nil {
 		return nil, err
 	}

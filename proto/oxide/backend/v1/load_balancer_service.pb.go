@@ -400,7 +400,7 @@ func (x *LoadBalancerResult) GetProblem() *Problem {
 // RebalanceLoadBalancersRequest is the request of LoadBalancerService.RebalanceLoadBalancers.
 type RebalanceLoadBalancersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cluster. REQUIRED.
+	// The cluster. REQUIRED. With a scope alone, and no load balancers, the last full set is taken.
 	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// All load balancers of the scope; no key twice.
 	LoadBalancers []*DesiredLoadBalancer `protobuf:"bytes,2,rep,name=load_balancers,json=loadBalancers,proto3" json:"load_balancers,omitempty"`
@@ -466,7 +466,7 @@ type RebalanceLoadBalancersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One result for each desired load balancer, in the order of the request.
 	Results []*LoadBalancerResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	// What was changed, in order; in a dry run, what would be.
+	// What was changed, in order; in a dry run, or where it is left to later calls, what would be.
 	Actions       []*Action `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -80,6 +80,10 @@ type LoadBalancerServiceClient interface {
 	// with as few moves as possible. Each move interrupts one load balancer for a moment, so nothing
 	// but this call ever does it.
 	//
+	// Operators give nothing but the cluster's scope: then the last full set is taken, the answer tells
+	// the moves, and unless it is a dry run they are left to the ReconcileLoadBalancers calls of the
+	// next ten minutes, whose caller can publish first where an address will be.
+	//
 	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_RECONCILE; FULL_SET_REQUIRED.
 	RebalanceLoadBalancers(ctx context.Context, in *RebalanceLoadBalancersRequest, opts ...grpc.CallOption) (*RebalanceLoadBalancersResponse, error)
 	// GetLoadBalancer returns the actual state of one load balancer.
@@ -214,6 +218,10 @@ type LoadBalancerServiceServer interface {
 	// RebalanceLoadBalancers spreads the addresses of a scope evenly over its healthy candidates,
 	// with as few moves as possible. Each move interrupts one load balancer for a moment, so nothing
 	// but this call ever does it.
+	//
+	// Operators give nothing but the cluster's scope: then the last full set is taken, the answer tells
+	// the moves, and unless it is a dry run they are left to the ReconcileLoadBalancers calls of the
+	// next ten minutes, whose caller can publish first where an address will be.
 	//
 	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_RECONCILE; FULL_SET_REQUIRED.
 	RebalanceLoadBalancers(context.Context, *RebalanceLoadBalancersRequest) (*RebalanceLoadBalancersResponse, error)
