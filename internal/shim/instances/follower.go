@@ -50,8 +50,8 @@ func New(client backendv1.InstanceServiceClient, racks bool) *Follower {
 }
 
 // Subscribe makes a function be called with the id of each instance that is new, changed, or not
-// listed any more, and with none whenever all are known anew: at first, and when a backend is back that
-// may know nothing any more. It must not block, and is given before the first run.
+// listed any more, and with none whenever all are known anew: at first, and when a backend is back
+// that may know nothing any more. It must not block, and is given before the first run.
 func (f *Follower) Subscribe(changed func(id string)) { f.changed = append(f.changed, changed) }
 
 // Instance returns an instance as it was last told, nil if it is not known.
