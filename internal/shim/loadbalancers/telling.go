@@ -84,7 +84,8 @@ func (c *Controller) tellConditions(
 		message := provider.OneLine(condition.GetMessage())
 		cause := message
 		if reason == ReasonNoCandidate {
-			message += ": " + explainNoCandidate(service, f)
+			what, _, _ := strings.Cut(message, ": ") // why, Kubernetes knows better
+			message = what + ": " + explainNoCandidate(service, f)
 			cause = reason
 		}
 		holds[reason] = append(holds[reason], cause)
