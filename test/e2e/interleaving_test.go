@@ -5,7 +5,7 @@
 package e2e
 
 import (
-	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,22 +27,24 @@ func staleStatus(p *pool) {
 	}
 }
 
-// The same, in the second in which the status has both nodes and the address is about to move.
+// The same, in the second in which the status has both nodes and the address is about to move: it does
+// not before the status has them again.
 func staleStatusInTheMiddle(p *pool) {
 	s := p.place("", objects.TCP(80))
-	p.exempt(s.key)
 	before := p.service(s.key).Status
+	j := p.journal(s.key)
 	p.label(s.node, corev1.LabelNodeExcludeBalancers, "")
-	p.eventually(func(ctx context.Context) (string, error) {
-		service, err := p.client.CoreV1().Services("default").Get(ctx, s.key,
-			metav1.GetOptions{})
-		if err == nil && len(service.Status.LoadBalancer.Ingress) < 3 {
-			return "both nodes in the status", nil
-		}
-		return "", err
-	})
+	s.awaitBothPublished()
 	p.writeStatus(s.key, before)
+	stale := time.Now()
 	s.moved()
+	again := j.first(stale, func(published []string) bool { return len(published) == 3 })
+	for _, q := range s.changes() {
+		if q.Operation == "floating_ip_detach" && q.Began.Sub(again) < lead {
+			p.Errorf("the address was being detached %s after the status told of both nodes again",
+				q.Began.Sub(again))
+		}
+	}
 }
 
 // writeStatus writes a whole status, as the framework does.

@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -62,6 +63,8 @@ func TestTheStatusLeads(t *testing.T) {
 			firstAttachment(p, lead, objects.UDP(53))
 		}},
 		row{"another address is wanted", "another", 2, anotherAddress},
+		row{"the node that it goes to is excluded before it goes", "detour", 3, detour},
+		row{"many nodes fail at once", "many", 9, manyFail},
 	)
 }
 
@@ -118,6 +121,80 @@ func firstAttachment(p *pool, least time.Duration, port corev1.ServicePort) {
 	p.Logf("the status was there %s before the address was being attached", led)
 	if led < least && (least > 0 || !published.Before(changes[0].Ended)) {
 		p.Errorf("the status was there %s before the address was being attached, want %s", led, least)
+	}
+}
+
+// The plan may be another one after the second in which the status led.
+func detour(p *pool) {
+	s := p.place("", objects.TCP(80))
+	j := p.journal(s.key)
+	p.label(s.node, corev1.LabelNodeExcludeBalancers, "")
+	s.awaitBothPublished()
+	state := p.state()
+	for _, ingress := range p.service(s.key).Status.LoadBalancer.Ingress[2:] {
+		for _, name := range p.nodes {
+			if instance, _ := state.Instance(name); instance.PrivateIPs["v4"] == ingress.IP {
+				p.label(name, corev1.LabelNodeExcludeBalancers, "")
+			}
+		}
+	}
+	s.arrived(j)
+}
+
+// Where an address goes depends on where others go, and these are on their way at the same time.
+func manyFail(p *pool) {
+	const services = 9
+	all, journals := make([]*placed, services), make([]*journal, services)
+	for i := range all {
+		port := objects.TCP(int32(8000 + i))
+		if i%3 == 0 {
+			port = objects.UDP(int32(8000 + i))
+		}
+		all[i] = p.place(fmt.Sprintf("-%d", i), port)
+		journals[i] = p.journal(all[i].key)
+	}
+	for i, name := range p.nodes[:5] {
+		switch i % 3 {
+		case 0:
+			p.label(name, corev1.LabelNodeExcludeBalancers, "")
+		case 1:
+			p.must(p.rack.SetRunState(p.Context(), name, "stopped"))
+		case 2:
+			p.ready(corev1.ConditionUnknown, name)
+		}
+	}
+	for i, s := range all {
+		if slices.Contains(p.nodes[:5], s.node) {
+			s.arrived(journals[i])
+		}
+	}
+}
+
+// arrived waits until the address is served elsewhere, and checks that the status told of each place to
+// which it went before it was there.
+func (s *placed) arrived(j *journal) {
+	s.Helper()
+	s.eventually(func(ctx context.Context) (string, error) {
+		state, err := s.rack.State(ctx)
+		ip, _ := state.FloatingIP(s.address)
+		if err == nil && (ip.Instance == s.node || ip.AttachState != rack.Attached) {
+			return "the move of " + s.address, nil
+		}
+		return "", err
+	})
+	s.servedBy(s.key, s.address)
+	changes := s.changes()
+	attach := changes[len(changes)-1]
+	to, _ := s.state().Instance(s.nodeOf(s.address))
+	published := j.first(time.Time{}, func(published []string) bool {
+		return slices.Contains(published, to.PrivateIPs["v4"])
+	})
+	if n, _ := asked(changes, "floating_ip_attach"); n != 2 {
+		s.Errorf("the address was attached %d times, want 2: %+v", n, changes)
+	}
+	if !published.Before(attach.Ended) {
+		s.Errorf("the status told of %s at %s, and the address was there at %s", to.Name,
+			published.Format(time.StampMilli), attach.Ended.Format(time.StampMilli))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -28,26 +29,36 @@ const writeTimeout = 10 * time.Second
 func (c *Controller) carryOut(ctx context.Context, f facts, g group, changes []change) {
 	defer c.wake()
 	defer c.end(changes)
-	names, extended := c.lead(ctx, changes)
-	if len(names) == 0 {
+	ready, extended := c.lead(ctx, changes)
+	if len(ready) == 0 {
 		return
 	}
-	if extended && !g.hasty {
+	wait := extended && !g.hasty
+	if wait {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(c.config.Pace.Lead):
 		}
 	}
+	only := make(confinement, len(ready))
 	fresh, err := c.look(ctx)
 	if err != nil {
-		klog.ErrorS(err, "Could not look again before a change", "load_balancers", names)
+		klog.ErrorS(err, "Could not look again before a change", "instance", g.instance)
 		return
 	}
-	response, err := c.reconcile(ctx, fresh, false, names)
+	for _, d := range ready {
+		if !wait || fresh.publishes(d) {
+			only[loadBalancerName(d.service)] = d.places()
+		}
+	}
+	if len(only) == 0 {
+		return
+	}
+	response, err := c.reconcile(ctx, fresh, false, only)
 	if err != nil {
 		if ctx.Err() == nil {
-			klog.ErrorS(err, "Could not change load balancers", "load_balancers", names)
+			klog.ErrorS(err, "Could not change load balancers", "load_balancers", only.names())
 			c.putOff(g.instance, c.config.Pace.Retry)
 		}
 		return
@@ -57,16 +68,53 @@ func (c *Controller) carryOut(ctx context.Context, f facts, g group, changes []c
 	for _, result := range response.GetResults() {
 		results[result.GetLoadBalancer().GetKey().GetName()] = result
 	}
-	for _, d := range changes {
-		if result := results[loadBalancerName(d.service)]; result != nil {
-			c.conclude(ctx, f, g, d, result)
+	for _, d := range ready {
+		name := loadBalancerName(d.service)
+		if _, tried := only[name]; tried && results[name] != nil {
+			c.conclude(ctx, f, g, d.change, results[name])
 		}
 	}
 }
 
-// lead publishes where addresses will be, besides where they are. It returns the load balancers whose
-// Services are ready for the change, and whether any was not before.
-func (c *Controller) lead(ctx context.Context, changes []change) (names []string, extended bool) {
+// ledChange is a change for which the status has led.
+type ledChange struct {
+	change
+	status *v1.LoadBalancerStatus
+}
+
+// places returns where the addresses may be after the change: where they are, and where the status
+// says that they will be, whatever the plan is by then. Nil: anywhere, for nothing was published yet.
+func (d ledChange) places() *backendv1.InstanceSet {
+	if creates(d.actions) && len(d.service.Status.LoadBalancer.Ingress) == 0 {
+		return nil
+	}
+	set := &backendv1.InstanceSet{}
+	for _, address := range d.lb.GetAddresses() {
+		if address.GetAddress() == "" {
+			continue // yet to be allocated: the next look will know what to publish
+		}
+		for _, at := range []*backendv1.Attachment{
+			address.GetAttachment(), address.GetPlannedAttachment(),
+		} {
+			if at != nil && !slices.Contains(set.GetInstanceIds(), at.GetInstanceId()) {
+				set.InstanceIds = append(set.InstanceIds, at.GetInstanceId())
+			}
+		}
+	}
+	return set
+}
+
+// publishes reports whether the status that has led is still there: somebody may have written another
+// one.
+func (f facts) publishes(d ledChange) bool {
+	return slices.ContainsFunc(f.services, func(s *v1.Service) bool {
+		return s.UID == d.service.UID && covers(&s.Status.LoadBalancer, d.status)
+	})
+}
+
+// lead publishes where addresses will be, besides where they are. It returns the changes that may be
+// made, and whether any status did not say so before.
+func (c *Controller) lead(ctx context.Context, changes []change) (ready []ledChange, extended bool) {
 	for _, d := range changes {
 		now, nowErr := loadBalancerStatus(d.lb)
 		will, willErr := loadBalancerStatus(planned(d.lb))
@@ -94,9 +142,9 @@ func (c *Controller) lead(ctx context.Context, changes []change) (names []string
 			}
 			extended = extended || !covers(has, leading)
 		}
-		names = append(names, loadBalancerName(d.service))
+		ready = append(ready, ledChange{d, leading})
 	}
-	return names, extended
+	return ready, extended
 }
 
 // conclude tells what came of a change, and publishes what is true now.
@@ -122,7 +170,7 @@ func (c *Controller) conclude(
 	}
 	attached := time.Now()
 	c.setFact(d.service, status)
-	if d.moves() {
+	if d.moves() && len(arrivals(d.lb, result.GetLoadBalancer())) > 0 {
 		c.mu.Lock()
 		c.progress(loadBalancerName(d.service)).movedAt = attached
 		c.mu.Unlock()
@@ -181,26 +229,37 @@ func (c *Controller) tellPending(d change, problem *backendv1.Problem, f facts) 
 	c.warn(d.service, ReasonPending, problem.GetReason().String()+from, message)
 }
 
+// arrival is an address that is on another instance than before.
+type arrival struct{ address, from, to string }
+
+// arrivals returns which addresses are on another instance than before.
+func arrivals(before, after *backendv1.LoadBalancer) []arrival {
+	at := make(map[string]string)
+	for _, address := range before.GetAddresses() {
+		at[address.GetAddress()] = address.GetAttachment().GetInstanceId()
+	}
+	var all []arrival
+	for _, address := range after.GetAddresses() {
+		from, to := at[address.GetAddress()], address.GetAttachment().GetInstanceId()
+		if from != to && to != "" {
+			all = append(all, arrival{address.GetAddress(), from, to})
+		}
+	}
+	return all
+}
+
 // tellMoved tells where addresses have come to, and how long that took.
 func (c *Controller) tellMoved(
 	d change, lb *backendv1.LoadBalancer, f facts, attached time.Time,
 ) {
 	names := f.nodeNames()
-	before := make(map[string]string)
-	for _, address := range d.lb.GetAddresses() {
-		before[address.GetAddress()] = address.GetAttachment().GetInstanceId()
-	}
-	for _, address := range lb.GetAddresses() {
-		from, to := before[address.GetAddress()], address.GetAttachment().GetInstanceId()
-		if from == to || to == "" {
-			continue
-		}
-		v := f.verdicts[names[from]]
-		if from != "" && !v.since.IsZero() {
+	for _, m := range arrivals(d.lb, lb) {
+		v := f.verdicts[names[m.from]]
+		if m.from != "" && !v.since.IsZero() {
 			failoverAttached.Observe(attached.Sub(v.since).Seconds())
 			failoverPublished.Observe(time.Since(v.since).Seconds())
 		}
-		c.tellMove(d, address.GetAddress(), nameOf(names, from), nameOf(names, to), v.why)
+		c.tellMove(d, m.address, nameOf(names, m.from), nameOf(names, m.to), v.why)
 	}
 }
 

@@ -124,7 +124,10 @@ func TestTheStatusLeadsAMove(t *testing.T) {
 				}
 				did.note("status " + strings.Join(ips, " "))
 				if len(patches) == 0 {
-					return true, tt.service, nil
+					now := tt.service.DeepCopy()
+					now.Status.LoadBalancer = *writtenBy(t, action.(clienttesting.PatchAction))
+					list(t, c, now, nodes[0], nodes[1])
+					return true, now, nil
 				}
 				err := patches[0]
 				if len(patches) > 1 {

@@ -6,6 +6,8 @@ package loadbalancers
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -122,15 +124,38 @@ func (c *Controller) tellFullSet(ctx context.Context) error {
 	return err
 }
 
-// reconcile sends the full set. Only, if not nil, are the names of those that may be changed.
+// confinement names the load balancers that may be changed, with the instances on which their addresses
+// may be after that; nil: on any.
+type confinement map[string]*backendv1.InstanceSet
+
+func (c confinement) names() []string { return slices.Sorted(maps.Keys(c)) }
+
+// confine leaves a load balancer only some of the instances that it may use.
+func confine(want *backendv1.DesiredLoadBalancer, to *backendv1.InstanceSet) {
+	eligible := want.GetEligibleInstances()
+	set := &backendv1.InstanceSet{}
+	for _, id := range to.GetInstanceIds() {
+		if eligible == nil || slices.Contains(eligible.GetInstanceIds(), id) {
+			set.InstanceIds = append(set.InstanceIds, id)
+		}
+	}
+	want.EligibleInstances = set
+}
+
+// reconcile sends the full set. Only, if not nil, confines what may be changed.
 func (c *Controller) reconcile(
-	ctx context.Context, f facts, dryRun bool, only []string,
+	ctx context.Context, f facts, dryRun bool, only confinement,
 ) (*backendv1.ReconcileLoadBalancersResponse, error) {
 	request := &backendv1.ReconcileLoadBalancersRequest{
 		Cluster: c.clusterOf(f), LoadBalancers: f.set(), DryRun: dryRun,
 	}
 	if only != nil {
-		request.Only = &backendv1.LoadBalancerNames{Names: only}
+		request.Only = &backendv1.LoadBalancerNames{Names: only.names()}
+		for _, want := range request.GetLoadBalancers() {
+			if to := only[want.GetKey().GetName()]; to != nil {
+				confine(want, to)
+			}
+		}
 	}
 	response, err := c.config.Backend.ReconcileLoadBalancers(ctx, request)
 	return response, provider.AsBackendError(err)
