@@ -112,9 +112,12 @@ func (c *Controller) conclude(
 			delay = scaled(delay, c.config.TimeScale)
 		}
 		c.putOff(g.instance, delay)
-		return
+		if !isThere(d, result.GetLoadBalancer()) {
+			return
+		}
+	} else {
+		c.config.Reporter.Settle(d.service.UID, ReasonPending)
 	}
-	c.config.Reporter.Settle(d.service.UID, ReasonPending)
 	status, err := loadBalancerStatus(result.GetLoadBalancer())
 	if err != nil {
 		klog.ErrorS(err, "Cannot tell the status", serviceKeys(d.service)...)
@@ -134,6 +137,25 @@ func (c *Controller) conclude(
 		return
 	}
 	c.tellMoved(d, result.GetLoadBalancer(), f, attached)
+}
+
+// isThere reports whether all addresses are where they were to go although the change has failed: then
+// it is another address that cannot be given back yet, and that may take as long as a sled is silent.
+// Where the load balancer was before must not be published so long: others may be there now.
+func isThere(d change, lb *backendv1.LoadBalancer) bool {
+	before := make(map[string]*backendv1.LoadBalancerAddress)
+	for _, address := range d.lb.GetAddresses() {
+		before[address.GetResourceId()] = address
+	}
+	for _, address := range lb.GetAddresses() {
+		at := address.GetAttachment().GetInstanceId()
+		was := before[address.GetResourceId()]
+		stays := at == was.GetAttachment().GetInstanceId()
+		if at == "" || stays && at != was.GetPlannedAttachment().GetInstanceId() {
+			return false
+		}
+	}
+	return len(lb.GetAddresses()) > 0
 }
 
 // isPlacement reports whether a problem says that an address is reserved and has no place.

@@ -102,6 +102,13 @@ func TestTheStatusLeadsAMove(t *testing.T) {
 				}
 				return result
 			}(), want: []string{both, "change shop/web"}, events: []string{ReasonPending}},
+		{name: "it moves, and only another address cannot be given back: the old place is not published",
+			service: service(finalized), result: func() *backendv1.LoadBalancerResult {
+				result := moved()
+				result.GetLoadBalancer().GetAddresses()[0].ResourceId = "fip-1"
+				return withProblem(result, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE)
+			}(), want: []string{both, "change shop/web", "status 198.51.100.9 172.30.0.12"},
+			events: []string{ReasonPending, ReasonMoved}},
 		{name: "another change is under way there: nobody need know", service: service(finalized),
 			result: func() *backendv1.LoadBalancerResult {
 				result, _ := move()
