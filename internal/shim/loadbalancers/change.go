@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -28,7 +29,7 @@ const writeTimeout = 10 * time.Second
 func (c *Controller) carryOut(ctx context.Context, f facts, g group, changes []change) {
 	defer c.wake()
 	defer c.end(changes)
-	names, extended := c.lead(ctx, changes)
+	names, extended := c.lead(ctx, f, changes)
 	if len(names) == 0 {
 		return
 	}
@@ -66,7 +67,9 @@ func (c *Controller) carryOut(ctx context.Context, f facts, g group, changes []c
 
 // lead publishes where addresses will be, besides where they are. It returns the load balancers whose
 // Services are ready for the change, and whether any was not before.
-func (c *Controller) lead(ctx context.Context, changes []change) (names []string, extended bool) {
+func (c *Controller) lead(
+	ctx context.Context, f facts, changes []change,
+) (names []string, extended bool) {
 	for _, d := range changes {
 		now, nowErr := loadBalancerStatus(d.lb)
 		will, willErr := loadBalancerStatus(planned(d.lb))
@@ -74,11 +77,8 @@ func (c *Controller) lead(ctx context.Context, changes []change) (names []string
 			klog.ErrorS(err, "Cannot tell the status", serviceKeys(d.service)...)
 			continue
 		}
-		leading := union(now, will)
-		if d.releases() {
-			// What is about to be released is in use until then.
-			leading = union(leading, &d.service.Status.LoadBalancer)
-		}
+		// What is about to be released is in use until then.
+		leading := union(now, will, f.toRelease(d))
 		has := &d.service.Status.LoadBalancer
 		if !covers(has, leading) || !covers(leading, has) {
 			c.setFact(d.service, leading)
@@ -123,6 +123,9 @@ func (c *Controller) conclude(
 		klog.ErrorS(err, "Cannot tell the status", serviceKeys(d.service)...)
 		return
 	}
+	if result.GetProblem() != nil {
+		status = union(status, f.toRelease(d))
+	}
 	attached := time.Now()
 	c.setFact(d.service, status)
 	if d.moves() {
@@ -137,6 +140,35 @@ func (c *Controller) conclude(
 		return
 	}
 	c.tellMoved(d, result.GetLoadBalancer(), f, attached)
+}
+
+// toRelease returns what a status says of addresses that are given back, and of the Nodes that they are
+// on: it is in use until then, and what is published proves that a user's own address is to be detached.
+func (f facts) toRelease(d change) *v1.LoadBalancerStatus {
+	named := make(map[string]bool)
+	for _, action := range d.actions {
+		if action.GetType() != backendv1.ActionType_ACTION_TYPE_DETACH || d.keeps(action) {
+			continue
+		}
+		i := slices.IndexFunc(f.nodes, func(node *v1.Node) bool {
+			id, ok := provider.InstanceID(node)
+			return ok && id == action.GetInstanceId()
+		})
+		if i < 0 {
+			return &d.service.Status.LoadBalancer // what is said of that instance is not known any more
+		}
+		named[action.GetAddress()] = true
+		for _, address := range f.nodes[i].Status.Addresses {
+			named[address.Address] = true
+		}
+	}
+	status := &v1.LoadBalancerStatus{}
+	for _, ingress := range d.service.Status.LoadBalancer.Ingress {
+		if named[ingress.IP] {
+			status.Ingress = append(status.Ingress, ingress)
+		}
+	}
+	return status
 }
 
 // isThere reports whether all addresses are where they were to go although the change has failed: then
