@@ -29,7 +29,7 @@ const writeTimeout = 10 * time.Second
 func (c *Controller) carryOut(ctx context.Context, f facts, g group, changes []change) {
 	defer c.wake()
 	defer c.end(changes)
-	ready, extended := c.lead(ctx, changes)
+	ready, extended := c.lead(ctx, f, changes)
 	if len(ready) == 0 {
 		return
 	}
@@ -114,7 +114,9 @@ func (f facts) publishes(d ledChange) bool {
 
 // lead publishes where addresses will be, besides where they are. It returns the changes that may be
 // made, and whether any status did not say so before.
-func (c *Controller) lead(ctx context.Context, changes []change) (ready []ledChange, extended bool) {
+func (c *Controller) lead(
+	ctx context.Context, f facts, changes []change,
+) (ready []ledChange, extended bool) {
 	for _, d := range changes {
 		now, nowErr := loadBalancerStatus(d.lb)
 		will, willErr := loadBalancerStatus(planned(d.lb))
@@ -122,11 +124,8 @@ func (c *Controller) lead(ctx context.Context, changes []change) (ready []ledCha
 			klog.ErrorS(err, "Cannot tell the status", serviceKeys(d.service)...)
 			continue
 		}
-		leading := union(now, will)
-		if d.releases() {
-			// What is about to be released is in use until then.
-			leading = union(leading, &d.service.Status.LoadBalancer)
-		}
+		// What is about to be released is in use until then.
+		leading := union(now, will, f.toRelease(d))
 		has := &d.service.Status.LoadBalancer
 		if !covers(has, leading) || !covers(leading, has) {
 			c.setFact(d.service, leading)
@@ -160,13 +159,19 @@ func (c *Controller) conclude(
 			delay = scaled(delay, c.config.TimeScale)
 		}
 		c.putOff(g.instance, delay)
-		return
+		if !isThere(d, result.GetLoadBalancer()) {
+			return
+		}
+	} else {
+		c.config.Reporter.Settle(d.service.UID, ReasonPending)
 	}
-	c.config.Reporter.Settle(d.service.UID, ReasonPending)
 	status, err := loadBalancerStatus(result.GetLoadBalancer())
 	if err != nil {
 		klog.ErrorS(err, "Cannot tell the status", serviceKeys(d.service)...)
 		return
+	}
+	if result.GetProblem() != nil {
+		status = union(status, f.toRelease(d))
 	}
 	attached := time.Now()
 	c.setFact(d.service, status)
@@ -182,6 +187,54 @@ func (c *Controller) conclude(
 		return
 	}
 	c.tellMoved(d, result.GetLoadBalancer(), f, attached)
+}
+
+// toRelease returns what a status says of addresses that are given back, and of the Nodes that they are
+// on: it is in use until then, and what is published proves that a user's own address is to be detached.
+func (f facts) toRelease(d change) *v1.LoadBalancerStatus {
+	named := make(map[string]bool)
+	for _, action := range d.actions {
+		if action.GetType() != backendv1.ActionType_ACTION_TYPE_DETACH || d.keeps(action) {
+			continue
+		}
+		i := slices.IndexFunc(f.nodes, func(node *v1.Node) bool {
+			id, ok := provider.InstanceID(node)
+			return ok && id == action.GetInstanceId()
+		})
+		if i < 0 {
+			return &d.service.Status.LoadBalancer // what is said of that instance is not known any more
+		}
+		named[action.GetAddress()] = true
+		for _, address := range f.nodes[i].Status.Addresses {
+			named[address.Address] = true
+		}
+	}
+	status := &v1.LoadBalancerStatus{}
+	for _, ingress := range d.service.Status.LoadBalancer.Ingress {
+		if named[ingress.IP] {
+			status.Ingress = append(status.Ingress, ingress)
+		}
+	}
+	return status
+}
+
+// isThere reports whether all addresses are where they were to go although the change has failed: then
+// it is another address that cannot be given back yet, and that may take as long as a sled is silent.
+// Where the load balancer was before must not be published so long: others may be there now.
+func isThere(d change, lb *backendv1.LoadBalancer) bool {
+	before := make(map[string]*backendv1.LoadBalancerAddress)
+	for _, address := range d.lb.GetAddresses() {
+		before[address.GetResourceId()] = address
+	}
+	for _, address := range lb.GetAddresses() {
+		at := address.GetAttachment().GetInstanceId()
+		was := before[address.GetResourceId()]
+		stays := at == was.GetAttachment().GetInstanceId()
+		if at == "" || stays && at != was.GetPlannedAttachment().GetInstanceId() {
+			return false
+		}
+	}
+	return len(lb.GetAddresses()) > 0
 }
 
 // isPlacement reports whether a problem says that an address is reserved and has no place.

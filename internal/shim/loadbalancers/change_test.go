@@ -102,6 +102,13 @@ func TestTheStatusLeadsAMove(t *testing.T) {
 				}
 				return result
 			}(), want: []string{both, "change shop/web"}, events: []string{ReasonPending}},
+		{name: "it moves, and only another address cannot be given back: the old place is not published",
+			service: service(finalized), result: func() *backendv1.LoadBalancerResult {
+				result := moved()
+				result.GetLoadBalancer().GetAddresses()[0].ResourceId = "fip-1"
+				return withProblem(result, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE)
+			}(), want: []string{both, "change shop/web", "status 198.51.100.9 172.30.0.12"},
+			events: []string{ReasonPending, ReasonMoved}},
 		{name: "another change is under way there: nobody need know", service: service(finalized),
 			result: func() *backendv1.LoadBalancerResult {
 				result, _ := move()
@@ -168,5 +175,39 @@ func TestTheStatusLeadsAMove(t *testing.T) {
 				t.Error("the change never ends")
 			}
 		})
+	}
+}
+
+// What is to be released is published until it is, and proves whose it is; a node that was left is not,
+// for another Service may be there.
+func TestOnlyWhatIsInUseStaysPublishedUntilItIsReleased(t *testing.T) {
+	at := func(private string) func(*v1.Node) {
+		return func(n *v1.Node) {
+			n.Status.Addresses = []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: private}}
+		}
+	}
+	result, actions := move()
+	release := func(instance string) change {
+		return change{
+			service: service(func(s *v1.Service) {
+				s.Status.LoadBalancer = *vip("198.51.100.9", "172.30.0.12", "198.51.100.8", "172.30.0.13")
+			}),
+			lb: result.GetLoadBalancer(),
+			actions: append(slices.Clone(actions), &backendv1.Action{
+				Type: backendv1.ActionType_ACTION_TYPE_DETACH, ResourceId: "fip-0",
+				Address: "198.51.100.8", InstanceId: instance,
+			}),
+		}
+	}
+	f := factsOf([]*v1.Node{
+		node("worker-1", id1, at("172.30.0.11")), node("worker-2", id2, at("172.30.0.12")),
+		node("worker-3", id3, at("172.30.0.13")),
+	})
+	if diff := cmp.Diff(vip("198.51.100.8", "172.30.0.13"), f.toRelease(release(id3))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	gone := release("44444444-4444-4444-8444-444444444444")
+	if diff := cmp.Diff(&gone.service.Status.LoadBalancer, f.toRelease(gone)); diff != "" {
+		t.Errorf("of an instance whose Node is gone (-want +got):\n%s", diff)
 	}
 }

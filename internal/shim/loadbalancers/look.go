@@ -52,17 +52,11 @@ func (c change) moves() bool {
 	})
 }
 
-// releases reports whether an address is given back.
-func (c change) releases() bool {
-	for _, action := range c.actions {
-		kept := slices.ContainsFunc(c.lb.GetAddresses(), func(a *backendv1.LoadBalancerAddress) bool {
-			return a.GetResourceId() == action.GetResourceId()
-		})
-		if action.GetResourceId() != "" && !kept {
-			return true
-		}
-	}
-	return false
+// keeps reports whether an action is about an address that the load balancer keeps.
+func (c change) keeps(action *backendv1.Action) bool {
+	return slices.ContainsFunc(c.lb.GetAddresses(), func(a *backendv1.LoadBalancerAddress) bool {
+		return a.GetResourceId() == action.GetResourceId()
+	})
 }
 
 // group is a set of changes that are made together: those that concern one instance, so that one which

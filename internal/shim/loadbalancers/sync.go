@@ -81,10 +81,11 @@ func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
 		return err
 	}
 	retain, _ := retains(service)
+	publisher := c.lastPublished(service)
 	response, err := withFullSet(ctx, c, func() (*backendv1.DeleteLoadBalancerResponse, error) {
 		return c.config.Backend.DeleteLoadBalancer(ctx, &backendv1.DeleteLoadBalancerRequest{
 			Key: key(facts.scope, service), OwnerUid: string(service.UID), RetainAddresses: retain,
-			Cluster: c.clusterOf(facts), PublishedAddresses: published(service),
+			Cluster: c.clusterOf(facts), PublishedAddresses: published(publisher),
 		})
 	})
 	if err != nil {
@@ -92,8 +93,26 @@ func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
 	}
 	logActions(response.GetActions())
 	c.config.Reporter.Forget(service.UID)
+	c.setFact(service, nil)
 	c.wake() // what another Service waits for may be free now
 	return nil
+}
+
+// lastPublished returns a Service with what it published last: the API server empties the status of one
+// that wants no load balancer any more, and yet it proves that a user's own address is to be detached.
+func (c *Controller) lastPublished(service *v1.Service) *v1.Service {
+	if len(service.Status.LoadBalancer.Ingress) > 0 {
+		return service
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.byName[loadBalancerName(service)]
+	if !ok || known.fact == nil {
+		return service
+	}
+	service = service.DeepCopy()
+	service.Status.LoadBalancer = *known.fact
+	return service
 }
 
 // withFullSet makes a call, and makes it once more after the backend was told the full set, if it

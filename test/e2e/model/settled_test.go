@@ -31,11 +31,10 @@ func (e *expectation) unsettled(s snapshot) problems {
 	}
 	for _, name := range e.lent {
 		ip, _ := s.named(name)
-		borrowed := slices.ContainsFunc(e.live(), func(v *service) bool {
-			instead, _ := e.current(s, v)
-			return v.borrows == name ||
-				v.returns == name && (instead.AttachState != rack.Attached || e.isStuck(s, instead))
-		})
+		borrowed := false
+		for _, v := range e.services {
+			borrowed = borrowed || e.mayHold(s, v, name)
+		}
 		if !borrowed && ip.AttachState != detached && !e.isStuck(s, ip) {
 			found.add(converges, "%s, which nobody borrows, is %s", name, ip.AttachState)
 		}
@@ -48,6 +47,22 @@ func (e *expectation) unsettled(s snapshot) problems {
 		}
 	}
 	return found
+}
+
+// mayHold reports whether a Service may have a user's floating IP attached: it borrows it, or what is to
+// take its place is not in use yet, or it cannot go because its own address is stuck.
+func (e *expectation) mayHold(s snapshot, v *service, name string) bool {
+	isLive := v.balanced && !v.deleted
+	if v.borrows == name && isLive {
+		return true
+	}
+	for _, own := range e.of(s, v.name, false) {
+		if e.isStuck(s, own) && (v.borrows == name || v.returns == name) {
+			return true
+		}
+	}
+	instead, _ := e.current(s, v)
+	return v.returns == name && isLive && instead.AttachState != rack.Attached
 }
 
 // unserved finds what a Service that is to have an address lacks.
