@@ -111,7 +111,7 @@ const shutdownTaint = "node.cloudprovider.kubernetes.io/shutdown"
 
 // checkPublished finds other Services that have a port in common with one and publish the IP of the same
 // node: a proxy could not tell them apart. For a moment that may be, while an address is stuck and its
-// Service gets other ports.
+// Service gets other ports; and the status of one whose address is on a stranger stays as it was.
 func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip rack.FloatingIP) {
 	for _, other := range e.live() {
 		if other.name <= v.name || !overlap(other.ports, v.ports) {
@@ -123,7 +123,8 @@ func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip
 			private := instance.PrivateIPs["v4"]
 			isStuckThere := e.isStuck(s, ip) && ip.Instance == name ||
 				e.isStuck(s, theirs) && theirs.Instance == name
-			if !isStuckThere && publishes(s.services[v.name], private) &&
+			isAbroad := ip.Instance == outsider || theirs.Instance == outsider
+			if !isStuckThere && !isAbroad && publishes(s.services[v.name], private) &&
 				publishes(s.services[other.name], private) {
 				found.add(onePerPort, "%s and %s both publish the IP of %s", v.name, other.name, name)
 			}
