@@ -37,6 +37,11 @@ func (m *Manager) carryOut(
 			result.LoadBalancer.Addresses = append(result.LoadBalancer.Addresses, address)
 		}
 	}
+	for _, ip := range b.kept {
+		at := f.attachment(ip.InstanceID, ip.family())
+		result.LoadBalancer.Addresses = append(result.LoadBalancer.Addresses,
+			f.address(ip, at, at, ip.Marked))
+	}
 	sortAddresses(result.LoadBalancer.Addresses)
 	released := b.releases
 	if !dryRun {

@@ -395,6 +395,30 @@ func TestNodeWithoutACandidateReservesTheAddress(t *testing.T) {
 	}
 }
 
+// What is in use is described, and no orphan, until what is wanted instead has a place.
+func TestAnAddressServesOnUntilTheWantedOneHasAPlace(t *testing.T) {
+	r := newRack(t)
+	before := r.ensure(t, r.cluster(), web()).LoadBalancer.Addresses[0]
+	want := web()
+	want.Wanted[0].Source.Addr = before.Addr.Next().Next()
+	cluster := r.cluster()
+	for i := range cluster.Candidates {
+		cluster.Candidates[i].Health = loadbalancers.Unhealthy
+	}
+	found, err := r.manager.Reconcile(t.Context(), cluster, []loadbalancers.Desired{want},
+		loadbalancers.SetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses := found.Results[0].LoadBalancer.Addresses
+	if len(addresses) != 2 || addresses[0].ID != before.ID || addresses[0].Attached != before.Attached {
+		t.Errorf("had %+v, and then %+v", before, addresses)
+	}
+	if len(found.Orphans) != 0 {
+		t.Errorf("taken for orphans: %+v", found.Orphans)
+	}
+}
+
 func TestRetainedAddressComesBack(t *testing.T) {
 	r := newRack(t)
 	before := r.ensure(t, r.cluster(), web()).LoadBalancer.Addresses[0]

@@ -49,8 +49,11 @@ type balancer struct {
 	want   Desired
 	claims []*claim
 	// releases end addresses that are no longer wanted, after the wanted ones are attached.
-	releases   []Action
-	conditions []Condition
+	releases []Action
+	// former are the addresses that the releases are about; kept those of them that are in use until
+	// one that is wanted has a place.
+	former, kept []*fact
+	conditions   []Condition
 	// problem is what is wrong with its wishes. What it has stays, and is placed as ever.
 	problem error
 }
@@ -155,7 +158,7 @@ func (p *planner) result() map[Key]*balancer {
 			}
 			if c.target == "" {
 				// An address that is in use is let go only for one that is in use instead.
-				b.releases = nil
+				b.releases, b.kept = nil, p.undisputed(b)
 			}
 		}
 		if IsReason(b.problem, ReasonNotOwned) {
@@ -164,6 +167,17 @@ func (p *planner) result() map[Key]*balancer {
 		plans[b.want.Key] = b
 	}
 	return plans
+}
+
+// undisputed returns the addresses that a load balancer does not want any more, and that are where nobody
+// else has its ports.
+func (p *planner) undisputed(b *balancer) []*fact {
+	return slices.DeleteFunc(slices.Clone(b.former), func(ip *fact) bool {
+		return slices.ContainsFunc(places(ip.InstanceID, ip.family(), b.want.Ports), func(at place) bool {
+			holder, taken := p.occupied[at]
+			return ip.InstanceID == "" || taken && holder != b.want.Key
+		})
+	})
 }
 
 func (p *planner) firewallConditions(c *claim) []Condition {

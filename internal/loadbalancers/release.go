@@ -40,10 +40,11 @@ func (p *planner) letGo(b *balancer) {
 				b.problem = err
 				return
 			}
-			b.releases = append(b.releases, actions...)
+			b.releases, b.former = append(b.releases, actions...), append(b.former, ip)
 		case !p.detached[ip.ID] && p.facts.isLeftover(ip, b.want.Published):
 			p.detached[ip.ID] = true
 			b.releases = append(b.releases, detach(ip, b.want.Key, why))
+			b.former = append(b.former, ip)
 		}
 	}
 }
@@ -176,6 +177,9 @@ func (p *planner) orphans() map[Key][]*fact {
 	for _, b := range p.balancers {
 		for _, a := range b.releases {
 			ending[a.ID] = true
+		}
+		for _, ip := range b.former {
+			ending[ip.ID] = true
 		}
 	}
 	for _, ip := range p.facts.sorted() {
