@@ -101,6 +101,15 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 		found.add(converges, "the address of %s is %s", v.name, ip.AttachState)
 	}
 	e.checkPublished(found, s, v, ip)
+	if former, ok := e.former(s, v); ok && ip.AttachState == detached && !stuck {
+		disputed := slices.ContainsFunc(e.at(s, former.Instance), func(other *service) bool {
+			return other != v && overlap(other.ports, v.ports)
+		})
+		if !disputed {
+			checkStatus(found, s, v, former, false)
+		}
+		return
+	}
 	if ip.Instance != outsider {
 		checkStatus(found, s, v, ip, stuck)
 	}
@@ -130,6 +139,22 @@ func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip
 			}
 		}
 	}
+}
+
+// former returns the address that a Service had before it asked for another one, if it is in use.
+func (e *expectation) former(s snapshot, v *service) (rack.FloatingIP, bool) {
+	now, _ := e.current(s, v)
+	all := e.served(s, v)
+	if ip, ok := s.named(v.returns); ok {
+		all = append(all, ip)
+	}
+	i := slices.IndexFunc(all, func(ip rack.FloatingIP) bool {
+		return ip.ID != now.ID && ip.AttachState == rack.Attached && ip.Instance != outsider
+	})
+	if i < 0 || !v.wished {
+		return rack.FloatingIP{}, false
+	}
+	return all[i], true
 }
 
 // detached is the attach state of a floating IP that is nowhere.
