@@ -169,8 +169,8 @@ func (p *planner) result() map[Key]*balancer {
 	return plans
 }
 
-// undisputed returns the addresses that a load balancer does not want any more, and that are where nobody
-// else has its ports.
+// undisputed returns the addresses that a load balancer does not want any more, and that are where
+// nobody else has its ports.
 func (p *planner) undisputed(b *balancer) []*fact {
 	return slices.DeleteFunc(slices.Clone(b.former), func(ip *fact) bool {
 		return slices.ContainsFunc(places(ip.InstanceID, ip.family(), b.want.Ports), func(at place) bool {
