@@ -77,7 +77,9 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 	if m, _, _, _ := markerOf(ip.Description); v.borrows == "" && m.uid != string(now.UID) {
 		found.add(converges, "the address %s is marked as that of another %s", ip.IP, v.name)
 	}
-	stuck := slices.ContainsFunc(all, func(ip rack.FloatingIP) bool { return e.isStuck(s, ip) })
+	lent, _ := s.named(v.returns)
+	stuck := e.isStuck(s, lent) ||
+		slices.ContainsFunc(all, func(ip rack.FloatingIP) bool { return e.isStuck(s, ip) })
 	mayHaveTwo := v.wished && (ip.AttachState != rack.Attached || stuck)
 	if len(all) > 1 && !mayHaveTwo {
 		found.add(converges, "%s has %d addresses: %v", v.name, len(all), all)
