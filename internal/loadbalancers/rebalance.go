@@ -28,9 +28,9 @@ func (m *Manager) Rebalance(
 	return m.together(ctx, cluster, set, SetOptions{DryRun: dryRun}, true)
 }
 
-// RebalanceSoon tells what it takes to spread the addresses of a scope evenly, going by the full set that
-// was told last, and, unless it is a dry run, lets the Reconcile calls to come do it: who makes these
-// can publish first where an address will be.
+// RebalanceSoon tells what it takes to spread the addresses of a scope evenly, going by the full set
+// that was told last, and, unless it is a dry run, lets the Reconcile calls to come do it: who makes
+// these can publish first where an address will be.
 func (m *Manager) RebalanceSoon(
 	ctx context.Context, scopeName string, dryRun bool,
 ) (SetResult, error) {
