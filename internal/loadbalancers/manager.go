@@ -81,7 +81,7 @@ func (m *Manager) UseInventory(inventory Inventory) { m.inventory = inventory }
 // carries it for now, and a damaged marker does not change that.
 func (m *Manager) IsLoadBalancerAddress(ip oxide.FloatingIP) bool {
 	return ip.Description == legacyDescription || bearsMarker(ip.Description) ||
-		m.memory.wantsExisting(ip) || m.memory.isFormer(ip)
+		m.memory.wantsExisting(ip) || m.memory.isPublished(ip) || m.memory.isFormer(ip)
 }
 
 // AllLoadBalancersKnown reports whether a full set was told since the start: before that, an address

@@ -296,6 +296,21 @@ func (m *memory) inFlight(but map[Key]bool, at time.Time) []*flight {
 // own that it is to have.
 func (m *memory) wantsExisting(ip oxide.FloatingIP) bool { return m.userOf(ip) != Key{} }
 
+// isPublished reports whether a load balancer of any known set publishes a floating IP: it is the address
+// of one, even if its marker was lost and is yet to be restored.
+func (m *memory) isPublished(ip oxide.FloatingIP) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.scopes {
+		for _, want := range s.set {
+			if want.publishes(ip.Addr) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // isFormer reports whether a load balancer named a floating IP as the user's own until a while ago. It
 // may still be attached for it, or be taken to be.
 func (m *memory) isFormer(ip oxide.FloatingIP) bool {

@@ -7,6 +7,7 @@ package loadbalancers
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -253,5 +254,20 @@ func TestFormerAddresses(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Between the loss of a marker and its restoration an address is still its Service's, and no Node's.
+func TestAPublishedAddressIsALoadBalancersWithoutItsMarker(t *testing.T) {
+	m := &Manager{}
+	lost := oxide.FloatingIP{ID: "a", Addr: netip.MustParseAddr("192.0.2.1"), Description: "by hand"}
+	if m.IsLoadBalancerAddress(lost) {
+		t.Error("nobody publishes it, and it is a load balancer's")
+	}
+	m.memory.scope(testScope).replace([]Desired{web(func(d *Desired) {
+		d.Published = []netip.Addr{lost.Addr}
+	})}, time.Now())
+	if !m.IsLoadBalancerAddress(lost) {
+		t.Error("it is published, and not taken for a load balancer's")
 	}
 }
