@@ -139,6 +139,7 @@ func TestAddressesOfTheExistingCCMAreKeptThereAndBack(t *testing.T) {
 			e.servedBy(s.key, s.address)
 		}
 	}
+	after = e.state()
 	if got := holders[nodes[0].Name]; got != "default/web-5" {
 		t.Errorf("the contested port is %q's, want the oldest one's", got)
 	}
