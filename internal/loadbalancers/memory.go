@@ -296,8 +296,8 @@ func (m *memory) inFlight(but map[Key]bool, at time.Time) []*flight {
 // own that it is to have.
 func (m *memory) wantsExisting(ip oxide.FloatingIP) bool { return m.userOf(ip) != Key{} }
 
-// isPublished reports whether a load balancer of any known set publishes a floating IP: it is the address
-// of one, even if its marker was lost and is yet to be restored.
+// isPublished reports whether a load balancer of any known set publishes a floating IP: it is the
+// address of one, even if its marker was lost and is yet to be restored.
 func (m *memory) isPublished(ip oxide.FloatingIP) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
