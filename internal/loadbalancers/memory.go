@@ -334,8 +334,7 @@ func (m *memory) userOf(ip oxide.FloatingIP) Key {
 	for _, s := range m.scopes {
 		for key, want := range s.set {
 			if slices.ContainsFunc(want.Wanted, func(w Wanted) bool {
-				return w.Source.Existing != "" &&
-					(w.Source.Existing == ip.ID || w.Source.Existing == ip.Name)
+				return w.Source.names(ip)
 			}) {
 				return key
 			}

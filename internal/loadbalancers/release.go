@@ -113,8 +113,17 @@ type Deletion struct {
 	Retain bool
 	// Cluster tells which addresses without a marker may be its own; the zero value: none.
 	Cluster Cluster
-	// Published are the addresses that the owner published last.
+	// Published are the addresses that the owner published last, Wanted those that it wanted.
 	Published []netip.Addr
+	Wanted    []Wanted
+}
+
+// borrowed reports whether an address is the one that the load balancer named as the user's own.
+func (d Deletion) borrowed(ip *fact) bool {
+	return !bearsMarker(ip.Description) && ip.Description != legacyDescription &&
+		slices.ContainsFunc(d.Wanted, func(w Wanted) bool {
+			return w.Family == ip.family() && w.Source.names(ip.FloatingIP)
+		})
 }
 
 // planDelete plans the end of a load balancer. Addresses that a newer owner of the same key has are
@@ -163,6 +172,11 @@ func planDelete(f facts, gone Deletion, known *scope) ([]Action, error) {
 			}
 			actions = append(actions, released...)
 		case f.isLeftover(ip, gone.Published):
+			actions = append(actions, detach(ip, gone.Key, why))
+		case ip.InstanceID != "" && gone.borrowed(ip) && p.isHome(b, ip):
+			if !known.complete {
+				return nil, errFullSetRequired
+			}
 			actions = append(actions, detach(ip, gone.Key, why))
 		}
 	}

@@ -107,6 +107,7 @@ func TestPlanDeleteOfWhatIsNotMarked(t *testing.T) {
 		}
 		return s
 	}
+	named := func(nameOrID string) []Wanted { return []Wanted{{IPv4, Source{Existing: nameOrID}}} }
 	c := cluster("n1")
 	c.LegacyName = "kubernetes"
 	mine := legacy("a 192.0.2.1 n1", "default-web")
@@ -138,6 +139,32 @@ func TestPlanDeleteOfWhatIsNotMarked(t *testing.T) {
 		{
 			name: "a user's address that another one names now", facts: ips{foreign("a 192.0.2.1 n1")},
 			gone: Deletion{Published: published}, known: told(other(wish(Source{Existing: "a"}))),
+		},
+		{
+			name: "a user's address that was named, whatever is published", facts: ips{foreign("a 192.0.2.9 n1")},
+			gone: Deletion{Cluster: c, Wanted: named("a")}, known: told(), actions: []string{"detach a n1"},
+		},
+		{
+			name: "a user's address that was named, of the other IP family", known: told(),
+			facts: ips{foreign("a 2001:db8::9 n1")}, gone: Deletion{Cluster: c, Wanted: named("a")},
+		},
+		{
+			name: "a user's address that was named, on an instance that is no node", known: told(),
+			facts: ips{foreign("a 192.0.2.9 n2")}, gone: Deletion{Cluster: c, Wanted: named("a")},
+		},
+		{
+			name: "a user's address that was named, and that another one names now", known: told(
+				other(wish(Source{Existing: "a"}))),
+			facts: ips{foreign("a 192.0.2.9 n1")}, gone: Deletion{Cluster: c, Wanted: named("name-a")},
+		},
+		{
+			name: "a user's address that was named, and the set is not known", known: &scope{},
+			facts: ips{foreign("a 192.0.2.9 n1")}, gone: Deletion{Cluster: c, Wanted: named("a")},
+			fails: true, reason: ReasonFullSetRequired,
+		},
+		{
+			name: "what was named, and is not the user's own", known: told(),
+			facts: ips{legacy("a 192.0.2.9 n1", "default-other")}, gone: Deletion{Cluster: c, Wanted: named("a")},
 		},
 		{
 			name: "a damaged marker is nobody's word", facts: ips{described("a 192.0.2.1 n1", "oxide-ccm/?")},

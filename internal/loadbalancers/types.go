@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
 // Key identifies a load balancer among all that share a project.
@@ -149,6 +151,11 @@ func (s Source) String() string {
 		return "pool:" + s.Pool
 	}
 	return "default"
+}
+
+// names reports whether the source is a floating IP that a user owns, and this one.
+func (s Source) names(ip oxide.FloatingIP) bool {
+	return s.Existing != "" && (s.Existing == ip.ID || s.Existing == ip.Name)
 }
 
 // Wanted is an address that a load balancer wants.

@@ -129,19 +129,7 @@ func toDesired(want *backendv1.DesiredLoadBalancer) loadbalancers.Desired {
 	if want.GetCreateTime() != nil {
 		out.Created = want.GetCreateTime().AsTime()
 	}
-	for _, address := range want.GetAddresses() {
-		wanted := loadbalancers.Wanted{
-			Family: toFamily[address.GetFamily()],
-			Source: loadbalancers.Source{
-				Pool:     toNameOrID(address.GetFloatingIp().GetPool()),
-				Existing: toNameOrID(address.GetFloatingIp().GetExisting()),
-			},
-		}
-		if text := address.GetFloatingIp().GetAddress(); text != "" {
-			wanted.Source.Addr = netip.MustParseAddr(text).Unmap()
-		}
-		out.Wanted = append(out.Wanted, wanted)
-	}
+	out.Wanted = toWanted(want.GetAddresses())
 	for _, port := range want.GetPorts() {
 		out.Ports = append(out.Ports, toPort(port.GetProtocol(), port.GetPort()))
 	}
@@ -152,6 +140,24 @@ func toDesired(want *backendv1.DesiredLoadBalancer) loadbalancers.Desired {
 		}
 	}
 	return out
+}
+
+func toWanted(addresses []*backendv1.WantedAddress) []loadbalancers.Wanted {
+	var all []loadbalancers.Wanted
+	for _, address := range addresses {
+		wanted := loadbalancers.Wanted{
+			Family: toFamily[address.GetFamily()],
+			Source: loadbalancers.Source{
+				Pool:     toNameOrID(address.GetFloatingIp().GetPool()),
+				Existing: toNameOrID(address.GetFloatingIp().GetExisting()),
+			},
+		}
+		if text := address.GetFloatingIp().GetAddress(); text != "" {
+			wanted.Source.Addr = netip.MustParseAddr(text).Unmap()
+		}
+		all = append(all, wanted)
+	}
+	return all
 }
 
 // toNameOrID writes an id as Oxide does, so that it is found equal to that.

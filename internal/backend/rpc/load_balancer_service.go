@@ -146,6 +146,7 @@ func (s *LoadBalancerService) DeleteLoadBalancer(
 	actions, err := s.manager.Delete(ctx, loadbalancers.Deletion{
 		Key: toKey(req.GetKey()), OwnerUID: req.GetOwnerUid(), Retain: req.GetRetainAddresses(),
 		Cluster: toCluster(req.GetCluster()), Published: toAddrs(req.GetPublishedAddresses()),
+		Wanted: toWanted(req.GetAddresses()),
 	}, req.GetDryRun())
 	if err != nil {
 		return nil, err

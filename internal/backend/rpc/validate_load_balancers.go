@@ -72,6 +72,9 @@ func validateDelete(req *backendv1.DeleteLoadBalancerRequest) error {
 			return invalidf("cluster.scope", "%q is not that of the key", cluster.GetScope())
 		}
 	}
+	if err := validateAllWanted("addresses", req.GetAddresses()); err != nil {
+		return err
+	}
 	return validateAddresses("published_addresses", req.GetPublishedAddresses())
 }
 
@@ -189,16 +192,8 @@ func validateDesired(
 	if len(want.GetAddresses()) == 0 {
 		return invalidf(at+".addresses", "needs at least one address")
 	}
-	seen := make(map[backendv1.IpFamily]bool)
-	for i, address := range want.GetAddresses() {
-		field := fmt.Sprintf("%s.addresses[%d]", at, i)
-		if err := validateWanted(field, address); err != nil {
-			return err
-		}
-		if seen[address.GetFamily()] {
-			return invalidf(field+".family", "is given twice")
-		}
-		seen[address.GetFamily()] = true
+	if err := validateAllWanted(at+".addresses", want.GetAddresses()); err != nil {
+		return err
 	}
 	for i, id := range want.GetEligibleInstances().GetInstanceIds() {
 		field := fmt.Sprintf("%s.eligible_instances.instance_ids[%d]", at, i)
@@ -211,6 +206,21 @@ func validateDesired(
 		return err
 	}
 	return validatePorts(at+".ports", want.GetPorts())
+}
+
+func validateAllWanted(at string, addresses []*backendv1.WantedAddress) error {
+	seen := make(map[backendv1.IpFamily]bool)
+	for i, address := range addresses {
+		field := fmt.Sprintf("%s[%d]", at, i)
+		if err := validateWanted(field, address); err != nil {
+			return err
+		}
+		if seen[address.GetFamily()] {
+			return invalidf(field+".family", "is given twice")
+		}
+		seen[address.GetFamily()] = true
+	}
+	return nil
 }
 
 func validateWanted(field string, address *backendv1.WantedAddress) error {

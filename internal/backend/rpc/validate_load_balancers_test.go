@@ -27,6 +27,7 @@ func goodDelete() *backendv1.DeleteLoadBalancerRequest {
 	return &backendv1.DeleteLoadBalancerRequest{
 		Key: &backendv1.LoadBalancerKey{Scope: "c1", Name: "default/web"}, OwnerUid: "u1",
 		Cluster: goodEnsure().Cluster, PublishedAddresses: []string{"192.0.2.1", "fd00::1"},
+		Addresses: goodEnsure().LoadBalancer.Addresses,
 	}
 }
 
@@ -175,6 +176,9 @@ func TestValidateDelete(t *testing.T) {
 		{"no published address", func(r *request) { r.PublishedAddresses = nil }, ""},
 		{"a published address that is none", func(r *request) { r.PublishedAddresses[1] = "x" },
 			"published_addresses[1]"},
+		{"no wanted address", func(r *request) { r.Addresses = nil }, ""},
+		{"a wanted address of no family", func(r *request) { r.Addresses[0].Family = 0 },
+			"addresses[0].family"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			req := goodDelete()
@@ -247,6 +251,7 @@ func FuzzDelete(f *testing.F) {
 			toKey(req.GetKey())
 			toCluster(req.GetCluster())
 			toAddrs(req.GetPublishedAddresses())
+			toWanted(req.GetAddresses())
 		}
 	})
 }

@@ -84,6 +84,7 @@ func TestAnUpdateOnlyAsksForALook(t *testing.T) {
 }
 
 func TestRelease(t *testing.T) {
+	anyAddress := &backendv1.FloatingIpSource{}
 	deleted := func(s *v1.Service) {
 		now := metav1.NewTime(created)
 		s.DeletionTimestamp = &now
@@ -93,20 +94,25 @@ func TestRelease(t *testing.T) {
 		name    string
 		service *v1.Service
 		retain  bool
+		// wanted is what it said of its address; nil: what cannot be.
+		wanted *backendv1.FloatingIpSource
 	}{
-		{"its address is given back", service(deleted), false},
+		{"its address is given back", service(deleted), false, anyAddress},
 		{"it says that the address is not to be kept",
-			service(deleted, annotated(annotations.RetainAddress, "false")), false},
+			service(deleted, annotated(annotations.RetainAddress, "false")), false, anyAddress},
 		{"it says that the address is to be kept",
-			service(deleted, annotated(annotations.RetainAddress, "true")), true},
+			service(deleted, annotated(annotations.RetainAddress, "true")), true, anyAddress},
 		{"it says nothing that makes sense: the address is kept",
-			service(deleted, annotated(annotations.RetainAddress, "yes")), true},
+			service(deleted, annotated(annotations.RetainAddress, "yes")), true, anyAddress},
+		{"its address is the user's own",
+			service(deleted, annotated(annotations.ExistingFloatingIP, "mine")), false,
+			&backendv1.FloatingIpSource{Selector: &backendv1.FloatingIpSource_Existing{Existing: "mine"}}},
 		{"it has mistakes in other places",
 			service(deleted, annotated(annotations.FloatingIP, "nonsense"), func(s *v1.Service) {
 				s.Spec.Ports = nil
-			}), false},
+			}), false, nil},
 		{"it wants no load balancer any more, and the API server has emptied its status",
-			service(func(s *v1.Service) { s.Spec.Type = v1.ServiceTypeClusterIP }), false},
+			service(func(s *v1.Service) { s.Spec.Type = v1.ServiceTypeClusterIP }), false, anyAddress},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, c := newPeer(t, tt.service, node("worker-1", id1))
@@ -123,6 +129,11 @@ func TestRelease(t *testing.T) {
 					Candidates: []*backendv1.Candidate{candidate(id1, fit)},
 				},
 				PublishedAddresses: []string{"198.51.100.9", "172.30.0.11"},
+			}
+			if tt.wanted != nil {
+				want.Addresses = []*backendv1.WantedAddress{
+					floatingIP(backendv1.IpFamily_IP_FAMILY_IPV4, tt.wanted),
+				}
 			}
 			got, _ := b.last()
 			if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {

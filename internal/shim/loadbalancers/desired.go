@@ -34,17 +34,16 @@ func wanted(service *v1.Service) bool {
 // desired translates a Service. Its errors are about what the user wrote: one line that names field or
 // annotation and the remedy, all mistakes together; or errEndpointsUnknown.
 func (f facts) desired(service *v1.Service) (*backendv1.DesiredLoadBalancer, error) {
-	family, familyErr := wantedFamily(service)
-	source, sourceErr := wantedFloatingIP(service, family)
+	address, addressErr := desiredAddress(service)
 	ports, portsErr := wantedPorts(service)
 	retain, retainErr := retains(service)
 	selector, selectorErr := nodeSelector(service)
-	err := joinOneLine(checkSource(service), familyErr, sourceErr, portsErr, retainErr, selectorErr)
+	err := joinOneLine(checkSource(service), addressErr, portsErr, retainErr, selectorErr)
 	if err != nil {
 		return nil, err
 	}
 	d := describe(f.scope, service)
-	d.Addresses = []*backendv1.WantedAddress{floatingIP(family, source)}
+	d.Addresses = []*backendv1.WantedAddress{address}
 	d.Ports, d.RetainAddresses = ports, retain
 	if d.EligibleInstances, err = f.eligible(service, selector); err != nil {
 		return nil, err
@@ -123,6 +122,13 @@ func floatingIP(
 	return &backendv1.WantedAddress{
 		Family: family, Source: &backendv1.WantedAddress_FloatingIp{FloatingIp: source},
 	}
+}
+
+// desiredAddress translates what a Service says of its address.
+func desiredAddress(service *v1.Service) (*backendv1.WantedAddress, error) {
+	family, familyErr := wantedFamily(service)
+	source, sourceErr := wantedFloatingIP(service, family)
+	return floatingIP(family, source), joinOneLine(familyErr, sourceErr)
 }
 
 // wantedFamily returns the IP family of the address: the first one of the Service, or the one that

@@ -81,12 +81,15 @@ func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
 		return err
 	}
 	retain, _ := retains(service)
-	publisher := c.lastPublished(service)
+	request := &backendv1.DeleteLoadBalancerRequest{
+		Key: key(facts.scope, service), OwnerUid: string(service.UID), RetainAddresses: retain,
+		Cluster: c.clusterOf(facts), PublishedAddresses: published(c.lastPublished(service)),
+	}
+	if want, err := desiredAddress(service); err == nil {
+		request.Addresses = []*backendv1.WantedAddress{want}
+	}
 	response, err := withFullSet(ctx, c, func() (*backendv1.DeleteLoadBalancerResponse, error) {
-		return c.config.Backend.DeleteLoadBalancer(ctx, &backendv1.DeleteLoadBalancerRequest{
-			Key: key(facts.scope, service), OwnerUid: string(service.UID), RetainAddresses: retain,
-			Cluster: c.clusterOf(facts), PublishedAddresses: published(publisher),
-		})
+		return c.config.Backend.DeleteLoadBalancer(ctx, request)
 	})
 	if err != nil {
 		return err

@@ -746,8 +746,13 @@ type DeleteLoadBalancerRequest struct {
 	// As in DesiredLoadBalancer: by what addresses without a marker are recognized. An address of a
 	// user is detached if it is published together with the private address of its instance.
 	PublishedAddresses []string `protobuf:"bytes,6,rep,name=published_addresses,json=publishedAddresses,proto3" json:"published_addresses,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// As in DesiredLoadBalancer, as the load balancer was desired last: a floating IP that it named as
+	// the user's own is detached from an instance of the cluster, whatever is published. Others in the
+	// list mean nothing. Whether another load balancer has it can be told by the full set only:
+	// FULL_SET_REQUIRED.
+	Addresses     []*WantedAddress `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteLoadBalancerRequest) Reset() {
@@ -818,6 +823,13 @@ func (x *DeleteLoadBalancerRequest) GetCluster() *Cluster {
 func (x *DeleteLoadBalancerRequest) GetPublishedAddresses() []string {
 	if x != nil {
 		return x.PublishedAddresses
+	}
+	return nil
+}
+
+func (x *DeleteLoadBalancerRequest) GetAddresses() []*WantedAddress {
+	if x != nil {
+		return x.Addresses
 	}
 	return nil
 }
@@ -913,14 +925,15 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x8a\x01\n" +
 	"\x19ListLoadBalancersResponse\x12E\n" +
 	"\x0eload_balancers\x18\x01 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\rloadBalancers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x97\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd6\x02\n" +
 	"\x19DeleteLoadBalancerRequest\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12)\n" +
 	"\x10retain_addresses\x18\x03 \x01(\bR\x0fretainAddresses\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x123\n" +
 	"\acluster\x18\x05 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12/\n" +
-	"\x13published_addresses\x18\x06 \x03(\tR\x12publishedAddresses\"P\n" +
+	"\x13published_addresses\x18\x06 \x03(\tR\x12publishedAddresses\x12=\n" +
+	"\taddresses\x18\a \x03(\v2\x1f.oxide.backend.v1.WantedAddressR\taddresses\"P\n" +
 	"\x1aDeleteLoadBalancerResponse\x122\n" +
 	"\aactions\x18\x01 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions2\xe7\x05\n" +
 	"\x13LoadBalancerService\x12t\n" +
@@ -965,6 +978,7 @@ var file_oxide_backend_v1_load_balancer_service_proto_goTypes = []any{
 	(*Action)(nil),                         // 17: oxide.backend.v1.Action
 	(*Problem)(nil),                        // 18: oxide.backend.v1.Problem
 	(*LoadBalancerKey)(nil),                // 19: oxide.backend.v1.LoadBalancerKey
+	(*WantedAddress)(nil),                  // 20: oxide.backend.v1.WantedAddress
 }
 var file_oxide_backend_v1_load_balancer_service_proto_depIdxs = []int32{
 	14, // 0: oxide.backend.v1.EnsureLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
@@ -988,24 +1002,25 @@ var file_oxide_backend_v1_load_balancer_service_proto_depIdxs = []int32{
 	16, // 18: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
 	19, // 19: oxide.backend.v1.DeleteLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
 	14, // 20: oxide.backend.v1.DeleteLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	17, // 21: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
-	0,  // 22: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
-	2,  // 23: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
-	6,  // 24: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
-	8,  // 25: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
-	10, // 26: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
-	12, // 27: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
-	1,  // 28: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
-	4,  // 29: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
-	7,  // 30: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
-	9,  // 31: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
-	11, // 32: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
-	13, // 33: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
-	28, // [28:34] is the sub-list for method output_type
-	22, // [22:28] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	20, // 21: oxide.backend.v1.DeleteLoadBalancerRequest.addresses:type_name -> oxide.backend.v1.WantedAddress
+	17, // 22: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
+	0,  // 23: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
+	2,  // 24: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
+	6,  // 25: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
+	8,  // 26: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
+	10, // 27: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
+	12, // 28: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
+	1,  // 29: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
+	4,  // 30: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
+	7,  // 31: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
+	9,  // 32: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
+	11, // 33: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
+	13, // 34: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
+	29, // [29:35] is the sub-list for method output_type
+	23, // [23:29] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_service_proto_init() }
