@@ -6,6 +6,7 @@ package loadbalancers
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -170,7 +171,7 @@ func (q *queue) run(ctx context.Context, instanceID string, change func() error)
 		change = func() error {
 			err := inner()
 			if err != nil && isStuck(err) {
-				l.stuck = err
+				l.stuck = stuckError(instanceID, err)
 			}
 			return err
 		}
@@ -182,6 +183,18 @@ func (q *queue) run(ctx context.Context, instanceID string, change func() error)
 		return endedError(ctx)
 	}
 	return change()
+}
+
+// stuckError returns why an instance takes no further change, for those that wait: the error of the
+// change that found it names another address.
+func stuckError(instanceID string, err error) error {
+	var found *oxide.Error
+	if !errors.As(err, &found) || found.Kind != oxide.KindUnavailable {
+		return err
+	}
+	stuck := *found
+	stuck.Operation = "attach or detach addresses of instance " + instanceID
+	return &stuck
 }
 
 func endedError(ctx context.Context) error {

@@ -248,6 +248,14 @@ func TestADeadSledHoldsUpNoOther(t *testing.T) {
 		if waits := oxide.IsKind(one.Err, oxide.KindUnavailable); waits != (i < 5) {
 			t.Errorf("%s: %v", one.LoadBalancer.Key, one.Err)
 		}
+		for _, other := range result.Results {
+			id := other.LoadBalancer.Addresses[0].ID
+			if one.Err != nil && other.LoadBalancer.Key != one.LoadBalancer.Key &&
+				strings.Contains(one.Err.Error(), id) {
+				t.Errorf("%s is told of the address of %s: %v", one.LoadBalancer.Key,
+					other.LoadBalancer.Key, one.Err)
+			}
+		}
 	}
 	if n := r.Count("floating_ip_detach"); n != 3+1 {
 		t.Errorf("%d detaches were tried, want one on the dead sled and 3 elsewhere", n)
