@@ -7,6 +7,7 @@ package loadbalancers
 import (
 	"cmp"
 	"fmt"
+	"slices"
 )
 
 // claim is one address of one load balancer: which it is, and where it goes.
@@ -306,8 +307,24 @@ func (p *planner) creation(b *balancer, w Wanted) (Action, error) {
 	}
 	return Action{
 		Type: Create, Key: b.want.Key, Name: name, Addr: w.Source.Addr, Wanted: w,
-		Description: description, Why: "the load balancer has no such address yet",
+		Description: description, Why: p.whyCreate(b, w.Family),
 	}, nil
+}
+
+// whyCreate says why a new address is needed: none of those that the owner publishes may be there any
+// more. It also publishes private addresses of instances, which are told apart as far as they are known.
+func (p *planner) whyCreate(b *balancer, family Family) string {
+	why := "the load balancer has no such address yet"
+	for _, addr := range slices.Backward(b.want.Published) {
+		switch {
+		case familyOf(addr) != family || p.facts.isPrivate(addr):
+		case p.facts.withAddr(addr) != nil:
+			return "the load balancer has no such address yet"
+		default:
+			why = fmt.Sprintf("its address %s is gone from the project", addr)
+		}
+	}
+	return why
 }
 
 func (p *planner) checkPool(w Wanted) error {

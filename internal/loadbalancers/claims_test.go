@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
 // other is a load balancer that is a day younger than web.
@@ -357,5 +359,36 @@ func TestPoolsByNameAndID(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, tc.run)
+	}
+}
+
+// Who asks why there is a new address is told of the one that was lost.
+func TestWhyAnAddressIsCreated(t *testing.T) {
+	const first = "the load balancer has no such address yet"
+	for _, tc := range []struct {
+		name  string
+		facts ips
+		want  Desired
+		why   string
+	}{
+		{"it is the first one", nil, web(), first},
+		{"the one that it had was deleted", nil, web(publishing("192.0.2.1", "10.0.0.1")),
+			"its address 192.0.2.1 is gone from the project"},
+		{"the one that it had was deleted, and the node with it", nil, web(publishing("192.0.2.1", "10.9.9.9")),
+			"its address 192.0.2.1 is gone from the project"},
+		{"it wishes for another one", ips{ip("a 192.0.2.1 n1")},
+			web(publishing("192.0.2.1", "10.9.9.9"), wish(Source{Pool: "other"})), first},
+		{"it had one of the other IP family", nil, web(publishing("2001:db8::1")), first},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := planned(tc.facts, cluster("n1"), nil).facts
+			f.pools = map[string]oxide.IPPool{"other": {ID: "other-id", Bits: 32, Unicast: true}}
+			p := newPlanner(f, cluster("n1"), []Desired{tc.want}, &scope{}, nil)
+			p.plan(false)
+			create := p.balancers[0].claims[0].prepare[0]
+			if create.Type != Create || create.Why != tc.why {
+				t.Errorf("%s: %s, want %s", create.Type, create.Why, tc.why)
+			}
+		})
 	}
 }

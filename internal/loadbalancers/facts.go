@@ -100,6 +100,16 @@ func (f facts) privateAddr(instanceID string, family Family) netip.Addr {
 	return f.endpoints[instanceID].Addr(family.Bits())
 }
 
+// isPrivate reports whether packets arrive on an instance at an address.
+func (f facts) isPrivate(addr netip.Addr) bool {
+	for _, endpoint := range f.endpoints {
+		if slices.Contains(endpoint.Addrs, addr) {
+			return true
+		}
+	}
+	return false
+}
+
 // listing is one list of the floating IPs.
 type listing struct {
 	ips []oxide.FloatingIP

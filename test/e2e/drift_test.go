@@ -80,6 +80,7 @@ func TestDriftIsFound(t *testing.T) {
 			if name := s.ip().Name; name != "web-shop" {
 				p.Errorf("the address was renamed back to %s", name)
 			}
+			p.told(s.key, "AddressRenamed", s.address, "web-shop")
 			p.Logf("%d requests", len(s.changes())-before)
 		}},
 		row{"deleted", "deleted", 2, func(p *pool) {
@@ -91,6 +92,7 @@ func TestDriftIsFound(t *testing.T) {
 				address, missing := wrongStatus(p.service(s.key), p.state())
 				return missing == "" && address != ""
 			})
+			p.told(s.key, "AddressReplaced", s.address)
 		}},
 	)
 }

@@ -64,6 +64,7 @@ func (c *Controller) carryOut(ctx context.Context, f facts, g group, changes []c
 		return
 	}
 	logActions(response.GetActions())
+	actions := actionsByName(response)
 	results := make(map[string]*backendv1.LoadBalancerResult)
 	for _, result := range response.GetResults() {
 		results[result.GetLoadBalancer().GetKey().GetName()] = result
@@ -71,6 +72,7 @@ func (c *Controller) carryOut(ctx context.Context, f facts, g group, changes []c
 	for _, d := range ready {
 		name := loadBalancerName(d.service)
 		if _, tried := only[name]; tried && results[name] != nil {
+			c.tellReplaced(d.service, actions[name])
 			c.conclude(ctx, f, g, d.change, results[name])
 		}
 	}

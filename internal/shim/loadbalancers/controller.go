@@ -99,6 +99,11 @@ type Controller struct {
 type progress struct {
 	// moving: a change is under way.
 	moving bool
+	// ensured: the framework's last call about it succeeded, so that no event of the framework tells
+	// what is wrong with it.
+	ensured bool
+	// names are those of its addresses as the last look found them, by their ids.
+	names map[string]string
 	// movedAt is when its address moved the last time.
 	movedAt time.Time
 	// fact is the status as the last look found it due; nil: not known.

@@ -122,11 +122,7 @@ func (c *Controller) due(
 	for _, service := range f.services {
 		services[loadBalancerName(service)] = service
 	}
-	actions := make(map[string][]*backendv1.Action)
-	for _, action := range response.GetActions() {
-		name := action.GetKey().GetName()
-		actions[name] = append(actions[name], action)
-	}
+	actions := actionsByName(response)
 	var all []change
 	for _, result := range response.GetResults() {
 		lb := result.GetLoadBalancer()
@@ -139,9 +135,10 @@ func (c *Controller) due(
 			continue // another call is changing it: what was found is no whole truth
 		}
 		if !creates(actions[name]) { // an address that is not there yet is told of once it is
-			c.tellConditions(service, lb.GetConditions(), f)
+			c.tellConditions(service, c.untold(service, lb.GetConditions()), f)
 		}
 		c.tellHeld(service, lb, f)
+		c.tellRenamed(service, lb)
 		switch {
 		case len(actions[name]) == 0:
 			c.mend(ctx, service, result)
@@ -152,6 +149,18 @@ func (c *Controller) due(
 		// Before the framework has put its finalizer on, nothing may be made that nobody would delete.
 	}
 	return all
+}
+
+// actionsByName returns the actions about each load balancer.
+func actionsByName(
+	response *backendv1.ReconcileLoadBalancersResponse,
+) map[string][]*backendv1.Action {
+	actions := make(map[string][]*backendv1.Action)
+	for _, action := range response.GetActions() {
+		name := action.GetKey().GetName()
+		actions[name] = append(actions[name], action)
+	}
+	return actions
 }
 
 // creates reports whether an address is yet to be secured.
@@ -215,6 +224,19 @@ func (c *Controller) setFact(service *v1.Service, status *v1.LoadBalancerStatus)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.progress(loadBalancerName(service)).fact = status
+}
+
+// setEnsured remembers whether the framework's call about a Service succeeded.
+func (c *Controller) setEnsured(service *v1.Service, ensured bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.progress(loadBalancerName(service)).ensured = ensured
+}
+
+func (c *Controller) isEnsured(service *v1.Service) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.progress(loadBalancerName(service)).ensured
 }
 
 func (c *Controller) isMoving(name string) bool {

@@ -39,6 +39,7 @@ func (c *Controller) Ensure(
 			Cluster: c.clusterOf(facts), LoadBalancer: want, LeaveAttached: true,
 		})
 	})
+	c.setEnsured(service, err == nil || isUnplaced(err))
 	switch {
 	case isUnplaced(err):
 		c.warn(service, ReasonPortConflict, err.Error(), err.Error())
@@ -47,6 +48,7 @@ func (c *Controller) Ensure(
 		return nil, retriable(withRemedy(err, service, want))
 	}
 	logActions(response.GetActions())
+	c.tellReplaced(service, response.GetActions())
 	lb := response.GetLoadBalancer()
 	c.tellConditions(service, lb.GetConditions(), facts)
 	if isForeign(lb) {

@@ -38,6 +38,9 @@ const (
 	// ReasonMoved: an address has moved to another node, or was attached to one.
 	ReasonMoved = "AddressMoved"
 
+	// ReasonReplaced: a Service that had an address has another one.
+	ReasonReplaced = "AddressReplaced"
+
 	// ReasonPending: a change waits for Oxide.
 	ReasonPending = "AddressPending"
 
@@ -49,6 +52,9 @@ const (
 
 	// ReasonNotOwned: an address is somebody else's, and was left alone.
 	ReasonNotOwned = "AddressNotOwned"
+
+	// ReasonRenamed: somebody gave an address another name.
+	ReasonRenamed = "AddressRenamed"
 
 	// ReasonForeignAttachment: the address is on an instance that never was a Node of this cluster.
 	ReasonForeignAttachment = "ForeignAttachment"
@@ -96,6 +102,41 @@ func (c *Controller) tellConditions(
 	}
 }
 
+// untold returns the conditions of which no other event tells: that an address is somebody else's makes
+// the framework's call fail, which that tells.
+func (c *Controller) untold(
+	service *v1.Service, conditions []*backendv1.Condition,
+) []*backendv1.Condition {
+	if c.config.ReadOnly || c.isEnsured(service) {
+		return conditions
+	}
+	return slices.DeleteFunc(slices.Clone(conditions), func(condition *backendv1.Condition) bool {
+		return condition.GetType() == backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED
+	})
+}
+
+// tellRenamed tells that an address has another name than a look ago. It is found by its marker, so
+// nothing else comes of that.
+func (c *Controller) tellRenamed(service *v1.Service, lb *backendv1.LoadBalancer) {
+	names := make(map[string]string)
+	for _, address := range lb.GetAddresses() {
+		names[address.GetResourceId()] = address.GetResourceName()
+	}
+	c.mu.Lock()
+	before := c.progress(loadBalancerName(service)).names
+	c.progress(loadBalancerName(service)).names = names
+	c.mu.Unlock()
+	for _, address := range lb.GetAddresses() {
+		old, name := before[address.GetResourceId()], address.GetResourceName()
+		if address.GetManaged() && old != "" && old != name {
+			c.config.Reporter.Settle(service.UID, ReasonRenamed)
+			c.warn(service, ReasonRenamed, name, fmt.Sprintf("The floating IP of the address %s was "+
+				"renamed from %s to %s: it is kept, but if its marker is lost as well it cannot be "+
+				"recognized; rename it back", address.GetAddress(), old, name))
+		}
+	}
+}
+
 // tellHeld tells that an address stays where it is only because so many Nodes are not ready.
 func (c *Controller) tellHeld(service *v1.Service, lb *backendv1.LoadBalancer, f facts) {
 	names := f.nodeNames()
@@ -127,6 +168,20 @@ func (c *Controller) tellMove(d change, address, from, to, why string) {
 	}
 	c.config.Reporter.Settle(d.service.UID, ReasonMoved)
 	c.tell(d.service, v1.EventTypeNormal, ReasonMoved, message, message)
+}
+
+// tellReplaced tells that a Service that publishes an address has got another one. Each time it is told.
+func (c *Controller) tellReplaced(service *v1.Service, actions []*backendv1.Action) {
+	if len(service.Status.LoadBalancer.Ingress) == 0 {
+		return
+	}
+	for _, action := range actions {
+		if action.GetType() == backendv1.ActionType_ACTION_TYPE_CREATE {
+			c.config.Reporter.Settle(service.UID, ReasonReplaced)
+			c.tell(service, v1.EventTypeNormal, ReasonReplaced, action.GetAddress(), fmt.Sprintf(
+				"Allocated the address %s: %s", action.GetAddress(), provider.OneLine(action.GetWhy())))
+		}
+	}
 }
 
 // reasonOf returns why an address was attached, in the backend's words.

@@ -95,6 +95,116 @@ func TestAFailureSettlesNoCondition(t *testing.T) {
 	}
 }
 
+// That an address is somebody else's makes the framework's call fail, and the framework tells that. What
+// comes to light later is told by nobody else.
+func TestAnAddressOfSomebodyElseIsToldOnce(t *testing.T) {
+	refused := fail(codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED, "taken")
+	for name, tt := range map[string]struct {
+		ensured error
+		want    []string
+	}{
+		"as it was refused": {refused, nil},
+		"as it was served":  {nil, []string{warned("AddressNotOwned", "taken")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, c := newPeer(t, service(), node("worker-1", id1))
+			b.answer([]*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.11")})
+			b.failure = tt.ensured
+			_, _ = c.Ensure(t.Context(), service())
+			b.failure = nil
+			b.looks = func(*reconcileRequest) *reconcileResponse {
+				return &reconcileResponse{Results: []*backendv1.LoadBalancerResult{withProblem(
+					found(nil, condition(notOwned, "taken")),
+					backendv1.ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED)}}
+			}
+			for range 2 {
+				if _, err := c.lookAround(t.Context(), false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(tt.want, b.events.sent()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestARenamedAddressIsToldOnce(t *testing.T) {
+	published := service(func(s *v1.Service) {
+		s.Status.LoadBalancer = *vip("198.51.100.9", "172.30.0.11")
+	})
+	named := func(id, name string, managed bool) *backendv1.LoadBalancerAddress {
+		address := onNode("198.51.100.9", "172.30.0.11")
+		address.ResourceId, address.ResourceName, address.Managed = id, name, managed
+		return address
+	}
+	told := warned("AddressRenamed", "The floating IP of the address 198.51.100.9 was renamed from lb-shop-web "+
+		"to shop: it is kept, but if its marker is lost as well it cannot be recognized; rename it back")
+	for _, tt := range []struct {
+		name  string
+		looks []*backendv1.LoadBalancerAddress
+		want  []string
+	}{
+		{"it has its name", []*backendv1.LoadBalancerAddress{
+			named("a", "lb-shop-web", true), named("a", "lb-shop-web", true)}, nil},
+		{"it has another one from the beginning", []*backendv1.LoadBalancerAddress{
+			named("a", "shop", true), named("a", "shop", true)}, nil},
+		{"it is renamed", []*backendv1.LoadBalancerAddress{
+			named("a", "lb-shop-web", true), named("a", "shop", true), named("a", "shop", true)},
+			[]string{told}},
+		{"another one takes its place", []*backendv1.LoadBalancerAddress{
+			named("a", "lb-shop-web", true), named("b", "shop", true)}, nil},
+		{"it is the user's own", []*backendv1.LoadBalancerAddress{
+			named("a", "lb-shop-web", false), named("a", "shop", false)}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, c := newPeer(t, published, node("worker-1", id1))
+			for _, address := range tt.looks {
+				b.looks = func(*reconcileRequest) *reconcileResponse {
+					return &reconcileResponse{Results: []*backendv1.LoadBalancerResult{
+						found([]*backendv1.LoadBalancerAddress{address})}}
+				}
+				if _, err := c.lookAround(t.Context(), false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(tt.want, b.events.sent()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnotherAddressInPlaceOfOneIsTold(t *testing.T) {
+	created := []*backendv1.Action{{
+		Type: backendv1.ActionType_ACTION_TYPE_CREATE, Address: "198.51.100.10",
+		Key: &backendv1.LoadBalancerKey{Scope: scope, Name: "shop/web"},
+		Why: "its address 198.51.100.9 is gone from the project",
+	}}
+	for name, tt := range map[string]struct {
+		published *v1.LoadBalancerStatus
+		want      []string
+	}{
+		"the first one": {vip(), nil},
+		"another one": {vip("198.51.100.9", "172.30.0.11"), []string{
+			"Service shop/web Normal AddressReplaced Allocated the address 198.51.100.10: " +
+				"its address 198.51.100.9 is gone from the project"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := service(func(s *v1.Service) { s.Status.LoadBalancer = *tt.published })
+			b, c := newPeer(t, s, node("worker-1", id1))
+			b.answer([]*backendv1.LoadBalancerAddress{onNode("198.51.100.10", "172.30.0.11")})
+			b.actions = created
+			if _, err := c.Ensure(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, b.events.sent()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestWishesThatWillNotBeAreTold(t *testing.T) {
 	both := families(v1.IPv4Protocol, v1.IPv6Protocol)
 	prefer := policy(v1.IPFamilyPolicyPreferDualStack)
