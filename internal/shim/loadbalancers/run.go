@@ -25,6 +25,10 @@ const Name = "oxide-load-balancer-controller"
 
 // Pace is how fast things are done.
 type Pace struct {
+	// Patience is how long is waited at the beginning for what Oxide says of the instances: until then
+	// a Node that calls itself ready may well be on an instance that was stopped.
+	Patience time.Duration
+
 	// Interval is how often all load balancers are looked at although nothing seems to have changed.
 	Interval time.Duration
 
@@ -48,8 +52,8 @@ type Pace struct {
 // DefaultPace returns the pace for production.
 func DefaultPace() Pace {
 	return Pace{
-		Interval: time.Minute, Debounce: 100 * time.Millisecond,
-		Spacing: time.Second / 2, Lead: time.Second,
+		Patience: 15 * time.Second, Interval: time.Minute,
+		Debounce: 100 * time.Millisecond, Spacing: time.Second / 2, Lead: time.Second,
 		MoveInterval: 30 * time.Second, Retry: 5 * time.Second,
 	}
 }
@@ -57,9 +61,9 @@ func DefaultPace() Pace {
 // times returns the pace with everything multiplied by a factor.
 func (p Pace) times(factor float64) Pace {
 	return Pace{
-		Interval: scaled(p.Interval, factor), Debounce: scaled(p.Debounce, factor),
-		Lead: scaled(p.Lead, factor), MoveInterval: scaled(p.MoveInterval, factor),
-		Retry: scaled(p.Retry, factor),
+		Patience: p.Patience, Interval: scaled(p.Interval, factor),
+		Debounce: scaled(p.Debounce, factor), Lead: scaled(p.Lead, factor),
+		MoveInterval: scaled(p.MoveInterval, factor), Retry: scaled(p.Retry, factor),
 	}
 }
 
@@ -82,6 +86,7 @@ func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
 		return
 	}
+	c.awaitInstances(ctx)
 	unasked := false
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -91,6 +96,24 @@ func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 			next = began.Add(c.config.Pace.Retry)
 		}
 		unasked = !c.rest(ctx, began.Add(c.config.Pace.Spacing), next)
+	}
+}
+
+// awaitInstances waits until Oxide has said what the instances do, but not for ever: an address may have
+// to leave a Node that says itself that it is not fit.
+func (c *Controller) awaitInstances(ctx context.Context) {
+	patience := time.NewTimer(c.config.Pace.Patience)
+	defer patience.Stop()
+	for !c.config.Instances.Complete() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-patience.C:
+			klog.InfoS("Oxide has not said yet what the instances do: Nodes are judged by what they say " +
+				"themselves")
+			return
+		case <-c.woken:
+		}
 	}
 }
 

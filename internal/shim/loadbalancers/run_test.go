@@ -7,6 +7,7 @@ package loadbalancers
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,6 +62,46 @@ func TestTheFullSetIsToldWhenLeadingBegins(t *testing.T) {
 	used := got.GetCluster().GetCandidates()[0].GetUsedPorts()
 	if len(used) != 1 || used[0].GetHolder() != "the pod shop/proxy" {
 		t.Errorf("the ports of pods are told as %v", used)
+	}
+}
+
+// tardy are instances of which Oxide says nothing until later.
+type tardy struct {
+	known
+	told atomic.Bool
+}
+
+func (t *tardy) Complete() bool { return t.told.Load() }
+
+// A Node is ready for a while after its instance was stopped: who has just begun to lead must not send an
+// address there.
+func TestNothingMovesBeforeTheInstancesAreKnown(t *testing.T) {
+	for name, tt := range map[string]struct {
+		patience time.Duration
+		then     func(*Controller, *tardy)
+	}{
+		"they are known after a while": {time.Hour, func(c *Controller, instances *tardy) {
+			if !instances.told.Swap(true) {
+				c.instanceChanged("")
+			}
+		}},
+		"they stay unknown": {time.Second, func(*Controller, *tardy) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, c := newPeer(t)
+			instances := &tardy{}
+			c.config.Instances, c.config.Pace.Patience = instances, tt.patience
+			c.wake()
+			lead(t, c, fake.NewClientset(service(), node("worker-1", id1))).Start(t.Context().Done())
+			await(t, func() bool { return len(c.woken) == 0 })
+			if n := len(b.all()); n != 0 {
+				t.Errorf("%d requests were made before", n)
+			}
+			await(t, func() bool {
+				tt.then(c, instances)
+				return len(b.all()) > 0
+			})
+		})
 	}
 }
 
