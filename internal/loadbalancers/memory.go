@@ -299,16 +299,7 @@ func (m *memory) wantsExisting(ip oxide.FloatingIP) bool { return m.userOf(ip) !
 // isPublished reports whether a load balancer of any known set publishes a floating IP: it is the
 // address of one, even if its marker was lost and is yet to be restored.
 func (m *memory) isPublished(ip oxide.FloatingIP) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.scopes {
-		for _, want := range s.set {
-			if want.publishes(ip.Addr) {
-				return true
-			}
-		}
-	}
-	return false
+	return m.find(func(want Desired) bool { return want.publishes(ip.Addr) }) != Key{}
 }
 
 // isFormer reports whether a load balancer named a floating IP as the user's own until a while ago. It
@@ -329,13 +320,19 @@ func (m *memory) isFormer(ip oxide.FloatingIP) bool {
 // userOf returns the key of a load balancer of any known set that names a floating IP as the user's
 // own that it is to have; the zero value if there is none.
 func (m *memory) userOf(ip oxide.FloatingIP) Key {
+	return m.find(func(want Desired) bool {
+		return slices.ContainsFunc(want.Wanted, func(w Wanted) bool { return w.Source.names(ip) })
+	})
+}
+
+// find returns the key of a load balancer of any known set of which something holds; the zero value if
+// there is none.
+func (m *memory) find(holds func(Desired) bool) Key {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.scopes {
 		for key, want := range s.set {
-			if slices.ContainsFunc(want.Wanted, func(w Wanted) bool {
-				return w.Source.names(ip)
-			}) {
+			if holds(want) {
 				return key
 			}
 		}

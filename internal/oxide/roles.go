@@ -53,17 +53,13 @@ func (c *Client) ProjectRole(ctx context.Context, user User) (RoleReading, error
 		func(ctx context.Context) (Role, error) {
 			v, err := c.api.ProjectPolicyView(ctx,
 				api.ProjectPolicyViewParams{Project: api.NameOrId(id.ProjectID)})
-			if err == nil && v.RoleAssignments == nil {
-				err = errNoList
-			}
 			if err != nil {
 				return RoleNone, err
 			}
-			role := RoleNone
-			for _, each := range v.RoleAssignments {
-				role = max(role, assigned(members, each.IdentityId, string(each.RoleName)))
-			}
-			return role, nil
+			return strongest(members, v.RoleAssignments,
+				func(a api.ProjectRoleRoleAssignment) (string, string) {
+					return a.IdentityId, string(a.RoleName)
+				})
 		})
 	if err != nil {
 		return RoleReading{}, err
@@ -71,17 +67,13 @@ func (c *Client) ProjectRole(ctx context.Context, user User) (RoleReading, error
 	onSilo, err := read(ctx, c, objectCall("policy_view", "read the silo's policy"),
 		func(ctx context.Context) (Role, error) {
 			v, err := c.api.PolicyView(ctx)
-			if err == nil && v.RoleAssignments == nil {
-				err = errNoList
-			}
 			if err != nil {
 				return RoleNone, err
 			}
-			role := RoleNone
-			for _, each := range v.RoleAssignments {
-				role = max(role, assigned(members, each.IdentityId, string(each.RoleName)))
-			}
-			return role, nil
+			return strongest(members, v.RoleAssignments,
+				func(a api.SiloRoleRoleAssignment) (string, string) {
+					return a.IdentityId, string(a.RoleName)
+				})
 		})
 	switch {
 	case IsKind(err, KindForbidden), IsKind(err, KindNotFound):
@@ -92,6 +84,21 @@ func (c *Client) ProjectRole(ctx context.Context, user User) (RoleReading, error
 		onSilo = RoleAdmin // a collaborator of the silo is an admin of each of its projects
 	}
 	return RoleReading{Role: max(onProject, onSilo), Whole: true}, nil
+}
+
+// strongest returns the strongest role that the assignments of a policy give to one of the members.
+func strongest[A any](
+	members []string, assignments []A, of func(A) (identity, role string),
+) (Role, error) {
+	if assignments == nil {
+		return RoleNone, errNoList
+	}
+	strongest := RoleNone
+	for _, each := range assignments {
+		identity, role := of(each)
+		strongest = max(strongest, assigned(members, identity, role))
+	}
+	return strongest, nil
 }
 
 // assigned returns the role of an assignment if it is for one of the members; a role that is not

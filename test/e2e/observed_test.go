@@ -139,21 +139,26 @@ func (e *environment) nextSecond() {
 // instance that it is attached to, in this order, both with ipMode VIP. It returns the floating IP.
 func (e *environment) served(key string) (address string) {
 	e.Helper()
-	e.eventually(func(ctx context.Context) (string, error) {
-		services, name := e.services(key)
-		service, err := services.Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return "", err
-		}
-		state, err := e.rack.State(ctx)
-		if err != nil {
-			return "", err
-		}
-		var missing string
-		address, missing = wrongStatus(service, state)
-		return missing, nil
+	e.eventually(func(ctx context.Context) (missing string, err error) {
+		address, missing, err = e.truth(ctx, key)
+		return missing, err
 	})
 	return address
+}
+
+// truth returns the address of a Service, and what is missing for its status to tell the truth.
+func (e *environment) truth(ctx context.Context, key string) (address, missing string, err error) {
+	services, name := e.services(key)
+	service, err := services.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", "", err
+	}
+	state, err := e.rack.State(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	address, missing = wrongStatus(service, state)
+	return address, missing, nil
 }
 
 // wrongStatus says what is missing for the status of a Service to tell the truth.
@@ -190,20 +195,11 @@ func version(address string) string {
 func (e *environment) servedBy(key, address string) {
 	e.Helper()
 	e.eventually(func(ctx context.Context) (string, error) {
-		services, name := e.services(key)
-		service, err := services.Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return "", err
-		}
-		state, err := e.rack.State(ctx)
-		if err != nil {
-			return "", err
-		}
-		got, missing := wrongStatus(service, state)
-		if missing == "" && got != address {
+		got, missing, err := e.truth(ctx, key)
+		if err == nil && missing == "" && got != address {
 			missing = fmt.Sprintf("the address %s of %s, got %s", address, key, got)
 		}
-		return missing, nil
+		return missing, err
 	})
 }
 

@@ -165,7 +165,7 @@ func TestTheStatusLeadsAMove(t *testing.T) {
 				t.Errorf("done (-want +got):\n%s", diff)
 			}
 			var reasons []string
-			for _, event := range b.events.sent() {
+			for _, event := range b.events.Take() {
 				reasons = append(reasons, strings.Fields(event)[3])
 			}
 			if diff := cmp.Diff(tt.events, reasons); diff != "" {

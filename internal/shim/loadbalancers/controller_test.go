@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -145,7 +146,7 @@ func TestRelease(t *testing.T) {
 
 func TestReleaseThatFailsIsAnError(t *testing.T) {
 	b, c := newPeer(t)
-	b.failure = fail(codes.FailedPrecondition,
+	b.failure = backendtest.Fail(codes.FailedPrecondition,
 		backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_OPERABLE, "the instance has failed")
 	err := c.Release(t.Context(), service())
 	if err == nil || err.Error() != "the instance has failed" {

@@ -7,9 +7,6 @@ package loadbalancers
 import (
 	"context"
 	"errors"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,19 +20,16 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
 	"k8s.io/cloud-provider/api"
 	"k8s.io/klog/v2"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances/instancestest"
@@ -105,7 +99,7 @@ type peer struct {
 
 	// looks answer dry runs of ReconcileLoadBalancers, and changes the others.
 	looks, changes func(*backendv1.ReconcileLoadBalancersRequest) *backendv1.ReconcileLoadBalancersResponse
-	events         *recorder
+	events         *backendtest.Events
 
 	// instances knows nothing of any instance.
 	instances *instances.Follower
@@ -118,27 +112,10 @@ type peer struct {
 // has the given Nodes and Services.
 func newPeer(t *testing.T, objects ...metav1.Object) (*peer, *Controller) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lb")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "b.sock")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &peer{events: &recorder{}, instances: unknownInstances()}
-	server := grpc.NewServer()
-	backendv1.RegisterLoadBalancerServiceServer(server, b)
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
-
-	conn, err := connection.Dial(socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
+	b := &peer{events: &backendtest.Events{}, instances: unknownInstances()}
+	conn := backendtest.Serve(t, func(s *grpc.Server) {
+		backendv1.RegisterLoadBalancerServiceServer(s, b)
+	})
 	c := New(Config{
 		Backend: backendv1.NewLoadBalancerServiceClient(conn), ClusterID: scope,
 		Instances: b.instances, Reporter: events.NewReporter(b.events),
@@ -180,45 +157,6 @@ func list(t *testing.T, c *Controller, objects ...metav1.Object) {
 	c.nodes, c.services = corelisters.NewNodeLister(nodes), corelisters.NewServiceLister(services)
 }
 
-// recorder keeps the events that are sent.
-type recorder struct {
-	record.EventRecorder
-	mu     sync.Mutex
-	events []string
-}
-
-func (r *recorder) Event(object runtime.Object, kind, reason, message string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	ref := object.(*v1.ObjectReference)
-	r.events = append(r.events,
-		strings.Join([]string{ref.Kind, ref.Namespace + "/" + ref.Name, kind, reason, message}, " "))
-}
-
-// sent returns what was sent since the last time.
-func (r *recorder) sent() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	sent := r.events
-	r.events = nil
-	return sent
-}
-
-// fail makes an error as the backend does.
-func fail(code codes.Code, reason backendv1.ErrorReason, message string,
-	more ...protoadapt.MessageV1,
-) error {
-	s, err := status.New(code, message).WithDetails(append([]protoadapt.MessageV1{
-		&errdetails.ErrorInfo{
-			Domain: "oxide.computer", Reason: reason.String()[len("ERROR_REASON_"):],
-		},
-	}, more...)...)
-	if err != nil {
-		panic(err)
-	}
-	return s.Err()
-}
-
 func retryInfo(d time.Duration) *errdetails.RetryInfo {
 	return &errdetails.RetryInfo{RetryDelay: durationpb.New(d)}
 }
@@ -248,7 +186,7 @@ func (b *peer) received(request proto.Message, mutation bool) error {
 		return err
 	}
 	if b.failure == nil && b.needsSet && mutation {
-		return fail(codes.FailedPrecondition,
+		return backendtest.Fail(codes.FailedPrecondition,
 			backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED, "the full set is not known")
 	}
 	return b.failure

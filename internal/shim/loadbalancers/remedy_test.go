@@ -12,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -49,7 +50,7 @@ func TestWhatIsRefusedNamesWhoAsksForIt(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, c := newPeer(t, service())
-			b.failure = fail(codes.FailedPrecondition, tt.reason, tt.says)
+			b.failure = backendtest.Fail(codes.FailedPrecondition, tt.reason, tt.says)
 			_, err := c.Ensure(t.Context(), service(tt.change))
 			switch {
 			case err == nil || !strings.HasPrefix(err.Error(), tt.says):

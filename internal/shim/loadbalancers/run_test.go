@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -43,7 +44,7 @@ func lead(t *testing.T, c *Controller, client *fake.Clientset) informers.SharedI
 func TestTheFullSetIsToldWhenLeadingBegins(t *testing.T) {
 	client := fake.NewClientset(service(), node("worker-1", id1), hostPod("proxy", "worker-1", 80))
 	b, c := newPeer(t)
-	unavailable := fail(codes.Unavailable,
+	unavailable := backendtest.Fail(codes.Unavailable,
 		backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, "Oxide does not answer")
 	b.failures = []error{unavailable, unavailable}
 	factory := lead(t, c, client)
@@ -110,7 +111,7 @@ func TestLeadingEndsBeforeTheSetIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, c := newPeer(t)
 			c.config.Pace.Retry = time.Hour
-			b.failure = fail(codes.Unavailable,
+			b.failure = backendtest.Fail(codes.Unavailable,
 				backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, "Oxide does not answer")
 			ctx, cancel := context.WithCancel(t.Context())
 			client := fake.NewClientset()
@@ -154,7 +155,7 @@ func TestADeletedServiceIsForgotten(t *testing.T) {
 	}
 	ensure()
 	ensure()
-	if got := b.events.sent(); len(got) != 1 {
+	if got := b.events.Take(); len(got) != 1 {
 		t.Errorf("the events are %q, want one", got)
 	}
 	err := client.CoreV1().Services("shop").Delete(t.Context(), "web", metav1.DeleteOptions{})
@@ -163,7 +164,7 @@ func TestADeletedServiceIsForgotten(t *testing.T) {
 	}
 	await(t, func() bool {
 		ensure()
-		got := b.events.sent()
+		got := b.events.Take()
 		return len(got) == 1 && strings.Contains(got[0], ReasonFirewallClosed)
 	})
 }

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -147,7 +148,7 @@ func TestTheFullSetIsToldWhenTheBackendAsksForIt(t *testing.T) {
 
 // It happens if the backend is restarted again at the wrong moment, and must not go round and round.
 func TestTheFullSetIsToldOnceForOneCall(t *testing.T) {
-	required := fail(codes.FailedPrecondition,
+	required := backendtest.Fail(codes.FailedPrecondition,
 		backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED, "the full set is not known")
 	b, c := newPeer(t, service())
 	b.forgets, b.needsSet = true, true
@@ -162,7 +163,7 @@ func TestTheFullSetIsToldOnceForOneCall(t *testing.T) {
 
 	// Where the full set is refused, that is what is told.
 	b, c = newPeer(t, service())
-	b.failures = []error{required, fail(codes.Unavailable,
+	b.failures = []error{required, backendtest.Fail(codes.Unavailable,
 		backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, "Oxide does not answer",
 		retryInfo(7*time.Second))}
 	_, err = c.Ensure(t.Context(), service())

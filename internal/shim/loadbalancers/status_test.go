@@ -17,6 +17,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -98,7 +99,7 @@ func TestWhatEnsureAnswers(t *testing.T) {
 			conditions: []*backendv1.Condition{condition(noCandidate, "none")},
 			want:       vip("198.51.100.9", "172.30.0.11")},
 		{name: "a port conflict: no error either", published: vip("198.51.100.9", "172.30.0.11"),
-			failure: fail(codes.FailedPrecondition,
+			failure: backendtest.Fail(codes.FailedPrecondition,
 				backendv1.ErrorReason_ERROR_REASON_PORT_CONFLICT, "TCP 80 is held by shop/older"),
 			want: vip("198.51.100.9", "172.30.0.11")},
 		{name: "an address on another cluster's instance is not published as ours",
@@ -212,7 +213,7 @@ func TestEveryReasonIsRetriedInItsWay(t *testing.T) {
 		}
 		reason := backendv1.ErrorReason(number)
 		t.Run(name, func(t *testing.T) {
-			b.failure = fail(want.code, reason, "why it failed")
+			b.failure = backendtest.Fail(want.code, reason, "why it failed")
 			_, err := c.Ensure(t.Context(), service())
 			// Of pools the backend cannot know by which annotation one is named.
 			hint := strings.Contains(name, "_POOL_")
@@ -225,7 +226,7 @@ func TestEveryReasonIsRetriedInItsWay(t *testing.T) {
 				want.retry)
 
 			// Where the backend names a delay, that holds whatever the reason.
-			b.failure = fail(want.code, reason, "why", retryInfo(3*time.Second))
+			b.failure = backendtest.Fail(want.code, reason, "why", retryInfo(3*time.Second))
 			_, err = c.Ensure(t.Context(), service())
 			checkRetry(t, err, 3*time.Second)
 		})
@@ -241,7 +242,7 @@ func TestRetryDelaysAreBounded(t *testing.T) {
 		{0, 10 * time.Second},
 	} {
 		t.Run(tt.named.String(), func(t *testing.T) {
-			checkRetry(t, retriable(provider.AsBackendError(fail(codes.Unavailable,
+			checkRetry(t, retriable(provider.AsBackendError(backendtest.Fail(codes.Unavailable,
 				backendv1.ErrorReason_ERROR_REASON_BUSY, "busy", retryInfo(tt.named)))), tt.want)
 		})
 	}

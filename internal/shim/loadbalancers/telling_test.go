@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -73,7 +74,7 @@ func TestEachConditionIsToldOnceWhileItHolds(t *testing.T) {
 				b.answer([]*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.11")}, answer...)
 				_, _ = c.Ensure(t.Context(), service())
 			}
-			if diff := cmp.Diff(tt.want, b.events.sent()); diff != "" {
+			if diff := cmp.Diff(tt.want, b.events.Take()); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
 		})
@@ -85,12 +86,12 @@ func TestAFailureSettlesNoCondition(t *testing.T) {
 	b, c := newPeer(t, service(), node("worker-1", id1))
 	b.answer([]*backendv1.LoadBalancerAddress{onNode("198.51.100.9", "172.30.0.11")},
 		condition(firewallClosed, "open TCP 80"))
-	for _, failure := range []error{nil, fail(codes.Unavailable,
+	for _, failure := range []error{nil, backendtest.Fail(codes.Unavailable,
 		backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, "no answer"), nil} {
 		b.failure = failure
 		_, _ = c.Ensure(t.Context(), service())
 	}
-	if got := b.events.sent(); len(got) != 1 {
+	if got := b.events.Take(); len(got) != 1 {
 		t.Errorf("the events are %q, want one", got)
 	}
 }
@@ -98,7 +99,7 @@ func TestAFailureSettlesNoCondition(t *testing.T) {
 // That an address is somebody else's makes the framework's call fail, and the framework tells that. What
 // comes to light later is told by nobody else.
 func TestAnAddressOfSomebodyElseIsToldOnce(t *testing.T) {
-	refused := fail(codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED, "taken")
+	refused := backendtest.Fail(codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED, "taken")
 	for name, tt := range map[string]struct {
 		ensured error
 		want    []string
@@ -122,7 +123,7 @@ func TestAnAddressOfSomebodyElseIsToldOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if diff := cmp.Diff(tt.want, b.events.sent()); diff != "" {
+			if diff := cmp.Diff(tt.want, b.events.Take()); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
 		})
@@ -168,7 +169,7 @@ func TestARenamedAddressIsToldOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if diff := cmp.Diff(tt.want, b.events.sent()); diff != "" {
+			if diff := cmp.Diff(tt.want, b.events.Take()); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
 		})
@@ -198,7 +199,7 @@ func TestAnotherAddressInPlaceOfOneIsTold(t *testing.T) {
 			if _, err := c.Ensure(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, b.events.sent()); diff != "" {
+			if diff := cmp.Diff(tt.want, b.events.Take()); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
 		})
@@ -256,7 +257,7 @@ func TestWishesThatWillNotBeAreTold(t *testing.T) {
 				list(t, c, s)
 				_, _ = c.Ensure(t.Context(), s)
 			}
-			if diff := cmp.Diff(tt.want, b.events.sent()); diff != "" {
+			if diff := cmp.Diff(tt.want, b.events.Take()); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
 		})
@@ -287,7 +288,7 @@ func TestWhatWasToldOfAServiceIsForgottenWithIt(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := b.events.sent(); len(got) != 2 {
+			if got := b.events.Take(); len(got) != 2 {
 				t.Errorf("the events are %q, want one for each life", got)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -23,7 +24,7 @@ func TestEveryReasonIsRebuilt(t *testing.T) {
 	for number, name := range backendv1.ErrorReason_name {
 		reason := backendv1.ErrorReason(number)
 		t.Run(name, func(t *testing.T) {
-			err := AsBackendError(fail(codes.FailedPrecondition, reason, "why it failed",
+			err := AsBackendError(backendtest.Fail(codes.FailedPrecondition, reason, "why it failed",
 				&errdetails.RetryInfo{RetryDelay: durationpb.New(3 * time.Second)}))
 			var be *BackendError
 			if !errors.As(err, &be) {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -93,22 +94,22 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
 			want:   "404"},
 		{name: "a not-found of something else", node: node("worker-1", id1),
 			change: func(b *peer) {
-				b.failure = fail(codes.NotFound,
+				b.failure = backendtest.Fail(codes.NotFound,
 					backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND, "no balancer")
 			}, want: "no balancer"},
 		{name: "a not-found with a reason that is newer than this program",
 			node: node("worker-1", id1),
 			change: func(b *peer) {
-				b.failure = fail(codes.NotFound, 0, "perhaps not found")
+				b.failure = backendtest.Fail(codes.NotFound, 0, "perhaps not found")
 			}, want: "perhaps not found"},
 		{name: "credentials rejected", node: node("worker-1", id1),
 			change: func(b *peer) {
-				b.failure = fail(codes.FailedPrecondition,
+				b.failure = backendtest.Fail(codes.FailedPrecondition,
 					backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED, "bad token")
 			}, want: "bad token"},
 		{name: "project not readable", node: node("worker-1", id1),
 			change: func(b *peer) {
-				b.failure = fail(codes.FailedPrecondition,
+				b.failure = backendtest.Fail(codes.FailedPrecondition,
 					backendv1.ErrorReason_ERROR_REASON_PROJECT_NOT_FOUND, "no project")
 			}, want: "no project"},
 	} {
@@ -124,7 +125,7 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
 			listNodes(t, p, append(slices.Clone(others), tt.node)...)
 
 			got, err := p.InstanceExists(t.Context(), tt.node)
-			events := b.events.sent()
+			events := b.events.Sent()
 			switch tt.want {
 			case exists, gone:
 				if err != nil || got != (tt.want == exists) {
@@ -243,7 +244,7 @@ func TestHowAnInstanceIsFound(t *testing.T) {
 
 func TestAnErrorByNameIsNoReasonToTryTheHostname(t *testing.T) {
 	b, p := newPeer(t)
-	b.failure = fail(codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE,
+	b.failure = backendtest.Fail(codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE,
 		"Oxide does not answer")
 	_, err := p.InstanceMetadata(t.Context(), joining(node("worker-1", "")))
 	if err == nil || !strings.Contains(err.Error(), "Oxide does not answer") {

@@ -6,32 +6,24 @@ package provider
 
 import (
 	"context"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/protoadapt"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
 	cloudproviderapi "k8s.io/cloud-provider/api"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -58,7 +50,7 @@ type peer struct {
 	instances     []*backendv1.Instance
 	// failure is the answer to every call, if it is set.
 	failure error
-	events  *recorder
+	events  *backendtest.Events
 
 	mu       sync.Mutex
 	requests []proto.Message
@@ -67,70 +59,14 @@ type peer struct {
 // newPeer starts a backend on a socket, and returns a provider that talks to it.
 func newPeer(t *testing.T, instances ...*backendv1.Instance) (*peer, *Provider) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "prov")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "b.sock")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &peer{silo: silo, project: project, instances: instances, events: &recorder{}}
-	server := grpc.NewServer()
-	backendv1.RegisterInstanceServiceServer(server, b)
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
-
-	conn, err := connection.Dial(socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
+	b := &peer{silo: silo, project: project, instances: instances, events: &backendtest.Events{}}
+	conn := backendtest.Serve(t, func(s *grpc.Server) { backendv1.RegisterInstanceServiceServer(s, b) })
 	return b, New(Config{
 		Instances: backendv1.NewInstanceServiceClient(conn),
 		Reporter:  events.NewReporter(b.events),
 		// So long that nothing is removed beyond what may go at once.
 		RemovalInterval: time.Hour,
 	})
-}
-
-// recorder keeps the events that are sent.
-type recorder struct {
-	record.EventRecorder
-	mu     sync.Mutex
-	events []string
-}
-
-func (r *recorder) Event(object runtime.Object, kind, reason, message string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	name := object.(*v1.ObjectReference).Name
-	r.events = append(r.events, strings.Join([]string{name, kind, reason, message}, " "))
-}
-
-// sent returns what was sent so far.
-func (r *recorder) sent() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.events)
-}
-
-// fail makes an error as the backend does.
-func fail(code codes.Code, reason backendv1.ErrorReason, message string,
-	more ...protoadapt.MessageV1,
-) error {
-	s, err := status.New(code, message).WithDetails(append([]protoadapt.MessageV1{
-		&errdetails.ErrorInfo{
-			Domain: errorDomain, Reason: reason.String()[len("ERROR_REASON_"):],
-			Metadata: map[string]string{"request_id": "req-1"},
-		},
-	}, more...)...)
-	if err != nil {
-		panic(err)
-	}
-	return s.Err()
 }
 
 func (b *peer) received(request proto.Message) error {
@@ -181,11 +117,11 @@ func (b *peer) GetInstance(_ context.Context, r *backendv1.GetInstanceRequest,
 			return id != r.GetId() && byID(id) != nil
 		})
 		if proof.GetSiloId() != b.silo || proof.GetProjectId() != b.project || !seen {
-			return nil, fail(codes.FailedPrecondition,
+			return nil, backendtest.Fail(codes.FailedPrecondition,
 				backendv1.ErrorReason_ERROR_REASON_ABSENCE_NOT_PROVEN, "absence is not proven")
 		}
 	}
-	return nil, fail(codes.NotFound, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND,
+	return nil, backendtest.Fail(codes.NotFound, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND,
 		"there is no such instance")
 }
 

@@ -286,7 +286,7 @@ func TestAForeignNodeIsToldOnce(t *testing.T) {
 	if len(lines) != 2 {
 		t.Errorf("two foreign nodes are told in %d lines: %q", len(lines), lines)
 	}
-	events := b.events.sent()
+	events := b.events.Sent()
 	if len(events) != 2 || !strings.HasPrefix(events[0], "x Normal ForeignProviderID ") ||
 		!strings.HasPrefix(events[1], "y Normal ForeignProviderID ") {
 		t.Errorf("the events are %q", events)

@@ -14,6 +14,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -22,7 +23,7 @@ func TestWhyANodeIsKeptIsToldOnceForEachCause(t *testing.T) {
 	kept := node("worker-1", id1)
 	listNodes(t, p, kept, node("worker-2", id2))
 	unavailable := func(text string) error {
-		return fail(codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, text)
+		return backendtest.Fail(codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, text)
 	}
 	for i, step := range []struct {
 		failure error
@@ -32,17 +33,17 @@ func TestWhyANodeIsKeptIsToldOnceForEachCause(t *testing.T) {
 		{unavailable("Oxide does not answer"), "Oxide does not answer"},
 		{unavailable("Oxide does not answer"), ""},
 		{unavailable("Oxide still does not answer"), ""},
-		{fail(codes.FailedPrecondition,
+		{backendtest.Fail(codes.FailedPrecondition,
 			backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED, "the token expired"),
 			"the token expired"},
 		{unavailable("Oxide does not answer"), ""},
 	} {
-		before := len(b.events.sent())
+		before := len(b.events.Sent())
 		b.failure = step.failure
 		if exists, err := p.InstanceExists(t.Context(), kept); err == nil {
 			t.Fatalf("step %d: exists: %v", i, exists)
 		}
-		news := b.events.sent()[before:]
+		news := b.events.Sent()[before:]
 		if step.news == "" && len(news) > 0 {
 			t.Errorf("step %d: it is told again: %q", i, news)
 		}
@@ -57,17 +58,17 @@ func TestWhyANodeIsKeptIsToldOnceForEachCause(t *testing.T) {
 	if exists, err := p.InstanceExists(t.Context(), kept); !exists {
 		t.Fatal(err)
 	}
-	before := len(b.events.sent())
+	before := len(b.events.Sent())
 	b.failure = unavailable("Oxide does not answer")
 	_, _ = p.InstanceExists(t.Context(), kept)
-	if news := b.events.sent()[before:]; len(news) != 1 {
+	if news := b.events.Sent()[before:]; len(news) != 1 {
 		t.Errorf("the events are %q", news)
 	}
 
 	// A Node that is deleted leaves nothing behind.
 	p.forget(kept)
 	_, _ = p.InstanceExists(t.Context(), kept)
-	if news := b.events.sent()[before:]; len(news) != 2 {
+	if news := b.events.Sent()[before:]; len(news) != 2 {
 		t.Errorf("after the deletion of the Node the events are %q", news)
 	}
 }
@@ -93,7 +94,7 @@ func TestInvariant1ManyRemovalsArePaced(t *testing.T) {
 			t.Errorf("node %d is removed: %v, %v", i, removed, err)
 		}
 	}
-	events := b.events.sent()
+	events := b.events.Sent()
 	for i, event := range events {
 		want := fmt.Sprintf("worker-%d Normal InstanceGone ", i)
 		if i >= all/10 {
@@ -129,8 +130,8 @@ func TestInvariant1ManyRemovalsArePaced(t *testing.T) {
 			t.Errorf("%s: %v, %v", n.Name, exists, err)
 		}
 	}
-	if _, now := b.last(); now != requests || len(b.events.sent()) != len(events) {
-		t.Errorf("%d more requests, events %q", now-requests, b.events.sent()[len(events):])
+	if _, now := b.last(); now != requests || len(b.events.Sent()) != len(events) {
+		t.Errorf("%d more requests, events %q", now-requests, b.events.Sent()[len(events):])
 	}
 }
 
