@@ -32,18 +32,12 @@ func (progress) Step(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }
 func (progress) Note(string)      {}
 func (progress) Done(string)      {}
 
-func newWorld(ctx context.Context) (*world, error) {
-	root, err := stack.Root()
+func newWorld(ctx context.Context, root string, programs stack.Programs) (*world, error) {
+	dir, err := os.MkdirTemp("/tmp", "oxide-bench-")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{root: root}
-	if w.programs, err = stack.Build(ctx, root, progress{}); err != nil {
-		return nil, err
-	}
-	if w.dir, err = os.MkdirTemp("/tmp", "oxide-bench-"); err != nil {
-		return nil, err
-	}
+	w := &world{root: root, dir: dir, programs: programs}
 	logs := filepath.Join(w.dir, "logs")
 	if err := os.Mkdir(logs, 0o700); err != nil {
 		return nil, err
@@ -70,5 +64,3 @@ func (w *world) close() {
 	}
 	_ = os.RemoveAll(w.dir)
 }
-
-func (w *world) resultsFile() string { return filepath.Join(w.root, "bench", "results.json") }
