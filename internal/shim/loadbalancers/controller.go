@@ -125,7 +125,7 @@ func New(config Config) *Controller {
 		retryAt: make(map[string]time.Time), orphans: make(map[string]bool),
 		would: make(map[string]string),
 	}
-	c.slices.changed = c.wake
+	c.slices.changed = c.endpointsChanged
 	config.Instances.Subscribe(c.instanceChanged)
 	registerMetrics()
 	return c
@@ -142,7 +142,7 @@ func (c *Controller) UseClients(clients cloudprovider.ControllerClientBuilder) {
 func (c *Controller) UseInformers(factory informers.SharedInformerFactory) error {
 	nodes, services := factory.Core().V1().Nodes(), factory.Core().V1().Services()
 	_, err := services.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { c.wake() },
+		AddFunc:    func(now any) { c.serviceChanged(nil, now) },
 		UpdateFunc: c.serviceChanged,
 		DeleteFunc: c.forget,
 	})
@@ -175,7 +175,9 @@ func (c *Controller) forget(object any) {
 	c.mu.Lock()
 	delete(c.byName, loadBalancerName(service))
 	c.mu.Unlock()
-	c.wake()
+	if hasPorts(service) {
+		c.wake()
+	}
 }
 
 // facts are what the caches say.

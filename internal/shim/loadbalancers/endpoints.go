@@ -7,6 +7,7 @@ package loadbalancers
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -35,8 +36,8 @@ const slicePatience = 5 * time.Second
 
 // sliceCache has the EndpointSlices of the cluster while somebody asks for them.
 type sliceCache struct {
-	// changed is called when a slice is.
-	changed func()
+	// changed is called with the name of a Service that has endpoints on other Nodes than before.
+	changed func(namespace, service string)
 
 	mu sync.Mutex
 	// client and ctx are set when the controller runs; ctx ends what is followed.
@@ -80,9 +81,9 @@ func (s *sliceCache) follow() (*followedSlices, error) {
 		informers.WithTransform(trimSlice))
 	slices := factory.Discovery().V1().EndpointSlices()
 	_, err := slices.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { s.changed() },
-		UpdateFunc: func(any, any) { s.changed() },
-		DeleteFunc: func(any) { s.changed() },
+		AddFunc:    func(now any) { s.compare(nil, now) },
+		UpdateFunc: s.compare,
+		DeleteFunc: func(old any) { s.compare(old, nil) },
 	})
 	if err != nil {
 		stop()
@@ -115,13 +116,39 @@ func (s *sliceCache) nodesOf(ctx context.Context, service *v1.Service) (map[stri
 	}
 	nodes := make(map[string]bool)
 	for _, slice := range list {
-		for _, endpoint := range slice.Endpoints {
-			if endpoint.NodeName != nil && takesTraffic(endpoint.Conditions) {
-				nodes[*endpoint.NodeName] = true
-			}
-		}
+		maps.Copy(nodes, nodesIn(slice))
 	}
 	return nodes, nil
+}
+
+// nodesIn returns the Nodes on which a slice has an endpoint that takes traffic.
+func nodesIn(slice *discoveryv1.EndpointSlice) map[string]bool {
+	nodes := make(map[string]bool)
+	for _, endpoint := range slice.Endpoints {
+		if endpoint.NodeName != nil && takesTraffic(endpoint.Conditions) {
+			nodes[*endpoint.NodeName] = true
+		}
+	}
+	return nodes
+}
+
+// compare tells of a slice whose endpoints are on other Nodes than before. Most changes are of other
+// Services, or replace an endpoint by one beside it.
+func (s *sliceCache) compare(old, now any) {
+	if unknown, ok := old.(cache.DeletedFinalStateUnknown); ok {
+		old = unknown.Obj
+	}
+	before, existed := old.(*discoveryv1.EndpointSlice)
+	after, exists := now.(*discoveryv1.EndpointSlice)
+	if !existed {
+		before = &discoveryv1.EndpointSlice{}
+	}
+	if !exists {
+		after = &discoveryv1.EndpointSlice{ObjectMeta: before.ObjectMeta}
+	}
+	if !maps.Equal(nodesIn(before), nodesIn(after)) {
+		s.changed(after.Namespace, after.Labels[discoveryv1.LabelServiceName])
+	}
 }
 
 // takesTraffic reads conditions that are not given as the API documents: ready and serving are taken

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -150,15 +151,21 @@ func (c *Controller) wake() {
 // Name returns the controller's name; the framework asks for it.
 func (c *Controller) Name() string { return Name }
 
-// serviceChanged wakes the controller if a Service is another one now, or if its status is another one
-// than is due: the framework writes it, too, from an older copy, and so may anybody.
+// hasPorts reports whether a Service has ports on Nodes: its own, or those of its address.
+func hasPorts(service *v1.Service) bool {
+	return service.Spec.Type == v1.ServiceTypeLoadBalancer || service.Spec.Type == v1.ServiceTypeNodePort
+}
+
+// serviceChanged wakes the controller if a Service that has ports on Nodes is new or another one now, or
+// if its status is another one than is due: the framework writes it, too, from an older copy, and so may
+// anybody.
 func (c *Controller) serviceChanged(old, now any) {
-	before, ok1 := old.(*v1.Service)
-	service, ok2 := now.(*v1.Service)
-	if !ok1 || !ok2 {
+	before, existed := old.(*v1.Service)
+	service, ok := now.(*v1.Service)
+	if !ok || !hasPorts(service) && (!existed || !hasPorts(before)) {
 		return
 	}
-	if before.Generation != service.Generation ||
+	if !existed || before.Generation != service.Generation ||
 		!maps.Equal(before.Annotations, service.Annotations) ||
 		!slices.Equal(before.Finalizers, service.Finalizers) ||
 		before.DeletionTimestamp.IsZero() != service.DeletionTimestamp.IsZero() ||
@@ -197,12 +204,32 @@ func (c *Controller) nodeChanged(old, now any) {
 	}
 }
 
-// instanceChanged wakes the controller, and lets changes on the instance be tried at once.
+// endpointsChanged wakes the controller if it matters where the endpoints of a Service are.
+func (c *Controller) endpointsChanged(namespace, name string) {
+	if service, err := c.services.Services(namespace).Get(name); err == nil && isLocal(service) {
+		c.wake()
+	}
+}
+
+// instanceChanged wakes the controller if an instance is that of a Node, and lets changes on it be tried
+// at once. Other machines of the project do not matter here.
 func (c *Controller) instanceChanged(id string) {
 	c.mu.Lock()
+	_, waits := c.retryAt[id]
 	delete(c.retryAt, id)
 	c.mu.Unlock()
-	c.wake()
+	if id == "" || waits || c.isOfNode(id) {
+		c.wake()
+	}
+}
+
+// isOfNode reports whether a Node names an instance.
+func (c *Controller) isOfNode(instance string) bool {
+	nodes, err := c.nodes.List(labels.Everything())
+	return err != nil || slices.ContainsFunc(nodes, func(node *v1.Node) bool {
+		id, ok := provider.InstanceID(node)
+		return ok && id == instance
+	})
 }
 
 // nodeNames returns the names of Nodes by the ids of their instances.
