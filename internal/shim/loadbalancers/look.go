@@ -79,10 +79,15 @@ func (c *Controller) lookAround(ctx context.Context, unasked bool) (time.Time, e
 	if !slices.ContainsFunc(f.services, func(s *v1.Service) bool { return wanted(s) && isLocal(s) }) {
 		c.slices.end()
 	}
+	none := !slices.ContainsFunc(f.services, wanted)
+	if none && !unasked && c.hasToldNone() {
+		return next, nil // nodes that come and go cost nothing in a cluster without load balancers
+	}
 	response, err := c.reconcile(ctx, f, true, nil)
 	if err != nil {
 		return next, err
 	}
+	c.setToldNone(none)
 	c.tellOrphans(response.GetOrphans())
 	soonest := func(at time.Time) {
 		if !at.IsZero() && at.Before(next) {
@@ -111,6 +116,18 @@ func (c *Controller) lookAround(ctx context.Context, unasked bool) (time.Time, e
 		}
 	}
 	return next, nil
+}
+
+func (c *Controller) hasToldNone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.toldNone
+}
+
+func (c *Controller) setToldNone(told bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.toldNone = told
 }
 
 // due returns what is due, tells what there is to tell, and mends the statuses of Services for which

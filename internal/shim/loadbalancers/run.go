@@ -217,6 +217,9 @@ func (c *Controller) instanceChanged(id string) {
 	c.mu.Lock()
 	_, waits := c.retryAt[id]
 	delete(c.retryAt, id)
+	if id == "" {
+		c.toldNone = false // a backend that has just come back knows nothing
+	}
 	c.mu.Unlock()
 	if id == "" || waits || c.isOfNode(id) {
 		c.wake()

@@ -131,3 +131,37 @@ func TestOnlyServicesWithPortsOnNodesAreAReasonToLook(t *testing.T) {
 		})
 	}
 }
+
+func TestWithoutLoadBalancersThereIsNothingToLookAt(t *testing.T) {
+	b, c := newPeer(t, service(func(s *v1.Service) { s.Spec.Type = v1.ServiceTypeNodePort }))
+	looks := func(unasked bool) int {
+		before := len(b.all())
+		if _, err := c.lookAround(t.Context(), unasked); err != nil {
+			t.Fatal(err)
+		}
+		return len(b.all()) - before
+	}
+	for _, tt := range []struct {
+		name    string
+		before  func()
+		unasked bool
+		want    int
+	}{
+		{"the backend has to know that there is none", nil, false, 1},
+		{"it knows", nil, false, 0},
+		{"after a while somebody may have left an orphan", nil, true, 1},
+		{"it was told again", nil, false, 0},
+		{"another backend knows nothing", func() { c.instanceChanged("") }, false, 1},
+		{"a Service comes", func() { list(t, c, service()) }, false, 1},
+		{"it stays", nil, false, 1},
+		{"it goes", func() { list(t, c) }, false, 1},
+		{"it is known to have gone", nil, false, 0},
+	} {
+		if tt.before != nil {
+			tt.before()
+		}
+		if got := looks(tt.unasked); got != tt.want {
+			t.Errorf("%s: %d looks, want %d", tt.name, got, tt.want)
+		}
+	}
+}
