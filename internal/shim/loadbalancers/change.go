@@ -153,7 +153,7 @@ func (c *Controller) conclude(
 	ctx context.Context, f facts, g group, d change, result *backendv1.LoadBalancerResult,
 ) {
 	if problem := result.GetProblem(); problem != nil && !isPlacement(problem.GetReason()) {
-		c.tellPending(d, problem, f)
+		c.tellPending(d, result, f)
 		delay := problem.GetRetryDelay().AsDuration()
 		if delay <= 0 {
 			delay = c.config.Pace.Retry
@@ -271,17 +271,45 @@ func (c *Controller) publish(
 }
 
 // tellPending tells that a change waits for Oxide.
-func (c *Controller) tellPending(d change, problem *backendv1.Problem, f facts) {
+func (c *Controller) tellPending(d change, result *backendv1.LoadBalancerResult, f facts) {
+	problem := result.GetProblem()
 	if problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_BUSY {
 		return // with another change of ours
 	}
-	message := provider.OneLine(problem.GetMessage())
-	address, leaves := d.leaves()
-	from := f.nodeNames()[leaves]
-	if from != "" {
-		message = fmt.Sprintf("The address %s cannot leave %s yet: %s", address, from, message)
+	message, what := provider.OneLine(problem.GetMessage()), unfinished(d, result.GetLoadBalancer(), f)
+	if what != "" {
+		message = what + ": " + message
 	}
-	c.warn(d.service, ReasonPending, problem.GetReason().String()+from, message)
+	c.warn(d.service, ReasonPending, problem.GetReason().String()+what, message)
+}
+
+// unfinished says what of a change has not happened, for people; empty: that is not clear.
+func unfinished(d change, lb *backendv1.LoadBalancer, f facts) string {
+	names := f.nodeNames()
+	for _, address := range lb.GetAddresses() {
+		i := slices.IndexFunc(d.lb.GetAddresses(), func(a *backendv1.LoadBalancerAddress) bool {
+			return a.GetResourceId() == address.GetResourceId()
+		})
+		if i < 0 {
+			continue
+		}
+		at := address.GetAttachment().GetInstanceId()
+		to := d.lb.GetAddresses()[i].GetPlannedAttachment().GetInstanceId()
+		switch {
+		case at == to:
+		case at != "":
+			return fmt.Sprintf("The address %s cannot leave %s yet", address.GetAddress(),
+				nameOf(names, at))
+		default:
+			return fmt.Sprintf("The address %s cannot be attached to %s yet", address.GetAddress(),
+				nameOf(names, to))
+		}
+	}
+	if former, from := d.leaves(); from != "" && isThere(d, lb) {
+		return fmt.Sprintf("The address %s, which is not wanted any more, cannot leave %s yet", former,
+			nameOf(names, from))
+	}
+	return ""
 }
 
 // arrival is an address that is on another instance than before.

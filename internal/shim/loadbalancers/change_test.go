@@ -211,3 +211,46 @@ func TestOnlyWhatIsInUseStaysPublishedUntilItIsReleased(t *testing.T) {
 		t.Errorf("of an instance whose Node is gone (-want +got):\n%s", diff)
 	}
 }
+
+func TestWhatWaitsForOxideIsNamed(t *testing.T) {
+	on := func(id, instance string) *backendv1.LoadBalancerAddress {
+		address := onNode("198.51.100.9", "172.30.0.11")
+		address.ResourceId, address.Attachment = id, nil
+		if instance != "" {
+			address.Attachment = &backendv1.Attachment{InstanceId: instance}
+		}
+		return address
+	}
+	_, actions := move()
+	former := []*backendv1.Action{{
+		Type:    backendv1.ActionType_ACTION_TYPE_DETACH,
+		Address: "198.51.100.8", ResourceId: "fip-0", InstanceId: id1,
+	}}
+	for _, tt := range []struct {
+		name    string
+		actions []*backendv1.Action
+		now     *backendv1.LoadBalancerAddress
+		want    string
+	}{
+		{"it is where it was", actions, on("fip-1", id1),
+			"The address 198.51.100.9 cannot leave worker-1 yet: why it cannot be"},
+		{"it has left", actions, on("fip-1", ""),
+			"The address 198.51.100.9 cannot be attached to worker-2 yet: why it cannot be"},
+		{"it is there, and the one before it is not given back", former, on("fip-1", id2),
+			"The address 198.51.100.8, which is not wanted any more, cannot leave worker-1 yet: " +
+				"why it cannot be"},
+		{"it is another one than was planned", actions, on("fip-2", ""), "why it cannot be"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, c := newPeer(t)
+			planned, _ := move()
+			d := change{service: service(), lb: planned.GetLoadBalancer(), actions: tt.actions}
+			result := withProblem(found([]*backendv1.LoadBalancerAddress{tt.now}),
+				backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE)
+			c.tellPending(d, result, factsOf([]*v1.Node{node("worker-1", id1), node("worker-2", id2)}))
+			if diff := cmp.Diff([]string{warned(ReasonPending, tt.want)}, b.events.Take()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
