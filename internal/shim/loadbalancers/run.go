@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -24,6 +25,9 @@ import (
 // Name is the name of the controller under --controllers, and of its Kubernetes client.
 const Name = "oxide-load-balancer-controller"
 
+// burst is how many looks may follow each other without a pause.
+const burst = 10
+
 // Pace is how fast things are done.
 type Pace struct {
 	// Patience is how long is waited at the beginning for what Oxide says of the instances: until then
@@ -36,7 +40,8 @@ type Pace struct {
 	// Debounce is how long is waited for further changes after one.
 	Debounce time.Duration
 
-	// Spacing is the least time from the beginning of one look to that of the next.
+	// Spacing is the least time between looks on average. Some may follow each other without a pause,
+	// so that a failure is not found later because of something that happened just before.
 	Spacing time.Duration
 
 	// Lead is how long a status is published before an address moves there: the time in which every
@@ -63,8 +68,9 @@ func DefaultPace() Pace {
 func (p Pace) times(factor float64) Pace {
 	return Pace{
 		Patience: p.Patience, Interval: scaled(p.Interval, factor),
-		Debounce: scaled(p.Debounce, factor), Lead: scaled(p.Lead, factor),
-		MoveInterval: scaled(p.MoveInterval, factor), Retry: scaled(p.Retry, factor),
+		Debounce: scaled(p.Debounce, factor), Spacing: scaled(p.Spacing, factor),
+		Lead: scaled(p.Lead, factor), MoveInterval: scaled(p.MoveInterval, factor),
+		Retry: scaled(p.Retry, factor),
 	}
 }
 
@@ -88,6 +94,7 @@ func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 		return
 	}
 	c.awaitInstances(ctx)
+	spacing := rate.NewLimiter(rate.Every(c.config.Pace.Spacing), burst)
 	unasked := false
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -96,7 +103,7 @@ func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 			klog.ErrorS(err, "Could not look at the load balancers", "retry_in", c.config.Pace.Retry)
 			next = began.Add(c.config.Pace.Retry)
 		}
-		unasked = !c.rest(ctx, began.Add(c.config.Pace.Spacing), next)
+		unasked = !c.rest(ctx, spacing, next)
 	}
 }
 
@@ -119,8 +126,8 @@ func (c *Controller) awaitInstances(ctx context.Context) {
 }
 
 // rest waits until it is time for the next look, and reports whether somebody asked for it. Who asks
-// waits for others to ask, too, and not before is looked at all.
-func (c *Controller) rest(ctx context.Context, notBefore, until time.Time) (asked bool) {
+// waits for others to ask, too, and for the looks not to become too many.
+func (c *Controller) rest(ctx context.Context, spacing *rate.Limiter, until time.Time) (asked bool) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
@@ -129,8 +136,9 @@ func (c *Controller) rest(ctx context.Context, notBefore, until time.Time) (aske
 	case <-c.woken:
 		select {
 		case <-ctx.Done():
-		case <-time.After(max(c.config.Pace.Debounce, time.Until(notBefore))):
+		case <-time.After(c.config.Pace.Debounce):
 		}
+		_ = spacing.Wait(ctx) // fails only when the context ends
 		select {
 		case <-c.woken:
 		default:
