@@ -40,6 +40,8 @@ type scope struct {
 	complete bool
 	cluster  Cluster
 	set      map[Key]Desired
+	// terminating are those that are yet to be deleted, as the last full set told them.
+	terminating []Desired
 	// levelUntil is until when plans spread the addresses evenly, as was asked for.
 	levelUntil time.Time
 	// told is when a load balancer of the set was told by itself.
@@ -206,6 +208,9 @@ func (m *memory) forget(key Key, ownerUID string) {
 		ownerUID = known.OwnerUID
 	}
 	s.letGo(key)
+	s.terminating = slices.DeleteFunc(slices.Clone(s.terminating), func(d Desired) bool {
+		return d.Key == key
+	})
 	delete(s.told, key)
 	delete(s.held, key)
 	if ownerUID != "" {
@@ -325,15 +330,15 @@ func (m *memory) userOf(ip oxide.FloatingIP) Key {
 	})
 }
 
-// find returns the key of a load balancer of any known set of which something holds; the zero value if
-// there is none.
+// find returns the key of a load balancer of any known set, or of one that is yet to be deleted, of
+// which something holds; the zero value if there is none.
 func (m *memory) find(holds func(Desired) bool) Key {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.scopes {
-		for key, want := range s.set {
+		for _, want := range slices.Concat(s.all(), s.terminating) {
 			if holds(want) {
-				return key
+				return want.Key
 			}
 		}
 	}

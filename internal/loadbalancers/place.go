@@ -166,15 +166,23 @@ func (p *planner) guard(going []*claim) {
 		}
 	}
 	for _, b := range p.balancers {
-		for _, ip := range p.facts.sorted() {
-			if ip.InstanceID == "" || p.claimed[ip.ID] != nil ||
-				!p.isOwn(ip, b.want.Key) && !b.want.publishes(ip.Addr) {
-				continue
-			}
-			for _, at := range places(ip.InstanceID, ip.family(), b.want.Ports) {
-				if _, taken := p.occupied[at]; !taken {
-					p.occupied[at] = b.want.Key
-				}
+		p.guardUnclaimed(b.want)
+	}
+	for _, want := range p.terminating {
+		p.guardUnclaimed(want)
+	}
+}
+
+// guardUnclaimed notes the places of addresses that a load balancer has and does not want any more.
+func (p *planner) guardUnclaimed(want Desired) {
+	for _, ip := range p.facts.sorted() {
+		if ip.InstanceID == "" || p.claimed[ip.ID] != nil ||
+			!p.isOwn(ip, want.Key) && !want.publishes(ip.Addr) {
+			continue
+		}
+		for _, at := range places(ip.InstanceID, ip.family(), want.Ports) {
+			if _, taken := p.occupied[at]; !taken {
+				p.occupied[at] = want.Key
 			}
 		}
 	}

@@ -24,9 +24,11 @@ type planner struct {
 	leave map[Key]bool
 	// changes are those whose plans are carried out; nil: all.
 	changes map[Key]bool
-	// balancers are those to plan, the oldest first; underWay are those in flight.
-	balancers []*balancer
-	underWay  map[Key]*balancer
+	// balancers are those to plan, the oldest first; underWay are those in flight; terminating those that
+	// are yet to be deleted.
+	balancers   []*balancer
+	underWay    map[Key]*balancer
+	terminating []Desired
 
 	scopes     map[string]bool
 	candidates map[string]*Candidate
@@ -87,7 +89,7 @@ func (b *balancer) refusal() error {
 func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights []*flight) *planner {
 	p := &planner{
 		facts: f, cluster: cluster, scopes: cluster.scopes(),
-		held: known.held, nodes: known.nodes, lent: known.lent,
+		held: known.held, nodes: known.nodes, lent: known.lent, terminating: known.terminating,
 		candidates: make(map[string]*Candidate), claimed: make(map[string]*claim),
 		occupied: make(map[place]Key), vacated: make(map[place]Key),
 		loads: make(map[string]int), present: make(map[string]int), leave: make(map[Key]bool),

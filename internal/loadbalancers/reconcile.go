@@ -25,6 +25,8 @@ type SetOptions struct {
 	// Only, if not nil, are the names of the load balancers that may be changed; the others are
 	// planned all the same.
 	Only map[string]bool
+	// Terminating are load balancers that are yet to be deleted. Nothing is done to them.
+	Terminating []Desired
 }
 
 func (o SetOptions) changes(key Key) bool { return !o.DryRun && (o.Only == nil || o.Only[key.Name]) }
@@ -63,6 +65,9 @@ func (m *Manager) together(
 		cluster: cluster, dryRun: options.DryRun, keys: keys, level: level, soon: true,
 		set: func(s *scope) []Desired {
 			s.replace(set, began)
+			if !level {
+				s.terminating = options.Terminating
+			}
 			return s.all()
 		},
 	})

@@ -184,10 +184,15 @@ func planDelete(f facts, gone Deletion, known *scope) ([]Action, error) {
 }
 
 // orphans returns the addresses that are marked with the scope of a planner and that none of its
-// load balancers claims, by key. Of one that is in flight nothing can be told.
+// load balancers claims, by key. Of one that is in flight nothing can be told, and one that is yet to be
+// deleted has its addresses until then.
 func (p *planner) orphans() map[Key][]*fact {
 	orphans := make(map[Key][]*fact)
 	ending := make(map[string]bool)
+	terminating := make(map[string]bool)
+	for _, want := range p.terminating {
+		terminating[want.Key.Name] = true
+	}
 	for _, b := range p.balancers {
 		for _, a := range b.releases {
 			ending[a.ID] = true
@@ -199,7 +204,8 @@ func (p *planner) orphans() map[Key][]*fact {
 	for _, ip := range p.facts.sorted() {
 		key := Key{Scope: p.cluster.Scope, Name: ip.Marker.Key.Name}
 		if ip.Marked && p.scopes[ip.Marker.Key.Scope] && p.claimed[ip.ID] == nil &&
-			p.underWay[key] == nil && !ending[ip.ID] {
+			p.underWay[key] == nil && !ending[ip.ID] &&
+			(ip.Marker.Retained || !terminating[ip.Marker.Key.Name]) {
 			orphans[ip.Marker.Key] = append(orphans[ip.Marker.Key], ip)
 		}
 	}

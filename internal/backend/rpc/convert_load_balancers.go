@@ -110,7 +110,9 @@ func toSet(wants []*backendv1.DesiredLoadBalancer) []loadbalancers.Desired {
 }
 
 func toSetOptions(req *backendv1.ReconcileLoadBalancersRequest) loadbalancers.SetOptions {
-	options := loadbalancers.SetOptions{DryRun: req.GetDryRun()}
+	options := loadbalancers.SetOptions{
+		DryRun: req.GetDryRun(), Terminating: toSet(req.GetTerminating()),
+	}
 	if only := req.GetOnly(); only != nil {
 		options.Only = make(map[string]bool, len(only.GetNames()))
 		for _, name := range only.GetNames() {

@@ -71,7 +71,7 @@ func (s *LoadBalancerService) ReconcileLoadBalancers(
 func (s *LoadBalancerService) RebalanceLoadBalancers(
 	ctx context.Context, req *backendv1.RebalanceLoadBalancersRequest,
 ) (*backendv1.RebalanceLoadBalancersResponse, error) {
-	if err := validateSet(req.GetCluster(), req.GetLoadBalancers()); err != nil {
+	if err := validateSet(req.GetCluster(), req.GetLoadBalancers(), nil); err != nil {
 		return nil, err
 	}
 	rebalance := func() (loadbalancers.SetResult, error) {

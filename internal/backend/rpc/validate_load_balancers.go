@@ -24,7 +24,8 @@ func validateEnsure(req *backendv1.EnsureLoadBalancerRequest) error {
 }
 
 func validateReconcile(req *backendv1.ReconcileLoadBalancersRequest) error {
-	if err := validateSet(req.GetCluster(), req.GetLoadBalancers()); err != nil {
+	err := validateSet(req.GetCluster(), req.GetLoadBalancers(), req.GetTerminating())
+	if err != nil {
 		return err
 	}
 	for i, name := range req.GetOnly().GetNames() {
@@ -36,13 +37,14 @@ func validateReconcile(req *backendv1.ReconcileLoadBalancersRequest) error {
 }
 
 // validateSet validates what the calls on a full set have in common.
-func validateSet(cluster *backendv1.Cluster, set []*backendv1.DesiredLoadBalancer) error {
+func validateSet(
+	cluster *backendv1.Cluster, set, terminating []*backendv1.DesiredLoadBalancer,
+) error {
 	if err := validateCluster(cluster); err != nil {
 		return err
 	}
 	seen := make(map[string]bool)
-	for i, want := range set {
-		field := fmt.Sprintf("load_balancers[%d]", i)
+	validate := func(field string, want *backendv1.DesiredLoadBalancer) error {
 		if err := validateDesired(field, cluster, want); err != nil {
 			return err
 		}
@@ -51,6 +53,17 @@ func validateSet(cluster *backendv1.Cluster, set []*backendv1.DesiredLoadBalance
 			return invalidf(field+".key", "%q is given twice", name)
 		}
 		seen[name] = true
+		return nil
+	}
+	for i, want := range set {
+		if err := validate(fmt.Sprintf("load_balancers[%d]", i), want); err != nil {
+			return err
+		}
+	}
+	for i, want := range terminating {
+		if err := validate(fmt.Sprintf("terminating[%d]", i), want); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -136,6 +136,15 @@ func TestValidateReconcile(t *testing.T) {
 			"load_balancers[1].addresses[0].floating_ip.existing"},
 		{"an existing address by an empty name", func(r *request) { existing(second(r), "") },
 			"load_balancers[1].addresses[0].floating_ip.existing"},
+		{"one that is yet to be deleted", func(r *request) {
+			r.Terminating, r.LoadBalancers = r.LoadBalancers[1:], r.LoadBalancers[:1]
+		}, ""},
+		{"one that is yet to be deleted, and desired", func(r *request) {
+			r.Terminating = r.LoadBalancers[1:]
+		}, "terminating[0].key"},
+		{"one that is yet to be deleted, and nothing", func(r *request) {
+			r.Terminating = []*backendv1.DesiredLoadBalancer{nil}
+		}, "terminating[0].key"},
 		{"some only", func(r *request) {
 			r.Only = &backendv1.LoadBalancerNames{Names: []string{"default/web"}}
 		}, ""},

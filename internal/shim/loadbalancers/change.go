@@ -193,6 +193,8 @@ func (c *Controller) conclude(
 
 // toRelease returns what a status says of addresses that are given back, and of the Nodes that they are
 // on: it is in use until then, and what is published proves that a user's own address is to be detached.
+// One that is marked needs no such proof, and is left out where another Service publishes its Node for
+// the same port: an address may be unable to leave for long, and other ports be asked for meanwhile.
 func (f facts) toRelease(d change) *v1.LoadBalancerStatus {
 	named := make(map[string]bool)
 	for _, action := range d.actions {
@@ -206,6 +208,9 @@ func (f facts) toRelease(d change) *v1.LoadBalancerStatus {
 		if i < 0 {
 			return &d.service.Status.LoadBalancer // what is said of that instance is not known any more
 		}
+		if d.ends(action.GetResourceId()) && f.isDisputed(d.service, f.nodes[i]) {
+			continue
+		}
 		named[action.GetAddress()] = true
 		for _, address := range f.nodes[i].Status.Addresses {
 			named[address.Address] = true
@@ -218,6 +223,18 @@ func (f facts) toRelease(d change) *v1.LoadBalancerStatus {
 		}
 	}
 	return status
+}
+
+// isDisputed reports whether another Service that has a port in common with one publishes a Node.
+func (f facts) isDisputed(service *v1.Service, node *v1.Node) bool {
+	return slices.ContainsFunc(f.services, func(other *v1.Service) bool {
+		return other.UID != service.UID && sharePort(service, other) &&
+			slices.ContainsFunc(other.Status.LoadBalancer.Ingress, func(i v1.LoadBalancerIngress) bool {
+				return slices.ContainsFunc(node.Status.Addresses, func(a v1.NodeAddress) bool {
+					return a.Address == i.IP
+				})
+			})
+	})
 }
 
 // isThere reports whether all addresses are where they were to go although the change has failed: then

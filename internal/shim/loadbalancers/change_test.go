@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/types/known/durationpb"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -205,6 +206,29 @@ func TestOnlyWhatIsInUseStaysPublishedUntilItIsReleased(t *testing.T) {
 	})
 	if diff := cmp.Diff(vip("198.51.100.8", "172.30.0.13"), f.toRelease(release(id3))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for name, tt := range map[string]struct {
+		port int32
+		end  backendv1.ActionType
+		want *v1.LoadBalancerStatus
+	}{
+		"another Service has the port there": {80, backendv1.ActionType_ACTION_TYPE_DELETE, vip()},
+		"another Service has another port there": {81, backendv1.ActionType_ACTION_TYPE_DELETE,
+			vip("198.51.100.8", "172.30.0.13")},
+		"another Service has the port there, and only this proves whose it is": {80, 0,
+			vip("198.51.100.8", "172.30.0.13")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, disputed := release(id3), f
+			if tt.end != 0 {
+				d.actions = append(d.actions, &backendv1.Action{Type: tt.end, ResourceId: "fip-0"})
+			}
+			disputed.services = []*v1.Service{d.service, service(named("shop", "other"), port(tt.port),
+				func(s *v1.Service) { s.Status.LoadBalancer = *vip("198.51.100.7", "172.30.0.13") })}
+			if diff := cmp.Diff(tt.want, disputed.toRelease(d), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 	gone := release("44444444-4444-4444-8444-444444444444")
 	if diff := cmp.Diff(&gone.service.Status.LoadBalancer, f.toRelease(gone)); diff != "" {

@@ -19,6 +19,7 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	cloudprovider "k8s.io/cloud-provider"
+	servicehelpers "k8s.io/cloud-provider/service/helpers"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
@@ -229,6 +230,27 @@ func (c *Controller) clusterOf(f facts) *backendv1.Cluster {
 		LegacyName: c.config.LegacyClusterName, Candidates: list,
 		ReservedPorts: slices.Concat(c.config.ReservedPorts, nodePorts(f.services, served)),
 	}
+}
+
+// terminating returns the load balancers of Services that want none any more, and that are yet to be
+// released.
+func (c *Controller) terminating(f facts) []*backendv1.DesiredLoadBalancer {
+	var all []*backendv1.DesiredLoadBalancer
+	for _, service := range f.services {
+		if wanted(service) ||
+			!slices.Contains(service.Finalizers, servicehelpers.LoadBalancerCleanupFinalizer) {
+			continue
+		}
+		had := f.held(c.lastPublished(service))
+		if had == nil {
+			continue
+		}
+		if address, err := desiredAddress(service); err == nil {
+			had.Addresses = []*backendv1.WantedAddress{address}
+		}
+		all = append(all, had)
+	}
+	return all
 }
 
 // set returns all load balancers of the cluster. A Service that asks for what cannot be is in it, too:

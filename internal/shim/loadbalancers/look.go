@@ -59,6 +59,14 @@ func (c change) keeps(action *backendv1.Action) bool {
 	})
 }
 
+// ends reports whether an address is deleted or retained: it was marked, and no user's own.
+func (c change) ends(resourceID string) bool {
+	return slices.ContainsFunc(c.actions, func(a *backendv1.Action) bool {
+		return a.GetResourceId() == resourceID && (a.GetType() == backendv1.ActionType_ACTION_TYPE_DELETE ||
+			a.GetType() == backendv1.ActionType_ACTION_TYPE_MARK)
+	})
+}
+
 // group is a set of changes that are made together: those that concern one instance, so that one which
 // does not answer holds up no others.
 type group struct {

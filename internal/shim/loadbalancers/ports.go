@@ -82,6 +82,15 @@ func servedPorts(services []*v1.Service) map[servedPort]bool {
 	return served
 }
 
+// sharePort reports whether two Services have a port in common.
+func sharePort(a, b *v1.Service) bool {
+	return slices.ContainsFunc(a.Spec.Ports, func(p v1.ServicePort) bool {
+		return slices.ContainsFunc(b.Spec.Ports, func(q v1.ServicePort) bool {
+			return p.Port == q.Port && orTCP(p.Protocol) == orTCP(q.Protocol)
+		})
+	})
+}
+
 func orTCP(protocol v1.Protocol) v1.Protocol { return cmp.Or(protocol, v1.ProtocolTCP) }
 
 // nodePorts returns those of the given ports that are a node port of some Service: on every Node they

@@ -78,6 +78,60 @@ func TestAServiceWithAMistakeIsHeldNotLeftOut(t *testing.T) {
 	}
 }
 
+// Until the framework has released what a Service had, the backend has to know whose it is.
+func TestServicesThatAreYetToBeReleasedAreTold(t *testing.T) {
+	now := metav1.NewTime(created)
+	going := func(s *v1.Service) { s.DeletionTimestamp = &now }
+	internal := func(s *v1.Service) { s.Spec.Type = v1.ServiceTypeClusterIP }
+	publishes := func(s *v1.Service) { s.Status.LoadBalancer = *vip("198.51.100.9", "172.30.0.11") }
+	publishing := func(d *backendv1.DesiredLoadBalancer) {
+		d.PublishedAddresses = []string{"198.51.100.9", "172.30.0.11"}
+	}
+	one := func(source *backendv1.FloatingIpSource) func(*backendv1.DesiredLoadBalancer) {
+		return func(d *backendv1.DesiredLoadBalancer) {
+			d.Addresses = []*backendv1.WantedAddress{
+				floatingIP(backendv1.IpFamily_IP_FAMILY_IPV4, source),
+			}
+		}
+	}
+	mine := &backendv1.FloatingIpSource{
+		Selector: &backendv1.FloatingIpSource_Existing{Existing: "mine"},
+	}
+	for _, tt := range []struct {
+		name    string
+		service *v1.Service
+		want    *backendv1.DesiredLoadBalancer
+	}{
+		{"it is wanted", service(finalized), nil},
+		{"it is deleted", service(finalized, going, publishes),
+			heldLB(publishing, one(&backendv1.FloatingIpSource{}))},
+		{"it is deleted, and has released everything", service(going, publishes), nil},
+		{"it is no load balancer any more, and the API server has emptied its status",
+			service(finalized, internal), heldLB(publishing, one(&backendv1.FloatingIpSource{}))},
+		{"it has a user's own address",
+			service(finalized, going, publishes, annotated(annotations.ExistingFloatingIP, "mine")),
+			heldLB(publishing, one(mine))},
+		{"what it wanted cannot be", service(finalized, going, publishes,
+			annotated(annotations.FloatingIP, "nonsense")), heldLB(publishing)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, c := newPeer(t, tt.service)
+			c.setFact(tt.service, vip("198.51.100.9", "172.30.0.11"))
+			if _, err := c.lookAround(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			var want []*backendv1.DesiredLoadBalancer
+			if tt.want != nil {
+				want = append(want, tt.want)
+			}
+			got := b.all()[0].(*backendv1.ReconcileLoadBalancersRequest).GetTerminating()
+			if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+				t.Errorf("told (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // fullSet is a cluster with all kinds of Services, and what is told of it.
 func fullSet() ([]metav1.Object, *backendv1.ReconcileLoadBalancersRequest) {
 	class, now := "example.com/other", metav1.NewTime(created)

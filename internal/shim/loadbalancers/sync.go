@@ -171,7 +171,8 @@ func (c *Controller) reconcile(
 	ctx context.Context, f facts, dryRun bool, only confinement,
 ) (*backendv1.ReconcileLoadBalancersResponse, error) {
 	request := &backendv1.ReconcileLoadBalancersRequest{
-		Cluster: c.clusterOf(f), LoadBalancers: f.set(), DryRun: dryRun,
+		Cluster: c.clusterOf(f), LoadBalancers: f.set(), Terminating: c.terminating(f),
+		DryRun: dryRun,
 	}
 	if only != nil {
 		request.Only = &backendv1.LoadBalancerNames{Names: only.names()}

@@ -272,6 +272,13 @@ func (e *expectation) isStuck(s snapshot, ip rack.FloatingIP) bool {
 	return ip.Instance != "" && there && (instance.RunState == failed || n != nil && n.lost)
 }
 
+// isStuckAt reports whether one of the addresses is stuck on an instance.
+func (e *expectation) isStuckAt(s snapshot, instance string, ips ...rack.FloatingIP) bool {
+	return slices.ContainsFunc(ips, func(ip rack.FloatingIP) bool {
+		return ip.Instance == instance && e.isStuck(s, ip)
+	})
+}
+
 // steady returns the floating IPs of a snapshot, without what those do again and again that are stuck.
 func (e *expectation) steady(s snapshot) []rack.FloatingIP {
 	all := slices.Clone(s.rack.FloatingIPs)

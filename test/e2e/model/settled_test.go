@@ -132,8 +132,12 @@ func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip
 		for name := range e.nodes {
 			instance, _ := s.rack.Instance(name)
 			private := instance.PrivateIPs["v4"]
-			isStuckThere := e.isStuck(s, ip) && ip.Instance == name ||
-				e.isStuck(s, theirs) && theirs.Instance == name
+			isStuckThere := e.isStuckAt(s, name, ip, theirs)
+			for _, lender := range []string{v.returns, other.returns} {
+				// That it is published is the only proof that a user's own address was borrowed.
+				lent, _ := s.named(lender)
+				isStuckThere = isStuckThere || e.isStuckAt(s, name, lent)
+			}
 			isAbroad := ip.Instance == outsider || theirs.Instance == outsider
 			if !isStuckThere && !isAbroad && publishes(s.services[v.name], private) &&
 				publishes(s.services[other.name], private) {

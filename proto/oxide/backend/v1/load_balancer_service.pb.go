@@ -168,7 +168,12 @@ type ReconcileLoadBalancersRequest struct {
 	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// The only load balancers that may be changed; absent: all of them. The others are planned for all
 	// the same, and their results tell how they were found.
-	Only          *LoadBalancerNames `protobuf:"bytes,4,opt,name=only,proto3" json:"only,omitempty"`
+	Only *LoadBalancerNames `protobuf:"bytes,4,opt,name=only,proto3" json:"only,omitempty"`
+	// All load balancers of the scope that are yet to be deleted, as they were desired last; no key of
+	// load_balancers. Nothing is done to them here. Until DeleteLoadBalancer has succeeded for one, which
+	// may take as long as an instance does not answer, its addresses are no orphans and belong to no
+	// instance, not even those of a user that it named, and its ports are taken where its addresses are.
+	Terminating   []*DesiredLoadBalancer `protobuf:"bytes,5,rep,name=terminating,proto3" json:"terminating,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -227,6 +232,13 @@ func (x *ReconcileLoadBalancersRequest) GetDryRun() bool {
 func (x *ReconcileLoadBalancersRequest) GetOnly() *LoadBalancerNames {
 	if x != nil {
 		return x.Only
+	}
+	return nil
+}
+
+func (x *ReconcileLoadBalancersRequest) GetTerminating() []*DesiredLoadBalancer {
+	if x != nil {
+		return x.Terminating
 	}
 	return nil
 }
@@ -892,12 +904,13 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"\x0eleave_attached\x18\x04 \x01(\bR\rleaveAttached\"\x95\x01\n" +
 	"\x1aEnsureLoadBalancerResponse\x12C\n" +
 	"\rload_balancer\x18\x01 \x01(\v2\x1e.oxide.backend.v1.LoadBalancerR\floadBalancer\x122\n" +
-	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\"\xf4\x01\n" +
+	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\"\xbd\x02\n" +
 	"\x1dReconcileLoadBalancersRequest\x123\n" +
 	"\acluster\x18\x01 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12L\n" +
 	"\x0eload_balancers\x18\x02 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\rloadBalancers\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x127\n" +
-	"\x04only\x18\x04 \x01(\v2#.oxide.backend.v1.LoadBalancerNamesR\x04only\")\n" +
+	"\x04only\x18\x04 \x01(\v2#.oxide.backend.v1.LoadBalancerNamesR\x04only\x12G\n" +
+	"\vterminating\x18\x05 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\vterminating\")\n" +
 	"\x11LoadBalancerNames\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\"\xce\x01\n" +
 	"\x1eReconcileLoadBalancersResponse\x12>\n" +
@@ -988,39 +1001,40 @@ var file_oxide_backend_v1_load_balancer_service_proto_depIdxs = []int32{
 	14, // 4: oxide.backend.v1.ReconcileLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
 	15, // 5: oxide.backend.v1.ReconcileLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
 	3,  // 6: oxide.backend.v1.ReconcileLoadBalancersRequest.only:type_name -> oxide.backend.v1.LoadBalancerNames
-	5,  // 7: oxide.backend.v1.ReconcileLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
-	17, // 8: oxide.backend.v1.ReconcileLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	16, // 9: oxide.backend.v1.ReconcileLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
-	16, // 10: oxide.backend.v1.LoadBalancerResult.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	18, // 11: oxide.backend.v1.LoadBalancerResult.problem:type_name -> oxide.backend.v1.Problem
-	14, // 12: oxide.backend.v1.RebalanceLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	15, // 13: oxide.backend.v1.RebalanceLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	5,  // 14: oxide.backend.v1.RebalanceLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
-	17, // 15: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	19, // 16: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	16, // 17: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	16, // 18: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
-	19, // 19: oxide.backend.v1.DeleteLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	14, // 20: oxide.backend.v1.DeleteLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	20, // 21: oxide.backend.v1.DeleteLoadBalancerRequest.addresses:type_name -> oxide.backend.v1.WantedAddress
-	17, // 22: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
-	0,  // 23: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
-	2,  // 24: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
-	6,  // 25: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
-	8,  // 26: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
-	10, // 27: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
-	12, // 28: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
-	1,  // 29: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
-	4,  // 30: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
-	7,  // 31: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
-	9,  // 32: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
-	11, // 33: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
-	13, // 34: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
-	29, // [29:35] is the sub-list for method output_type
-	23, // [23:29] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	15, // 7: oxide.backend.v1.ReconcileLoadBalancersRequest.terminating:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	5,  // 8: oxide.backend.v1.ReconcileLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
+	17, // 9: oxide.backend.v1.ReconcileLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	16, // 10: oxide.backend.v1.ReconcileLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	16, // 11: oxide.backend.v1.LoadBalancerResult.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	18, // 12: oxide.backend.v1.LoadBalancerResult.problem:type_name -> oxide.backend.v1.Problem
+	14, // 13: oxide.backend.v1.RebalanceLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
+	15, // 14: oxide.backend.v1.RebalanceLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	5,  // 15: oxide.backend.v1.RebalanceLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
+	17, // 16: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	19, // 17: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	16, // 18: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	16, // 19: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
+	19, // 20: oxide.backend.v1.DeleteLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	14, // 21: oxide.backend.v1.DeleteLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
+	20, // 22: oxide.backend.v1.DeleteLoadBalancerRequest.addresses:type_name -> oxide.backend.v1.WantedAddress
+	17, // 23: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
+	0,  // 24: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
+	2,  // 25: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
+	6,  // 26: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
+	8,  // 27: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
+	10, // 28: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
+	12, // 29: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
+	1,  // 30: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
+	4,  // 31: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
+	7,  // 32: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
+	9,  // 33: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
+	11, // 34: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
+	13, // 35: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
+	30, // [30:36] is the sub-list for method output_type
+	24, // [24:30] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_service_proto_init() }
