@@ -81,6 +81,8 @@ type Controller struct {
 	pods     podCache
 	slices   sliceCache
 
+	// begun is closed when Run has waited for what Oxide says of the instances.
+	begun chan struct{}
 	// woken has a token when there is reason to look.
 	woken chan struct{}
 	// changes are under way; Run waits for them.
@@ -124,6 +126,7 @@ func New(config Config) *Controller {
 	c := &Controller{
 		config: config, cluster: &clusterID{fixed: config.ClusterID, timeout: 10 * time.Second},
 		health: &healthJudge{instances: config.Instances, timeScale: config.TimeScale},
+		begun:  make(chan struct{}),
 		woken:  make(chan struct{}, 1), byName: make(map[string]*progress),
 		retryAt: make(map[string]time.Time), orphans: make(map[string]bool),
 		would: make(map[string]string),

@@ -94,6 +94,7 @@ func (c *Controller) Run(ctx context.Context, client kubernetes.Interface) {
 		return
 	}
 	c.awaitInstances(ctx)
+	close(c.begun)
 	spacing := rate.NewLimiter(rate.Every(c.config.Pace.Spacing), burst)
 	unasked := false
 	for ctx.Err() == nil {
@@ -122,6 +123,18 @@ func (c *Controller) awaitInstances(ctx context.Context) {
 			return
 		case <-c.woken:
 		}
+	}
+}
+
+// awaitBeginning waits as long as Run does, if it does.
+func (c *Controller) awaitBeginning(ctx context.Context) {
+	if c.config.Instances.Complete() {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-c.begun:
+	case <-time.After(c.config.Pace.Patience):
 	}
 }
 

@@ -93,6 +93,11 @@ func TestNothingMovesBeforeTheInstancesAreKnown(t *testing.T) {
 			instances := &tardy{}
 			c.config.Instances, c.config.Pace.Patience = instances, tt.patience
 			c.wake()
+			ensured := make(chan struct{})
+			go func() {
+				defer close(ensured)
+				_, _ = c.Ensure(t.Context(), service())
+			}()
 			lead(t, c, fake.NewClientset(service(), node("worker-1", id1))).Start(t.Context().Done())
 			await(t, func() bool { return len(c.woken) == 0 })
 			if n := len(b.all()); n != 0 {
@@ -102,6 +107,7 @@ func TestNothingMovesBeforeTheInstancesAreKnown(t *testing.T) {
 				tt.then(c, instances)
 				return len(b.all()) > 0
 			})
+			<-ensured
 		})
 	}
 }

@@ -26,6 +26,7 @@ func (c *Controller) Ensure(
 ) (*v1.LoadBalancerStatus, error) {
 	defer c.wake()
 	c.tellAboutWishes(service)
+	c.awaitBeginning(ctx) // the first attachment must not be to an instance that is stopped, either
 	facts, err := c.look(ctx)
 	if err != nil {
 		return nil, retriable(err)
