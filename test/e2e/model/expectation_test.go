@@ -36,8 +36,8 @@ type service struct {
 	wish string
 	// borrows is the name of a user's own floating IP that it asks for; empty: it has one of its own.
 	borrows string
-	// returns is the name of one that it is to give back; what takes its place must be in use before.
-	returns string
+	// returns are the names of those that it is to give back; what takes their place must be in use before.
+	returns []string
 	// balanced: it is of type LoadBalancer. deleted: it is to go.
 	balanced, deleted bool
 	retain            bool
@@ -174,6 +174,16 @@ func (s snapshot) named(name string) (rack.FloatingIP, bool) {
 		return rack.FloatingIP{}, false
 	}
 	return s.rack.FloatingIPs[i], true
+}
+
+// allNamed returns the floating IPs of names.
+func (s snapshot) allNamed(names []string) (all []rack.FloatingIP) {
+	for _, name := range names {
+		if ip, ok := s.named(name); ok {
+			all = append(all, ip)
+		}
+	}
+	return all
 }
 
 // served returns all floating IPs that serve a Service, or may: its own and the one that it borrows.

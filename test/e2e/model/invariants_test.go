@@ -278,9 +278,10 @@ func (e *expectation) adopt(s snapshot) {
 			return 0
 		})
 		v.kept = note(e.of(s, v.name, true))
-		if ip, _ := s.named(v.returns); ip.AttachState == detached {
-			v.returns = ""
-		}
-		v.wished = v.wished && (len(e.served(s, v)) > 1 || v.returns != "")
+		v.returns = slices.DeleteFunc(v.returns, func(name string) bool {
+			ip, _ := s.named(name)
+			return ip.AttachState == detached
+		})
+		v.wished = v.wished && (len(e.served(s, v)) > 1 || len(v.returns) > 0)
 	}
 }

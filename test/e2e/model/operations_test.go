@@ -175,7 +175,11 @@ func serviceKinds() []kind {
 				}
 				w.detail = free
 				return func(ctx context.Context, st *step) error {
-					v.returns, v.borrows, v.wished = v.borrows, free, true
+					if v.borrows != "" {
+						v.returns = append(v.returns, v.borrows)
+					}
+					v.returns = slices.DeleteFunc(v.returns, func(name string) bool { return name == free })
+					v.borrows, v.wished = free, true
 					st.replaced[v.name] = true
 					return w.annotate(ctx, v.name, existingAnnotation, free)
 				}

@@ -57,12 +57,12 @@ func (e *expectation) mayHold(s snapshot, v *service, name string) bool {
 		return true
 	}
 	for _, own := range e.of(s, v.name, false) {
-		if e.isStuck(s, own) && (v.borrows == name || v.returns == name) {
+		if e.isStuck(s, own) && (v.borrows == name || slices.Contains(v.returns, name)) {
 			return true
 		}
 	}
 	instead, _ := e.current(s, v)
-	return v.returns == name && isLive && instead.AttachState != rack.Attached
+	return slices.Contains(v.returns, name) && isLive && instead.AttachState != rack.Attached
 }
 
 // unserved finds what a Service that is to have an address lacks.
@@ -77,9 +77,8 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 	if m, _, _, _ := markerOf(ip.Description); v.borrows == "" && m.uid != string(now.UID) {
 		found.add(converges, "the address %s is marked as that of another %s", ip.IP, v.name)
 	}
-	lent, _ := s.named(v.returns)
-	stuck := e.isStuck(s, lent) ||
-		slices.ContainsFunc(all, func(ip rack.FloatingIP) bool { return e.isStuck(s, ip) })
+	stuck := slices.ContainsFunc(slices.Concat(all, s.allNamed(v.returns)),
+		func(ip rack.FloatingIP) bool { return e.isStuck(s, ip) })
 	mayHaveTwo := v.wished && (ip.AttachState != rack.Attached || stuck)
 	if len(all) > 1 && !mayHaveTwo {
 		found.add(converges, "%s has %d addresses: %v", v.name, len(all), all)
@@ -132,12 +131,9 @@ func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip
 		for name := range e.nodes {
 			instance, _ := s.rack.Instance(name)
 			private := instance.PrivateIPs["v4"]
-			isStuckThere := e.isStuckAt(s, name, ip, theirs)
-			for _, lender := range []string{v.returns, other.returns} {
-				// That it is published is the only proof that a user's own address was borrowed.
-				lent, _ := s.named(lender)
-				isStuckThere = isStuckThere || e.isStuckAt(s, name, lent)
-			}
+			// That it is published is the only proof that a user's own address was borrowed.
+			lent := s.allNamed(slices.Concat(v.returns, other.returns))
+			isStuckThere := e.isStuckAt(s, name, append(lent, ip, theirs)...)
 			isAbroad := ip.Instance == outsider || theirs.Instance == outsider
 			if !isStuckThere && !isAbroad && publishes(s.services[v.name], private) &&
 				publishes(s.services[other.name], private) {
@@ -151,9 +147,7 @@ func (e *expectation) checkPublished(found *problems, s snapshot, v *service, ip
 func (e *expectation) former(s snapshot, v *service) (rack.FloatingIP, bool) {
 	now, _ := e.current(s, v)
 	all := e.served(s, v)
-	if ip, ok := s.named(v.returns); ok {
-		all = append(all, ip)
-	}
+	all = append(all, s.allNamed(v.returns)...)
 	i := slices.IndexFunc(all, func(ip rack.FloatingIP) bool {
 		return ip.ID != now.ID && ip.AttachState == rack.Attached && ip.Instance != outsider
 	})
