@@ -47,7 +47,9 @@ func (m *Manager) carryOut(
 	if !dryRun {
 		released = nil
 		if result.Err == nil {
-			_, released, result.Err = m.execute(ctx, f, fact{}, b.releases, changes)
+			released, result.Err = m.giveBack(ctx, f, b.releases, changes, func() bool {
+				return m.memory.isStillDesired(b.want)
+			})
 		}
 		if result.Err == nil && b.isSettled() {
 			m.memory.hold(b.want.Key, b.want.Ports)
@@ -113,6 +115,34 @@ func (m *Manager) execute(
 			"floating_ip", a.Name, "address", a.Addr, "instance", a.InstanceID, "why", a.Why)
 	}
 	return current, done, nil
+}
+
+// giveBack carries out actions that end addresses. One that cannot be given back yet holds up no other.
+// To detach one may take as long as an instance does not answer, so before each action is asked whether
+// it is still right: what was wanted no more may be wanted again by then.
+func (m *Manager) giveBack(
+	ctx context.Context, f facts, actions []Action, changes *queue, isRight func() bool,
+) (done []Action, err error) {
+	stuck := make(map[string]bool)
+	for _, a := range actions {
+		switch {
+		case stuck[a.ID]:
+			continue
+		case ctx.Err() != nil && err == nil:
+			return done, endedError(ctx)
+		case ctx.Err() != nil:
+			return done, err
+		case !isRight():
+			return done, fail(ReasonBusy, nil, "the load balancer %s is desired in another way meanwhile",
+				a.Key)
+		}
+		_, did, failed := m.execute(ctx, f, fact{}, []Action{a}, changes)
+		done, stuck[a.ID] = append(done, did...), failed != nil
+		if err == nil {
+			err = failed
+		}
+	}
+	return done, err
 }
 
 // step carries out one action, and remembers what came of it. The answer counts as a reading: only

@@ -238,6 +238,7 @@ func (m *Manager) Delete(ctx context.Context, gone Deletion, dryRun bool) ([]Act
 		}
 		defer unlock()
 	}
+	began := time.Now()
 	l, err := m.list(ctx)
 	if err != nil {
 		return nil, err
@@ -254,26 +255,13 @@ func (m *Manager) Delete(ctx context.Context, gone Deletion, dryRun bool) ([]Act
 	if err != nil || dryRun {
 		return actions, err
 	}
-	var done []Action
-	for len(actions) > 0 && ctx.Err() == nil {
-		n := slices.IndexFunc(actions, func(a Action) bool { return a.ID != actions[0].ID })
-		if n < 0 {
-			n = len(actions)
-		}
-		_, did, failed := m.execute(ctx, f, fact{}, actions[:n], nil)
-		if err == nil {
-			err = failed // and one that cannot be given back yet holds up no other
-		}
-		done, actions = append(done, did...), actions[n:]
+	done, err := m.giveBack(ctx, f, actions, nil, func() bool {
+		return !m.memory.isWantedSince(gone.Key, began)
+	})
+	if err == nil {
+		m.memory.forget(gone.Key, gone.OwnerUID)
 	}
-	switch {
-	case err != nil:
-		return done, err
-	case len(actions) > 0:
-		return done, endedError(ctx)
-	}
-	m.memory.forget(gone.Key, gone.OwnerUID)
-	return done, nil
+	return done, err
 }
 
 // lock makes sure that one change of a load balancer is in flight at a time.

@@ -44,8 +44,8 @@ type scope struct {
 	terminating []Desired
 	// levelUntil is until when plans spread the addresses evenly, as was asked for.
 	levelUntil time.Time
-	// told is when a load balancer of the set was told by itself.
-	told map[Key]time.Time
+	// told is when a load balancer of the set was told by itself, wanted when it was told at all.
+	told, wanted map[Key]time.Time
 	// gone are those that were deleted a moment ago.
 	gone map[Key]deletion
 	// held are the ports with which a load balancer held its place the last time: who wants more
@@ -93,7 +93,7 @@ func (m *memory) scope(name string) *scope {
 	s, ok := m.scopes[name]
 	if !ok {
 		s = &scope{
-			set: make(map[Key]Desired), told: make(map[Key]time.Time),
+			set: make(map[Key]Desired), told: make(map[Key]time.Time), wanted: make(map[Key]time.Time),
 			gone: make(map[Key]deletion), held: make(map[Key][]Port), nodes: make(map[string]bool),
 			lent:   make(map[string]bool),
 			former: make(map[string]time.Time),
@@ -125,7 +125,7 @@ func (s *scope) replace(set []Desired, toldAt time.Time) {
 		gone, isGone := s.gone[want.Key]
 		_, isNewer := s.set[want.Key]
 		if !isNewer && (!isGone || gone.ownerUID != want.OwnerUID) {
-			s.set[want.Key] = want
+			s.set[want.Key], s.wanted[want.Key] = want, toldAt
 			s.borrow(want)
 		}
 	}
@@ -145,6 +145,7 @@ func (s *scope) replace(set []Desired, toldAt time.Time) {
 func (s *scope) tell(want Desired) {
 	s.letGo(want.Key)
 	s.set[want.Key], s.told[want.Key] = want, time.Now()
+	s.wanted[want.Key] = s.told[want.Key]
 	s.borrow(want)
 	delete(s.gone, want.Key)
 }
@@ -175,6 +176,7 @@ func (s *scope) letGo(key Key) {
 		}
 	}
 	delete(s.set, key)
+	delete(s.wanted, key)
 	for name, at := range s.former {
 		if time.Since(at) > formerMaxAge {
 			delete(s.former, name)
@@ -355,6 +357,22 @@ func (m *memory) complete() bool {
 		}
 	}
 	return false
+}
+
+// isWantedSince reports whether a load balancer was told to be desired after a time.
+func (m *memory) isWantedSince(key Key, since time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.scope(key.Scope).wanted[key].After(since)
+}
+
+// isStillDesired reports whether the addresses of a load balancer are desired as they were.
+func (m *memory) isStillDesired(as Desired) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, wanted := m.scope(as.Key.Scope).set[as.Key]
+	return wanted && now.OwnerUID == as.OwnerUID && now.Retain == as.Retain && now.Hold == as.Hold &&
+		slices.Equal(now.Wanted, as.Wanted)
 }
 
 // wants reports whether a load balancer is in the known set of its scope.

@@ -5,6 +5,7 @@
 package loadbalancers_test
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -98,4 +99,74 @@ func TestALoadBalancerThatIsYetToBeDeletedHasItsAddresses(t *testing.T) {
 	if ips := r.FloatingIPs(); len(ips) != 1 || ips[0].InstanceID != "" {
 		t.Errorf("it has left %+v", ips)
 	}
+}
+
+// A detachment may last until a sled answers. Who wants the address again by then has it.
+func TestInvariant2WhatIsWantedAgainIsNotDeleted(t *testing.T) {
+	another := func() loadbalancers.Desired {
+		want := web()
+		want.Wanted[0].Source.Addr = netip.MustParseAddr("198.51.100.77")
+		return want
+	}
+	for name, tt := range map[string]struct {
+		// end lets the address go, and again wants it after all.
+		end, again func(*rack) error
+	}{
+		"it was deleted": {
+			func(r *rack) error {
+				_, err := r.manager.Delete(t.Context(), gone(web().OwnerUID, false), false)
+				return err
+			},
+			func(r *rack) error { return tellAgain(t, r, web()) },
+		},
+		"it was to have another address": {
+			func(r *rack) error {
+				_, err := r.manager.Ensure(t.Context(), r.only(1), another(), real)
+				return err
+			},
+			func(r *rack) error { return tellAgain(t, r, web()) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRackOf(t, 2, oxidesim.Config{
+				Timings: oxidesim.Timings{SledTimeout: 1000 * time.Hour},
+			})
+			r.ensure(t, r.only(0), web())
+			before := r.theOnlyAddress(t)
+			if err := r.LoseSled("instance:node-1"); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- tt.end(r) }()
+			await(t, "the request that the sled does not answer", func() bool {
+				for _, ip := range r.FloatingIPs() {
+					if ip.AttachState == "detaching" {
+						return true
+					}
+				}
+				return false
+			})
+			if err := tt.again(r); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.RecoverSled("instance:node-1"); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; !loadbalancers.IsReason(err, loadbalancers.ReasonBusy) {
+				t.Errorf("it ended with %v", err)
+			}
+			for _, ip := range r.FloatingIPs() {
+				if ip.ID == before.ID {
+					return
+				}
+			}
+			t.Error("the address was deleted")
+		})
+	}
+}
+
+func tellAgain(t *testing.T, r *rack, want loadbalancers.Desired) error {
+	t.Helper()
+	_, err := r.manager.Reconcile(t.Context(), r.only(1), []loadbalancers.Desired{want}, drySet)
+	return err
 }
