@@ -37,7 +37,7 @@ const (
 	// nudgeInterval is how often programs are made to look again while something is not settled.
 	nudgeInterval = time.Second
 
-	// nudged is a Service that wants nothing; to annotate it makes the programs look.
+	// nudged is a Service that wants no address; to annotate it makes the programs look.
 	nudged = "nudged"
 )
 
@@ -132,7 +132,9 @@ func (w *world) start(ctx context.Context) (err error) {
 	w.scope = string(system.UID)
 	_, err = w.cluster.Client.CoreV1().Services(namespace).Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: nudged},
-		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{objects.TCP(80)}},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{objects.TCP(80)},
+		},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return err
