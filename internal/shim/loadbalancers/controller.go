@@ -93,8 +93,8 @@ type Controller struct {
 	byName map[string]*progress
 	// retryAt is when changes on an instance are tried again, by its id; empty: those on none.
 	retryAt map[string]time.Time
-	// toldNone: the backend was told that there is no load balancer.
-	toldNone bool
+	// toldNoneUntil: the backend was told that there is no load balancer, and is told again only then.
+	toldNoneUntil time.Time
 	// orphans were told of; would is what was last said that would be done to each load balancer.
 	orphans map[string]bool
 	would   map[string]string

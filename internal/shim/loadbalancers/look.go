@@ -88,14 +88,18 @@ func (c *Controller) lookAround(ctx context.Context, unasked bool) (time.Time, e
 		c.slices.end()
 	}
 	none := !slices.ContainsFunc(f.services, wanted)
-	if none && !unasked && c.hasToldNone() {
-		return next, nil // nodes that come and go cost nothing in a cluster without load balancers
+	if until := c.noneUntil(); none && time.Now().Before(until) {
+		return until, nil // nodes that come and go cost nothing in a cluster without load balancers
 	}
 	response, err := c.reconcile(ctx, f, true, nil)
 	if err != nil {
 		return next, err
 	}
-	c.setToldNone(none)
+	if none {
+		c.setNoneUntil(next)
+	} else {
+		c.setNoneUntil(time.Time{})
+	}
 	c.tellOrphans(response.GetOrphans())
 	soonest := func(at time.Time) {
 		if !at.IsZero() && at.Before(next) {
@@ -126,16 +130,17 @@ func (c *Controller) lookAround(ctx context.Context, unasked bool) (time.Time, e
 	return next, nil
 }
 
-func (c *Controller) hasToldNone() bool {
+// noneUntil returns until when the backend need not be told that there is no load balancer.
+func (c *Controller) noneUntil() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.toldNone
+	return c.toldNoneUntil
 }
 
-func (c *Controller) setToldNone(told bool) {
+func (c *Controller) setNoneUntil(until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.toldNone = told
+	c.toldNoneUntil = until
 }
 
 // due returns what is due, tells what there is to tell, and mends the statuses of Services for which

@@ -239,7 +239,7 @@ func (c *Controller) instanceChanged(id string) {
 	_, waits := c.retryAt[id]
 	delete(c.retryAt, id)
 	if id == "" {
-		c.toldNone = false // a backend that has just come back knows nothing
+		c.toldNoneUntil = time.Time{} // a backend that has just come back knows nothing
 	}
 	c.mu.Unlock()
 	if id == "" || waits || c.isOfNode(id) {

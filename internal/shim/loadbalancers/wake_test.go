@@ -134,33 +134,32 @@ func TestOnlyServicesWithPortsOnNodesAreAReasonToLook(t *testing.T) {
 
 func TestWithoutLoadBalancersThereIsNothingToLookAt(t *testing.T) {
 	b, c := newPeer(t, service(func(s *v1.Service) { s.Spec.Type = v1.ServiceTypeNodePort }))
-	looks := func(unasked bool) int {
+	looks := func() int {
 		before := len(b.all())
-		if _, err := c.lookAround(t.Context(), unasked); err != nil {
+		if _, err := c.lookAround(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 		return len(b.all()) - before
 	}
 	for _, tt := range []struct {
-		name    string
-		before  func()
-		unasked bool
-		want    int
+		name   string
+		before func()
+		want   int
 	}{
-		{"the backend has to know that there is none", nil, false, 1},
-		{"it knows", nil, false, 0},
-		{"after a while somebody may have left an orphan", nil, true, 1},
-		{"it was told again", nil, false, 0},
-		{"another backend knows nothing", func() { c.instanceChanged("") }, false, 1},
-		{"a Service comes", func() { list(t, c, service()) }, false, 1},
-		{"it stays", nil, false, 1},
-		{"it goes", func() { list(t, c) }, false, 1},
-		{"it is known to have gone", nil, false, 0},
+		{"the backend has to know that there is none", nil, 1},
+		{"it knows", nil, 0},
+		{"after a while somebody may have left an orphan", func() { c.setNoneUntil(time.Now()) }, 1},
+		{"it was told again", nil, 0},
+		{"another backend knows nothing", func() { c.instanceChanged("") }, 1},
+		{"a Service comes", func() { list(t, c, service()) }, 1},
+		{"it stays", nil, 1},
+		{"it goes", func() { list(t, c) }, 1},
+		{"it is known to have gone", nil, 0},
 	} {
 		if tt.before != nil {
 			tt.before()
 		}
-		if got := looks(tt.unasked); got != tt.want {
+		if got := looks(); got != tt.want {
 			t.Errorf("%s: %d looks, want %d", tt.name, got, tt.want)
 		}
 	}
