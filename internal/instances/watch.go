@@ -20,7 +20,9 @@ import (
 
 const (
 	// watchInterval is how often instances are listed for those who watch, and
-	// transitionInterval while an instance is on its way from one state to another.
+	// transitionInterval while an instance is on its way from one state to another. After a look that
+	// failed the next one comes as soon, too, and then after twice as long each time: whoever begins to
+	// watch waits for the first that succeeds, and an instance may have stopped since the last one.
 	watchInterval      = 4 * time.Second
 	transitionInterval = time.Second
 	// watchedNetworksMaxAge is how old network facts get while no instance changes.
@@ -195,6 +197,7 @@ func (h *hub) end(f *feed, err error) {
 func (h *hub) loop(ctx context.Context, f *feed) {
 	var last *snapshot
 	var failed error
+	retry := transitionInterval
 	lastGood := time.Now()
 	for ctx.Err() == nil {
 		next, err := h.inventory.lookUntil(ctx, last, lastGood.Add(watchPatience))
@@ -208,7 +211,7 @@ func (h *hub) loop(ctx context.Context, f *feed) {
 			if failed != nil {
 				slog.InfoContext(ctx, "instances are watched again")
 			}
-			last, failed, lastGood = next, nil, next.readAt
+			last, failed, retry, lastGood = next, nil, transitionInterval, next.readAt
 			h.publish(f, next)
 		case time.Since(lastGood) >= watchPatience:
 			if oxide.IsKind(err, oxide.KindEnded) {
@@ -221,9 +224,14 @@ func (h *hub) loop(ctx context.Context, f *feed) {
 			slog.WarnContext(ctx, "cannot look at the instances for those who watch",
 				"error", err)
 		}
+		pause := last.interval()
+		if failed != nil {
+			pause = min(pause, retry)
+			retry = 2 * pause
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(last.interval()):
+		case <-time.After(pause):
 		}
 	}
 }

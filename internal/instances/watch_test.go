@@ -272,6 +272,46 @@ func TestWatchLooksEverySecondWhileSomethingIsInTransition(t *testing.T) {
 	}
 }
 
+func TestWatchTriesAgainSoonAfterALookThatFailed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		known    bool
+		failures int
+		want     time.Duration
+	}{
+		"the first look, once":   {false, 1, time.Second},
+		"the first look, thrice": {false, 3, 7 * time.Second},
+		"the first look, often":  {false, 6, 19 * time.Second},
+		"a later look, once":     {true, 1, 5 * time.Second},
+		"a later look, often":    {true, 6, 23 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.addNodes(1)
+				fail := func() {
+					w.fault(oxidesim.Fault{Operation: "instance_list", Status: 500, Times: tc.failures})
+				}
+				if !tc.known {
+					fail()
+				}
+				began := time.Now()
+				v := w.watch(nil)
+				defer v.end(t)
+				if tc.known {
+					v.want(t, "node-0 running, complete 0s")
+					w.must(w.rack.SetRunState("node-0", oxide.RunStateStopped))
+					fail()
+				}
+				for v.take() == "" {
+					time.Sleep(time.Second)
+				}
+				if took := time.Since(began).Round(time.Second); took != tc.want {
+					t.Errorf("known after %v, want %v", took, tc.want)
+				}
+			})
+		})
+	}
+}
+
 func TestWatchEndsAfterAMinuteWithoutOxide(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fail func(*world)

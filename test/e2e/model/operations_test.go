@@ -132,6 +132,7 @@ const (
 	retainAnnotation   = "oxide.computer/retain-address"
 	addressAnnotation  = "oxide.computer/floating-ip"
 	existingAnnotation = "oxide.computer/existing-floating-ip"
+	sourceAnnotation   = "oxide.computer/address-source"
 )
 
 func isLive(v *service) bool { return v.balanced && !v.deleted }

@@ -37,7 +37,7 @@ const (
 	// nudgeInterval is how often programs are made to look again while something is not settled.
 	nudgeInterval = time.Second
 
-	// nudged is a Service that wants no address; to annotate it makes the programs look.
+	// nudged is a Service that asks for what cannot be; to annotate it makes the programs look.
 	nudged = "nudged"
 )
 
@@ -131,9 +131,11 @@ func (w *world) start(ctx context.Context) (err error) {
 	}
 	w.scope = string(system.UID)
 	_, err = w.cluster.Client.CoreV1().Services(namespace).Create(ctx, &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: nudged},
+		ObjectMeta: metav1.ObjectMeta{Name: nudged, Annotations: map[string]string{
+			sourceAnnotation: "external-subnet",
+		}},
 		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{objects.TCP(80)},
+			Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{objects.TCP(80)},
 		},
 	}, metav1.CreateOptions{})
 	if err != nil {
