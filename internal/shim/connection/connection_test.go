@@ -33,15 +33,21 @@ func ensure(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return err
 }
 
-// awaitLost waits until the connection has noticed that the server is gone.
-func awaitLost(t *testing.T, conn *grpc.ClientConn) {
+// lose stops the server and waits until the connection has noticed. A call may have succeeded on a
+// connection that calls itself ready only later, so that is awaited first.
+func lose(t *testing.T, s *server, conn *grpc.ClientConn) {
 	t.Helper()
 	ctx := within(t, 5*time.Second)
-	for state := conn.GetState(); state == connectivity.Ready; state = conn.GetState() {
-		if !conn.WaitForStateChange(ctx, state) {
-			t.Fatal("the connection did not notice that the server is gone")
+	await := func(ready bool) {
+		for state := conn.GetState(); (state == connectivity.Ready) != ready; state = conn.GetState() {
+			if !conn.WaitForStateChange(ctx, state) {
+				t.Fatalf("the connection stays %s", state)
+			}
 		}
 	}
+	await(true)
+	s.stop()
+	await(false)
 }
 
 func TestACallWaitsForABackendThatStartsLate(t *testing.T) {
@@ -72,8 +78,7 @@ func TestNoCallFailsWhoseDeadlineOutlastsAnOutage(t *testing.T) {
 	}
 	// The second one is long enough for pauses that grow without a bound to be noticed.
 	for _, outage := range []time.Duration{500 * time.Millisecond, 8 * time.Second} {
-		s.stop()
-		awaitLost(t, conn)
+		lose(t, s, conn)
 		reads, changes := make(chan error, 1), make(chan error, 1)
 		go func() { reads <- getInstance(within(t, outage+5*time.Second), conn) }()
 		go func() { changes <- ensure(within(t, outage+5*time.Second), conn) }()
