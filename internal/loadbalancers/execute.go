@@ -7,6 +7,7 @@ package loadbalancers
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
@@ -109,6 +110,7 @@ func (m *Manager) execute(
 		if err != nil {
 			return current, done, err
 		}
+		a.EndTime = time.Now()
 		done = append(done, a)
 		slog.InfoContext(ctx, "changed a floating IP",
 			"action", a.Type.String(), "scope", a.Key.Scope, "load_balancer", a.Key.Name,

@@ -385,6 +385,30 @@ func TestDryRunChangesNothing(t *testing.T) {
 	r.mustBeOn(t, 0)
 }
 
+func TestActionsSayWhenTheyWereDone(t *testing.T) {
+	r := newRack(t)
+	planned, err := r.manager.Ensure(t.Context(), r.only(0), web(), dry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range planned.Actions {
+		if !a.EndTime.IsZero() {
+			t.Errorf("%s was not done, and says %s", a.Type, a.EndTime)
+		}
+	}
+	last := time.Now()
+	done, err := r.manager.Ensure(t.Context(), r.only(0), web(), real)
+	if err != nil || len(done.Actions) != 2 {
+		t.Fatalf("done: %+v, %v", done.Actions, err)
+	}
+	for _, a := range done.Actions {
+		if a.EndTime.Before(last) || a.EndTime.After(time.Now()) {
+			t.Errorf("%s says %s, want between %s and now", a.Type, a.EndTime, last)
+		}
+		last = a.EndTime
+	}
+}
+
 func TestNodeWithoutACandidateReservesTheAddress(t *testing.T) {
 	r := newRack(t)
 	result := r.ensure(t, loadbalancers.Cluster{Scope: scope}, web())

@@ -284,6 +284,8 @@ type Action struct {
 	Wanted Wanted
 	// Why is one line for people.
 	Why string
+	// EndTime is when it was done.
+	EndTime time.Time
 }
 
 // Result is what there is to say about one load balancer after an operation.

@@ -253,6 +253,7 @@ func fromActions(actions []loadbalancers.Action) []*backendv1.Action {
 			Address:      fromAddr(a.Addr),
 			InstanceId:   a.InstanceID,
 			Why:          oneLine(a.Why),
+			EndTime:      fromTime(a.EndTime),
 		})
 	}
 	return msgs

@@ -73,7 +73,7 @@ func (c *Controller) carryOut(ctx context.Context, f facts, g group, changes []c
 		name := loadBalancerName(d.service)
 		if _, tried := only[name]; tried && results[name] != nil {
 			c.tellReplaced(d.service, actions[name])
-			c.conclude(ctx, f, g, d.change, results[name])
+			c.conclude(ctx, f, g, d.change, results[name], actions[name])
 		}
 	}
 }
@@ -151,6 +151,7 @@ func (c *Controller) lead(
 // conclude tells what came of a change, and publishes what is true now.
 func (c *Controller) conclude(
 	ctx context.Context, f facts, g group, d change, result *backendv1.LoadBalancerResult,
+	done []*backendv1.Action,
 ) {
 	if problem := result.GetProblem(); problem != nil && !isPlacement(problem.GetReason()) {
 		c.tellPending(d, result, f)
@@ -175,7 +176,7 @@ func (c *Controller) conclude(
 	if result.GetProblem() != nil {
 		status = union(status, f.toRelease(d))
 	}
-	attached := time.Now()
+	attached := attachedAt(done)
 	c.setFact(d.service, status)
 	if d.moves() && len(arrivals(d.lb, result.GetLoadBalancer())) > 0 {
 		c.mu.Lock()
@@ -327,6 +328,17 @@ func unfinished(d change, lb *backendv1.LoadBalancer, f facts) string {
 			nameOf(names, from))
 	}
 	return ""
+}
+
+// attachedAt returns when the last address was attached: the call that did that may have gone on to move
+// others for long before it was answered.
+func attachedAt(done []*backendv1.Action) time.Time {
+	for _, action := range slices.Backward(done) {
+		if action.GetType() == backendv1.ActionType_ACTION_TYPE_ATTACH && action.GetEndTime() != nil {
+			return action.GetEndTime().AsTime()
+		}
+	}
+	return time.Now()
 }
 
 // arrival is an address that is on another instance than before.

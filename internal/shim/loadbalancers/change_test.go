@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -176,6 +177,23 @@ func TestTheStatusLeadsAMove(t *testing.T) {
 				t.Error("the change never ends")
 			}
 		})
+	}
+}
+
+// A call may move the addresses of many Services, one after the other: each may move again 30 s after
+// its own move, and the metrics tell of that.
+func TestAMoveCountsFromWhenItsAddressWasAttached(t *testing.T) {
+	moving := service(finalized)
+	_, c := newPeer(t)
+	c.client = fake.NewClientset(moving)
+	before, done := move()
+	attached := time.Now().Add(-20 * time.Second)
+	done[0].EndTime = timestamppb.New(attached.Add(-time.Second))
+	done[1].EndTime = timestamppb.New(attached)
+	d := change{service: moving, lb: before.GetLoadBalancer(), actions: done}
+	c.conclude(t.Context(), factsOf(nil), group{}, d, moved(), done)
+	if got := c.byName["shop/web"].movedAt; !got.Equal(attached) {
+		t.Errorf("it moved at %s, want %s", got, attached)
 	}
 }
 

@@ -1609,7 +1609,10 @@ type Action struct {
 	// For attach and detach: the id of the instance.
 	InstanceId string `protobuf:"bytes,7,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	// Why, in one line.
-	Why           string `protobuf:"bytes,8,opt,name=why,proto3" json:"why,omitempty"`
+	Why string `protobuf:"bytes,8,opt,name=why,proto3" json:"why,omitempty"`
+	// When Oxide had done it, by the clock of the backend; absent in a dry run. One call may make many
+	// changes, one after the other, and be answered long after the first.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1698,6 +1701,13 @@ func (x *Action) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *Action) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
 }
 
 // Problem is the error of one load balancer in a call about many.
@@ -1860,7 +1870,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x0fprivate_address\x18\x02 \x01(\tR\x0eprivateAddress\"Z\n" +
 	"\tCondition\x123\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1f.oxide.backend.v1.ConditionTypeR\x04type\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xbb\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xf2\x02\n" +
 	"\x06Action\x120\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1c.oxide.backend.v1.ActionTypeR\x04type\x123\n" +
 	"\x03key\x18\x02 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x127\n" +
@@ -1871,7 +1881,8 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\aaddress\x18\x06 \x01(\tR\aaddress\x12\x1f\n" +
 	"\vinstance_id\x18\a \x01(\tR\n" +
 	"instanceId\x12\x10\n" +
-	"\x03why\x18\b \x01(\tR\x03why\"\x96\x01\n" +
+	"\x03why\x18\b \x01(\tR\x03why\x125\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x96\x01\n" +
 	"\aProblem\x125\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1d.oxide.backend.v1.ErrorReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12:\n" +
@@ -1983,13 +1994,14 @@ var file_oxide_backend_v1_load_balancer_proto_depIdxs = []int32{
 	5,  // 23: oxide.backend.v1.Action.type:type_name -> oxide.backend.v1.ActionType
 	6,  // 24: oxide.backend.v1.Action.key:type_name -> oxide.backend.v1.LoadBalancerKey
 	3,  // 25: oxide.backend.v1.Action.source:type_name -> oxide.backend.v1.AddressSource
-	24, // 26: oxide.backend.v1.Problem.reason:type_name -> oxide.backend.v1.ErrorReason
-	25, // 27: oxide.backend.v1.Problem.retry_delay:type_name -> google.protobuf.Duration
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	23, // 26: oxide.backend.v1.Action.end_time:type_name -> google.protobuf.Timestamp
+	24, // 27: oxide.backend.v1.Problem.reason:type_name -> oxide.backend.v1.ErrorReason
+	25, // 28: oxide.backend.v1.Problem.retry_delay:type_name -> google.protobuf.Duration
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_proto_init() }
