@@ -119,8 +119,27 @@ func (p *planner) claimExisting(b *balancer, w Wanted) {
 				"not the user's own", name, owner.want.Key))
 			return
 		}
+		if ending := p.endingHolder(ip, b); ending != nil {
+			b.refuse(fail(ReasonNotOwned, nil, "the floating IP %s is attached for the load balancer "+
+				"%s until that is deleted", name, ending.Key))
+			return
+		}
 	}
 	p.add(b, c)
+}
+
+// endingHolder returns another load balancer that is yet to be deleted, and that a user's own address is
+// attached for: its owner publishes it until then.
+func (p *planner) endingHolder(ip *fact, but *balancer) *Desired {
+	if p.facts.isLeftover(ip, but.want.Published) {
+		return nil
+	}
+	for i := range p.terminating {
+		if want := &p.terminating[i]; want.Key != but.want.Key && p.facts.isLeftover(ip, want.Published) {
+			return want
+		}
+	}
+	return nil
 }
 
 // refuse notes what is wrong with a wish. What the load balancer has stays until it is mended.

@@ -101,6 +101,56 @@ func TestALoadBalancerThatIsYetToBeDeletedHasItsAddresses(t *testing.T) {
 	}
 }
 
+// Its owner publishes a user's address until it is deleted, and two Services never publish one.
+func TestInvariant3AUsersAddressIsOfTheLoadBalancerThatIsYetToBeDeleted(t *testing.T) {
+	r, was := terminatingWeb(t)
+	for _, ip := range r.FloatingIPs() {
+		if ip.Name == "mine" {
+			was.Published = append(was.Published, netip.MustParseAddr(ip.IP))
+		}
+	}
+	for _, instance := range r.Instances() {
+		if instance.ID == r.nodes[1] {
+			was.Published = append(was.Published, netip.MustParseAddr(instance.PrivateIPs["v4"]))
+		}
+	}
+	other := served("default/other", 81)
+	other.Created, other.Wanted[0].Source.Existing = was.Created.Add(time.Hour), "mine"
+	tell := func(terminating ...loadbalancers.Desired) loadbalancers.Result {
+		t.Helper()
+		found, err := r.manager.Reconcile(t.Context(), r.only(1), []loadbalancers.Desired{other},
+			loadbalancers.SetOptions{Terminating: terminating})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found.Results[0]
+	}
+	const want = "the floating IP mine is attached for the load balancer default/web until that is deleted"
+	if err := tell(was).Err; !loadbalancers.IsReason(err, loadbalancers.ReasonNotOwned) ||
+		err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if err := r.SetRunState(r.nodes[0], "stopped"); err != nil {
+		t.Fatal(err)
+	}
+	gone := gone(was.OwnerUID, false)
+	gone.Cluster, gone.Published, gone.Wanted = r.cluster(), was.Published, was.Wanted
+	if _, err := r.manager.Delete(t.Context(), gone, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, ip := range r.FloatingIPs() {
+		if ip.InstanceID != "" {
+			t.Errorf("%s is left on %s", ip.Name, ip.InstanceID)
+		}
+	}
+	has := tell()
+	if has.Err != nil || len(has.LoadBalancer.Addresses) != 1 ||
+		has.LoadBalancer.Addresses[0].Name != "mine" ||
+		has.LoadBalancer.Addresses[0].Attached.InstanceID != r.nodes[1] {
+		t.Errorf("once it is deleted another one has %+v, %v", has.LoadBalancer.Addresses, has.Err)
+	}
+}
+
 // A detachment may last until a sled answers. Who wants the address again by then has it.
 func TestInvariant2WhatIsWantedAgainIsNotDeleted(t *testing.T) {
 	another := func() loadbalancers.Desired {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
 // operation is something that happens. All that is random in it is decided before it runs, by nothing
@@ -176,6 +177,10 @@ func serviceKinds() []kind {
 				}
 				w.detail = free
 				return func(ctx context.Context, st *step) error {
+					ip, _ := st.before.named(free)
+					if ip.AttachState == rack.Attached && !slices.Contains(v.returns, free) {
+						return nil // it is stuck, and of whoever asked for it before until it is not
+					}
 					if v.borrows != "" {
 						v.returns = append(v.returns, v.borrows)
 					}

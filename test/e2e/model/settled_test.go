@@ -204,7 +204,7 @@ func ingressText(all []corev1.LoadBalancerIngress) []string {
 
 // unreleased finds what is left of a Service that is not to have an address any more.
 func (e *expectation) unreleased(found *problems, s snapshot, v *service) {
-	for _, ip := range e.served(s, v) {
+	for _, ip := range slices.Concat(e.served(s, v), s.allNamed(v.returns)) {
 		if e.isStuck(s, ip) {
 			return // and so it stays with its Service
 		}
