@@ -1187,7 +1187,9 @@ type FloatingIpSource_Pool struct {
 type FloatingIpSource_Existing struct {
 	// The floating IP with this name or id, which a user owns: it is attached and detached, and
 	// never marked, renamed or deleted. If it is marked as this load balancer's own, the marker is
-	// removed: the address is the user's from then on.
+	// removed: the address is the user's from then on. Of several load balancers that name it the
+	// oldest has it, and one that is yet to be deleted keeps it until then: the others get the reason
+	// ADDRESS_NOT_OWNED.
 	Existing string `protobuf:"bytes,3,opt,name=existing,proto3,oneof"`
 }
 
