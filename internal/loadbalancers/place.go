@@ -173,6 +173,24 @@ func (p *planner) guard(going []*claim) {
 	}
 }
 
+// promise gives a load balancer the places that its owner publishes: what is under way may be a call
+// that leaves an address where it is, though it is to go to another place that is published already.
+func (p *planner) promise(want Desired) {
+	for instance := range p.candidates {
+		for _, w := range want.Wanted {
+			private := p.facts.privateAddr(instance, w.Family)
+			if !private.IsValid() || !want.publishes(private) {
+				continue
+			}
+			for _, at := range places(instance, w.Family, want.Ports) {
+				if _, taken := p.occupied[at]; !taken {
+					p.occupied[at] = want.Key
+				}
+			}
+		}
+	}
+}
+
 // guardUnclaimed notes the places of addresses that a load balancer has and does not want any more.
 func (p *planner) guardUnclaimed(want Desired) {
 	for _, ip := range p.facts.sorted() {

@@ -129,6 +129,7 @@ func newPlanner(f facts, cluster Cluster, set []Desired, known *scope, flights [
 	for _, want := range set {
 		if flying := p.underWay[want.Key]; flying != nil {
 			flying.want = want
+			p.promise(want)
 		} else {
 			p.balancers = append(p.balancers, &balancer{want: want})
 		}

@@ -269,3 +269,29 @@ func TestWhatIsInFlightIsLeftAlone(t *testing.T) {
 		t.Errorf("told of as orphans: %+v", orphans)
 	}
 }
+
+// A new leader has the address of every Service secured, all at once. One that waits for its node to let
+// it go must not lose the place where its status has led to one that comes anew meanwhile.
+func TestInvariant8WhereTheStatusHasLedIsNobodyElses(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		want Desired
+		goes string
+	}{
+		{"the same port", other(serving(Port{TCP, 80})), ""},
+		{"another port", other(), "n2"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			flying := &flight{key: webKey, places: places("n1", IPv4, []Port{{TCP, 80}})}
+			stuck := web(publishing("192.0.2.1", "10.0.0.1", "10.0.0.2"))
+			c := cluster("n1 unhealthy", "n2")
+			found := planned(ips{ip("a 192.0.2.1 n1")}, c, nil).facts
+			known := &scope{nodes: map[string]bool{"n1": true, "n2": true}}
+			p := newPlanner(found, c, []Desired{stuck, tc.want}, known, []*flight{flying})
+			plans, _ := p.plan(false)
+			if got := plans[otherKey].claims[0].target; got != tc.goes {
+				t.Errorf("another one goes to %q, want %q", got, tc.goes)
+			}
+		})
+	}
+}
