@@ -224,7 +224,7 @@ func anotherAddress(p *pool) {
 	for i, pair := range [][2]time.Time{
 		{both, attached.Ended}, {attached.Ended, detached.Began}, {detached.Ended, without},
 	} {
-		if !pair[0].Before(pair[1]) {
+		if pair[0].Sub(pair[1]) > rack.LogPrecision {
 			p.Errorf("step %d: the status told of both addresses at %s, the new one was attached at "+
 				"%s, the old one detached at %s, the status without it at %s", i, both,
 				attached.Ended, detached.Ended, without)

@@ -24,6 +24,9 @@ type Request struct {
 	Status int
 }
 
+// LogPrecision is how exact the times of a request are.
+const LogPrecision = time.Millisecond
+
 // OK reports whether the answer was no error.
 func (q Request) OK() bool { return q.Status >= 200 && q.Status < 300 }
 
