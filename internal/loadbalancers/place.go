@@ -179,13 +179,8 @@ func (p *planner) promise(want Desired) {
 	for instance := range p.candidates {
 		for _, w := range want.Wanted {
 			private := p.facts.privateAddr(instance, w.Family)
-			if !private.IsValid() || !want.publishes(private) {
-				continue
-			}
-			for _, at := range places(instance, w.Family, want.Ports) {
-				if _, taken := p.occupied[at]; !taken {
-					p.occupied[at] = want.Key
-				}
+			if private.IsValid() && want.publishes(private) {
+				p.occupyFree(want, instance, w.Family)
 			}
 		}
 	}
@@ -194,14 +189,19 @@ func (p *planner) promise(want Desired) {
 // guardUnclaimed notes the places of addresses that a load balancer has and does not want any more.
 func (p *planner) guardUnclaimed(want Desired) {
 	for _, ip := range p.facts.sorted() {
-		if ip.InstanceID == "" || p.claimed[ip.ID] != nil ||
-			!p.isOwn(ip, want.Key) && !want.publishes(ip.Addr) {
-			continue
+		if ip.InstanceID != "" && p.claimed[ip.ID] == nil &&
+			(p.isOwn(ip, want.Key) || want.publishes(ip.Addr)) {
+			p.occupyFree(want, ip.InstanceID, ip.family())
 		}
-		for _, at := range places(ip.InstanceID, ip.family(), want.Ports) {
-			if _, taken := p.occupied[at]; !taken {
-				p.occupied[at] = want.Key
-			}
+	}
+}
+
+// occupyFree gives the places of a load balancer's ports on an instance to it, as far as nobody else has
+// them.
+func (p *planner) occupyFree(want Desired, instance string, family Family) {
+	for _, at := range places(instance, family, want.Ports) {
+		if _, taken := p.occupied[at]; !taken {
+			p.occupied[at] = want.Key
 		}
 	}
 }

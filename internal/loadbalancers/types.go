@@ -284,7 +284,7 @@ type Action struct {
 	Wanted Wanted
 	// Why is one line for people.
 	Why string
-	// EndTime is when it was done.
+	// EndTime is when it was done; zero: it is planned.
 	EndTime time.Time
 }
 

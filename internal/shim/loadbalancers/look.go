@@ -88,18 +88,18 @@ func (c *Controller) lookAround(ctx context.Context, unasked bool) (time.Time, e
 		c.slices.end()
 	}
 	none := !slices.ContainsFunc(f.services, wanted)
-	if until := c.noneUntil(); none && time.Now().Before(until) {
-		return until, nil // nodes that come and go cost nothing in a cluster without load balancers
+	if quiet := c.noneUntil(); none && time.Now().Before(quiet) {
+		return quiet, nil // nodes that come and go cost nothing in a cluster without load balancers
 	}
 	response, err := c.reconcile(ctx, f, true, nil)
 	if err != nil {
 		return next, err
 	}
+	var until time.Time
 	if none {
-		c.setNoneUntil(next)
-	} else {
-		c.setNoneUntil(time.Time{})
+		until = next
 	}
+	c.setNoneUntil(until)
 	c.tellOrphans(response.GetOrphans())
 	soonest := func(at time.Time) {
 		if !at.IsZero() && at.Before(next) {
