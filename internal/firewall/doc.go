@@ -1,0 +1,12 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+// Package firewall says what a VPC firewall lets through from outside, and which rule to add.
+//
+//	types.go   ports, rules, and what rules go by
+//	closed.go  which ports are closed
+//	opening.go the rules that open them
+//
+// It imports no other package of this module; its callers read the rules.
+package firewall

@@ -1,0 +1,73 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package plan
+
+import "github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+
+// holder is who has a place: a load balancer of this plan, or somebody of another scope.
+type holder struct {
+	b    *balancer
+	name string
+}
+
+// vacate records that an address is in a place that it leaves.
+func (p *planner) vacate(c *claim, instance string) {
+	if instance == "" {
+		return
+	}
+	for _, port := range c.b.LoadBalancer.Ports {
+		at := Place{instance, c.Desired.Family, port}
+		_, isOccupied := p.occupied[at]
+		if _, isVacated := p.vacated[at]; !isOccupied && !isVacated {
+			p.vacated[at] = holder{c.b, c.b.key().Name}
+		}
+	}
+}
+
+// occupy gives the places of a load balancer's ports on an instance to it.
+func (p *planner) occupy(b *balancer, instance string, family ownership.Family) {
+	name := b.key().Name
+	for _, port := range b.LoadBalancer.Ports {
+		p.occupied[Place{instance, family, port}] = holder{b, name}
+	}
+}
+
+// occupyFree gives the places of a load balancer's ports on an instance to it, as far as nobody
+// else has them, or is there until it leaves.
+func (p *planner) occupyFree(b *balancer, instance string, family ownership.Family) {
+	if instance == "" {
+		return
+	}
+	name := b.key().Name
+	for _, port := range b.LoadBalancer.Ports {
+		at := Place{instance, family, port}
+		_, isOccupied := p.occupied[at]
+		if leaver, isVacated := p.vacated[at]; !isOccupied && (!isVacated || leaver.b == b) {
+			p.occupied[at] = holder{b, name}
+		}
+	}
+}
+
+// isHeld reports whether somebody else has a port of a load balancer on an instance.
+func (p *planner) isHeld(b *balancer, instance string, family ownership.Family) bool {
+	for _, port := range b.LoadBalancer.Ports {
+		if holds, is := p.occupied[Place{instance, family, port}]; is && holds.b != b {
+			return true
+		}
+	}
+	return false
+}
+
+// leaverOf returns which other load balancer leaves a port of this one on an instance by this plan;
+// empty: none.
+func (p *planner) leaverOf(c *claim, instance string) string {
+	for _, port := range c.b.LoadBalancer.Ports {
+		holds, is := p.vacated[Place{instance, c.Desired.Family, port}]
+		if is && holds.b != c.b {
+			return holds.name
+		}
+	}
+	return ""
+}
