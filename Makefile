@@ -110,6 +110,15 @@ e2e-pod: image ## Test installations, as root: this machine becomes a node for a
 	cd test/e2e && go test -c -tags e2epod -o ../../bin/e2e-pod.test ./pod
 	@cd test/e2e/pod && exec ../../../bin/e2e-pod.test -test.v -test.timeout 25m -test.run "$(RUN)"
 
+.PHONY: lines
+lines: ## Count the lines of code of the packages that ccm-shim links and oxide-backend does not
+	@comm -23 <(go list -deps ./cmd/ccm-shim | sort) <(go list -deps ./cmd/oxide-backend | sort) \
+		| sed -n 's|^github.com/oxidecomputer/$(NAME)/internal/|internal/|p' \
+		| while read -r package; do \
+			find "$$package" -maxdepth 1 -name '*.go' ! -name '*_test.go' -exec cat {} + \
+				| awk -v package="$$package" '!/^[[:space:]]*(\/\/|$$)/ {n++} END {print n, package}'; \
+		done | awk '{sum += $$1; printf "%6d %s\n", $$1, $$2} END {printf "%6d in all\n", sum}'
+
 .PHONY: lint
 lint: ## Lint Go code, protos and the chart
 	$(TOOL) golangci-lint run ./...

@@ -12,11 +12,18 @@ import (
 
 const module = "github.com/oxidecomputer/oxide-cloud-controller-manager/"
 
+// offTheWire are what packages that know Oxide and its rules must not know: they are used by a process that
+// speaks gRPC, and need not know that.
+var offTheWire = []string{
+	"google.golang.org/grpc", "k8s.io/", module + "proto",
+	module + "internal/backend", module + "internal/shim", module + "internal/oxidesim",
+}
+
 // The import rules hold for everything that is linked in, however indirectly.
 func TestImportBoundaries(t *testing.T) {
 	for _, tc := range []struct {
-		// of are the packages whose dependencies are looked at; needs is one that they must have,
-		// so that the test cannot pass by looking at nothing.
+		// of are the packages whose dependencies are checked; needs is one that they must have, so
+		// that the test cannot pass by checking nothing.
 		of, needs string
 		// never are prefixes of what must not be among them.
 		never []string
@@ -29,26 +36,22 @@ func TestImportBoundaries(t *testing.T) {
 			of: "./cmd/ccm-shim/...", needs: "k8s.io/cloud-provider",
 			never: []string{
 				"github.com/oxidecomputer/oxide.go", module + "internal/oxide",
-				module + "internal/instances", module + "internal/loadbalancers",
-				module + "internal/backend",
+				module + "internal/instances", module + "internal/firewall",
+				module + "internal/loadbalancers", module + "internal/preflight",
+				module + "internal/backend", module + "internal/oxidesim",
 			},
 		},
 		{
 			of: "./internal/oxide/...", needs: "github.com/oxidecomputer/oxide.go/oxide",
-			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
+			never: append([]string{module + "internal/loadbalancers"}, offTheWire...),
 		},
+		{of: "./internal/instances/...", needs: module + "internal/oxide", never: offTheWire},
 		{
-			of: "./internal/instances/...", needs: module + "internal/oxide",
-			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
+			of: "./internal/firewall/...", needs: "encoding/json",
+			never: append([]string{module + "internal/oxide"}, offTheWire...),
 		},
-		{
-			of: "./internal/loadbalancers/...", needs: module + "internal/oxide",
-			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
-		},
-		{
-			of: "./internal/preflight/...", needs: module + "internal/oxide",
-			never: []string{"google.golang.org/grpc", "k8s.io/", module + "proto"},
-		},
+		{of: "./internal/loadbalancers/...", needs: module + "internal/oxide", never: offTheWire},
+		{of: "./internal/preflight/...", needs: module + "internal/oxide", never: offTheWire},
 		{
 			of: "./cmd/oxide-sim/...", needs: module + "internal/oxidesim",
 			never: []string{
@@ -65,7 +68,7 @@ func TestImportBoundaries(t *testing.T) {
 		t.Run(tc.of, func(t *testing.T) {
 			deps := dependencies(t, tc.of)
 			if !deps[tc.needs] {
-				t.Errorf("%s is not among the dependencies: the test looks at the wrong thing", tc.needs)
+				t.Errorf("%s is not among the dependencies: the test checks the wrong thing", tc.needs)
 			}
 			for dep := range deps {
 				for _, prefix := range tc.never {
@@ -75,6 +78,19 @@ func TestImportBoundaries(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The API and its client are to be a module of their own.
+func TestTheAPIAndItsClientImportNothingElseOfTheModule(t *testing.T) {
+	deps := dependencies(t, "./proto/client")
+	if !deps[module+"proto/oxide/backend/v1"] {
+		t.Error("the client does not import the API: the test checks the wrong thing")
+	}
+	for dep := range deps {
+		if strings.HasPrefix(dep+"/", module) && !strings.HasPrefix(dep, module+"proto/") {
+			t.Errorf("links %s", dep)
+		}
 	}
 }
 

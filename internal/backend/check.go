@@ -21,7 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/preflight"
 )
@@ -49,7 +49,7 @@ func (o *checkOptions) addFlags(fs *pflag.FlagSet) {
 // checkConfig is a valid configuration of the preflight.
 type checkConfig struct {
 	oxide oxide.Config
-	ports []loadbalancers.Port
+	ports []firewall.Port
 }
 
 func (o *checkOptions) validate() (checkConfig, error) {
@@ -78,18 +78,18 @@ func (o *checkOptions) validate() (checkConfig, error) {
 }
 
 // parsePort reads NUMBER or NUMBER/PROTOCOL.
-func parsePort(text string) (loadbalancers.Port, error) {
+func parsePort(text string) (firewall.Port, error) {
 	number, protocol, given := strings.Cut(text, "/")
 	if !given {
 		protocol = "tcp"
 	}
-	port := loadbalancers.Port{Protocol: loadbalancers.Protocol(strings.ToUpper(protocol))}
+	port := firewall.Port{Protocol: firewall.Protocol(strings.ToUpper(protocol))}
 	n, err := strconv.ParseUint(number, 10, 16)
 	if err != nil || n == 0 {
 		return port, fmt.Errorf("%q is no port; write it as 80, 443/tcp or 53/udp", text)
 	}
 	port.Number = int(n)
-	if port.Protocol != loadbalancers.TCP && port.Protocol != loadbalancers.UDP {
+	if port.Protocol != firewall.TCP && port.Protocol != firewall.UDP {
 		return port, fmt.Errorf("%q: firewalls have ports for tcp and udp only", text)
 	}
 	return port, nil

@@ -5,42 +5,41 @@
 package backend_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// aSet is a cluster of one node that is to serve some load balancers.
-func aSet(instanceID string, n int) *backendv1.ReconcileLoadBalancersRequest {
-	req := &backendv1.ReconcileLoadBalancersRequest{
-		Cluster: &backendv1.Cluster{
-			Scope: "c1",
-			Candidates: []*backendv1.Candidate{{
-				InstanceId: instanceID, Health: backendv1.CandidateHealth_CANDIDATE_HEALTH_HEALTHY,
-			}},
-		},
+// aSet is a cluster of one node that is to serve some load balancers, of which the last one needs a port that
+// the first one has.
+func aSet(instanceID string, n int) *backendv1.LoadBalancerSet {
+	set := &backendv1.LoadBalancerSet{
+		Open: &backendv1.OpenSession{Scope: "c1"},
+		Candidates: []*backendv1.Candidate{{
+			InstanceId: instanceID, Readiness: backendv1.Readiness_READINESS_READY,
+		}},
 	}
 	for i := range n {
-		req.LoadBalancers = append(req.LoadBalancers, &backendv1.DesiredLoadBalancer{
+		set.LoadBalancers = append(set.LoadBalancers, &backendv1.DesiredLoadBalancer{
 			Key:      &backendv1.LoadBalancerKey{Scope: "c1", Name: fmt.Sprintf("default/svc-%d", i)},
-			OwnerUid: fmt.Sprintf("uid-%d", i),
-			Addresses: []*backendv1.WantedAddress{{
+			OwnerUid: fmt.Sprintf("uid-%d", i), Generation: 1,
+			Addresses: []*backendv1.DesiredAddress{{
 				Family: backendv1.IpFamily_IP_FAMILY_IPV4,
-				Source: &backendv1.WantedAddress_FloatingIp{FloatingIp: &backendv1.FloatingIpSource{}},
+				Source: &backendv1.DesiredAddress_FloatingIp{FloatingIp: &backendv1.FloatingIpSource{}},
 			}},
-			// The last one wants a port that the first one has.
 			Ports: []*backendv1.Port{{
 				Protocol: backendv1.Protocol_PROTOCOL_TCP, Port: int32(80 + i%(n-1)),
 			}},
 		})
 	}
-	return req
+	return set
 }
 
 // reasonOf is the reason in the only ErrorInfo of an error.
@@ -53,9 +52,41 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// A caller sends the set of a cluster, as it does whenever it is asked for it, and an operator clears up
-// behind it, all over the socket.
-func TestReconcileOverTheWire(t *testing.T) {
+// openSession sends a set as a session, and returns the stream.
+func openSession(
+	t *testing.T, client backendv1.LoadBalancerServiceClient, set *backendv1.LoadBalancerSet,
+) backendv1.LoadBalancerService_SyncLoadBalancersClient {
+	t.Helper()
+	stream, err := client.SyncLoadBalancers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	items := []*backendv1.SyncLoadBalancersRequest{
+		{Item: &backendv1.SyncLoadBalancersRequest_Open{Open: set.GetOpen()}},
+	}
+	for _, c := range set.GetCandidates() {
+		items = append(items, &backendv1.SyncLoadBalancersRequest{
+			Item: &backendv1.SyncLoadBalancersRequest_Candidate{Candidate: c},
+		})
+	}
+	for _, lb := range set.GetLoadBalancers() {
+		items = append(items, &backendv1.SyncLoadBalancersRequest{
+			Item: &backendv1.SyncLoadBalancersRequest_LoadBalancer{LoadBalancer: lb},
+		})
+	}
+	items = append(items, &backendv1.SyncLoadBalancersRequest{
+		Item: &backendv1.SyncLoadBalancersRequest_InSync{InSync: &backendv1.InSync{}},
+	})
+	for _, item := range items {
+		if err := stream.Send(item); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return stream
+}
+
+// An operator plans a set, sends it with grpcurl, which closes its side, and clears up behind it.
+func TestASessionOverTheWire(t *testing.T) {
 	rack := oxidesim.Start(t, oxidesim.Config{})
 	node, err := rack.AddInstance("demo", oxidesim.InstanceSeed{Name: "node-1"})
 	if err != nil {
@@ -67,59 +98,81 @@ func TestReconcileOverTheWire(t *testing.T) {
 	addresses := backendv1.NewAddressServiceClient(p.conn)
 	set := aSet(node.ID, 3)
 
-	_, err = balancers.EnsureLoadBalancer(t.Context(), &backendv1.EnsureLoadBalancerRequest{
-		Cluster: set.Cluster, LoadBalancer: set.LoadBalancers[0],
+	planned, err := balancers.PlanLoadBalancers(t.Context(), &backendv1.PlanLoadBalancersRequest{
+		Input: &backendv1.PlanLoadBalancersRequest_Set{Set: set},
 	})
-	if status.Code(err) != codes.FailedPrecondition || reasonOf(err) != "FULL_SET_REQUIRED" {
-		t.Fatalf("before the set is known: %v", err)
+	if err != nil || len(planned.GetLoadBalancers()) != 3 || len(rack.FloatingIPs()) != 0 {
+		t.Fatalf("a plan: %v, %v", planned, err)
+	}
+	first := planned.GetLoadBalancers()[0].GetLoadBalancer().GetAddresses()[0]
+	if first.GetAttachment() != nil || first.GetPlannedAttachment().GetInstanceId() != node.ID ||
+		first.GetPlannedAttachment().GetPrivateAddress() != node.PrivateIPs["v4"] {
+		t.Errorf("planned: %v", first)
 	}
 
-	set.DryRun = true
-	dry, err := balancers.ReconcileLoadBalancers(t.Context(), set)
-	if err != nil || len(dry.GetResults()) != 3 || len(rack.FloatingIPs()) != 0 {
-		t.Fatalf("a dry run: %v, %v", dry, err)
+	stream := openSession(t, balancers, set)
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
 	}
-	planned := dry.GetResults()[0].GetLoadBalancer().GetAddresses()[0]
-	if planned.GetAttachment() != nil || planned.GetPlannedAttachment().GetInstanceId() != node.ID ||
-		planned.GetPlannedAttachment().GetPrivateAddress() != node.PrivateIPs["v4"] {
-		t.Errorf("planned: %v", planned)
+	states := make(map[string]*backendv1.LoadBalancerState)
+	for {
+		event, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state := event.GetState(); state != nil {
+			states[state.GetKey().GetName()] = state
+		}
 	}
-
-	set.DryRun = false
-	done, err := balancers.ReconcileLoadBalancers(t.Context(), set)
-	if err != nil || len(done.GetActions()) != 5 {
-		t.Fatalf("got %v, %v", done, err)
-	}
-	for i, result := range done.GetResults() {
-		address := result.GetLoadBalancer().GetAddresses()[0]
-		if served := address.GetAttachment() != nil; served != (i < 2) || !address.GetManaged() {
-			t.Errorf("%d: %v", i, result)
+	for i := range 3 {
+		state := states[fmt.Sprintf("default/svc-%d", i)]
+		if len(state.GetAddresses()) != 1 {
+			t.Fatalf("%d: %v", i, state)
+		}
+		if served := state.GetAddresses()[0].GetAttachment() != nil; served != (i < 2) {
+			t.Errorf("%d: %v", i, state)
 		}
 		conflict := backendv1.ErrorReason_ERROR_REASON_PORT_CONFLICT
-		if refused := result.GetProblem().GetReason() == conflict; refused != (i == 2) {
-			t.Errorf("%d: %v", i, result.GetProblem())
+		if refused := state.GetProblem().GetReason() == conflict; refused != (i == 2) {
+			t.Errorf("%d: %v", i, state.GetProblem())
 		}
 	}
 
-	left := aSet(node.ID, 3)
-	left.LoadBalancers = left.LoadBalancers[:2]
-	done, err = balancers.ReconcileLoadBalancers(t.Context(), left)
-	if err != nil || len(done.GetOrphans()) != 1 || len(done.GetActions()) != 0 {
-		t.Fatalf("with one less: %v, %v", done, err)
-	}
-	orphans, err := addresses.ListOrphanedAddresses(t.Context(),
+	_, err = addresses.ListOrphanedAddresses(t.Context(),
 		&backendv1.ListOrphanedAddressesRequest{Scope: "c1"})
-	if err != nil || len(orphans.GetOrphans()) != 1 {
-		t.Fatalf("orphans: %v, %v", orphans, err)
+	if reasonOf(err) != "SESSION_REQUIRED" {
+		t.Errorf("orphans without a session: %v", err)
+	}
+	left := aSet(node.ID, 3)
+	left.LoadBalancers = left.GetLoadBalancers()[:2]
+	stream = openSession(t, balancers, left)
+	orphan := ""
+	for orphan == "" {
+		event, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, lb := range event.GetOrphans().GetOrphans() {
+			orphan = lb.GetAddresses()[0].GetResourceId()
+		}
 	}
 	deleted, err := addresses.DeleteOrphanedAddress(t.Context(),
-		&backendv1.DeleteOrphanedAddressRequest{
-			Scope: "c1", ResourceId: orphans.GetOrphans()[0].GetAddresses()[0].GetResourceId(),
-		})
+		&backendv1.DeleteOrphanedAddressRequest{Scope: "c1", ResourceId: orphan})
 	if err != nil || len(deleted.GetActions()) != 1 || len(rack.FloatingIPs()) != 2 {
 		t.Errorf("deleted: %v, %v", deleted, err)
 	}
 	if code := p.stop(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+	if err := stream.RecvMsg(&backendv1.SyncLoadBalancersResponse{}); err == nil {
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if reasonOf(err) != "BACKEND_STOPPING" {
+			t.Errorf("the session ended with %v", err)
+		}
 	}
 }

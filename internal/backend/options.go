@@ -42,6 +42,8 @@ type Options struct {
 	Channelz      bool
 	ExitOnEOF     int
 	ReadOnly      bool
+	// TimeScale multiplies what sessions of load balancers wait for.
+	TimeScale float64
 
 	// token comes from the environment only: command lines can be read by every user.
 	token string
@@ -57,6 +59,7 @@ func NewOptions() *Options {
 		LogFormat:    "text",
 		LogLevel:     "info",
 		ExitOnEOF:    -1,
+		TimeScale:    1,
 	}
 }
 
@@ -82,6 +85,9 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.ExitOnEOF, "exit-on-eof-fd", o.ExitOnEOF,
 		"File descriptor of a pipe whose end ends the program. For a parent process.")
 	_ = fs.MarkHidden("exit-on-eof-fd")
+	fs.Float64Var(&o.TimeScale, "load-balancer-time-scale", o.TimeScale,
+		"Factor for everything that is waited for before load balancers are changed. For tests.")
+	_ = fs.MarkHidden("load-balancer-time-scale")
 }
 
 // addOxideFlags adds the flags that say which rack, as whom, and where in it.
@@ -122,6 +128,8 @@ type Config struct {
 	HealthListen  string
 	MetricsListen string
 	Channelz      bool
+	// TimeScale multiplies what sessions of load balancers wait for.
+	TimeScale float64
 	// Parent is a pipe whose end ends the program; nil if there is none.
 	Parent *os.File
 	Logger slog.Handler
@@ -132,6 +140,7 @@ type Config struct {
 func (o *Options) Validate() (Config, error) {
 	cfg := Config{
 		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
+		TimeScale: o.TimeScale,
 	}
 	var errs []error
 	check := func(setting string, err error) {
@@ -147,6 +156,10 @@ func (o *Options) Validate() (Config, error) {
 	errs = append(errs, singly(err)...)
 	check("--health-listen", checkListen(o.HealthListen))
 	check("--metrics-listen", checkListen(o.MetricsListen))
+	if o.TimeScale <= 0 {
+		errs = append(errs, fmt.Errorf("--load-balancer-time-scale: %v is no factor for a time to wait: "+
+			"leave it out", o.TimeScale))
+	}
 	level, err := parseLevel(o.LogLevel)
 	check("--log-level", err)
 	cfg.Logger, err = newLogHandler(os.Stderr, o.LogFormat, level)

@@ -42,7 +42,7 @@ func logCall(
 ) {
 	st := status.Convert(err)
 	attrs := append([]slog.Attr{
-		slog.String("method", strings.TrimPrefix(method, "/")),
+		slog.String("method", short(strings.TrimPrefix(method, "/"))),
 		slog.String("code", st.Code().String()),
 		slog.Duration("duration", time.Since(start)),
 	}, subject...)
@@ -80,23 +80,26 @@ func levelOf(code codes.Code) slog.Level {
 func about(req any) []slog.Attr {
 	switch r := req.(type) {
 	case *backendv1.GetInstanceRequest:
-		return []slog.Attr{slog.String("instance", r.GetId()+r.GetName()+r.GetHostname())}
-	case *backendv1.EnsureLoadBalancerRequest:
-		return aboutKey(r.GetLoadBalancer().GetKey(), r.GetDryRun())
-	case *backendv1.DeleteLoadBalancerRequest:
-		return aboutKey(r.GetKey(), r.GetDryRun())
+		return []slog.Attr{slog.String("instance", short(r.GetId()+r.GetName()+r.GetHostname()))}
 	case *backendv1.GetLoadBalancerRequest:
-		return aboutKey(r.GetKey(), false)
+		return aboutKey(r.GetKey())
 	}
 	return nil
 }
 
-func aboutKey(key *backendv1.LoadBalancerKey, dryRun bool) []slog.Attr {
-	attrs := []slog.Attr{
-		slog.String("scope", key.GetScope()), slog.String("load_balancer", key.GetName()),
+func aboutKey(key *backendv1.LoadBalancerKey) []slog.Attr {
+	return []slog.Attr{
+		slog.String("scope", short(key.GetScope())),
+		slog.String("load_balancer", short(key.GetName())),
 	}
-	if dryRun {
-		attrs = append(attrs, slog.Bool("dry_run", true))
+}
+
+// maxLogged bounds what a caller sends in a line of the log, in bytes.
+const maxLogged = 253
+
+func short(text string) string {
+	if len(text) > maxLogged {
+		return strings.ToValidUTF8(text[:maxLogged], "") + "…"
 	}
-	return attrs
+	return text
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -17,7 +18,8 @@ import (
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/rpc"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -34,12 +36,15 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer client.Close()
-	manager := loadbalancers.NewManager(client)
-	inventory := instances.NewInventory(client, manager)
+	addresses := &ownership.Registry{}
+	inventory := instances.NewInventory(client, addresses)
 	finder := instances.NewFinder(client, inventory)
-	manager.UseInventory(finder)
+	manager := session.NewManager(session.Config{
+		API: client, Inventory: finder, Watcher: inventory, Registry: addresses,
+		ReadOnly: cfg.Oxide.ReadOnly, TimeScale: cfg.TimeScale,
+	})
 	server := newServer(ctx, registry, cfg, client,
-		rpc.NewBackendService(client, version.String()),
+		rpc.NewBackendService(client, version.String(), cfg.Oxide.ReadOnly),
 		rpc.NewInstanceService(finder, inventory, registerInventory(registry, inventory)),
 		rpc.NewLoadBalancerService(manager),
 		rpc.NewAddressService(manager),
@@ -61,8 +66,19 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(func() error { return serveHTTP(ctx, sockets.metrics, metricsHandler(registry)) })
 	group.Go(func() error { server.ready.watch(ctx); return nil })
 	err = group.Wait()
+	stopManager(manager)
 	slog.Info("stopped")
 	return err
+}
+
+// changesTimeout is how long changes that were sent to Oxide are waited for at the end, and the attachment
+// that belongs to a detachment.
+const changesTimeout = 8 * time.Second
+
+func stopManager(manager *session.Manager) {
+	ctx, cancel := context.WithTimeout(context.Background(), changesTimeout)
+	defer cancel()
+	manager.Stop(ctx)
 }
 
 // endWithParent returns a context that ends when the parent's pipe does: whatever kills the parent,

@@ -26,10 +26,17 @@ import (
 )
 
 const (
-	// stopTimeout is how long calls in flight may go on after the end was asked for.
+	// stopTimeout is how long the program may take to stop. Calls in flight may go on for endTimeout
+	// of it; after that their contexts end, so that there is time left to say why.
 	stopTimeout = 20 * time.Second
-	// maxMessage bounds a request: a full set of some thousand load balancers and nodes.
-	maxMessage = 16 << 20
+	endTimeout  = 18 * time.Second
+	// maxStreams bounds the calls and streams of one connection that run at a time.
+	maxStreams = 1000
+	// maxHeader bounds the headers of a call, in bytes.
+	maxHeader = 64 << 10
+	// minPing is how often a client may ping, also without any call. Clients do so every 10 s; what
+	// arrives a little early must not count against them.
+	minPing = 5 * time.Second
 )
 
 // service is one of the gRPC services.
@@ -41,13 +48,14 @@ type server struct {
 	grpc   *grpc.Server
 	health *health.Server
 	ready  *readiness
-	// endStreams ends all streams.
-	endStreams context.CancelFunc
+	// endStreams ends all streams, endCalls all other calls.
+	endStreams, endCalls context.CancelFunc
 }
 
 // newServer makes the gRPC server. Around each call, from the outside: it is counted and timed,
-// logged, its error is made a status, looked at for what it says of all calls, and a panic is made
-// an error.
+// logged, its error is made a status, a request that is not understood completely is refused, the
+// call is ended with the program, its error is checked for what it says of all calls, and a panic
+// is made an error.
 func newServer(
 	ctx context.Context, registry *prometheus.Registry, cfg Config, client identityReader,
 	services ...service,
@@ -61,40 +69,48 @@ func newServer(
 		),
 	)
 	recovered := recovery.WithRecoveryHandlerContext(onPanic)
-	serving, endStreams := context.WithCancel(context.WithoutCancel(ctx))
-	s := &server{health: health.NewServer(), endStreams: endStreams}
+	streaming, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	calling, endCalls := context.WithCancel(context.WithoutCancel(ctx))
+	s := &server{health: health.NewServer(), endStreams: endStreams, endCalls: endCalls}
 	s.ready = newReadiness(client, s.health, registry)
-	s.grpc = grpc.NewServer(
+	s.grpc = grpc.NewServer(append(rpc.ReceiveOptions(),
 		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), logUnary,
-			rpc.UnaryErrors, s.ready.doubtAll, recovery.UnaryServerInterceptor(recovered)),
-		grpc.ChainStreamInterceptor(metrics.StreamServerInterceptor(), logStream,
-			rpc.StreamErrors, endWith(serving), recovery.StreamServerInterceptor(recovered)),
-		grpc.MaxRecvMsgSize(maxMessage),
+			rpc.UnaryErrors, rpc.UnarySkew, endCallsWith(calling), s.ready.doubtAll,
+			recovery.UnaryServerInterceptor(recovered)),
+		grpc.ChainStreamInterceptor(ofKnownMethods(metrics.StreamServerInterceptor()), logStream,
+			rpc.StreamErrors, endStreamsWith(streaming), recovery.StreamServerInterceptor(recovered)),
+		grpc.UnknownServiceHandler(rpc.UnknownMethod),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeader),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
-			MinTime: 10 * time.Second, PermitWithoutStream: true,
+			MinTime: minPing, PermitWithoutStream: true,
 		}),
-	)
+	)...)
+	registrar := rpc.Registrar{ServiceRegistrar: s.grpc}
 	for _, svc := range services {
-		svc.RegisterService(s.grpc)
+		svc.RegisterService(registrar)
 	}
-	healthv1.RegisterHealthServer(s.grpc, s.health)
+	healthv1.RegisterHealthServer(registrar, s.health)
 	reflection.Register(s.grpc)
 	if cfg.Channelz {
-		channelz.RegisterChannelzServiceToServer(s.grpc)
+		channelz.RegisterChannelzServiceToServer(registrar)
 	}
 	metrics.InitializeMetrics(s.grpc)
 	registry.MustRegister(metrics)
 	return s
 }
 
-// serve serves until the context ends. Calls in flight may then end by themselves for a while; after
-// that their contexts end, and with them whatever they do.
+// serve serves until the context ends. Streams end at once then. Calls in flight may end by
+// themselves for a while; after that their contexts end, and with them whatever they do.
 func (s *server) serve(ctx context.Context, listener net.Listener) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		s.health.Shutdown()
 		s.endStreams()
+		defer s.endCalls()
+		end := time.AfterFunc(endTimeout, s.endCalls)
+		defer end.Stop()
 		force := time.AfterFunc(stopTimeout, s.grpc.Stop)
 		defer force.Stop()
 		s.grpc.GracefulStop()
@@ -106,27 +122,6 @@ func (s *server) serve(ctx context.Context, listener net.Listener) error {
 	<-stopped
 	return nil
 }
-
-// endWith ends the context of each stream with the given one: a stream would else hold up the end of
-// the program for as long as its client likes.
-func endWith(serving context.Context) grpc.StreamServerInterceptor {
-	return func(
-		srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
-	) error {
-		ctx, cancel := context.WithCancel(stream.Context())
-		defer cancel()
-		defer context.AfterFunc(serving, cancel)()
-		return handler(srv, &endingStream{ServerStream: stream, ctx: ctx})
-	}
-}
-
-type endingStream struct {
-	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // a stream hands it out
-}
-
-// Context implements grpc.ServerStream.
-func (s *endingStream) Context() context.Context { return s.ctx }
 
 func onPanic(ctx context.Context, value any) error {
 	slog.ErrorContext(ctx, "a call panicked", "panic", value, "stack", string(debug.Stack()))

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
@@ -116,6 +116,13 @@ func TestSIGTERMEndsTheStreamsOfWatchers(t *testing.T) {
 	p.awaitReady()
 	stream := p.watch()
 	snapshot(t, stream)
+	health, err := healthv1.NewHealthClient(p.conn).Watch(t.Context(), &healthv1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := health.Recv(); err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
 	if code := p.stop(); code != 0 {
 		t.Errorf("exit code %d; its log:\n%s", code, p.log)
@@ -123,12 +130,22 @@ func TestSIGTERMEndsTheStreamsOfWatchers(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("took %v", took)
 	}
-	_, err := stream.Recv()
-	st := status.Convert(err)
-	if st.Code() != codes.Canceled || len(st.Details()) != 1 {
-		t.Fatalf("the stream ended with %v", err)
+	for name, receive := range map[string]func() error{
+		"instances": func() error { _, err := stream.Recv(); return err },
+		"health":    func() error { return lastHealth(health) },
+	} {
+		err := receive()
+		if status.Code(err) != codes.Unavailable || reasonOf(err) != "BACKEND_STOPPING" {
+			t.Errorf("the stream of %s ended with %v, reason %q", name, err, reasonOf(err))
+		}
 	}
-	if info, ok := st.Details()[0].(*errdetails.ErrorInfo); !ok || info.GetReason() != "CALL_ENDED" {
-		t.Errorf("the stream ended with %v", st.Details())
+}
+
+// lastHealth reads a stream of healths to its end.
+func lastHealth(stream grpc.ServerStreamingClient[healthv1.HealthCheckResponse]) error {
+	for {
+		if _, err := stream.Recv(); err != nil {
+			return err
+		}
 	}
 }

@@ -32,8 +32,8 @@ type ephemeral struct {
 }
 
 // ephemeralOf returns the ephemeral addresses of an instance. They are read when it is seen for the
-// first time, so no address is published without them, and then rarely. Callers that come at the same
-// time share one reading, which outlives any of them.
+// first time, so no address is published without them, and then rarely. Callers that come at the
+// same time share one reading, which outlives any of them.
 func (i *Inventory) ephemeralOf(ctx context.Context, id string) ([]oxide.ExternalIP, error) {
 	i.mu.Lock()
 	known, ok := i.ephemerals[id]
@@ -102,11 +102,13 @@ func (i *Inventory) keepEphemeral(
 	return known.ips, nil
 }
 
-// knownEphemerals returns what is remembered of an instance's ephemeral addresses.
-func (i *Inventory) knownEphemerals(id string) []oxide.ExternalIP {
+// knownEphemerals returns what is remembered of an instance's ephemeral addresses, and whether that
+// is still fresh.
+func (i *Inventory) knownEphemerals(id string) (ips []oxide.ExternalIP, known bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.ephemerals[id].ips
+	e, known := i.ephemerals[id]
+	return e.ips, known && time.Now().Before(e.due)
 }
 
 // countEphemerals returns how many ephemeral addresses an instance has, if they were ever read.

@@ -110,6 +110,15 @@ func (f *Finder) ByIDNow(ctx context.Context, id string, view View) (Instance, e
 	return f.readByID(ctx, l.identity, id, view)
 }
 
+// Read reads the instance directly, without its network. Errors: ErrNotFound.
+func (f *Finder) Read(ctx context.Context, id string) (Instance, error) {
+	identity, err := f.api.Identity(ctx)
+	if err != nil {
+		return Instance{}, err
+	}
+	return f.readByID(ctx, identity, id, Basic)
+}
+
 // readByID reads the instance directly: only that can tell that it is absent. The identity is the one
 // that the caller has in mind, not whatever the credentials give access to by now: the project whose
 // being readable makes absence of a 404 must be that one.
@@ -219,6 +228,7 @@ func (f *Finder) complete(
 		return Instance{}, err
 	}
 	found, err := f.inventory.assemble(identity, base, n, ephemerals)
+	found.EphemeralKnown = err == nil
 	if err != nil {
 		return Instance{}, err
 	}

@@ -25,6 +25,8 @@ type Instance struct {
 	// ExternalIPsProvisional: not all load balancers are known yet, so a floating address among
 	// ExternalIPs may turn out to be the address of one.
 	ExternalIPsProvisional bool
+	// EphemeralKnown: the ephemeral addresses were read, and are all among ExternalIPs.
+	EphemeralKnown bool
 	// AntiAffinityGroups are names, sorted; they say something only if they are known.
 	AntiAffinityGroups      []string
 	AntiAffinityGroupsKnown bool

@@ -7,6 +7,7 @@ package instances
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -77,9 +78,9 @@ type Inventory struct {
 type Addresses interface {
 	// IsLoadBalancerAddress reports whether a floating IP is the address of a load balancer, as far
 	// as that is known.
-	IsLoadBalancerAddress(ip oxide.FloatingIP) bool
-	// AllLoadBalancersKnown reports whether that is known of every floating IP.
-	AllLoadBalancersKnown() bool
+	IsLoadBalancerAddress(id, name, description string, addr netip.Addr) bool
+	// Complete reports whether that is known of every floating IP.
+	Complete() bool
 }
 
 // NewInventory returns an inventory, which reads nothing before it is asked.
@@ -159,13 +160,13 @@ func (i *Inventory) assemble(
 	}
 	found.ExternalIPs = append(found.ExternalIPs, ephemerals...)
 	for _, ip := range n.floating[base.ID] {
-		if !i.addresses.IsLoadBalancerAddress(ip) {
+		if !i.addresses.IsLoadBalancerAddress(ip.ID, ip.Name, ip.Description, ip.Addr) {
 			found.ExternalIPs = append(found.ExternalIPs, oxide.ExternalIP{
 				Kind: oxide.ExternalIPFloating, Addr: ip.Addr, Description: ip.Description,
 			})
 		}
 	}
-	found.ExternalIPsProvisional = !i.addresses.AllLoadBalancersKnown()
+	found.ExternalIPsProvisional = !i.addresses.Complete()
 	sortExternalIPs(found.ExternalIPs)
 	return found, nil
 }

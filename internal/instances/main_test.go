@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -139,11 +140,11 @@ type addresses struct {
 	known bool
 }
 
-func (a *addresses) IsLoadBalancerAddress(ip oxide.FloatingIP) bool {
-	return strings.HasPrefix(ip.Description, lbMark) || a.names[ip.Name]
+func (a *addresses) IsLoadBalancerAddress(_, name, description string, _ netip.Addr) bool {
+	return strings.HasPrefix(description, lbMark) || a.names[name]
 }
 
-func (a *addresses) AllLoadBalancersKnown() bool { return a.known }
+func (a *addresses) Complete() bool { return a.known }
 
 // endpoint returns where packets arrive on an instance; the zero value: nowhere.
 func (w *world) endpoint(id string) instances.Endpoint {

@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// watchInterval is how often instances are listed for those who watch, and
-	// transitionInterval while an instance is on its way from one state to another. After a look that
-	// failed the next one comes as soon, too, and then after twice as long each time: whoever begins to
-	// watch waits for the first that succeeds, and an instance may have stopped since the last one.
+	// watchInterval is how often instances are listed for those who watch, and transitionInterval
+	// while an instance is on its way from one state to another. After a look that failed the next one
+	// comes as soon, too, and then after twice as long each time: whoever begins to watch waits for
+	// the first that succeeds, and an instance may have stopped since the last one.
 	watchInterval      = 4 * time.Second
 	transitionInterval = time.Second
 	// watchedNetworksMaxAge is how old network facts get while no instance changes.
@@ -69,11 +69,12 @@ type feed struct {
 	changed chan struct{}
 }
 
-// Watch calls send for each instance of the project, once for the end of this snapshot, and then for
-// each change, until the context or send ends it, or until Oxide has been away for a minute. A
+// Watch calls send for each instance of the project, once for the end of this snapshot, and then
+// for each change, until the context or send ends it, or until Oxide has been away for a minute. A
 // watcher that is slow misses intermediate states, never the last one, and delays nobody else.
-// Ephemeral addresses appear once they are known, and so do racks, if this watcher or another one wants
-// them. Lag is called with the age of the facts whenever all of them were sent.
+// Ephemeral addresses appear once they are known (Instance.EphemeralKnown), and so do racks, if
+// this watcher or another one wants them. Lag is called with the age of the facts whenever all of
+// them were sent.
 func (i *Inventory) Watch(
 	ctx context.Context, racks bool, send func(Event) error, lag func(time.Duration),
 ) error {
@@ -285,9 +286,11 @@ func (i *Inventory) look(ctx context.Context, last *snapshot) (*snapshot, error)
 		readAt: listed.Began, instances: make(map[string]Instance, len(listed.Facts.byID)),
 	}
 	for id, base := range listed.Facts.byID {
-		instance, err := i.assemble(listed.Facts.identity, base, n, i.knownEphemerals(id))
+		ephemerals, known := i.knownEphemerals(id)
+		instance, err := i.assemble(listed.Facts.identity, base, n, ephemerals)
+		instance.EphemeralKnown = known
 		if err != nil {
-			// Told once; the run state is still worth watching.
+			// It was logged once; the run state is still worth watching.
 			instance = bare(listed.Facts.identity, base)
 		}
 		i.addGroups(ctx, &instance)

@@ -146,23 +146,26 @@ func TestWatchShowsAddresses(t *testing.T) {
 				return nil
 			}, func(time.Duration) {})
 		}()
-		want := func(when string, external int) {
+		want := func(when string, external int, known bool) {
 			t.Helper()
 			synctest.Wait()
-			if got := last.Load(); len(got.Interfaces) != 1 || len(got.ExternalIPs) != external {
+			if got := last.Load(); len(got.Interfaces) != 1 || len(got.ExternalIPs) != external ||
+				got.EphemeralKnown != known {
 				t.Errorf("%s: %+v", when, got)
 			}
 		}
-		want("at first", 0)
+		want("at first, when it is not known whether there are ephemeral ones", 0, false)
 		w.findAll([]string{node.ID}) // which reads the ephemeral address
 		time.Sleep(5 * time.Second)
-		want("once they are known", 1)
+		want("once they are known", 1, true)
 		_, err := w.rack.AddFloatingIP(ourProject, oxidesim.FloatingIPSeed{
 			Name: "web", Instance: "node-1",
 		})
 		w.must(err)
 		time.Sleep(5*time.Minute + 5*time.Second)
-		want("with a floating IP", 2)
+		want("with a floating IP", 2, true)
+		time.Sleep(6*time.Hour + 5*time.Second)
+		want("once they should be read again", 2, false)
 		cancel()
 		<-done
 	})

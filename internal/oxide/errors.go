@@ -23,7 +23,7 @@ const (
 	// KindBadResponse: Oxide answered with something that cannot be understood.
 	KindBadResponse Kind = iota
 	// KindUnavailable: Oxide could not be reached, did not answer in time, or said that it cannot
-	// do this now (502, 503, 504). The outcome of a mutation is not known.
+	// do this now (502, 503, 504), or not as often (429). The outcome of a mutation is not known.
 	KindUnavailable
 	// KindNotFound: 404 ObjectNotFound. The object does not exist, or the token may not read it.
 	KindNotFound
@@ -230,7 +230,8 @@ func kindOf(status int, code string) Kind {
 			return KindNotFound
 		}
 		return KindNoSuchRoute
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+		http.StatusTooManyRequests:
 		return KindUnavailable
 	case http.StatusInsufficientStorage:
 		return KindNoCapacity

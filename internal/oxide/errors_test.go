@@ -32,6 +32,8 @@ func TestErrorKindFollowsStatusAndCode(t *testing.T) {
 		{404, "", oxide.KindNoSuchRoute},
 		{404, "Not Found", oxide.KindNoSuchRoute},
 		{409, "Conflict", oxide.KindRefused},
+		{429, "", oxide.KindUnavailable},
+		{429, "TooManyRequests", oxide.KindUnavailable},
 		{500, "Internal", oxide.KindInternal},
 		{502, "Internal", oxide.KindUnavailable},
 		{503, "ServiceNotAvailable", oxide.KindUnavailable},
@@ -44,7 +46,6 @@ func TestErrorKindFollowsStatusAndCode(t *testing.T) {
 		{408, "", oxide.KindBadResponse},
 		{410, "Gone", oxide.KindBadResponse},
 		{418, "ObjectNotFound", oxide.KindBadResponse},
-		{429, "", oxide.KindBadResponse},
 		{501, "", oxide.KindBadResponse},
 		{599, "ServiceNotAvailable", oxide.KindBadResponse},
 	} {

@@ -74,6 +74,16 @@ func (c *Client) FloatingIPByName(ctx context.Context, name string) (FloatingIP,
 		})
 }
 
+// FloatingIPByID reads the floating IP with this id. Errors: KindNotFound.
+func (c *Client) FloatingIPByID(ctx context.Context, id string) (FloatingIP, error) {
+	return read(ctx, c, objectCall("floating_ip_view", "read the floating IP "+id),
+		func(ctx context.Context) (FloatingIP, error) {
+			return orError(c.api.FloatingIpView(ctx, api.FloatingIpViewParams{
+				FloatingIp: api.NameOrId(id),
+			}))
+		})
+}
+
 // CreateFloatingIP reserves an address. Of two calls with one name one fails with KindAlreadyExists.
 // Further errors: KindNotFound if there is no such pool, or no default pool of the family;
 // KindRefused if the address is taken or in no pool; KindNoCapacity if the pool is exhausted.

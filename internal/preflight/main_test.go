@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/preflight"
@@ -33,7 +33,7 @@ type rig struct {
 	*oxidesim.Server
 	t     *testing.T
 	cfg   oxide.Config
-	ports []loadbalancers.Port
+	ports []firewall.Port
 }
 
 func start(t *testing.T, cfg oxidesim.Config, options oxidesim.ServeOptions) *rig {

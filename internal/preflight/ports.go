@@ -11,9 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 )
 
 // ruleName is the name of the firewall rule that is recommended.
@@ -27,7 +25,7 @@ func (p *preflight) portNames() []string {
 	return names
 }
 
-func portName(port loadbalancers.Port) string { return "port " + port.String() }
+func portName(port firewall.Port) string { return "port " + port.String() }
 
 // ports checks that the firewalls of the instances' VPCs let the ports through from outside.
 func (p *preflight) ports(ctx context.Context) bool {
@@ -40,20 +38,20 @@ func (p *preflight) ports(ctx context.Context) bool {
 		}
 		return true
 	}
-	endpoints, firewalls, err := p.network(ctx)
+	interfaces, firewalls, err := p.network(ctx)
 	for _, port := range p.opts.Ports {
 		if err != nil {
 			p.checks = append(p.checks, failed(portName(port), err, ""))
 			continue
 		}
-		p.port(port, endpoints, firewalls)
+		p.port(port, interfaces, firewalls)
 	}
 	return true
 }
 
 // network reads where packets arrive at the instances, and the firewalls of their VPCs.
 func (p *preflight) network(ctx context.Context) (
-	endpoints map[string]instances.Endpoint, firewalls map[string][]oxide.FirewallRule, err error,
+	interfaces map[string]firewall.Interface, firewalls map[string][]firewall.Rule, err error,
 ) {
 	names := make(map[string]string, len(p.instances))
 	for _, instance := range p.instances {
@@ -63,59 +61,56 @@ func (p *preflight) network(ctx context.Context) (
 	if err != nil {
 		return nil, nil, err
 	}
-	endpoints = make(map[string]instances.Endpoint)
-	firewalls = make(map[string][]oxide.FirewallRule)
+	interfaces = make(map[string]firewall.Interface)
+	firewalls = make(map[string][]firewall.Rule)
 	for _, subnet := range subnets {
-		interfaces, err := p.client.SubnetInterfaces(ctx, subnet.ID)
+		nics, err := p.client.SubnetInterfaces(ctx, subnet.ID)
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, nic := range interfaces {
+		for _, nic := range nics {
 			name, known := names[nic.InstanceID]
 			if !known || !nic.Primary {
 				continue
 			}
-			endpoints[nic.InstanceID] = instances.Endpoint{
-				InstanceID: nic.InstanceID, Name: name, Addrs: nic.Addrs,
+			interfaces[nic.InstanceID] = firewall.Interface{
+				InstanceName: name, Addrs: nic.Addrs,
 				VPCID: subnet.VPCID, VPCName: subnet.VPCName, SubnetName: subnet.Name,
 			}
 			firewalls[subnet.VPCID] = nil
 		}
 	}
 	for vpc := range firewalls {
-		if firewalls[vpc], err = p.client.FirewallRules(ctx, vpc); err != nil {
+		firewalls[vpc], err = p.client.FirewallRules(ctx, vpc)
+		if err != nil {
 			return nil, nil, err
 		}
 	}
-	return endpoints, firewalls, nil
+	return interfaces, firewalls, nil
 }
 
 // port checks one port at all instances.
 func (p *preflight) port(
-	port loadbalancers.Port, endpoints map[string]instances.Endpoint,
-	firewalls map[string][]oxide.FirewallRule,
+	port firewall.Port, interfaces map[string]firewall.Interface,
+	firewalls map[string][]firewall.Rule,
 ) {
 	var names []string
 	denied := make(map[string]bool)
-	closedIn := make(map[string]loadbalancers.ClosedPort)
+	closedIn := make(map[string]firewall.ClosedPort)
 	for _, instance := range p.instances {
-		endpoint, reachable := endpoints[instance.ID]
+		nic, reachable := interfaces[instance.ID]
 		if !reachable {
 			continue
 		}
-		for _, family := range []loadbalancers.Family{loadbalancers.IPv4, loadbalancers.IPv6} {
-			if !endpoint.Addr(family.Bits()).IsValid() {
-				continue
-			}
-			closed := loadbalancers.ClosedPorts(firewalls[endpoint.VPCID], endpoint, family,
-				[]loadbalancers.Port{port})
+		for _, addr := range nic.Addrs {
+			closed := firewall.ClosedPorts(firewalls[nic.VPCID], nic, addr, []firewall.Port{port})
 			if len(closed) == 0 {
 				continue
 			}
 			if !slices.Contains(names, instance.Name) {
 				names = append(names, instance.Name)
 			}
-			closedIn[endpoint.VPCName] = closed[0]
+			closedIn[nic.VPCName] = closed[0]
 			if closed[0].DeniedBy != "" {
 				denied[closed[0].DeniedBy] = true
 			}
@@ -123,14 +118,14 @@ func (p *preflight) port(
 	}
 	name := portName(port)
 	switch {
-	case len(endpoints) == 0:
+	case len(interfaces) == 0:
 		p.add(name, Skipped, "not checked, since no instance has a network interface", "")
 	case len(names) == 0:
 		p.add(name, OK, fmt.Sprintf("the firewall lets it through to %d instances",
-			len(endpoints)), "")
+			len(interfaces)), "")
 	default:
 		detail := fmt.Sprintf("the firewall closes it at %d of %d instances: %s",
-			len(names), len(endpoints), shorten(names))
+			len(names), len(interfaces), shorten(names))
 		if len(denied) > 0 {
 			detail += "; denied by the rule " + strings.Join(slices.Sorted(maps.Keys(denied)), ", ")
 		}
@@ -139,11 +134,10 @@ func (p *preflight) port(
 }
 
 // openingRemedy says which rule to add in each VPC.
-func openingRemedy(closedIn map[string]loadbalancers.ClosedPort) string {
+func openingRemedy(closedIn map[string]firewall.ClosedPort) string {
 	var remedies []string
 	for _, vpc := range slices.Sorted(maps.Keys(closedIn)) {
-		rules := loadbalancers.OpeningRules(ruleName, vpc,
-			[]loadbalancers.ClosedPort{closedIn[vpc]})
+		rules := firewall.OpeningRules(ruleName, vpc, []firewall.ClosedPort{closedIn[vpc]})
 		remedies = append(remedies, fmt.Sprintf("add to the firewall of the VPC %s, for all of its "+
 			"instances, the rule %s", vpc, strings.Join(rules, " and ")))
 	}

@@ -8,7 +8,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -29,7 +29,7 @@ const (
 // Options are what to look at.
 type Options struct {
 	// Ports are those that Services will use: the firewall should let them through.
-	Ports []loadbalancers.Port
+	Ports []firewall.Port
 	// Now is the time that expiries are compared with.
 	Now time.Time
 }

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/preflight"
 )
 
 var (
-	tcp80 = loadbalancers.Port{Protocol: loadbalancers.TCP, Number: 80}
-	udp53 = loadbalancers.Port{Protocol: loadbalancers.UDP, Number: 53}
+	tcp80 = firewall.Port{Protocol: firewall.TCP, Number: 80}
+	udp53 = firewall.Port{Protocol: firewall.UDP, Number: 53}
 )
 
 func wantResult(t *testing.T, report preflight.Report, want preflight.Result) {
@@ -78,7 +78,7 @@ func TestWhatKeepsTheAPIFromBeingReachedIsTold(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := start(t, test.rack, test.serve)
-			r.ports = []loadbalancers.Port{tcp80}
+			r.ports = []firewall.Port{tcp80}
 			test.edit(r)
 			report := r.run()
 			skipped := want{preflight.Skipped, `the check "API" failed`, ""}
@@ -239,7 +239,7 @@ func TestTheProjectAndTheRoleAreLookedAt(t *testing.T) {
 
 func TestAProjectWithoutInstancesIsWarnedOf(t *testing.T) {
 	r := start(t, oxidesim.Config{}, oxidesim.ServeOptions{})
-	r.ports = []loadbalancers.Port{tcp80}
+	r.ports = []firewall.Port{tcp80}
 	r.want(r.run(), map[string]want{
 		"instances":   {preflight.Warning, "none", "name the project"},
 		"port TCP 80": {preflight.Skipped, "no instance to reach", ""},
@@ -343,7 +343,7 @@ func TestTheFirewallIsAskedForPorts(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := healthy(t)
-			r.ports = []loadbalancers.Port{tcp80, udp53}
+			r.ports = []firewall.Port{tcp80, udp53}
 			r.firewall(test.rules)
 			report := r.run()
 			r.want(report, test.want)
@@ -355,7 +355,7 @@ func TestTheFirewallIsAskedForPorts(t *testing.T) {
 func TestAViewerMayAskForPorts(t *testing.T) {
 	r := healthy(t)
 	r.user("viewer", nil)
-	r.ports = []loadbalancers.Port{tcp80}
+	r.ports = []firewall.Port{tcp80}
 	r.want(r.run(), map[string]want{"port TCP 80": {preflight.Failed, "closes it", "add to"}})
 }
 
@@ -366,7 +366,7 @@ func TestAFailedListIsAFailedCheck(t *testing.T) {
 	} {
 		t.Run(operation, func(t *testing.T) {
 			r := healthy(t)
-			r.ports = []loadbalancers.Port{tcp80}
+			r.ports = []firewall.Port{tcp80}
 			_, err := r.AddFault(oxidesim.Fault{Operation: operation, Status: 500})
 			r.must(err)
 			report := r.run()

@@ -15,8 +15,8 @@ import (
 	genericcontrollermanager "k8s.io/controller-manager/app"
 	"k8s.io/controller-manager/controller"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/loadbalancers"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/nodes"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 )
 
 // controllers returns the controllers of the framework and our own, by the names that --controllers
@@ -26,13 +26,16 @@ import (
 func (r *running) controllers() map[string]app.ControllerInitFuncConstructor {
 	all := make(map[string]app.ControllerInitFuncConstructor)
 	for name, constructor := range app.DefaultInitFuncConstructors {
+		if name == names.ServiceLBController {
+			constructor.Constructor = r.serviceController
+		}
 		if name != names.NodeRouteController {
-			all[name] = r.unlessReadOnly(constructor)
+			all[name] = r.unlessReadOnly(name, constructor)
 		}
 	}
 	all[nodes.Name] = own(nodes.Name, r.nodeLabels)
 	all[nodes.ReportName] = own(nodes.ReportName, r.nodeReport)
-	all[loadbalancers.Name] = own(loadbalancers.Name, r.balancing)
+	all[services.Name] = own(services.Name, r.balancing)
 	return all
 }
 
@@ -104,7 +107,7 @@ func (r *running) balancing(
 
 // unlessReadOnly leaves a controller of the framework out where nothing may be changed.
 func (r *running) unlessReadOnly(
-	of app.ControllerInitFuncConstructor,
+	name string, of app.ControllerInitFuncConstructor,
 ) app.ControllerInitFuncConstructor {
 	constructor := of.Constructor
 	of.Constructor = func(
@@ -112,7 +115,7 @@ func (r *running) unlessReadOnly(
 		cloud cloudprovider.Interface,
 	) app.InitFunc {
 		if !r.options.ReadOnly {
-			return constructor(names, completed, cloud)
+			return mustStart(name, constructor(names, completed, cloud))
 		}
 		return func(context.Context, genericcontrollermanager.ControllerContext,
 		) (controller.Interface, bool, error) {

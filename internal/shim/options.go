@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/loadbalancers"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -71,7 +70,7 @@ type Options struct {
 func NewOptions() *Options {
 	return &Options{
 		BackendUnreachableExit: 30 * time.Second, NodeRemovalInterval: 5 * time.Second,
-		TimeScale: 1, LegacyClusterName: "kubernetes", ReservedPorts: loadbalancers.DefaultReservedPorts,
+		TimeScale: 1, LegacyClusterName: "kubernetes", ReservedPorts: defaultReservedPorts,
 	}
 }
 
@@ -136,7 +135,7 @@ var clusterIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 // Complete parses what was given as text. Its error is one line with the name of the flag.
 func (o *Options) Complete() error {
 	var mistakes []error
-	reserved, err := loadbalancers.ParseReservedPorts(o.ReservedPorts)
+	reserved, err := parseReservedPorts(o.ReservedPorts)
 	if err != nil {
 		mistakes = append(mistakes, fmt.Errorf("--reserved-ports: %w", err))
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/grpc"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/record"
@@ -23,8 +22,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/loadbalancers"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -37,7 +36,7 @@ type running struct {
 	options *Options
 	ctx     context.Context //nolint:containedctx // the framework wants it before the run begins
 	end     context.CancelCauseFunc
-	conn    *grpc.ClientConn
+	conn    *connection.Conn
 
 	// instances are followed for all controllers.
 	instances *instances.Follower
@@ -45,7 +44,7 @@ type running struct {
 	provider *provider.Provider
 
 	// loadBalancers is made with the provider, which uses it, and run as a controller of its own.
-	loadBalancers *loadbalancers.Controller
+	loadBalancers *services.Controller
 }
 
 // newRun prepares a run that ends with ctx, or when something that it cannot do without fails.
@@ -175,17 +174,19 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 	}
 	reporter := events.NewReporter(recorder)
 	r.instances = instances.New(backendv1.NewInstanceServiceClient(r.conn), r.options.ZoneFromRack)
-	r.loadBalancers = loadbalancers.New(loadbalancers.Config{
-		Backend:           backendv1.NewLoadBalancerServiceClient(r.conn),
+	r.loadBalancers = services.New(services.Config{
+		Conn:              r.conn,
 		ClusterID:         r.options.ClusterID,
 		AdoptedClusterIDs: r.options.AdoptedClusterIDs,
 		LegacyClusterName: r.options.LegacyClusterName,
 		ReservedPorts:     r.options.reservedPorts,
 		NodeName:          r.options.NodeName,
-		Instances:         r.instances,
 		ReadOnly:          r.options.ReadOnly,
 		Reporter:          reporter,
 		TimeScale:         r.options.TimeScale,
+		Superseded: func(err error) {
+			r.end(&exitError{code: exitFailed, err: fmt.Errorf("another process has taken over: %w", err)})
+		},
 	})
 	cloud := provider.New(provider.Config{
 		Instances:       backendv1.NewInstanceServiceClient(r.conn),

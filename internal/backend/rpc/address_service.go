@@ -9,19 +9,30 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
+
+// AddressOperator changes single addresses by hand.
+type AddressOperator interface {
+	Adopt(
+		ctx context.Context, nameOrID string, key ownership.Key, ownerUID string, dryRun bool,
+	) (session.Outcome, error)
+	Release(ctx context.Context, nameOrID string, dryRun bool) (session.Outcome, error)
+	Orphans(ctx context.Context, scope string) ([]session.LoadBalancer, error)
+	DeleteOrphan(ctx context.Context, scope, id string, dryRun bool) ([]session.Action, error)
+}
 
 // AddressService implements backendv1.AddressServiceServer.
 type AddressService struct {
 	backendv1.UnsafeAddressServiceServer
-	manager *loadbalancers.Manager
+	operator AddressOperator
 }
 
 // NewAddressService returns the service.
-func NewAddressService(manager *loadbalancers.Manager) *AddressService {
-	return &AddressService{manager: manager}
+func NewAddressService(operator AddressOperator) *AddressService {
+	return &AddressService{operator: operator}
 }
 
 // RegisterService registers the service with a server.
@@ -36,13 +47,13 @@ func (s *AddressService) AdoptAddress(
 	if err := validateAdopt(req); err != nil {
 		return nil, err
 	}
-	found, err := s.manager.Adopt(
-		ctx, toNameOrID(req.GetResource()), toKey(req.GetKey()), req.GetOwnerUid(), req.GetDryRun())
+	found, err := s.operator.Adopt(
+		ctx, nameOrID(req.GetResource()), keyOf(req.GetKey()), req.GetOwnerUid(), req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}
 	return &backendv1.AdoptAddressResponse{
-		Address: fromAddress(found.Address), Actions: fromActions(found.Actions),
+		Address: addressMessage(found.Address), Actions: actionMessages(found.Actions),
 	}, nil
 }
 
@@ -53,12 +64,12 @@ func (s *AddressService) ReleaseAddress(
 	if err := validateResource(req.GetSource(), req.GetResource()); err != nil {
 		return nil, err
 	}
-	found, err := s.manager.Release(ctx, toNameOrID(req.GetResource()), req.GetDryRun())
+	found, err := s.operator.Release(ctx, nameOrID(req.GetResource()), req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}
 	return &backendv1.ReleaseAddressResponse{
-		Address: fromAddress(found.Address), Actions: fromActions(found.Actions),
+		Address: addressMessage(found.Address), Actions: actionMessages(found.Actions),
 	}, nil
 }
 
@@ -69,11 +80,11 @@ func (s *AddressService) ListOrphanedAddresses(
 	if err := validateToken("scope", req.GetScope()); err != nil {
 		return nil, err
 	}
-	orphans, err := s.manager.Orphans(ctx, req.GetScope())
+	orphans, err := s.operator.Orphans(ctx, req.GetScope())
 	if err != nil {
 		return nil, err
 	}
-	return &backendv1.ListOrphanedAddressesResponse{Orphans: fromLoadBalancers(orphans)}, nil
+	return &backendv1.ListOrphanedAddressesResponse{Orphans: loadBalancerMessages(orphans)}, nil
 }
 
 // DeleteOrphanedAddress implements backendv1.AddressServiceServer.
@@ -86,10 +97,10 @@ func (s *AddressService) DeleteOrphanedAddress(
 	if err := validateID("resource_id", req.GetResourceId()); err != nil {
 		return nil, err
 	}
-	actions, err := s.manager.DeleteOrphan(
+	actions, err := s.operator.DeleteOrphan(
 		ctx, req.GetScope(), req.GetResourceId(), req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}
-	return &backendv1.DeleteOrphanedAddressResponse{Actions: fromActions(actions)}, nil
+	return &backendv1.DeleteOrphanedAddressResponse{Actions: actionMessages(actions)}, nil
 }

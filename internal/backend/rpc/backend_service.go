@@ -23,11 +23,13 @@ type BackendService struct {
 	backendv1.UnsafeBackendServiceServer
 	identifier Identifier
 	version    string
+	readOnly   bool
 }
 
-// NewBackendService returns the service; version is the program's.
-func NewBackendService(identifier Identifier, version string) *BackendService {
-	return &BackendService{identifier: identifier, version: version}
+// NewBackendService returns the service; version is the program's, and readOnly whether it changes
+// nothing.
+func NewBackendService(identifier Identifier, version string, readOnly bool) *BackendService {
+	return &BackendService{identifier: identifier, version: version, readOnly: readOnly}
 }
 
 // RegisterService registers the service with a server.
@@ -46,6 +48,8 @@ func (s *BackendService) GetInfo(
 	return &backendv1.GetInfoResponse{
 		Version:         s.version,
 		OxideApiVersion: oxide.APIVersion,
+		ApiRevision:     backendv1.APIRevision,
+		ReadOnly:        s.readOnly,
 		Silo:            &backendv1.Silo{Id: id.SiloID, Name: id.SiloName},
 		Project:         &backendv1.Project{Id: id.ProjectID, Name: id.ProjectName},
 		Features: []backendv1.Feature{

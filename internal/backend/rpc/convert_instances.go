@@ -54,6 +54,7 @@ func fromInstance(i instances.Instance) *backendv1.Instance {
 		RackId:                  i.RackID,
 
 		ExternalAddressesProvisional: i.ExternalIPsProvisional,
+		EphemeralAddressesKnown:      i.EphemeralKnown,
 	}
 	for _, nic := range i.Interfaces {
 		out := &backendv1.NetworkInterface{

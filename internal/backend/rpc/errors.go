@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -31,6 +32,7 @@ const ErrorDomain = "oxide.computer"
 // The shortest useful delays before a call is repeated.
 const (
 	retryBusy        = time.Second
+	retryStopping    = time.Second
 	retryUnavailable = 5 * time.Second
 	retryNotOperable = 15 * time.Second
 	retryExhausted   = time.Minute
@@ -91,60 +93,16 @@ var oxideVerdicts = map[oxide.Kind]verdict{
 	},
 }
 
-// loadBalancerVerdicts says what an error about load balancers becomes, by its reason.
-var loadBalancerVerdicts = map[loadbalancers.Reason]verdict{
-	loadbalancers.ReasonNotOwned: {
-		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED, 0,
-	},
-	loadbalancers.ReasonNotFound: {
-		codes.NotFound, backendv1.ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND, 0,
-	},
-	loadbalancers.ReasonPoolNotFound: {
-		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, 0,
-	},
-	loadbalancers.ReasonPoolExhausted: {
-		codes.ResourceExhausted, backendv1.ErrorReason_ERROR_REASON_POOL_EXHAUSTED, retryExhausted,
-	},
-	loadbalancers.ReasonRefused: {
-		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_OXIDE_REFUSED, 0,
-	},
-	loadbalancers.ReasonNotOperable: {
-		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_OPERABLE,
-		retryNotOperable,
-	},
-	loadbalancers.ReasonBusy: {
-		codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_BUSY, retryBusy,
-	},
-	loadbalancers.ReasonInvalid: {
-		codes.InvalidArgument, backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, 0,
-	},
-	loadbalancers.ReasonResourceNotFound: {
-		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND, 0,
-	},
-	loadbalancers.ReasonPortConflict: {
-		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_PORT_CONFLICT, 0,
-	},
-	loadbalancers.ReasonLimit: {
-		codes.ResourceExhausted, backendv1.ErrorReason_ERROR_REASON_INSTANCE_LIMIT_REACHED,
-		retryExhausted,
-	},
-	loadbalancers.ReasonFullSetRequired: {
-		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_FULL_SET_REQUIRED, 0,
-	},
-	loadbalancers.ReasonInUse: {
-		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_ADDRESS_IN_USE, 0,
-	},
-}
-
 // judge says what an error becomes.
 func judge(err error) verdict {
 	var (
 		oxideErr     *oxide.Error
-		lbErr        *loadbalancers.Error
 		ambiguous    *instances.AmbiguousError
 		notProven    *instances.NotProvenError
 		invalid      *invalidError
 		unavailable  *unofferedError
+		skew         *skewError
+		sessionErr   *session.Error
 		known        verdict
 		found        bool
 		precondition = codes.FailedPrecondition
@@ -156,6 +114,11 @@ func judge(err error) verdict {
 	case errors.As(err, &unavailable):
 		return verdict{code: codes.Unimplemented,
 			reason: backendv1.ErrorReason_ERROR_REASON_UNIMPLEMENTED}
+	case errors.As(err, &skew):
+		return verdict{code: codes.Unimplemented,
+			reason: backendv1.ErrorReason_ERROR_REASON_VERSION_SKEW}
+	case errors.Is(err, ErrStopping):
+		return stopping
 	case errors.Is(err, instances.ErrNotFound):
 		return verdict{code: codes.NotFound,
 			reason: backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND}
@@ -168,8 +131,8 @@ func judge(err error) verdict {
 	case errors.As(err, &ambiguous):
 		return verdict{code: precondition,
 			reason: backendv1.ErrorReason_ERROR_REASON_INSTANCE_AMBIGUOUS}
-	case errors.As(err, &lbErr):
-		known, found = loadBalancerVerdicts[lbErr.Reason]
+	case errors.As(err, &sessionErr):
+		known, found = judgeSession(sessionErr)
 	case errors.As(err, &oxideErr) && oxideErr.Kind == oxide.KindEnded,
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return ended(err)
@@ -200,29 +163,27 @@ func explain(err error) (verdict, string) {
 	return v, oneLine(err.Error())
 }
 
-// oneLine makes a text that may hold what callers and Oxide say fit for one line.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
-
-// toProblem tells the error of one load balancer in the answer to a call about many; nil stays nil.
+// toProblem is the error of one load balancer in the answer to a call about many; nil stays nil.
 func toProblem(err error) *backendv1.Problem {
 	if err == nil {
 		return nil
 	}
 	v, message := explain(err)
-	problem := &backendv1.Problem{Reason: v.reason, Message: message}
+	problem := &backendv1.Problem{Reason: v.reason, Message: message, Code: int32(v.code)}
 	if v.retryAfter > 0 {
 		problem.RetryDelay = durationpb.New(v.retryAfter)
 	}
 	return problem
 }
 
-// toStatus makes the status of an error: one line, one ErrorInfo, and RetryInfo where waiting helps.
+// toStatus makes the status of an error: one line, one ErrorInfo, and RetryInfo where waiting
+// helps. What is a status already keeps its code.
 func toStatus(err error) *status.Status {
-	v, message := explain(err)
-	info := &errdetails.ErrorInfo{
-		Domain: ErrorDomain,
-		Reason: strings.TrimPrefix(v.reason.String(), "ERROR_REASON_"),
+	if st, isStatus := status.FromError(err); isStatus {
+		return annotate(st)
 	}
+	v, message := explain(err)
+	info := errorInfo(v.reason)
 	var oxideErr *oxide.Error
 	if errors.As(err, &oxideErr) && oxideErr.RequestID != "" {
 		info.Metadata = map[string]string{"request_id": oxideErr.RequestID}
@@ -235,7 +196,7 @@ func toStatus(err error) *status.Status {
 	if errors.As(err, &invalid) {
 		details = append(details, &errdetails.BadRequest{
 			FieldViolations: []*errdetails.BadRequest_FieldViolation{
-				{Field: invalid.field, Description: invalid.description},
+				{Field: invalid.field, Description: oneLine(invalid.description)},
 			},
 		})
 	}
@@ -246,9 +207,75 @@ func toStatus(err error) *status.Status {
 	return st
 }
 
-// UnaryErrors turns the errors of handlers into statuses. It also tells the client's transport not
-// to repeat a call that was answered: this backend has retried already what is worth it, and a
-// transport retries only while nobody answers.
+// stopping is the verdict of what this backend ends because it stops.
+var stopping = verdict{
+	code: codes.Unavailable, reason: backendv1.ErrorReason_ERROR_REASON_BACKEND_STOPPING,
+	retryAfter: retryStopping,
+}
+
+// ErrStopping is the error of calls and streams that the backend ends because it is about to stop.
+var ErrStopping = errors.New("the backend is about to stop; connect again")
+
+// EndedByStop returns the error of a call that failed once the backend had begun to stop: that it
+// was ended means just that.
+func EndedByStop(err error) error {
+	code := judge(err).code
+	if st, isStatus := status.FromError(err); isStatus {
+		code = st.Code()
+	}
+	if code == codes.Canceled {
+		return ErrStopping
+	}
+	return err
+}
+
+// statusReasons says which reason goes with a status that another package made: of gRPC itself, or
+// of a standard service such as grpc.health.v1.
+var statusReasons = map[codes.Code]backendv1.ErrorReason{
+	codes.Canceled:         backendv1.ErrorReason_ERROR_REASON_CALL_ENDED,
+	codes.DeadlineExceeded: backendv1.ErrorReason_ERROR_REASON_CALL_ENDED,
+	codes.InvalidArgument:  backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+	codes.OutOfRange:       backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+	codes.NotFound:         backendv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND,
+	codes.Unimplemented:    backendv1.ErrorReason_ERROR_REASON_UNIMPLEMENTED,
+}
+
+// annotate adds to a status that another package made what every status of this API has.
+func annotate(st *status.Status) *status.Status {
+	bounded := status.New(st.Code(), oneLine(st.Message()))
+	reason, known := statusReasons[st.Code()]
+	if !known {
+		reason = backendv1.ErrorReason_ERROR_REASON_INTERNAL
+	}
+	annotated, err := bounded.WithDetails(errorInfo(reason))
+	if err != nil {
+		return bounded
+	}
+	return annotated
+}
+
+func errorInfo(reason backendv1.ErrorReason) *errdetails.ErrorInfo {
+	return &errdetails.ErrorInfo{
+		Domain: ErrorDomain, Reason: strings.TrimPrefix(reason.String(), "ERROR_REASON_"),
+	}
+}
+
+// retryPushback is the trailer that says to a client's transport whether to repeat a call by
+// itself.
+const retryPushback = "grpc-retry-pushback-ms"
+
+// forbidRetry keeps the client's transport from repeating a call that was answered: this backend
+// has retried already what is worth it. What it ended because it stops may be repeated soon.
+func forbidRetry(ctx context.Context, err error) { _ = grpc.SetTrailer(ctx, pushback(err)) }
+
+func pushback(err error) metadata.MD {
+	if judge(err).reason == stopping.reason {
+		return metadata.Pairs(retryPushback, strconv.FormatInt(retryStopping.Milliseconds(), 10))
+	}
+	return metadata.Pairs(retryPushback, "-1")
+}
+
+// UnaryErrors turns the errors of handlers into statuses.
 func UnaryErrors(
 	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
@@ -256,7 +283,7 @@ func UnaryErrors(
 	if err == nil {
 		return resp, nil
 	}
-	_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "-1"))
+	forbidRetry(ctx, err)
 	return nil, toStatus(err).Err()
 }
 
@@ -264,17 +291,16 @@ func UnaryErrors(
 func StreamErrors(
 	srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
-	err := handler(srv, stream)
-	if _, isStatus := status.FromError(err); isStatus {
-		// Of the services that are not this package's own, such as reflection.
-		return err
+	err := handler(srv, &decodingStream{ServerStream: stream})
+	if err == nil {
+		return nil
 	}
-	stream.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", "-1"))
+	stream.SetTrailer(pushback(err))
 	return toStatus(err).Err()
 }
 
-// ConcernsAllCalls reports whether a handler failed for a reason that would fail every other call of
-// Oxide, too: it cannot be reached, or does not accept the credentials or the project.
+// ConcernsAllCalls reports whether a handler failed for a reason that would fail every other call
+// of Oxide, too: it cannot be reached, or does not accept the credentials or the project.
 func ConcernsAllCalls(err error) bool {
 	for _, kind := range []oxide.Kind{
 		oxide.KindUnavailable, oxide.KindUnauthorized, oxide.KindProjectNotFound,

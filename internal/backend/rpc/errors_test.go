@@ -13,17 +13,18 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
 func TestEveryErrorHasItsStatus(t *testing.T) {
 	ofOxide := func(kind oxide.Kind) error { return &oxide.Error{Operation: "x", Kind: kind} }
-	ofBalancer := func(reason loadbalancers.Reason) error {
-		return &loadbalancers.Error{Reason: reason, Message: "x"}
+	ofSession := func(reason session.Reason) error {
+		return &session.Error{Reason: reason, Message: "x"}
 	}
 	for _, tc := range []struct {
 		name   string
@@ -55,26 +56,46 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 			codes.DeadlineExceeded, "CALL_ENDED", false,
 		},
 		{"cancelled", context.Canceled, codes.Canceled, "CALL_ENDED", false},
-		{"not owned", ofBalancer(loadbalancers.ReasonNotOwned), codes.FailedPrecondition, "ADDRESS_NOT_OWNED", false},
-		{"no balancer", ofBalancer(loadbalancers.ReasonNotFound), codes.NotFound, "LOAD_BALANCER_NOT_FOUND", false},
-		{"no pool", ofBalancer(loadbalancers.ReasonPoolNotFound), codes.FailedPrecondition, "POOL_NOT_FOUND", false},
-		{"exhausted", ofBalancer(loadbalancers.ReasonPoolExhausted), codes.ResourceExhausted, "POOL_EXHAUSTED", true},
-		{"refused", ofBalancer(loadbalancers.ReasonRefused), codes.FailedPrecondition, "OXIDE_REFUSED", false},
-		{"failed instance", ofBalancer(loadbalancers.ReasonNotOperable), codes.FailedPrecondition, "INSTANCE_NOT_OPERABLE", true},
-		{"busy", ofBalancer(loadbalancers.ReasonBusy), codes.Unavailable, "BUSY", true},
-		{"invalid", ofBalancer(loadbalancers.ReasonInvalid), codes.InvalidArgument, "INVALID_REQUEST", false},
-		{"no resource", ofBalancer(loadbalancers.ReasonResourceNotFound), codes.FailedPrecondition, "RESOURCE_NOT_FOUND", false},
-		{"port conflict", ofBalancer(loadbalancers.ReasonPortConflict), codes.FailedPrecondition, "PORT_CONFLICT", false},
-		{"nodes are full", ofBalancer(loadbalancers.ReasonLimit), codes.ResourceExhausted, "INSTANCE_LIMIT_REACHED", true},
-		{"set not known", ofBalancer(loadbalancers.ReasonFullSetRequired), codes.FailedPrecondition, "FULL_SET_REQUIRED", false},
-		{"in use", ofBalancer(loadbalancers.ReasonInUse), codes.FailedPrecondition, "ADDRESS_IN_USE", false},
 		{
 			"a balancer's error that explains one of Oxide",
-			&loadbalancers.Error{
-				Reason: loadbalancers.ReasonPoolNotFound, Err: ofOxide(oxide.KindNotFound),
+			&session.Error{
+				Reason: session.ReasonPoolNotFound, Err: ofOxide(oxide.KindNotFound),
 			},
 			codes.FailedPrecondition, "POOL_NOT_FOUND", false,
 		},
+		{"session: not owned", ofSession(session.ReasonNotOwned), codes.FailedPrecondition, "ADDRESS_NOT_OWNED", false},
+		{"session: no balancer", ofSession(session.ReasonNotFound), codes.NotFound, "LOAD_BALANCER_NOT_FOUND", false},
+		{"session: no pool", ofSession(session.ReasonPoolNotFound), codes.FailedPrecondition, "POOL_NOT_FOUND", false},
+		{"session: exhausted", ofSession(session.ReasonPoolExhausted), codes.ResourceExhausted, "POOL_EXHAUSTED", true},
+		{"session: refused", ofSession(session.ReasonRefused), codes.FailedPrecondition, "OXIDE_REFUSED", false},
+		{"session: failed instance", ofSession(session.ReasonNotOperable), codes.FailedPrecondition, "INSTANCE_NOT_OPERABLE", true},
+		{"session: invalid", ofSession(session.ReasonInvalid), codes.InvalidArgument, "INVALID_REQUEST", false},
+		{"session: no resource", ofSession(session.ReasonResourceNotFound), codes.FailedPrecondition, "RESOURCE_NOT_FOUND", false},
+		{"session: port conflict", ofSession(session.ReasonPortConflict), codes.FailedPrecondition, "PORT_CONFLICT", false},
+		{"session: nodes are full", ofSession(session.ReasonLimit), codes.ResourceExhausted, "INSTANCE_LIMIT_REACHED", true},
+		{"session: in use", ofSession(session.ReasonInUse), codes.FailedPrecondition, "ADDRESS_IN_USE", false},
+		{"session: required", ofSession(session.ReasonSessionRequired), codes.FailedPrecondition, "SESSION_REQUIRED", false},
+		{"session: superseded", ofSession(session.ReasonSuperseded), codes.Aborted, "SESSION_SUPERSEDED", false},
+		{"session: stopping", ofSession(session.ReasonStopping), codes.Unavailable, "BACKEND_STOPPING", true},
+		{"session: read-only", ofSession(session.ReasonReadOnly), codes.FailedPrecondition, "READ_ONLY", false},
+		{"session: unreadable", ofSession(session.ReasonUnreadable), codes.Unavailable, "OXIDE_UNAVAILABLE", true},
+		{
+			"session: unreadable with a bad token",
+			&session.Error{Reason: session.ReasonUnreadable, Err: ofOxide(oxide.KindUnauthorized)},
+			codes.FailedPrecondition, "OXIDE_CREDENTIALS_REJECTED", false,
+		},
+		{
+			"session: refused by Oxide",
+			&session.Error{Reason: session.ReasonRefused, Err: ofOxide(oxide.KindRefused)},
+			codes.FailedPrecondition, "OXIDE_REFUSED", false,
+		},
+		{"stopping", ErrStopping, codes.Unavailable, "BACKEND_STOPPING", true},
+		{"version skew", &skewError{[]string{"field 9 of X"}}, codes.Unimplemented, "VERSION_SKEW", false},
+		{"of the health service", status.Error(codes.NotFound, "unknown service"), codes.NotFound, "RESOURCE_NOT_FOUND", false},
+		{"of gRPC: cancelled", status.Error(codes.Canceled, "x"), codes.Canceled, "CALL_ENDED", false},
+		{"of gRPC: out of time", status.Error(codes.DeadlineExceeded, "x"), codes.DeadlineExceeded, "CALL_ENDED", false},
+		{"of gRPC: unimplemented", status.Error(codes.Unimplemented, "x"), codes.Unimplemented, "UNIMPLEMENTED", false},
+		{"of gRPC: something else", status.Error(codes.DataLoss, "x"), codes.DataLoss, "INTERNAL", false},
 		{"gone", fmt.Errorf("x %w", instances.ErrNotFound), codes.NotFound, "INSTANCE_NOT_FOUND", false},
 		{"not proven", &instances.NotProvenError{Why: "x"}, codes.FailedPrecondition, "ABSENCE_NOT_PROVEN", false},
 		{"ambiguous", &instances.AmbiguousError{}, codes.FailedPrecondition, "INSTANCE_AMBIGUOUS", false},
@@ -117,15 +138,66 @@ func TestEveryKindAndReasonIsMapped(t *testing.T) {
 			t.Errorf("kind %d of oxide.Error has no status", kind)
 		}
 	}
-	for reason := range loadbalancers.ReasonInUse + 1 {
-		if _, ok := loadBalancerVerdicts[reason]; !ok {
-			t.Errorf("reason %d of loadbalancers.Error has no status", reason)
+}
+
+func TestEveryReasonOfASessionIsMapped(t *testing.T) {
+	for reason := range session.ReasonUnreadable + 1 {
+		if _, ok := sessionVerdicts[reason]; !ok {
+			t.Errorf("reason %d of session.Error has no status", reason)
+		}
+	}
+	if len(sessionVerdicts) != int(session.ReasonUnreadable)+1 {
+		t.Errorf("%d verdicts", len(sessionVerdicts))
+	}
+}
+
+// A problem says what a call about this load balancer alone would end with.
+func TestAProblemHasTheCodeAndTheDelayOfItsStatus(t *testing.T) {
+	for _, err := range []error{
+		&session.Error{Reason: session.ReasonPoolExhausted, Message: "no\naddress left"},
+		&session.Error{Reason: session.ReasonPortConflict, Message: strings.Repeat("é", 300)},
+		&oxide.Error{Kind: oxide.KindUnavailable, Status: 503},
+		errors.New("unforeseen"),
+	} {
+		st, problem := toStatus(err), toProblem(err)
+		if problem.GetCode() != int32(st.Code()) || problem.GetMessage() != st.Message() {
+			t.Errorf("%v: %v, %v", st, problem, err)
+		}
+		_, retry := detailsOf(t, err)
+		if retry != (problem.GetRetryDelay().AsDuration() > 0) {
+			t.Errorf("%v: retry %v, %v", err, retry, problem.GetRetryDelay())
+		}
+		if text := problem.GetMessage(); len(text) > 400 || strings.Contains(text, "\n") {
+			t.Errorf("%d bytes: %q", len(text), text)
+		}
+	}
+	if toProblem(nil) != nil {
+		t.Error("nothing is a problem")
+	}
+}
+
+// Only a call that was ended anyhow is said to have been ended by the stop.
+func TestWhatFailedForAnotherReasonIsNotEndedByTheStop(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want bool
+	}{
+		{context.Canceled, true},
+		{status.Error(codes.Canceled, "Stream has ended."), true},
+		{&oxide.Error{Kind: oxide.KindEnded, Err: context.Canceled}, true},
+		{&session.Error{Reason: session.ReasonStopping}, false},
+		{&session.Error{Reason: session.ReasonSuperseded}, false},
+		{status.Error(codes.NotFound, "x"), false},
+		{context.DeadlineExceeded, false},
+	} {
+		if got := errors.Is(EndedByStop(tc.err), ErrStopping); got != tc.want {
+			t.Errorf("%v: %v", tc.err, got)
 		}
 	}
 }
 
 func TestTheRequestIDOfOxideIsPassedOn(t *testing.T) {
-	err := &loadbalancers.Error{Message: "x", Err: &oxide.Error{RequestID: "req-1"}}
+	err := &session.Error{Message: "x", Err: &oxide.Error{RequestID: "req-1"}}
 	if info, _ := detailsOf(t, err); info.GetMetadata()["request_id"] != "req-1" {
 		t.Errorf("got %v", info)
 	}

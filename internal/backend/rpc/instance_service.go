@@ -22,8 +22,8 @@ type InstanceService struct {
 	lag       func(time.Duration)
 }
 
-// NewInstanceService returns the service. The function lag is told how old facts were when a watcher
-// had got them.
+// NewInstanceService returns the service. The function lag is told how old facts were when a
+// watcher had got them.
 func NewInstanceService(
 	finder *instances.Finder, inventory *instances.Inventory, lag func(time.Duration),
 ) *InstanceService {
@@ -87,7 +87,7 @@ func (s *InstanceService) ListInstances(
 	if err != nil {
 		return nil, err
 	}
-	after, err := decodePageToken(req.GetPageToken(), 1)
+	after, err := decodePageToken(req.GetPageToken(), isID)
 	if err != nil {
 		return nil, err
 	}

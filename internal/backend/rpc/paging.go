@@ -12,6 +12,8 @@ import (
 const (
 	defaultPageSize = 100
 	maxPageSize     = 1000
+	// maxPageToken bounds a page token, in bytes: the longest key takes less.
+	maxPageToken = 512
 )
 
 // pageSize applies the default and the limit that every list of the API has.
@@ -27,20 +29,31 @@ func pageSize(requested int32) (int, error) {
 	return int(requested), nil
 }
 
-// A page token is the last key of the page before, so it stays good when entries come and go.
-// Encoding it says: do not read this.
+// A page token is the last key of the page before, so it stays valid when entries come and go. It
+// is encoded so that nobody relies on what is in it.
 func encodePageToken(lastKey ...string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(lastKey, "\x00")))
 }
 
-func decodePageToken(token string, parts int) ([]string, error) {
+// decodePageToken returns the parts of a token; each must be what one of its checks accepts. An
+// empty token has empty parts.
+func decodePageToken(token string, checks ...func(part string) bool) ([]string, error) {
 	if token == "" {
-		return make([]string, parts), nil
+		return make([]string, len(checks)), nil
 	}
-	text, err := base64.RawURLEncoding.DecodeString(token)
+	foreign := invalidf("page_token", "is not one that this backend made for this list")
+	if len(token) > maxPageToken {
+		return nil, foreign
+	}
+	text, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	key := strings.Split(string(text), "\x00")
-	if err != nil || len(key) != parts {
-		return nil, invalidf("page_token", "is not one that this backend gave out")
+	if err != nil || len(key) != len(checks) {
+		return nil, foreign
+	}
+	for i, valid := range checks {
+		if !valid(key[i]) {
+			return nil, foreign
+		}
 	}
 	return key, nil
 }

@@ -43,11 +43,12 @@ func validateGetInstance(req *backendv1.GetInstanceRequest) error {
 		}
 	case *backendv1.GetInstanceRequest_Name:
 		if !oxide.ValidName(selector.Name) {
-			return invalidf("name", "%q cannot be the name of an instance in Oxide", selector.Name)
+			return invalidf("name", "%s cannot be the name of an instance in Oxide",
+				quote(selector.Name))
 		}
 	case *backendv1.GetInstanceRequest_Hostname:
 		if len(selector.Hostname) > maxHostname || !hostnamePattern.MatchString(selector.Hostname) {
-			return invalidf("hostname", "%q is not a hostname", selector.Hostname)
+			return invalidf("hostname", "%s is not a hostname", quote(selector.Hostname))
 		}
 	default:
 		return invalidf("instance", "is required: an id, a name or a hostname")
@@ -87,10 +88,28 @@ func validateProof(req *backendv1.GetInstanceRequest) error {
 
 // validateID accepts an id as Oxide writes it; other spellings of a UUID would not be found equal.
 func validateID(field, s string) error {
-	if id, err := uuid.Parse(s); err != nil || id.String() != s {
-		return invalidf(field, "%q is not a UUID in lower-case hyphenated form", s)
+	if !isID(s) {
+		return invalidf(field, "%s is not a UUID in lower-case hyphenated form", quote(s))
 	}
 	return nil
+}
+
+func isID(s string) bool {
+	id, err := uuid.Parse(s)
+	return err == nil && id.String() == s
+}
+
+// validateList returns the parts of the key after which a page begins.
+func validateList(req *backendv1.ListLoadBalancersRequest) ([]string, error) {
+	scope := req.GetScope()
+	if scope != "" {
+		if err := validateToken("scope", scope); err != nil {
+			return nil, err
+		}
+	}
+	return decodePageToken(req.GetPageToken(), func(part string) bool {
+		return tokenPattern.MatchString(part) && (scope == "" || part == scope)
+	}, keyNamePattern.MatchString)
 }
 
 func validateKey(field string, key *backendv1.LoadBalancerKey) error {
@@ -105,14 +124,14 @@ func validateKey(field string, key *backendv1.LoadBalancerKey) error {
 
 func validateKeyName(field, name string) error {
 	if !keyNamePattern.MatchString(name) {
-		return invalidf(field, "%q is not 1 to 253 characters of A-Z a-z 0-9 . _ / -", name)
+		return invalidf(field, "%s is not 1 to 253 characters of A-Z a-z 0-9 . _ / -", quote(name))
 	}
 	return nil
 }
 
 func validateToken(field, s string) error {
 	if !tokenPattern.MatchString(s) {
-		return invalidf(field, "%q is not 1 to 63 characters of A-Z a-z 0-9 . _ -", s)
+		return invalidf(field, "%s is not 1 to 63 characters of A-Z a-z 0-9 . _ -", quote(s))
 	}
 	return nil
 }

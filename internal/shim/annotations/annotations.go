@@ -7,7 +7,7 @@
 package annotations
 
 // Prefix is what all annotations of this project begin with. An annotation under it that is
-// misspelt is told by an event; others under it are somebody else's.
+// misspelt is reported by an event; others under it are somebody else's.
 const Prefix = "oxide.computer/"
 
 const (
@@ -17,7 +17,7 @@ const (
 
 	// FloatingIP is this very address, from whichever IP pool linked to the silo has it. It means
 	// the same as spec.loadBalancerIP, and both may be given if they agree. Changing it gets the new
-	// address before the old one is given back.
+	// address before the old one is deleted.
 	FloatingIP = Prefix + "floating-ip"
 
 	// FloatingIPPool is the name or id of the IP pool to allocate the address from, instead of the

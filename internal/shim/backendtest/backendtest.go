@@ -51,7 +51,7 @@ func Serve(t *testing.T, register func(*grpc.Server)) *grpc.ClientConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return conn
+	return conn.ClientConn
 }
 
 // RequestID is the id of the Oxide request in every error of Fail.

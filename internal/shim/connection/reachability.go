@@ -13,10 +13,10 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// ErrUnreachable is returned by WatchReachability when there was no connection for too long.
+// ErrUnreachable is returned by WatchReachability when the backend has not answered for too long.
 var ErrUnreachable = errors.New("oxide-backend is unreachable")
 
-// StateWatcher is the part of a gRPC connection that WatchReachability uses.
+// StateWatcher is the part of a connection that WatchReachability uses.
 type StateWatcher interface {
 	// GetState returns the state of the connection.
 	GetState() connectivity.State
@@ -27,15 +27,20 @@ type StateWatcher interface {
 
 	// Connect makes an idle connection connect.
 	Connect()
+
+	// LastAnswer is when the backend last sent anything; zero: never.
+	LastAnswer() time.Time
 }
 
-// WatchReachability watches a connection until it has been down for `limit` without a break, and
-// then returns ErrUnreachable; a limit of zero means for ever. It returns nil when the context
-// ends or the connection is closed. Time counts from the call on, so a backend that never comes is
-// noticed, too.
+// WatchReachability watches a connection until it is down and the backend has not answered for
+// `limit`, and then returns ErrUnreachable; a limit of zero means for ever. It returns nil when the
+// context ends or the connection is closed. Time counts from the call on, so a backend that never
+// comes is noticed, too; and from the last answer on, so one that keeps its socket open and answers
+// nothing is: gRPC's keepalive closes such a connection, and it is up again only when the backend
+// has sent something.
 func WatchReachability(ctx context.Context, conn StateWatcher, limit time.Duration) error {
 	wasUp := false
-	downSince := time.Now()
+	answered := time.Now()
 	for {
 		state := conn.GetState()
 		switch state {
@@ -47,27 +52,30 @@ func WatchReachability(ctx context.Context, conn StateWatcher, limit time.Durati
 		}
 
 		up := state == connectivity.Ready
+		if last := conn.LastAnswer(); last.After(answered) {
+			answered = last
+		}
 		switch {
 		case up && !wasUp:
-			klog.InfoS("Connected to oxide-backend", "duration", time.Since(downSince))
+			klog.InfoS("Connected to oxide-backend")
 			connected.Set(1)
 		case !up && wasUp:
-			klog.InfoS("Lost the connection to oxide-backend, reconnecting")
+			klog.InfoS("Lost the connection to oxide-backend, reconnecting",
+				"silent", time.Since(answered))
 			connected.Set(0)
-			downSince = time.Now()
 		}
 		wasUp = up
 
 		wait, stop := ctx, context.CancelFunc(func() {})
 		if !up && limit > 0 {
-			wait, stop = context.WithDeadline(ctx, downSince.Add(limit))
+			wait, stop = context.WithDeadline(ctx, answered.Add(limit))
 		}
 		changed := conn.WaitForStateChange(wait, state)
 		stop()
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // to be told to end is no failure
-		case !changed:
+			return nil //nolint:nilerr // a requested end is no failure
+		case !changed && !conn.LastAnswer().After(answered):
 			return ErrUnreachable
 		}
 	}

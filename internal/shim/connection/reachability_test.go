@@ -21,6 +21,7 @@ type states struct {
 	state    connectivity.State
 	changed  chan struct{}
 	connects int
+	answered time.Time
 }
 
 func newStates(state connectivity.State) *states {
@@ -30,6 +31,9 @@ func newStates(state connectivity.State) *states {
 func (s *states) set(state connectivity.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.state == connectivity.Ready || state == connectivity.Ready {
+		s.answered = time.Now()
+	}
 	s.state = state
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -63,45 +67,75 @@ func (s *states) Connect() {
 	s.mu.Unlock()
 }
 
-func TestWatchReachability(t *testing.T) {
-	const limit = 30 * time.Second
-	for _, tt := range []struct {
-		name  string
-		limit time.Duration
-		play  func(*states)
-		// want is when the watch gives up, counted from its start; 0 means never.
-		want time.Duration
-	}{
-		{"a backend that never comes", limit, func(*states) {}, limit},
-		{"a backend that stays", limit, func(s *states) {
-			s.set(connectivity.Ready)
-		}, 0},
-		{"attempts that fail do not prolong the wait", limit, func(s *states) {
-			for range 29 {
-				time.Sleep(time.Second)
-				s.set(connectivity.Connecting)
-				s.set(connectivity.TransientFailure)
-			}
-		}, limit},
-		{"a backend that goes away for good", limit, func(s *states) {
+// freeze loses the connection of a backend that has not answered since `last`.
+func (s *states) freeze(last time.Time) {
+	s.set(connectivity.Idle)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answered = last
+}
+
+func (s *states) LastAnswer() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answered
+}
+
+// limit is the longest that a backend may be silent in these tests.
+const limit = 30 * time.Second
+
+var outages = []struct {
+	name  string
+	limit time.Duration
+	play  func(*states)
+	// want is when the watch gives up, counted from its start; 0 means never.
+	want time.Duration
+}{
+	{"a backend that never comes", limit, func(*states) {}, limit},
+	{"a backend that stays", limit, func(s *states) {
+		s.set(connectivity.Ready)
+	}, 0},
+	{"attempts that fail do not prolong the wait", limit, func(s *states) {
+		for range 29 {
+			time.Sleep(time.Second)
+			s.set(connectivity.Connecting)
+			s.set(connectivity.TransientFailure)
+		}
+	}, limit},
+	{"a backend that goes away for good", limit, func(s *states) {
+		s.set(connectivity.Ready)
+		time.Sleep(time.Minute)
+		s.set(connectivity.Idle)
+	}, time.Minute + limit},
+	{"outages that end in time are not added up", limit, func(s *states) {
+		for range 5 {
 			s.set(connectivity.Ready)
 			time.Sleep(time.Minute)
-			s.set(connectivity.Idle)
-		}, time.Minute + limit},
-		{"outages that end in time are not added up", limit, func(s *states) {
-			for range 5 {
-				s.set(connectivity.Ready)
-				time.Sleep(time.Minute)
-				s.set(connectivity.TransientFailure)
-				time.Sleep(limit - time.Second)
-			}
-			s.set(connectivity.Ready)
-		}, 0},
-		{"no limit", 0, func(*states) {}, 0},
-		{"a connection that is closed", limit, func(s *states) {
-			s.set(connectivity.Shutdown)
-		}, 0},
-	} {
+			s.set(connectivity.TransientFailure)
+			time.Sleep(limit - time.Second)
+		}
+		s.set(connectivity.Ready)
+	}, 0},
+	{"a backend that was silent before its connection was lost", limit, func(s *states) {
+		s.set(connectivity.Ready)
+		last := time.Now()
+		time.Sleep(20 * time.Second)
+		s.freeze(last)
+	}, limit},
+	{"a backend that answers between two changes of state", limit, func(s *states) {
+		time.Sleep(limit - time.Second)
+		s.mu.Lock()
+		s.answered = time.Now()
+		s.mu.Unlock()
+	}, 2*limit - time.Second},
+	{"no limit", 0, func(*states) {}, 0},
+	{"a connection that is closed", limit, func(s *states) {
+		s.set(connectivity.Shutdown)
+	}, 0},
+}
+
+func TestABackendThatDoesNotAnswerForTooLongIsUnreachable(t *testing.T) {
+	for _, tt := range outages {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				conn := newStates(connectivity.Connecting)
@@ -131,7 +165,7 @@ func TestWatchReachability(t *testing.T) {
 	}
 }
 
-func TestALostConnectionIsMadeAnewWithoutACall(t *testing.T) {
+func TestALostConnectionIsMadeAgainWithoutACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := newStates(connectivity.Ready)
 		ctx, stop := context.WithCancel(t.Context())

@@ -137,7 +137,12 @@ type GetInfoResponse struct {
 	Project *Project `protobuf:"bytes,4,opt,name=project,proto3" json:"project,omitempty"`
 	// What this backend can do, beyond what every backend of this API version can. Unknown values
 	// must be ignored.
-	Features      []Feature `protobuf:"varint,5,rep,packed,name=features,proto3,enum=oxide.backend.v1.Feature" json:"features,omitempty"`
+	Features []Feature `protobuf:"varint,5,rep,packed,name=features,proto3,enum=oxide.backend.v1.Feature" json:"features,omitempty"`
+	// The revision of this API that the backend implements: it grows whenever fields, values or calls are
+	// added. Clients compare it with their own on every connect.
+	ApiRevision int32 `protobuf:"varint,6,opt,name=api_revision,json=apiRevision,proto3" json:"api_revision,omitempty"`
+	// Whether the backend was started to change nothing in Oxide.
+	ReadOnly      bool `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -205,6 +210,20 @@ func (x *GetInfoResponse) GetFeatures() []Feature {
 		return x.Features
 	}
 	return nil
+}
+
+func (x *GetInfoResponse) GetApiRevision() int32 {
+	if x != nil {
+		return x.ApiRevision
+	}
+	return 0
+}
+
+func (x *GetInfoResponse) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
 }
 
 // Silo is an Oxide silo: the tenant that users, tokens and projects belong to.
@@ -322,13 +341,15 @@ var File_oxide_backend_v1_backend_service_proto protoreflect.FileDescriptor
 const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\n" +
 	"&oxide/backend/v1/backend_service.proto\x12\x10oxide.backend.v1\"\x10\n" +
-	"\x0eGetInfoRequest\"\xef\x01\n" +
+	"\x0eGetInfoRequest\"\xaf\x02\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12*\n" +
 	"\x11oxide_api_version\x18\x02 \x01(\tR\x0foxideApiVersion\x12*\n" +
 	"\x04silo\x18\x03 \x01(\v2\x16.oxide.backend.v1.SiloR\x04silo\x123\n" +
 	"\aproject\x18\x04 \x01(\v2\x19.oxide.backend.v1.ProjectR\aproject\x125\n" +
-	"\bfeatures\x18\x05 \x03(\x0e2\x19.oxide.backend.v1.FeatureR\bfeatures\"*\n" +
+	"\bfeatures\x18\x05 \x03(\x0e2\x19.oxide.backend.v1.FeatureR\bfeatures\x12!\n" +
+	"\fapi_revision\x18\x06 \x01(\x05R\vapiRevision\x12\x1b\n" +
+	"\tread_only\x18\a \x01(\bR\breadOnly\"*\n" +
 	"\x04Silo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"-\n" +

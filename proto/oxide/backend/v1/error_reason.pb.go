@@ -37,6 +37,11 @@ const (
 // A status UNAVAILABLE without ErrorInfo does not come from the backend: the transport made it, and
 // it means that no backend answers at this address.
 //
+// Some calls never reach the backend's own code, and the gRPC library answers them by a status without
+// details: messages above 32 MiB (RESOURCE_EXHAUSTED), headers above 64 KiB, a compression that is not
+// installed and a method name that is none (UNIMPLEMENTED), a deadline that passes while the call waits for
+// one of the 1,000 streams that a connection may have.
+//
 // Readers must accept reasons that they do not know, and then act on the status code.
 type ErrorReason int32
 
@@ -44,7 +49,7 @@ const (
 	// Not used.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
 	// INVALID_ARGUMENT: the request itself is malformed; the message names the field. Repeating it is
-	// useless.
+	// useless. So is a request that cannot be decoded, or is larger than 16 MiB.
 	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 1
 	// NOT_FOUND: the instance does not exist, and this is proven (see GetInstanceRequest.absence_proof
 	// for how strong the proof is). The only answer on which a caller may give an instance up.
@@ -61,7 +66,8 @@ const (
 	// FAILED_PRECONDITION: the IP pool or subnet pool does not exist, is not linked to the silo, or
 	// none is the default for the wanted IP family.
 	ErrorReason_ERROR_REASON_POOL_NOT_FOUND ErrorReason = 6
-	// FAILED_PRECONDITION: another Oxide resource named in the request does not exist.
+	// FAILED_PRECONDITION: another Oxide resource named in the request does not exist. NOT_FOUND: the
+	// service named in a health check is not known.
 	ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND ErrorReason = 7
 	// NOT_FOUND: no load balancer has this key.
 	ErrorReason_ERROR_REASON_LOAD_BALANCER_NOT_FOUND ErrorReason = 8
@@ -83,34 +89,39 @@ const (
 	// FAILED_PRECONDITION: on every candidate the port is taken by another load balancer, reserved, or
 	// in use by something else. The address is reserved, and attached nowhere.
 	ErrorReason_ERROR_REASON_PORT_CONFLICT ErrorReason = 15
-	// FAILED_PRECONDITION: since its start the backend has not seen the full set of load balancers of
-	// this scope, so it cannot know the port conflicts. Call ReconcileLoadBalancers first.
-	ErrorReason_ERROR_REASON_FULL_SET_REQUIRED ErrorReason = 16
 	// RESOURCE_EXHAUSTED with RetryInfo: the pool has no address left (HTTP 507).
-	ErrorReason_ERROR_REASON_POOL_EXHAUSTED ErrorReason = 17
+	ErrorReason_ERROR_REASON_POOL_EXHAUSTED ErrorReason = 16
 	// RESOURCE_EXHAUSTED: every candidate already carries as many addresses as Oxide allows for one
 	// instance.
-	ErrorReason_ERROR_REASON_INSTANCE_LIMIT_REACHED ErrorReason = 18
+	ErrorReason_ERROR_REASON_INSTANCE_LIMIT_REACHED ErrorReason = 17
 	// UNAVAILABLE with RetryInfo: Oxide did not answer in time, could not be reached, or said that it
 	// cannot do this now (HTTP 502, 503, 504). For a mutation its outcome is not known.
-	ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE ErrorReason = 19
-	// UNAVAILABLE with RetryInfo: another change of the same load balancer, or of an address on the
-	// same instance, is in flight in this backend. Nothing was changed.
-	ErrorReason_ERROR_REASON_BUSY ErrorReason = 20
+	ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE ErrorReason = 18
 	// INTERNAL: Oxide answered with status 500, or with something that cannot be understood.
-	ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE ErrorReason = 21
-	// UNIMPLEMENTED: this backend does not offer the call or the feature; the message says which.
-	ErrorReason_ERROR_REASON_UNIMPLEMENTED ErrorReason = 22
+	ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE ErrorReason = 19
+	// UNIMPLEMENTED: this backend does not offer the call or the feature, or does not know the method; the
+	// message says which.
+	ErrorReason_ERROR_REASON_UNIMPLEMENTED ErrorReason = 20
 	// CANCELLED or DEADLINE_EXCEEDED: the caller went away or its time was up. A mutation that had
 	// been sent may still take effect; none was started afterwards.
-	ErrorReason_ERROR_REASON_CALL_ENDED ErrorReason = 23
+	ErrorReason_ERROR_REASON_CALL_ENDED ErrorReason = 21
 	// INTERNAL: a fault of the backend itself. Please report it.
-	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 24
+	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 22
 	// FAILED_PRECONDITION: a load balancer uses the address, or has another one already.
-	ErrorReason_ERROR_REASON_ADDRESS_IN_USE ErrorReason = 25
+	ErrorReason_ERROR_REASON_ADDRESS_IN_USE ErrorReason = 23
 	// FAILED_PRECONDITION: the backend was started to change nothing, and something was to be changed.
 	// Dry runs are answered.
-	ErrorReason_ERROR_REASON_READ_ONLY ErrorReason = 26
+	ErrorReason_ERROR_REASON_READ_ONLY ErrorReason = 24
+	// FAILED_PRECONDITION: what is asked for takes an acting session of the scope, in sync with this very
+	// backend, and there is none. Ask the backend of the leader.
+	ErrorReason_ERROR_REASON_SESSION_REQUIRED ErrorReason = 25
+	// ABORTED: a newer session of the scope began. Its client must not reconnect.
+	ErrorReason_ERROR_REASON_SESSION_SUPERSEDED ErrorReason = 26
+	// UNAVAILABLE with RetryInfo: the backend is about to stop. Reconnect.
+	ErrorReason_ERROR_REASON_BACKEND_STOPPING ErrorReason = 27
+	// UNIMPLEMENTED: a request that changes something has fields or values that this backend does not know;
+	// the message names them. Nothing was changed. Upgrade both programs together.
+	ErrorReason_ERROR_REASON_VERSION_SKEW ErrorReason = 28
 )
 
 // Enum value maps for ErrorReason.
@@ -132,17 +143,19 @@ var (
 		13: "ERROR_REASON_INSTANCE_NOT_OPERABLE",
 		14: "ERROR_REASON_ADDRESS_NOT_OWNED",
 		15: "ERROR_REASON_PORT_CONFLICT",
-		16: "ERROR_REASON_FULL_SET_REQUIRED",
-		17: "ERROR_REASON_POOL_EXHAUSTED",
-		18: "ERROR_REASON_INSTANCE_LIMIT_REACHED",
-		19: "ERROR_REASON_OXIDE_UNAVAILABLE",
-		20: "ERROR_REASON_BUSY",
-		21: "ERROR_REASON_OXIDE_BAD_RESPONSE",
-		22: "ERROR_REASON_UNIMPLEMENTED",
-		23: "ERROR_REASON_CALL_ENDED",
-		24: "ERROR_REASON_INTERNAL",
-		25: "ERROR_REASON_ADDRESS_IN_USE",
-		26: "ERROR_REASON_READ_ONLY",
+		16: "ERROR_REASON_POOL_EXHAUSTED",
+		17: "ERROR_REASON_INSTANCE_LIMIT_REACHED",
+		18: "ERROR_REASON_OXIDE_UNAVAILABLE",
+		19: "ERROR_REASON_OXIDE_BAD_RESPONSE",
+		20: "ERROR_REASON_UNIMPLEMENTED",
+		21: "ERROR_REASON_CALL_ENDED",
+		22: "ERROR_REASON_INTERNAL",
+		23: "ERROR_REASON_ADDRESS_IN_USE",
+		24: "ERROR_REASON_READ_ONLY",
+		25: "ERROR_REASON_SESSION_REQUIRED",
+		26: "ERROR_REASON_SESSION_SUPERSEDED",
+		27: "ERROR_REASON_BACKEND_STOPPING",
+		28: "ERROR_REASON_VERSION_SKEW",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -161,17 +174,19 @@ var (
 		"ERROR_REASON_INSTANCE_NOT_OPERABLE":         13,
 		"ERROR_REASON_ADDRESS_NOT_OWNED":             14,
 		"ERROR_REASON_PORT_CONFLICT":                 15,
-		"ERROR_REASON_FULL_SET_REQUIRED":             16,
-		"ERROR_REASON_POOL_EXHAUSTED":                17,
-		"ERROR_REASON_INSTANCE_LIMIT_REACHED":        18,
-		"ERROR_REASON_OXIDE_UNAVAILABLE":             19,
-		"ERROR_REASON_BUSY":                          20,
-		"ERROR_REASON_OXIDE_BAD_RESPONSE":            21,
-		"ERROR_REASON_UNIMPLEMENTED":                 22,
-		"ERROR_REASON_CALL_ENDED":                    23,
-		"ERROR_REASON_INTERNAL":                      24,
-		"ERROR_REASON_ADDRESS_IN_USE":                25,
-		"ERROR_REASON_READ_ONLY":                     26,
+		"ERROR_REASON_POOL_EXHAUSTED":                16,
+		"ERROR_REASON_INSTANCE_LIMIT_REACHED":        17,
+		"ERROR_REASON_OXIDE_UNAVAILABLE":             18,
+		"ERROR_REASON_OXIDE_BAD_RESPONSE":            19,
+		"ERROR_REASON_UNIMPLEMENTED":                 20,
+		"ERROR_REASON_CALL_ENDED":                    21,
+		"ERROR_REASON_INTERNAL":                      22,
+		"ERROR_REASON_ADDRESS_IN_USE":                23,
+		"ERROR_REASON_READ_ONLY":                     24,
+		"ERROR_REASON_SESSION_REQUIRED":              25,
+		"ERROR_REASON_SESSION_SUPERSEDED":            26,
+		"ERROR_REASON_BACKEND_STOPPING":              27,
+		"ERROR_REASON_VERSION_SKEW":                  28,
 	}
 )
 
@@ -206,7 +221,7 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xbe\a\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\x8d\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -224,18 +239,20 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_OXIDE_REFUSED\x10\f\x12&\n" +
 	"\"ERROR_REASON_INSTANCE_NOT_OPERABLE\x10\r\x12\"\n" +
 	"\x1eERROR_REASON_ADDRESS_NOT_OWNED\x10\x0e\x12\x1e\n" +
-	"\x1aERROR_REASON_PORT_CONFLICT\x10\x0f\x12\"\n" +
-	"\x1eERROR_REASON_FULL_SET_REQUIRED\x10\x10\x12\x1f\n" +
-	"\x1bERROR_REASON_POOL_EXHAUSTED\x10\x11\x12'\n" +
-	"#ERROR_REASON_INSTANCE_LIMIT_REACHED\x10\x12\x12\"\n" +
-	"\x1eERROR_REASON_OXIDE_UNAVAILABLE\x10\x13\x12\x15\n" +
-	"\x11ERROR_REASON_BUSY\x10\x14\x12#\n" +
-	"\x1fERROR_REASON_OXIDE_BAD_RESPONSE\x10\x15\x12\x1e\n" +
-	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x16\x12\x1b\n" +
-	"\x17ERROR_REASON_CALL_ENDED\x10\x17\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\x18\x12\x1f\n" +
-	"\x1bERROR_REASON_ADDRESS_IN_USE\x10\x19\x12\x1a\n" +
-	"\x16ERROR_REASON_READ_ONLY\x10\x1aBZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"\x1aERROR_REASON_PORT_CONFLICT\x10\x0f\x12\x1f\n" +
+	"\x1bERROR_REASON_POOL_EXHAUSTED\x10\x10\x12'\n" +
+	"#ERROR_REASON_INSTANCE_LIMIT_REACHED\x10\x11\x12\"\n" +
+	"\x1eERROR_REASON_OXIDE_UNAVAILABLE\x10\x12\x12#\n" +
+	"\x1fERROR_REASON_OXIDE_BAD_RESPONSE\x10\x13\x12\x1e\n" +
+	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x14\x12\x1b\n" +
+	"\x17ERROR_REASON_CALL_ENDED\x10\x15\x12\x19\n" +
+	"\x15ERROR_REASON_INTERNAL\x10\x16\x12\x1f\n" +
+	"\x1bERROR_REASON_ADDRESS_IN_USE\x10\x17\x12\x1a\n" +
+	"\x16ERROR_REASON_READ_ONLY\x10\x18\x12!\n" +
+	"\x1dERROR_REASON_SESSION_REQUIRED\x10\x19\x12#\n" +
+	"\x1fERROR_REASON_SESSION_SUPERSEDED\x10\x1a\x12!\n" +
+	"\x1dERROR_REASON_BACKEND_STOPPING\x10\x1b\x12\x1d\n" +
+	"\x19ERROR_REASON_VERSION_SKEW\x10\x1cBZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once

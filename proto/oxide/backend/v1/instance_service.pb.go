@@ -544,7 +544,8 @@ type ListInstancesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The largest number of instances to return, 1 to 1000. 0 means 100; more than 1000 means 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Absent for the first page; else `next_page_token` of the page before. Tokens are opaque.
+	// Absent for the first page; else `next_page_token` of the page before. Tokens are opaque, and at
+	// most 512 bytes; any other is answered INVALID_REQUEST.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -905,8 +906,12 @@ type Instance struct {
 	// turn out to be one that a load balancer was given by its user. Readers then add no floating
 	// address that they did not know before, and take none away that is listed.
 	ExternalAddressesProvisional bool `protobuf:"varint,20,opt,name=external_addresses_provisional,json=externalAddressesProvisional,proto3" json:"external_addresses_provisional,omitempty"`
-	unknownFields                protoimpl.UnknownFields
-	sizeCache                    protoimpl.SizeCache
+	// Whether external_addresses holds all ephemeral addresses, some hours old at most. False with
+	// INSTANCE_VIEW_BASIC, and in a WatchInstances stream while nobody has read them; nothing follows from
+	// their absence then.
+	EphemeralAddressesKnown bool `protobuf:"varint,21,opt,name=ephemeral_addresses_known,json=ephemeralAddressesKnown,proto3" json:"ephemeral_addresses_known,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
@@ -1075,6 +1080,13 @@ func (x *Instance) GetAntiAffinityGroupsKnown() bool {
 func (x *Instance) GetExternalAddressesProvisional() bool {
 	if x != nil {
 		return x.ExternalAddressesProvisional
+	}
+	return false
+}
+
+func (x *Instance) GetEphemeralAddressesKnown() bool {
+	if x != nil {
+		return x.EphemeralAddressesKnown
 	}
 	return false
 }
@@ -1262,7 +1274,7 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\x13no_longer_listed_id\x18\x03 \x01(\tH\x00R\x10noLongerListedIdB\a\n" +
 	"\x05event\"K\n" +
 	"\x10SnapshotComplete\x127\n" +
-	"\tread_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\x83\a\n" +
+	"\tread_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\xbf\a\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1286,7 +1298,8 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\arack_id\x18\x11 \x01(\tR\x06rackId\x12!\n" +
 	"\fproject_name\x18\x12 \x01(\tR\vprojectName\x12;\n" +
 	"\x1aanti_affinity_groups_known\x18\x13 \x01(\bR\x17antiAffinityGroupsKnown\x12D\n" +
-	"\x1eexternal_addresses_provisional\x18\x14 \x01(\bR\x1cexternalAddressesProvisional\"\xa2\x01\n" +
+	"\x1eexternal_addresses_provisional\x18\x14 \x01(\bR\x1cexternalAddressesProvisional\x12:\n" +
+	"\x19ephemeral_addresses_known\x18\x15 \x01(\bR\x17ephemeralAddressesKnown\"\xa2\x01\n" +
 	"\x10NetworkInterface\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +

@@ -53,11 +53,13 @@ type InstanceServiceClient interface {
 	// token: a caller that reconnects gets a new snapshot, and an instance that is not in it has
 	// gone unseen meanwhile, which proves nothing (see GetInstanceRequest.absence_proof).
 	//
-	// A reader that is slow misses intermediate states, never the last one. Ephemeral addresses appear
-	// once they are known, which takes a GetInstance; run states come within some seconds.
+	// A reader that is slow misses intermediate states, never the last one. Run states come within some
+	// seconds. Watching alone does not read ephemeral addresses, which would cost a request for each
+	// instance: they appear once a GetInstance or ListInstances has read them, and until then
+	// Instance.ephemeral_addresses_known is false.
 	//
 	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_WATCH_INSTANCES. While Oxide is away
-	// the stream is silent; after a minute it ends with the error. It ends with CALL_ENDED when the
+	// the stream is silent; after a minute it ends with the error. It ends with BACKEND_STOPPING when the
 	// backend is stopped.
 	WatchInstances(ctx context.Context, in *WatchInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchInstancesResponse], error)
 }
@@ -134,11 +136,13 @@ type InstanceServiceServer interface {
 	// token: a caller that reconnects gets a new snapshot, and an instance that is not in it has
 	// gone unseen meanwhile, which proves nothing (see GetInstanceRequest.absence_proof).
 	//
-	// A reader that is slow misses intermediate states, never the last one. Ephemeral addresses appear
-	// once they are known, which takes a GetInstance; run states come within some seconds.
+	// A reader that is slow misses intermediate states, never the last one. Run states come within some
+	// seconds. Watching alone does not read ephemeral addresses, which would cost a request for each
+	// instance: they appear once a GetInstance or ListInstances has read them, and until then
+	// Instance.ephemeral_addresses_known is false.
 	//
 	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_WATCH_INSTANCES. While Oxide is away
-	// the stream is silent; after a minute it ends with the error. It ends with CALL_ENDED when the
+	// the stream is silent; after a minute it ends with the error. It ends with BACKEND_STOPPING when the
 	// backend is stopped.
 	WatchInstances(*WatchInstancesRequest, grpc.ServerStreamingServer[WatchInstancesResponse]) error
 	mustEmbedUnimplementedInstanceServiceServer()

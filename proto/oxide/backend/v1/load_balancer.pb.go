@@ -27,62 +27,278 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// CandidateHealth says what an instance may be used for. The caller decides it, with whatever
-// damping it wants: the backend acts on it at once.
-type CandidateHealth int32
+// Readiness is whether a candidate can serve.
+type Readiness int32
 
 const (
 	// Not used.
-	CandidateHealth_CANDIDATE_HEALTH_UNSPECIFIED CandidateHealth = 0
-	// Addresses may be attached and stay.
-	CandidateHealth_CANDIDATE_HEALTH_HEALTHY CandidateHealth = 1
-	// In doubt: addresses that are attached stay, no further one is attached.
-	CandidateHealth_CANDIDATE_HEALTH_SUSPECT CandidateHealth = 2
-	// Addresses that are attached move away if another candidate is healthy.
-	CandidateHealth_CANDIDATE_HEALTH_UNHEALTHY CandidateHealth = 3
+	Readiness_READINESS_UNSPECIFIED Readiness = 0
+	// It says that it is ready.
+	Readiness_READINESS_READY Readiness = 1
+	// It says that it is not ready.
+	Readiness_READINESS_NOT_READY Readiness = 2
+	// It is silent.
+	Readiness_READINESS_UNKNOWN Readiness = 3
 )
 
-// Enum value maps for CandidateHealth.
+// Enum value maps for Readiness.
 var (
-	CandidateHealth_name = map[int32]string{
-		0: "CANDIDATE_HEALTH_UNSPECIFIED",
-		1: "CANDIDATE_HEALTH_HEALTHY",
-		2: "CANDIDATE_HEALTH_SUSPECT",
-		3: "CANDIDATE_HEALTH_UNHEALTHY",
+	Readiness_name = map[int32]string{
+		0: "READINESS_UNSPECIFIED",
+		1: "READINESS_READY",
+		2: "READINESS_NOT_READY",
+		3: "READINESS_UNKNOWN",
 	}
-	CandidateHealth_value = map[string]int32{
-		"CANDIDATE_HEALTH_UNSPECIFIED": 0,
-		"CANDIDATE_HEALTH_HEALTHY":     1,
-		"CANDIDATE_HEALTH_SUSPECT":     2,
-		"CANDIDATE_HEALTH_UNHEALTHY":   3,
+	Readiness_value = map[string]int32{
+		"READINESS_UNSPECIFIED": 0,
+		"READINESS_READY":       1,
+		"READINESS_NOT_READY":   2,
+		"READINESS_UNKNOWN":     3,
 	}
 )
 
-func (x CandidateHealth) Enum() *CandidateHealth {
-	p := new(CandidateHealth)
+func (x Readiness) Enum() *Readiness {
+	p := new(Readiness)
 	*p = x
 	return p
 }
 
-func (x CandidateHealth) String() string {
+func (x Readiness) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (CandidateHealth) Descriptor() protoreflect.EnumDescriptor {
+func (Readiness) Descriptor() protoreflect.EnumDescriptor {
 	return file_oxide_backend_v1_load_balancer_proto_enumTypes[0].Descriptor()
 }
 
-func (CandidateHealth) Type() protoreflect.EnumType {
+func (Readiness) Type() protoreflect.EnumType {
 	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[0]
 }
 
-func (x CandidateHealth) Number() protoreflect.EnumNumber {
+func (x Readiness) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use CandidateHealth.Descriptor instead.
-func (CandidateHealth) EnumDescriptor() ([]byte, []int) {
+// Deprecated: Use Readiness.Descriptor instead.
+func (Readiness) EnumDescriptor() ([]byte, []int) {
 	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{0}
+}
+
+// Reachability is what a client's own probe of a candidate found.
+type Reachability int32
+
+const (
+	// It is not probed, or not known yet.
+	Reachability_REACHABILITY_UNSPECIFIED Reachability = 0
+	// It answers.
+	Reachability_REACHABILITY_REACHABLE Reachability = 1
+	// It does not answer, and a second sign of life is overdue as well.
+	Reachability_REACHABILITY_UNREACHABLE Reachability = 2
+)
+
+// Enum value maps for Reachability.
+var (
+	Reachability_name = map[int32]string{
+		0: "REACHABILITY_UNSPECIFIED",
+		1: "REACHABILITY_REACHABLE",
+		2: "REACHABILITY_UNREACHABLE",
+	}
+	Reachability_value = map[string]int32{
+		"REACHABILITY_UNSPECIFIED": 0,
+		"REACHABILITY_REACHABLE":   1,
+		"REACHABILITY_UNREACHABLE": 2,
+	}
+)
+
+func (x Reachability) Enum() *Reachability {
+	p := new(Reachability)
+	*p = x
+	return p
+}
+
+func (x Reachability) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Reachability) Descriptor() protoreflect.EnumDescriptor {
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[1].Descriptor()
+}
+
+func (Reachability) Type() protoreflect.EnumType {
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[1]
+}
+
+func (x Reachability) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Reachability.Descriptor instead.
+func (Reachability) EnumDescriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{1}
+}
+
+// Ending is whether and how the owner of a load balancer is going away.
+type Ending int32
+
+const (
+	// It stays.
+	Ending_ENDING_UNSPECIFIED Ending = 0
+	// Its addresses are detached and deleted; those that a user owns are detached.
+	Ending_ENDING_RELEASE Ending = 1
+	// Its addresses are detached and marked as retained; those that a user owns are detached.
+	Ending_ENDING_RETAIN Ending = 2
+)
+
+// Enum value maps for Ending.
+var (
+	Ending_name = map[int32]string{
+		0: "ENDING_UNSPECIFIED",
+		1: "ENDING_RELEASE",
+		2: "ENDING_RETAIN",
+	}
+	Ending_value = map[string]int32{
+		"ENDING_UNSPECIFIED": 0,
+		"ENDING_RELEASE":     1,
+		"ENDING_RETAIN":      2,
+	}
+)
+
+func (x Ending) Enum() *Ending {
+	p := new(Ending)
+	*p = x
+	return p
+}
+
+func (x Ending) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Ending) Descriptor() protoreflect.EnumDescriptor {
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[2].Descriptor()
+}
+
+func (Ending) Type() protoreflect.EnumType {
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[2]
+}
+
+func (x Ending) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Ending.Descriptor instead.
+func (Ending) EnumDescriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{2}
+}
+
+// ServingState is what a load balancer has on an instance.
+type ServingState int32
+
+const (
+	// It is not known; it counts as SERVING.
+	ServingState_SERVING_STATE_UNSPECIFIED ServingState = 0
+	// Something there serves its traffic.
+	ServingState_SERVING_STATE_SERVING ServingState = 1
+	// What is there is about to end, and serves until then.
+	ServingState_SERVING_STATE_LEAVING ServingState = 2
+)
+
+// Enum value maps for ServingState.
+var (
+	ServingState_name = map[int32]string{
+		0: "SERVING_STATE_UNSPECIFIED",
+		1: "SERVING_STATE_SERVING",
+		2: "SERVING_STATE_LEAVING",
+	}
+	ServingState_value = map[string]int32{
+		"SERVING_STATE_UNSPECIFIED": 0,
+		"SERVING_STATE_SERVING":     1,
+		"SERVING_STATE_LEAVING":     2,
+	}
+)
+
+func (x ServingState) Enum() *ServingState {
+	p := new(ServingState)
+	*p = x
+	return p
+}
+
+func (x ServingState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ServingState) Descriptor() protoreflect.EnumDescriptor {
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[3].Descriptor()
+}
+
+func (ServingState) Type() protoreflect.EnumType {
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[3]
+}
+
+func (x ServingState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ServingState.Descriptor instead.
+func (ServingState) EnumDescriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{3}
+}
+
+// Phase is how far a load balancer is.
+type Phase int32
+
+const (
+	// Not used.
+	Phase_PHASE_UNSPECIFIED Phase = 0
+	// Nothing is changed for now: the session is not in sync, Oxide cannot be read, what is desired is not
+	// known, or the rest waits for Oxide or a person. `problem` and `conditions` say which.
+	Phase_PHASE_PENDING Phase = 1
+	// Changes are under way, or wait for a publication.
+	Phase_PHASE_PROGRESSING Phase = 2
+	// Everything is as desired.
+	Phase_PHASE_READY Phase = 3
+)
+
+// Enum value maps for Phase.
+var (
+	Phase_name = map[int32]string{
+		0: "PHASE_UNSPECIFIED",
+		1: "PHASE_PENDING",
+		2: "PHASE_PROGRESSING",
+		3: "PHASE_READY",
+	}
+	Phase_value = map[string]int32{
+		"PHASE_UNSPECIFIED": 0,
+		"PHASE_PENDING":     1,
+		"PHASE_PROGRESSING": 2,
+		"PHASE_READY":       3,
+	}
+)
+
+func (x Phase) Enum() *Phase {
+	p := new(Phase)
+	*p = x
+	return p
+}
+
+func (x Phase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Phase) Descriptor() protoreflect.EnumDescriptor {
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[4].Descriptor()
+}
+
+func (Phase) Type() protoreflect.EnumType {
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[4]
+}
+
+func (x Phase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Phase.Descriptor instead.
+func (Phase) EnumDescriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{4}
 }
 
 // Protocol is a transport protocol.
@@ -126,11 +342,11 @@ func (x Protocol) String() string {
 }
 
 func (Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_load_balancer_proto_enumTypes[1].Descriptor()
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[5].Descriptor()
 }
 
 func (Protocol) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[1]
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[5]
 }
 
 func (x Protocol) Number() protoreflect.EnumNumber {
@@ -139,7 +355,7 @@ func (x Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Protocol.Descriptor instead.
 func (Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{1}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{5}
 }
 
 // IpFamily is a version of the Internet Protocol.
@@ -179,11 +395,11 @@ func (x IpFamily) String() string {
 }
 
 func (IpFamily) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_load_balancer_proto_enumTypes[2].Descriptor()
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[6].Descriptor()
 }
 
 func (IpFamily) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[2]
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[6]
 }
 
 func (x IpFamily) Number() protoreflect.EnumNumber {
@@ -192,7 +408,7 @@ func (x IpFamily) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use IpFamily.Descriptor instead.
 func (IpFamily) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{2}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{6}
 }
 
 // AddressSource is a kind of Oxide resource that gives a load balancer its address.
@@ -232,11 +448,11 @@ func (x AddressSource) String() string {
 }
 
 func (AddressSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_load_balancer_proto_enumTypes[3].Descriptor()
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[7].Descriptor()
 }
 
 func (AddressSource) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[3]
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[7]
 }
 
 func (x AddressSource) Number() protoreflect.EnumNumber {
@@ -245,7 +461,7 @@ func (x AddressSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AddressSource.Descriptor instead.
 func (AddressSource) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{3}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{7}
 }
 
 // ConditionType is a kind of Condition. Readers must accept types that they do not know.
@@ -271,20 +487,36 @@ const (
 	// An address is attached to an instance that is not, and never was, of this cluster; another
 	// cluster with the same scope may exist.
 	ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT ConditionType = 8
+	// An address stays on an instance that is not ready, because more than half of the candidates turned
+	// not ready within a minute while Oxide shows their instances running. It ends after two minutes.
+	ConditionType_CONDITION_TYPE_FAILOVER_SUSPENDED ConditionType = 9
+	// Somebody renamed the Oxide resource of an address while the session was running. The address is
+	// kept; if its marker is lost as well, it can no longer be recognized.
+	ConditionType_CONDITION_TYPE_ADDRESS_RENAMED ConditionType = 10
+	// A place was published, and the address could not be attached there within 30 seconds: the
+	// publication is withdrawn, and another attempt follows.
+	ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT ConditionType = 11
+	// An address that the backend attached for this load balancer stays attached, because nothing proves
+	// any more that it may be detached.
+	ConditionType_CONDITION_TYPE_LEFT_ATTACHED ConditionType = 12
 )
 
 // Enum value maps for ConditionType.
 var (
 	ConditionType_name = map[int32]string{
-		0: "CONDITION_TYPE_UNSPECIFIED",
-		1: "CONDITION_TYPE_NO_CANDIDATE",
-		2: "CONDITION_TYPE_PORT_CONFLICT",
-		3: "CONDITION_TYPE_PORT_REFUSED",
-		4: "CONDITION_TYPE_FIREWALL_CLOSED",
-		5: "CONDITION_TYPE_PENDING",
-		6: "CONDITION_TYPE_DEGRADED",
-		7: "CONDITION_TYPE_NOT_OWNED",
-		8: "CONDITION_TYPE_FOREIGN_ATTACHMENT",
+		0:  "CONDITION_TYPE_UNSPECIFIED",
+		1:  "CONDITION_TYPE_NO_CANDIDATE",
+		2:  "CONDITION_TYPE_PORT_CONFLICT",
+		3:  "CONDITION_TYPE_PORT_REFUSED",
+		4:  "CONDITION_TYPE_FIREWALL_CLOSED",
+		5:  "CONDITION_TYPE_PENDING",
+		6:  "CONDITION_TYPE_DEGRADED",
+		7:  "CONDITION_TYPE_NOT_OWNED",
+		8:  "CONDITION_TYPE_FOREIGN_ATTACHMENT",
+		9:  "CONDITION_TYPE_FAILOVER_SUSPENDED",
+		10: "CONDITION_TYPE_ADDRESS_RENAMED",
+		11: "CONDITION_TYPE_ATTACH_TIMEOUT",
+		12: "CONDITION_TYPE_LEFT_ATTACHED",
 	}
 	ConditionType_value = map[string]int32{
 		"CONDITION_TYPE_UNSPECIFIED":        0,
@@ -296,6 +528,10 @@ var (
 		"CONDITION_TYPE_DEGRADED":           6,
 		"CONDITION_TYPE_NOT_OWNED":          7,
 		"CONDITION_TYPE_FOREIGN_ATTACHMENT": 8,
+		"CONDITION_TYPE_FAILOVER_SUSPENDED": 9,
+		"CONDITION_TYPE_ADDRESS_RENAMED":    10,
+		"CONDITION_TYPE_ATTACH_TIMEOUT":     11,
+		"CONDITION_TYPE_LEFT_ATTACHED":      12,
 	}
 )
 
@@ -310,11 +546,11 @@ func (x ConditionType) String() string {
 }
 
 func (ConditionType) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_load_balancer_proto_enumTypes[4].Descriptor()
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[8].Descriptor()
 }
 
 func (ConditionType) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[4]
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[8]
 }
 
 func (x ConditionType) Number() protoreflect.EnumNumber {
@@ -323,7 +559,7 @@ func (x ConditionType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConditionType.Descriptor instead.
 func (ConditionType) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{4}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{8}
 }
 
 // ActionType is a kind of Action.
@@ -375,11 +611,11 @@ func (x ActionType) String() string {
 }
 
 func (ActionType) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_load_balancer_proto_enumTypes[5].Descriptor()
+	return file_oxide_backend_v1_load_balancer_proto_enumTypes[9].Descriptor()
 }
 
 func (ActionType) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[5]
+	return &file_oxide_backend_v1_load_balancer_proto_enumTypes[9]
 }
 
 func (x ActionType) Number() protoreflect.EnumNumber {
@@ -388,7 +624,7 @@ func (x ActionType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ActionType.Descriptor instead.
 func (ActionType) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{5}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{9}
 }
 
 // LoadBalancerKey identifies a load balancer among all that share an Oxide project.
@@ -449,169 +685,6 @@ func (x *LoadBalancerKey) GetName() string {
 	return ""
 }
 
-// Cluster is what all load balancers of one scope have in common: who they are and which instances
-// may carry their addresses.
-type Cluster struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// As in LoadBalancerKey.scope. REQUIRED.
-	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// Scopes that this one takes over from, because the cluster was rebuilt under a new id: addresses
-	// marked with one of them are treated, and marked anew, as this scope's own, wherever they are
-	// attached. A scope whose cluster still runs must not be among them.
-	AdoptedScopes []string `protobuf:"bytes,2,rep,name=adopted_scopes,json=adoptedScopes,proto3" json:"adopted_scopes,omitempty"`
-	// The name by which a predecessor of this backend named the cluster's addresses
-	// ("<legacy_name>-<namespace>-<service>"); empty: none are looked for.
-	LegacyName string `protobuf:"bytes,3,opt,name=legacy_name,json=legacyName,proto3" json:"legacy_name,omitempty"`
-	// Every instance of the cluster, in any order: those that may carry addresses and those that, for
-	// now, may not. An address on an instance that never was one of them, and whose private address
-	// the owner does not publish, is left there (condition FOREIGN_ATTACHMENT).
-	Candidates []*Candidate `protobuf:"bytes,4,rep,name=candidates,proto3" json:"candidates,omitempty"`
-	// Ports on which no load balancer of the cluster may be served by floating IP, because they
-	// belong to the cluster's own services on its instances.
-	ReservedPorts []*ReservedPorts `protobuf:"bytes,5,rep,name=reserved_ports,json=reservedPorts,proto3" json:"reserved_ports,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Cluster) Reset() {
-	*x = Cluster{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Cluster) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Cluster) ProtoMessage() {}
-
-func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
-func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *Cluster) GetScope() string {
-	if x != nil {
-		return x.Scope
-	}
-	return ""
-}
-
-func (x *Cluster) GetAdoptedScopes() []string {
-	if x != nil {
-		return x.AdoptedScopes
-	}
-	return nil
-}
-
-func (x *Cluster) GetLegacyName() string {
-	if x != nil {
-		return x.LegacyName
-	}
-	return ""
-}
-
-func (x *Cluster) GetCandidates() []*Candidate {
-	if x != nil {
-		return x.Candidates
-	}
-	return nil
-}
-
-func (x *Cluster) GetReservedPorts() []*ReservedPorts {
-	if x != nil {
-		return x.ReservedPorts
-	}
-	return nil
-}
-
-// Candidate is an instance that may carry addresses of load balancers.
-type Candidate struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance's id, a UUID. REQUIRED.
-	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// Whether it can do so now. REQUIRED.
-	Health CandidateHealth `protobuf:"varint,2,opt,name=health,proto3,enum=oxide.backend.v1.CandidateHealth" json:"health,omitempty"`
-	// Ports on this instance that are in use by something else.
-	UsedPorts []*UsedPort `protobuf:"bytes,3,rep,name=used_ports,json=usedPorts,proto3" json:"used_ports,omitempty"`
-	// Whether others are preferred when an address has to be placed, because an address that is
-	// attached to an instance also becomes the source of that instance's outbound traffic.
-	Avoid         bool `protobuf:"varint,4,opt,name=avoid,proto3" json:"avoid,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Candidate) Reset() {
-	*x = Candidate{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Candidate) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Candidate) ProtoMessage() {}
-
-func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
-func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *Candidate) GetInstanceId() string {
-	if x != nil {
-		return x.InstanceId
-	}
-	return ""
-}
-
-func (x *Candidate) GetHealth() CandidateHealth {
-	if x != nil {
-		return x.Health
-	}
-	return CandidateHealth_CANDIDATE_HEALTH_UNSPECIFIED
-}
-
-func (x *Candidate) GetUsedPorts() []*UsedPort {
-	if x != nil {
-		return x.UsedPorts
-	}
-	return nil
-}
-
-func (x *Candidate) GetAvoid() bool {
-	if x != nil {
-		return x.Avoid
-	}
-	return false
-}
-
 // UsedPort is a port of one instance that is in use by something else than a load balancer.
 type UsedPort struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -619,10 +692,10 @@ type UsedPort struct {
 	Protocol Protocol `protobuf:"varint,1,opt,name=protocol,proto3,enum=oxide.backend.v1.Protocol" json:"protocol,omitempty"`
 	// The port number, 1 to 65535. REQUIRED.
 	Port int32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	// Who uses it, for messages, for example "pod ingress/nginx-x7k2p".
+	// Who uses it, for messages, for example "pod ingress/nginx-x7k2p"; at most 512 bytes.
 	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
 	// Names (LoadBalancerKey.name) of load balancers that the holder itself serves: for those the
-	// port is free.
+	// port is free. At most 1,000.
 	Serves        []string `protobuf:"bytes,4,rep,name=serves,proto3" json:"serves,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -630,7 +703,7 @@ type UsedPort struct {
 
 func (x *UsedPort) Reset() {
 	*x = UsedPort{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[3]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +715,7 @@ func (x *UsedPort) String() string {
 func (*UsedPort) ProtoMessage() {}
 
 func (x *UsedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[3]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +728,7 @@ func (x *UsedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedPort.ProtoReflect.Descriptor instead.
 func (*UsedPort) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{3}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *UsedPort) GetProtocol() Protocol {
@@ -695,9 +768,9 @@ type ReservedPorts struct {
 	FirstPort int32 `protobuf:"varint,2,opt,name=first_port,json=firstPort,proto3" json:"first_port,omitempty"`
 	// The last port of the range, not below the first; 0 means the first.
 	LastPort int32 `protobuf:"varint,3,opt,name=last_port,json=lastPort,proto3" json:"last_port,omitempty"`
-	// What the range is for, for messages, for example "the kubelet".
+	// What the range is for, for messages, for example "the kubelet"; at most 512 bytes.
 	Purpose string `protobuf:"bytes,4,opt,name=purpose,proto3" json:"purpose,omitempty"`
-	// Names (LoadBalancerKey.name) of load balancers for which the range is free.
+	// Names (LoadBalancerKey.name) of load balancers for which the range is free. At most 1,000.
 	Serves        []string `protobuf:"bytes,5,rep,name=serves,proto3" json:"serves,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -705,7 +778,7 @@ type ReservedPorts struct {
 
 func (x *ReservedPorts) Reset() {
 	*x = ReservedPorts{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[4]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +790,7 @@ func (x *ReservedPorts) String() string {
 func (*ReservedPorts) ProtoMessage() {}
 
 func (x *ReservedPorts) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[4]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +803,7 @@ func (x *ReservedPorts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReservedPorts.ProtoReflect.Descriptor instead.
 func (*ReservedPorts) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{4}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ReservedPorts) GetProtocol() Protocol {
@@ -768,40 +841,216 @@ func (x *ReservedPorts) GetServes() []string {
 	return nil
 }
 
-// DesiredLoadBalancer is the full desired state of one load balancer. There are no deltas: what is
-// not in it is not wanted.
-type DesiredLoadBalancer struct {
+// Candidate is an instance that may carry addresses of load balancers, as the client observes it. It holds
+// observations, never a verdict: the backend decides from them, and from what Oxide shows of the
+// instance, whether addresses stay, come or leave.
+type Candidate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which load balancer. REQUIRED.
-	Key *LoadBalancerKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// A unique id of the object that wants it (for Kubernetes the Service's UID), 1 to 63 characters
-	// of [A-Za-z0-9._-]. Two owners with one key, one after the other, are told apart by it. REQUIRED.
-	OwnerUid string `protobuf:"bytes,2,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
-	// When the owner was created. Where two load balancers want the same place, the older one has it.
-	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The addresses wanted: at least one, and at most one for each IP family. REQUIRED.
-	Addresses []*WantedAddress `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	// The ports served: at least one. REQUIRED.
-	Ports []*Port `protobuf:"bytes,5,rep,name=ports,proto3" json:"ports,omitempty"`
-	// The only instances of Cluster.candidates that this load balancer may use. Absent: all of them.
-	// Present and empty: none.
-	EligibleInstances *InstanceSet `protobuf:"bytes,6,opt,name=eligible_instances,json=eligibleInstances,proto3" json:"eligible_instances,omitempty"`
-	// Whether the addresses are kept, marked as retained, when the load balancer is deleted.
-	RetainAddresses bool `protobuf:"varint,7,opt,name=retain_addresses,json=retainAddresses,proto3" json:"retain_addresses,omitempty"`
-	// The addresses that the owner publishes now (for Kubernetes the Service's status), private ones
-	// of instances among them. A second witness where a marker was lost, and what a take-over goes by.
-	PublishedAddresses []string `protobuf:"bytes,8,rep,name=published_addresses,json=publishedAddresses,proto3" json:"published_addresses,omitempty"`
-	// What the owner wants cannot be told now, for example because it contradicts itself. The addresses
-	// that the load balancer has are kept and placed as ever; none is allocated, exchanged or released.
-	// `addresses` may then be any of the families that it has.
-	HoldAddresses bool `protobuf:"varint,9,opt,name=hold_addresses,json=holdAddresses,proto3" json:"hold_addresses,omitempty"`
+	// The instance's id, a UUID. REQUIRED.
+	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// The name by which people know it, for messages, at most 253 bytes; empty: the instance's name in
+	// Oxide.
+	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// Whether it says that it can serve, or is said to. UNSPECIFIED counts as UNKNOWN.
+	Readiness Readiness `protobuf:"varint,3,opt,name=readiness,proto3,enum=oxide.backend.v1.Readiness" json:"readiness,omitempty"`
+	// For how long this client itself has observed this readiness, by a monotonic clock; absent or 0 in a
+	// client's first list. The backend adds the time since it received the item.
+	ReadinessDuration *durationpb.Duration `protobuf:"bytes,4,opt,name=readiness_duration,json=readinessDuration,proto3" json:"readiness_duration,omitempty"`
+	// Whether the client's own probe reaches it. UNSPECIFIED: it is not probed, and nothing follows.
+	Reachability Reachability `protobuf:"varint,5,opt,name=reachability,proto3,enum=oxide.backend.v1.Reachability" json:"reachability,omitempty"`
+	// For how long this client itself has observed this reachability; as readiness_duration.
+	ReachabilityDuration *durationpb.Duration `protobuf:"bytes,6,opt,name=reachability_duration,json=reachabilityDuration,proto3" json:"reachability_duration,omitempty"`
+	// Why it must carry no address at all, in words that follow its name, for example "has the label
+	// example.com/exclude"; at most 256 bytes; empty: it may.
+	ExclusionReason string `protobuf:"bytes,7,opt,name=exclusion_reason,json=exclusionReason,proto3" json:"exclusion_reason,omitempty"`
+	// Why it is being taken out of service, in words that follow its name; at most 256 bytes; empty: it is
+	// not. Its addresses leave if another healthy candidate can take them; else they stay.
+	OutOfServiceReason string `protobuf:"bytes,8,opt,name=out_of_service_reason,json=outOfServiceReason,proto3" json:"out_of_service_reason,omitempty"`
+	// It should get no further work. It is the last choice for an address, and not forbidden.
+	Cordoned bool `protobuf:"varint,9,opt,name=cordoned,proto3" json:"cordoned,omitempty"`
+	// This client observed the moment at which it was cordoned: then its addresses leave if another healthy
+	// candidate can take them. A cordon whose beginning nobody observed moves nothing.
+	CordonObserved bool `protobuf:"varint,10,opt,name=cordon_observed,json=cordonObserved,proto3" json:"cordon_observed,omitempty"`
+	// It is not ready because its machine is being shut down.
+	ShuttingDown bool `protobuf:"varint,11,opt,name=shutting_down,json=shuttingDown,proto3" json:"shutting_down,omitempty"`
+	// Others are preferred when an address has to be placed, because an address that is attached to an
+	// instance also becomes the source of that instance's outbound traffic.
+	LeastPreferred bool `protobuf:"varint,12,opt,name=least_preferred,json=leastPreferred,proto3" json:"least_preferred,omitempty"`
+	// Ports on this instance that are in use by something else; at most 1,000.
+	UsedPorts     []*UsedPort `protobuf:"bytes,13,rep,name=used_ports,json=usedPorts,proto3" json:"used_ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *Candidate) Reset() {
+	*x = Candidate{}
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Candidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Candidate) ProtoMessage() {}
+
+func (x *Candidate) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
+func (*Candidate) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Candidate) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *Candidate) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *Candidate) GetReadiness() Readiness {
+	if x != nil {
+		return x.Readiness
+	}
+	return Readiness_READINESS_UNSPECIFIED
+}
+
+func (x *Candidate) GetReadinessDuration() *durationpb.Duration {
+	if x != nil {
+		return x.ReadinessDuration
+	}
+	return nil
+}
+
+func (x *Candidate) GetReachability() Reachability {
+	if x != nil {
+		return x.Reachability
+	}
+	return Reachability_REACHABILITY_UNSPECIFIED
+}
+
+func (x *Candidate) GetReachabilityDuration() *durationpb.Duration {
+	if x != nil {
+		return x.ReachabilityDuration
+	}
+	return nil
+}
+
+func (x *Candidate) GetExclusionReason() string {
+	if x != nil {
+		return x.ExclusionReason
+	}
+	return ""
+}
+
+func (x *Candidate) GetOutOfServiceReason() string {
+	if x != nil {
+		return x.OutOfServiceReason
+	}
+	return ""
+}
+
+func (x *Candidate) GetCordoned() bool {
+	if x != nil {
+		return x.Cordoned
+	}
+	return false
+}
+
+func (x *Candidate) GetCordonObserved() bool {
+	if x != nil {
+		return x.CordonObserved
+	}
+	return false
+}
+
+func (x *Candidate) GetShuttingDown() bool {
+	if x != nil {
+		return x.ShuttingDown
+	}
+	return false
+}
+
+func (x *Candidate) GetLeastPreferred() bool {
+	if x != nil {
+		return x.LeastPreferred
+	}
+	return false
+}
+
+func (x *Candidate) GetUsedPorts() []*UsedPort {
+	if x != nil {
+		return x.UsedPorts
+	}
+	return nil
+}
+
+// DesiredLoadBalancer is the full desired state of one load balancer, and what its owner publishes. There
+// are no deltas: what is not in it is not desired.
+type DesiredLoadBalancer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which load balancer; its scope is that of the session. REQUIRED.
+	Key *LoadBalancerKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// A unique id of the object that wants it (for Kubernetes the Service's UID), 1 to 63 characters
+	// of [A-Za-z0-9._-]. Two owners with one key, one after the other, are told apart by it. REQUIRED.
+	OwnerUid string `protobuf:"bytes,2,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
+	// The client's counter for this load balancer: greater whenever anything else in this message differs
+	// from what the client sent before. States echo it. At least 1. REQUIRED.
+	Generation int64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Whether the owner is going away. An ending load balancer is sent whole, and keeps its addresses and
+	// ports until `released` was answered.
+	Ending Ending `protobuf:"varint,4,opt,name=ending,proto3,enum=oxide.backend.v1.Ending" json:"ending,omitempty"`
+	// When the owner was created. Where two load balancers want the same place, the older one has it.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The addresses desired: at least one, and at most one for each IP family. REQUIRED, but where
+	// `preserve_reason` is set.
+	//
+	// What a user may have written wrongly is the problem of this load balancer alone, and no malformed
+	// item: a source that is not offered, or a name or an address in it that cannot be one. Then all that
+	// it has is preserved, as with `preserve_reason`, and the problem names the field.
+	Addresses []*DesiredAddress `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The ports served: at least one, at most 1,000. REQUIRED.
+	Ports []*Port `protobuf:"bytes,7,rep,name=ports,proto3" json:"ports,omitempty"`
+	// The only candidates that may carry its addresses. Absent: all of them.
+	EligibleInstances *EligibleInstances `protobuf:"bytes,8,opt,name=eligible_instances,json=eligibleInstances,proto3" json:"eligible_instances,omitempty"`
+	// Whether an address that is exchanged for another one is kept, marked as retained.
+	RetainAddresses bool `protobuf:"varint,9,opt,name=retain_addresses,json=retainAddresses,proto3" json:"retain_addresses,omitempty"`
+	// What the owner publishes now (for Kubernetes the Service's status), private addresses of instances
+	// among them, taken from what is really there and never from the answer to the client's own write. A
+	// place counts as published while the address and the private address of the instance are both here.
+	// At most 64.
+	PublishedAddresses []string `protobuf:"bytes,10,rep,name=published_addresses,json=publishedAddresses,proto3" json:"published_addresses,omitempty"`
+	// The owner publishes nowhere: every place counts as published.
+	NoPublication bool `protobuf:"varint,11,opt,name=no_publication,json=noPublication,proto3" json:"no_publication,omitempty"`
+	// Why it cannot be known now what is desired, in one line for people, at most 400 bytes; empty: it is
+	// known. Everything that the load balancer has is kept, none of it is released or exchanged, nothing is
+	// allocated. The state repeats the reason as its problem (INVALID_REQUEST).
+	PreserveReason string `protobuf:"bytes,12,opt,name=preserve_reason,json=preserveReason,proto3" json:"preserve_reason,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
 func (x *DesiredLoadBalancer) Reset() {
 	*x = DesiredLoadBalancer{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[5]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +1062,7 @@ func (x *DesiredLoadBalancer) String() string {
 func (*DesiredLoadBalancer) ProtoMessage() {}
 
 func (x *DesiredLoadBalancer) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[5]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +1075,7 @@ func (x *DesiredLoadBalancer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredLoadBalancer.ProtoReflect.Descriptor instead.
 func (*DesiredLoadBalancer) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{5}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DesiredLoadBalancer) GetKey() *LoadBalancerKey {
@@ -843,6 +1092,20 @@ func (x *DesiredLoadBalancer) GetOwnerUid() string {
 	return ""
 }
 
+func (x *DesiredLoadBalancer) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *DesiredLoadBalancer) GetEnding() Ending {
+	if x != nil {
+		return x.Ending
+	}
+	return Ending_ENDING_UNSPECIFIED
+}
+
 func (x *DesiredLoadBalancer) GetCreateTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CreateTime
@@ -850,7 +1113,7 @@ func (x *DesiredLoadBalancer) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *DesiredLoadBalancer) GetAddresses() []*WantedAddress {
+func (x *DesiredLoadBalancer) GetAddresses() []*DesiredAddress {
 	if x != nil {
 		return x.Addresses
 	}
@@ -864,7 +1127,7 @@ func (x *DesiredLoadBalancer) GetPorts() []*Port {
 	return nil
 }
 
-func (x *DesiredLoadBalancer) GetEligibleInstances() *InstanceSet {
+func (x *DesiredLoadBalancer) GetEligibleInstances() *EligibleInstances {
 	if x != nil {
 		return x.EligibleInstances
 	}
@@ -885,36 +1148,111 @@ func (x *DesiredLoadBalancer) GetPublishedAddresses() []string {
 	return nil
 }
 
-func (x *DesiredLoadBalancer) GetHoldAddresses() bool {
+func (x *DesiredLoadBalancer) GetNoPublication() bool {
 	if x != nil {
-		return x.HoldAddresses
+		return x.NoPublication
 	}
 	return false
 }
 
-// InstanceSet is a set of instances.
-type InstanceSet struct {
+func (x *DesiredLoadBalancer) GetPreserveReason() string {
+	if x != nil {
+		return x.PreserveReason
+	}
+	return ""
+}
+
+// EligibleInstances are the only candidates that a load balancer may use.
+type EligibleInstances struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ids of instances, in any order, without repetition.
-	InstanceIds   []string `protobuf:"bytes,1,rep,name=instance_ids,json=instanceIds,proto3" json:"instance_ids,omitempty"`
+	// The instances, in any order, none twice, at most 20,000. Empty: no instance is eligible.
+	Instances []*EligibleInstance `protobuf:"bytes,1,rep,name=instances,proto3" json:"instances,omitempty"`
+	// What makes a candidate eligible, in words that follow "none" or "it", for example "has a ready
+	// endpoint"; at most 400 bytes. For messages only.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// The addresses follow the instances that are SERVING: on one that is not in the list, or only LEAVING,
+	// an address serves nothing.
+	FollowsServing bool `protobuf:"varint,3,opt,name=follows_serving,json=followsServing,proto3" json:"follows_serving,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EligibleInstances) Reset() {
+	*x = EligibleInstances{}
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EligibleInstances) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EligibleInstances) ProtoMessage() {}
+
+func (x *EligibleInstances) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EligibleInstances.ProtoReflect.Descriptor instead.
+func (*EligibleInstances) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *EligibleInstances) GetInstances() []*EligibleInstance {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *EligibleInstances) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *EligibleInstances) GetFollowsServing() bool {
+	if x != nil {
+		return x.FollowsServing
+	}
+	return false
+}
+
+// EligibleInstance is a candidate that a load balancer may use.
+type EligibleInstance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the instance. REQUIRED.
+	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// What the load balancer has there.
+	State         ServingState `protobuf:"varint,2,opt,name=state,proto3,enum=oxide.backend.v1.ServingState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *InstanceSet) Reset() {
-	*x = InstanceSet{}
+func (x *EligibleInstance) Reset() {
+	*x = EligibleInstance{}
 	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *InstanceSet) String() string {
+func (x *EligibleInstance) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*InstanceSet) ProtoMessage() {}
+func (*EligibleInstance) ProtoMessage() {}
 
-func (x *InstanceSet) ProtoReflect() protoreflect.Message {
+func (x *EligibleInstance) ProtoReflect() protoreflect.Message {
 	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -926,16 +1264,320 @@ func (x *InstanceSet) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use InstanceSet.ProtoReflect.Descriptor instead.
-func (*InstanceSet) Descriptor() ([]byte, []int) {
+// Deprecated: Use EligibleInstance.ProtoReflect.Descriptor instead.
+func (*EligibleInstance) Descriptor() ([]byte, []int) {
 	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *InstanceSet) GetInstanceIds() []string {
+func (x *EligibleInstance) GetInstanceId() string {
 	if x != nil {
-		return x.InstanceIds
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *EligibleInstance) GetState() ServingState {
+	if x != nil {
+		return x.State
+	}
+	return ServingState_SERVING_STATE_UNSPECIFIED
+}
+
+// DesiredAddress is one address that a load balancer is to have.
+type DesiredAddress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its IP family. REQUIRED.
+	Family IpFamily `protobuf:"varint,1,opt,name=family,proto3,enum=oxide.backend.v1.IpFamily" json:"family,omitempty"`
+	// Where it comes from. REQUIRED.
+	//
+	// Types that are valid to be assigned to Source:
+	//
+	//	*DesiredAddress_FloatingIp
+	//	*DesiredAddress_ExternalSubnet
+	Source        isDesiredAddress_Source `protobuf_oneof:"source"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DesiredAddress) Reset() {
+	*x = DesiredAddress{}
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DesiredAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DesiredAddress) ProtoMessage() {}
+
+func (x *DesiredAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DesiredAddress.ProtoReflect.Descriptor instead.
+func (*DesiredAddress) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DesiredAddress) GetFamily() IpFamily {
+	if x != nil {
+		return x.Family
+	}
+	return IpFamily_IP_FAMILY_UNSPECIFIED
+}
+
+func (x *DesiredAddress) GetSource() isDesiredAddress_Source {
+	if x != nil {
+		return x.Source
 	}
 	return nil
+}
+
+func (x *DesiredAddress) GetFloatingIp() *FloatingIpSource {
+	if x != nil {
+		if x, ok := x.Source.(*DesiredAddress_FloatingIp); ok {
+			return x.FloatingIp
+		}
+	}
+	return nil
+}
+
+func (x *DesiredAddress) GetExternalSubnet() *ExternalSubnetSource {
+	if x != nil {
+		if x, ok := x.Source.(*DesiredAddress_ExternalSubnet); ok {
+			return x.ExternalSubnet
+		}
+	}
+	return nil
+}
+
+type isDesiredAddress_Source interface {
+	isDesiredAddress_Source()
+}
+
+type DesiredAddress_FloatingIp struct {
+	// A floating IP: traffic arrives at the private address of the instance.
+	FloatingIp *FloatingIpSource `protobuf:"bytes,2,opt,name=floating_ip,json=floatingIp,proto3,oneof"`
+}
+
+type DesiredAddress_ExternalSubnet struct {
+	// An external subnet of one address: traffic arrives at the address itself, un-NATed.
+	ExternalSubnet *ExternalSubnetSource `protobuf:"bytes,3,opt,name=external_subnet,json=externalSubnet,proto3,oneof"`
+}
+
+func (*DesiredAddress_FloatingIp) isDesiredAddress_Source() {}
+
+func (*DesiredAddress_ExternalSubnet) isDesiredAddress_Source() {}
+
+// LoadBalancerState is what the backend has to say about one load balancer of a session.
+type LoadBalancerState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which load balancer. Always set.
+	Key *LoadBalancerKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The owner that it was desired for.
+	OwnerUid string `protobuf:"bytes,2,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
+	// The generation that the state takes into account.
+	Generation int64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	// What the owner is to publish now, in this order: every place in use, and the next one before it is
+	// used. Empty: nothing is in use.
+	Publish []string `protobuf:"bytes,4,rep,name=publish,proto3" json:"publish,omitempty"`
+	// Its addresses, IPv4 first. planned_attachment is where each is going.
+	Addresses []*LoadBalancerAddress `protobuf:"bytes,5,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// How far it is.
+	Phase Phase `protobuf:"varint,6,opt,name=phase,proto3,enum=oxide.backend.v1.Phase" json:"phase,omitempty"`
+	// What there is to say about it. A condition is listed while it holds.
+	Conditions []*Condition `protobuf:"bytes,7,rep,name=conditions,proto3" json:"conditions,omitempty"`
+	// What is wrong; absent if nothing is.
+	Problem *Problem `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	// In one line, where its addresses are and why.
+	Explanation   string `protobuf:"bytes,9,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadBalancerState) Reset() {
+	*x = LoadBalancerState{}
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadBalancerState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadBalancerState) ProtoMessage() {}
+
+func (x *LoadBalancerState) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadBalancerState.ProtoReflect.Descriptor instead.
+func (*LoadBalancerState) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LoadBalancerState) GetKey() *LoadBalancerKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *LoadBalancerState) GetOwnerUid() string {
+	if x != nil {
+		return x.OwnerUid
+	}
+	return ""
+}
+
+func (x *LoadBalancerState) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *LoadBalancerState) GetPublish() []string {
+	if x != nil {
+		return x.Publish
+	}
+	return nil
+}
+
+func (x *LoadBalancerState) GetAddresses() []*LoadBalancerAddress {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *LoadBalancerState) GetPhase() Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Phase_PHASE_UNSPECIFIED
+}
+
+func (x *LoadBalancerState) GetConditions() []*Condition {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+func (x *LoadBalancerState) GetProblem() *Problem {
+	if x != nil {
+		return x.Problem
+	}
+	return nil
+}
+
+func (x *LoadBalancerState) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
+}
+
+// Verdict is why a candidate was chosen for an address, or was not.
+type Verdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the candidate.
+	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// The name by which people know it.
+	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// Whether it was chosen.
+	Chosen bool `protobuf:"varint,3,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	// How many addresses it carries in the end.
+	Addresses int32 `protobuf:"varint,4,opt,name=addresses,proto3" json:"addresses,omitempty"`
+	// Why it was not chosen, in one line; empty if it was.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verdict) Reset() {
+	*x = Verdict{}
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verdict) ProtoMessage() {}
+
+func (x *Verdict) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
+func (*Verdict) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Verdict) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *Verdict) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *Verdict) GetChosen() bool {
+	if x != nil {
+		return x.Chosen
+	}
+	return false
+}
+
+func (x *Verdict) GetAddresses() int32 {
+	if x != nil {
+		return x.Addresses
+	}
+	return 0
+}
+
+func (x *Verdict) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // Port is a port that a load balancer serves. The number does not change on the way to the
@@ -952,7 +1594,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1606,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1619,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{7}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Port) GetProtocol() Protocol {
@@ -993,102 +1635,6 @@ func (x *Port) GetPort() int32 {
 	}
 	return 0
 }
-
-// WantedAddress is one address that a load balancer wants.
-type WantedAddress struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its IP family. REQUIRED.
-	Family IpFamily `protobuf:"varint,1,opt,name=family,proto3,enum=oxide.backend.v1.IpFamily" json:"family,omitempty"`
-	// Where it comes from. REQUIRED.
-	//
-	// Types that are valid to be assigned to Source:
-	//
-	//	*WantedAddress_FloatingIp
-	//	*WantedAddress_ExternalSubnet
-	Source        isWantedAddress_Source `protobuf_oneof:"source"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *WantedAddress) Reset() {
-	*x = WantedAddress{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *WantedAddress) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*WantedAddress) ProtoMessage() {}
-
-func (x *WantedAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use WantedAddress.ProtoReflect.Descriptor instead.
-func (*WantedAddress) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *WantedAddress) GetFamily() IpFamily {
-	if x != nil {
-		return x.Family
-	}
-	return IpFamily_IP_FAMILY_UNSPECIFIED
-}
-
-func (x *WantedAddress) GetSource() isWantedAddress_Source {
-	if x != nil {
-		return x.Source
-	}
-	return nil
-}
-
-func (x *WantedAddress) GetFloatingIp() *FloatingIpSource {
-	if x != nil {
-		if x, ok := x.Source.(*WantedAddress_FloatingIp); ok {
-			return x.FloatingIp
-		}
-	}
-	return nil
-}
-
-func (x *WantedAddress) GetExternalSubnet() *ExternalSubnetSource {
-	if x != nil {
-		if x, ok := x.Source.(*WantedAddress_ExternalSubnet); ok {
-			return x.ExternalSubnet
-		}
-	}
-	return nil
-}
-
-type isWantedAddress_Source interface {
-	isWantedAddress_Source()
-}
-
-type WantedAddress_FloatingIp struct {
-	// A floating IP: traffic arrives at the private address of the instance.
-	FloatingIp *FloatingIpSource `protobuf:"bytes,2,opt,name=floating_ip,json=floatingIp,proto3,oneof"`
-}
-
-type WantedAddress_ExternalSubnet struct {
-	// An external subnet of one address: traffic arrives at the address itself, un-NATed.
-	ExternalSubnet *ExternalSubnetSource `protobuf:"bytes,3,opt,name=external_subnet,json=externalSubnet,proto3,oneof"`
-}
-
-func (*WantedAddress_FloatingIp) isWantedAddress_Source() {}
-
-func (*WantedAddress_ExternalSubnet) isWantedAddress_Source() {}
 
 // FloatingIpSource says which floating IP is wanted. Nothing set means: any address of the silo's
 // default pool for the family.
@@ -1108,7 +1654,7 @@ type FloatingIpSource struct {
 
 func (x *FloatingIpSource) Reset() {
 	*x = FloatingIpSource{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1666,7 @@ func (x *FloatingIpSource) String() string {
 func (*FloatingIpSource) ProtoMessage() {}
 
 func (x *FloatingIpSource) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1679,7 @@ func (x *FloatingIpSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FloatingIpSource.ProtoReflect.Descriptor instead.
 func (*FloatingIpSource) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{9}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FloatingIpSource) GetSelector() isFloatingIpSource_Selector {
@@ -1216,7 +1762,7 @@ type ExternalSubnetSource struct {
 
 func (x *ExternalSubnetSource) Reset() {
 	*x = ExternalSubnetSource{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1774,7 @@ func (x *ExternalSubnetSource) String() string {
 func (*ExternalSubnetSource) ProtoMessage() {}
 
 func (x *ExternalSubnetSource) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1787,7 @@ func (x *ExternalSubnetSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalSubnetSource.ProtoReflect.Descriptor instead.
 func (*ExternalSubnetSource) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{10}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExternalSubnetSource) GetSelector() isExternalSubnetSource_Selector {
@@ -1298,14 +1844,18 @@ type LoadBalancer struct {
 	// Its addresses, IPv4 first.
 	Addresses []*LoadBalancerAddress `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// What there is to say about it. A condition is listed while it holds, so none is good news.
-	Conditions    []*Condition `protobuf:"bytes,4,rep,name=conditions,proto3" json:"conditions,omitempty"`
+	Conditions []*Condition `protobuf:"bytes,4,rep,name=conditions,proto3" json:"conditions,omitempty"`
+	// What is wrong with it; absent if nothing is, or if no session of its scope is running here.
+	Problem *Problem `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	// In one line, where its addresses are and why; empty if no session of its scope is running here.
+	Explanation   string `protobuf:"bytes,6,opt,name=explanation,proto3" json:"explanation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadBalancer) Reset() {
 	*x = LoadBalancer{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[11]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1867,7 @@ func (x *LoadBalancer) String() string {
 func (*LoadBalancer) ProtoMessage() {}
 
 func (x *LoadBalancer) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[11]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1880,7 @@ func (x *LoadBalancer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadBalancer.ProtoReflect.Descriptor instead.
 func (*LoadBalancer) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{11}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LoadBalancer) GetKey() *LoadBalancerKey {
@@ -1361,6 +1911,20 @@ func (x *LoadBalancer) GetConditions() []*Condition {
 	return nil
 }
 
+func (x *LoadBalancer) GetProblem() *Problem {
+	if x != nil {
+		return x.Problem
+	}
+	return nil
+}
+
+func (x *LoadBalancer) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
+}
+
 // LoadBalancerAddress is an address that a load balancer has.
 type LoadBalancerAddress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1368,7 +1932,7 @@ type LoadBalancerAddress struct {
 	Family IpFamily `protobuf:"varint,1,opt,name=family,proto3,enum=oxide.backend.v1.IpFamily" json:"family,omitempty"`
 	// What kind of Oxide resource it is.
 	Source AddressSource `protobuf:"varint,2,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
-	// The address in canonical text form. Empty only in the answer to a dry run, for an address that
+	// The address in canonical text form. Empty only in a plan, for an address that
 	// is yet to be allocated.
 	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// The id of the Oxide resource. Empty where `address` is.
@@ -1380,8 +1944,7 @@ type LoadBalancerAddress struct {
 	Managed bool `protobuf:"varint,6,opt,name=managed,proto3" json:"managed,omitempty"`
 	// Where it is attached now. Absent: nowhere.
 	Attachment *Attachment `protobuf:"bytes,7,opt,name=attachment,proto3" json:"attachment,omitempty"`
-	// In the answer to a dry run: where it would be attached after the call; absent: nowhere. In
-	// other answers it is the same as `attachment`.
+	// Where it is going; absent: nowhere. The same as `attachment`: it stays.
 	PlannedAttachment *Attachment `protobuf:"bytes,8,opt,name=planned_attachment,json=plannedAttachment,proto3" json:"planned_attachment,omitempty"`
 	// Whether it is kept for a load balancer that is gone, and that gets it back when it returns.
 	Retained      bool `protobuf:"varint,9,opt,name=retained,proto3" json:"retained,omitempty"`
@@ -1391,7 +1954,7 @@ type LoadBalancerAddress struct {
 
 func (x *LoadBalancerAddress) Reset() {
 	*x = LoadBalancerAddress{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[12]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1966,7 @@ func (x *LoadBalancerAddress) String() string {
 func (*LoadBalancerAddress) ProtoMessage() {}
 
 func (x *LoadBalancerAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[12]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1979,7 @@ func (x *LoadBalancerAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadBalancerAddress.ProtoReflect.Descriptor instead.
 func (*LoadBalancerAddress) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{12}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LoadBalancerAddress) GetFamily() IpFamily {
@@ -1496,7 +2059,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[13]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +2071,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[13]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +2084,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{13}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Attachment) GetInstanceId() string {
@@ -1551,7 +2114,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[14]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +2126,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[14]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +2139,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{14}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Condition) GetType() ConditionType {
@@ -1593,7 +2156,7 @@ func (x *Condition) GetMessage() string {
 	return ""
 }
 
-// Action is one change of one Oxide resource that a call made, or in a dry run would make.
+// Action is one change of one Oxide resource that was made, or that a plan would make.
 type Action struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is done.
@@ -1602,26 +2165,37 @@ type Action struct {
 	Key *LoadBalancerKey `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// The kind of the resource.
 	Source AddressSource `protobuf:"varint,3,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
-	// The id of the resource; empty in a dry run if it is yet to be created.
+	// The id of the resource; empty in a plan if it is yet to be created.
 	ResourceId string `protobuf:"bytes,4,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
 	// The name of the resource.
 	ResourceName string `protobuf:"bytes,5,opt,name=resource_name,json=resourceName,proto3" json:"resource_name,omitempty"`
-	// The address; empty in a dry run if it is yet to be allocated.
+	// The address; empty in a plan if it is yet to be allocated.
 	Address string `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
 	// For attach and detach: the id of the instance.
 	InstanceId string `protobuf:"bytes,7,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	// Why, in one line.
 	Why string `protobuf:"bytes,8,opt,name=why,proto3" json:"why,omitempty"`
-	// When Oxide had done it, by the clock of the backend; absent in a dry run. One call may make many
-	// changes, one after the other, and be answered long after the first.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// When Oxide had done it, by the clock of the backend; absent in a plan.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// The action was not and will not be sent to Oxide: it is what would be done.
+	Planned bool `protobuf:"varint,10,opt,name=planned,proto3" json:"planned,omitempty"`
+	// For attach: the instance that the address was detached from by the same move; empty: none.
+	PreviousInstanceId string `protobuf:"bytes,11,opt,name=previous_instance_id,json=previousInstanceId,proto3" json:"previous_instance_id,omitempty"`
+	// When the cause of the action was first observed, by the clock of the backend: for a failover, when
+	// the instance was found unhealthy. Absent where the cause is a change of the desired state.
+	CauseTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=cause_time,json=causeTime,proto3" json:"cause_time,omitempty"`
+	// The whole action in one line for people, for example "Moved the address 198.51.100.7 from node-a to
+	// node-b: node-a is not ready".
+	Summary string `protobuf:"bytes,13,opt,name=summary,proto3" json:"summary,omitempty"`
+	// For create: an address of the load balancer that is gone or no longer desired is replaced by it.
+	Replaces      bool `protobuf:"varint,14,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[15]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +2207,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[15]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +2220,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{15}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Action) GetType() ActionType {
@@ -1712,6 +2286,41 @@ func (x *Action) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Action) GetPlanned() bool {
+	if x != nil {
+		return x.Planned
+	}
+	return false
+}
+
+func (x *Action) GetPreviousInstanceId() string {
+	if x != nil {
+		return x.PreviousInstanceId
+	}
+	return ""
+}
+
+func (x *Action) GetCauseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CauseTime
+	}
+	return nil
+}
+
+func (x *Action) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *Action) GetReplaces() bool {
+	if x != nil {
+		return x.Replaces
+	}
+	return false
+}
+
 // Problem is the error of one load balancer in a call about many.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1720,14 +2329,16 @@ type Problem struct {
 	// One line for people.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// When to try again; absent where waiting does not help.
-	RetryDelay    *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
+	RetryDelay *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
+	// The gRPC status code that a call about this load balancer alone would end with.
+	Code          int32 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[16]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +2350,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[16]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +2363,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{16}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Problem) GetReason() ErrorReason {
@@ -1776,6 +2387,13 @@ func (x *Problem) GetRetryDelay() *durationpb.Duration {
 	return nil
 }
 
+func (x *Problem) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
 var File_oxide_backend_v1_load_balancer_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
@@ -1783,23 +2401,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"$oxide/backend/v1/load_balancer.proto\x12\x10oxide.backend.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#oxide/backend/v1/error_reason.proto\";\n" +
 	"\x0fLoadBalancerKey\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xec\x01\n" +
-	"\aCluster\x12\x14\n" +
-	"\x05scope\x18\x01 \x01(\tR\x05scope\x12%\n" +
-	"\x0eadopted_scopes\x18\x02 \x03(\tR\radoptedScopes\x12\x1f\n" +
-	"\vlegacy_name\x18\x03 \x01(\tR\n" +
-	"legacyName\x12;\n" +
-	"\n" +
-	"candidates\x18\x04 \x03(\v2\x1b.oxide.backend.v1.CandidateR\n" +
-	"candidates\x12F\n" +
-	"\x0ereserved_ports\x18\x05 \x03(\v2\x1f.oxide.backend.v1.ReservedPortsR\rreservedPorts\"\xb8\x01\n" +
-	"\tCandidate\x12\x1f\n" +
-	"\vinstance_id\x18\x01 \x01(\tR\n" +
-	"instanceId\x129\n" +
-	"\x06health\x18\x02 \x01(\x0e2!.oxide.backend.v1.CandidateHealthR\x06health\x129\n" +
-	"\n" +
-	"used_ports\x18\x03 \x03(\v2\x1a.oxide.backend.v1.UsedPortR\tusedPorts\x12\x14\n" +
-	"\x05avoid\x18\x04 \x01(\bR\x05avoid\"\x86\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x86\x01\n" +
 	"\bUsedPort\x126\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.ProtocolR\bprotocol\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\x05R\x04port\x12\x16\n" +
@@ -1811,29 +2413,79 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"first_port\x18\x02 \x01(\x05R\tfirstPort\x12\x1b\n" +
 	"\tlast_port\x18\x03 \x01(\x05R\blastPort\x12\x18\n" +
 	"\apurpose\x18\x04 \x01(\tR\apurpose\x12\x16\n" +
-	"\x06serves\x18\x05 \x03(\tR\x06serves\"\xe2\x03\n" +
+	"\x06serves\x18\x05 \x03(\tR\x06serves\"\x94\x05\n" +
+	"\tCandidate\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x129\n" +
+	"\treadiness\x18\x03 \x01(\x0e2\x1b.oxide.backend.v1.ReadinessR\treadiness\x12H\n" +
+	"\x12readiness_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11readinessDuration\x12B\n" +
+	"\freachability\x18\x05 \x01(\x0e2\x1e.oxide.backend.v1.ReachabilityR\freachability\x12N\n" +
+	"\x15reachability_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x14reachabilityDuration\x12)\n" +
+	"\x10exclusion_reason\x18\a \x01(\tR\x0fexclusionReason\x121\n" +
+	"\x15out_of_service_reason\x18\b \x01(\tR\x12outOfServiceReason\x12\x1a\n" +
+	"\bcordoned\x18\t \x01(\bR\bcordoned\x12'\n" +
+	"\x0fcordon_observed\x18\n" +
+	" \x01(\bR\x0ecordonObserved\x12#\n" +
+	"\rshutting_down\x18\v \x01(\bR\fshuttingDown\x12'\n" +
+	"\x0fleast_preferred\x18\f \x01(\bR\x0eleastPreferred\x129\n" +
+	"\n" +
+	"used_ports\x18\r \x03(\v2\x1a.oxide.backend.v1.UsedPortR\tusedPorts\"\xe4\x04\n" +
 	"\x13DesiredLoadBalancer\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
-	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12;\n" +
-	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\x12=\n" +
-	"\taddresses\x18\x04 \x03(\v2\x1f.oxide.backend.v1.WantedAddressR\taddresses\x12,\n" +
-	"\x05ports\x18\x05 \x03(\v2\x16.oxide.backend.v1.PortR\x05ports\x12L\n" +
-	"\x12eligible_instances\x18\x06 \x01(\v2\x1d.oxide.backend.v1.InstanceSetR\x11eligibleInstances\x12)\n" +
-	"\x10retain_addresses\x18\a \x01(\bR\x0fretainAddresses\x12/\n" +
-	"\x13published_addresses\x18\b \x03(\tR\x12publishedAddresses\x12%\n" +
-	"\x0ehold_addresses\x18\t \x01(\bR\rholdAddresses\"0\n" +
-	"\vInstanceSet\x12!\n" +
-	"\finstance_ids\x18\x01 \x03(\tR\vinstanceIds\"R\n" +
-	"\x04Port\x126\n" +
-	"\bprotocol\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.ProtocolR\bprotocol\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\x05R\x04port\"\xe7\x01\n" +
-	"\rWantedAddress\x122\n" +
+	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x03R\n" +
+	"generation\x120\n" +
+	"\x06ending\x18\x04 \x01(\x0e2\x18.oxide.backend.v1.EndingR\x06ending\x12;\n" +
+	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12>\n" +
+	"\taddresses\x18\x06 \x03(\v2 .oxide.backend.v1.DesiredAddressR\taddresses\x12,\n" +
+	"\x05ports\x18\a \x03(\v2\x16.oxide.backend.v1.PortR\x05ports\x12R\n" +
+	"\x12eligible_instances\x18\b \x01(\v2#.oxide.backend.v1.EligibleInstancesR\x11eligibleInstances\x12)\n" +
+	"\x10retain_addresses\x18\t \x01(\bR\x0fretainAddresses\x12/\n" +
+	"\x13published_addresses\x18\n" +
+	" \x03(\tR\x12publishedAddresses\x12%\n" +
+	"\x0eno_publication\x18\v \x01(\bR\rnoPublication\x12'\n" +
+	"\x0fpreserve_reason\x18\f \x01(\tR\x0epreserveReason\"\xa0\x01\n" +
+	"\x11EligibleInstances\x12@\n" +
+	"\tinstances\x18\x01 \x03(\v2\".oxide.backend.v1.EligibleInstanceR\tinstances\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12'\n" +
+	"\x0ffollows_serving\x18\x03 \x01(\bR\x0efollowsServing\"i\n" +
+	"\x10EligibleInstance\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x124\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.oxide.backend.v1.ServingStateR\x05state\"\xe8\x01\n" +
+	"\x0eDesiredAddress\x122\n" +
 	"\x06family\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.IpFamilyR\x06family\x12E\n" +
 	"\vfloating_ip\x18\x02 \x01(\v2\".oxide.backend.v1.FloatingIpSourceH\x00R\n" +
 	"floatingIp\x12Q\n" +
 	"\x0fexternal_subnet\x18\x03 \x01(\v2&.oxide.backend.v1.ExternalSubnetSourceH\x00R\x0eexternalSubnetB\b\n" +
-	"\x06source\"n\n" +
+	"\x06source\"\xa7\x03\n" +
+	"\x11LoadBalancerState\x123\n" +
+	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
+	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x03R\n" +
+	"generation\x12\x18\n" +
+	"\apublish\x18\x04 \x03(\tR\apublish\x12C\n" +
+	"\taddresses\x18\x05 \x03(\v2%.oxide.backend.v1.LoadBalancerAddressR\taddresses\x12-\n" +
+	"\x05phase\x18\x06 \x01(\x0e2\x17.oxide.backend.v1.PhaseR\x05phase\x12;\n" +
+	"\n" +
+	"conditions\x18\a \x03(\v2\x1b.oxide.backend.v1.ConditionR\n" +
+	"conditions\x123\n" +
+	"\aproblem\x18\b \x01(\v2\x19.oxide.backend.v1.ProblemR\aproblem\x12 \n" +
+	"\vexplanation\x18\t \x01(\tR\vexplanation\"\x9b\x01\n" +
+	"\aVerdict\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x16\n" +
+	"\x06chosen\x18\x03 \x01(\bR\x06chosen\x12\x1c\n" +
+	"\taddresses\x18\x04 \x01(\x05R\taddresses\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"R\n" +
+	"\x04Port\x126\n" +
+	"\bprotocol\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.ProtocolR\bprotocol\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\x05R\x04port\"n\n" +
 	"\x10FloatingIpSource\x12\x1a\n" +
 	"\aaddress\x18\x01 \x01(\tH\x00R\aaddress\x12\x14\n" +
 	"\x04pool\x18\x02 \x01(\tH\x00R\x04pool\x12\x1c\n" +
@@ -1844,14 +2496,16 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x04pool\x18\x01 \x01(\tH\x00R\x04pool\x12\x1c\n" +
 	"\bexisting\x18\x02 \x01(\tH\x00R\bexistingB\n" +
 	"\n" +
-	"\bselector\"\xe2\x01\n" +
+	"\bselector\"\xb9\x02\n" +
 	"\fLoadBalancer\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12C\n" +
 	"\taddresses\x18\x03 \x03(\v2%.oxide.backend.v1.LoadBalancerAddressR\taddresses\x12;\n" +
 	"\n" +
 	"conditions\x18\x04 \x03(\v2\x1b.oxide.backend.v1.ConditionR\n" +
-	"conditions\"\xa3\x03\n" +
+	"conditions\x123\n" +
+	"\aproblem\x18\x05 \x01(\v2\x19.oxide.backend.v1.ProblemR\aproblem\x12 \n" +
+	"\vexplanation\x18\x06 \x01(\tR\vexplanation\"\xa3\x03\n" +
 	"\x13LoadBalancerAddress\x122\n" +
 	"\x06family\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.IpFamilyR\x06family\x127\n" +
 	"\x06source\x18\x02 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x12\x18\n" +
@@ -1872,7 +2526,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x0fprivate_address\x18\x02 \x01(\tR\x0eprivateAddress\"Z\n" +
 	"\tCondition\x123\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1f.oxide.backend.v1.ConditionTypeR\x04type\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xf2\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xaf\x04\n" +
 	"\x06Action\x120\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1c.oxide.backend.v1.ActionTypeR\x04type\x123\n" +
 	"\x03key\x18\x02 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x127\n" +
@@ -1884,17 +2538,42 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\vinstance_id\x18\a \x01(\tR\n" +
 	"instanceId\x12\x10\n" +
 	"\x03why\x18\b \x01(\tR\x03why\x125\n" +
-	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x96\x01\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x18\n" +
+	"\aplanned\x18\n" +
+	" \x01(\bR\aplanned\x120\n" +
+	"\x14previous_instance_id\x18\v \x01(\tR\x12previousInstanceId\x129\n" +
+	"\n" +
+	"cause_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tcauseTime\x12\x18\n" +
+	"\asummary\x18\r \x01(\tR\asummary\x12\x1a\n" +
+	"\breplaces\x18\x0e \x01(\bR\breplaces\"\xaa\x01\n" +
 	"\aProblem\x125\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1d.oxide.backend.v1.ErrorReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12:\n" +
 	"\vretry_delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryDelay*\x8f\x01\n" +
-	"\x0fCandidateHealth\x12 \n" +
-	"\x1cCANDIDATE_HEALTH_UNSPECIFIED\x10\x00\x12\x1c\n" +
-	"\x18CANDIDATE_HEALTH_HEALTHY\x10\x01\x12\x1c\n" +
-	"\x18CANDIDATE_HEALTH_SUSPECT\x10\x02\x12\x1e\n" +
-	"\x1aCANDIDATE_HEALTH_UNHEALTHY\x10\x03*[\n" +
+	"retryDelay\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\x05R\x04code*k\n" +
+	"\tReadiness\x12\x19\n" +
+	"\x15READINESS_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fREADINESS_READY\x10\x01\x12\x17\n" +
+	"\x13READINESS_NOT_READY\x10\x02\x12\x15\n" +
+	"\x11READINESS_UNKNOWN\x10\x03*f\n" +
+	"\fReachability\x12\x1c\n" +
+	"\x18REACHABILITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16REACHABILITY_REACHABLE\x10\x01\x12\x1c\n" +
+	"\x18REACHABILITY_UNREACHABLE\x10\x02*G\n" +
+	"\x06Ending\x12\x16\n" +
+	"\x12ENDING_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eENDING_RELEASE\x10\x01\x12\x11\n" +
+	"\rENDING_RETAIN\x10\x02*c\n" +
+	"\fServingState\x12\x1d\n" +
+	"\x19SERVING_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15SERVING_STATE_SERVING\x10\x01\x12\x19\n" +
+	"\x15SERVING_STATE_LEAVING\x10\x02*Y\n" +
+	"\x05Phase\x12\x15\n" +
+	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rPHASE_PENDING\x10\x01\x12\x15\n" +
+	"\x11PHASE_PROGRESSING\x10\x02\x12\x0f\n" +
+	"\vPHASE_READY\x10\x03*[\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x01\x12\x10\n" +
@@ -1907,7 +2586,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\rAddressSource\x12\x1e\n" +
 	"\x1aADDRESS_SOURCE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aADDRESS_SOURCE_FLOATING_IP\x10\x01\x12\"\n" +
-	"\x1eADDRESS_SOURCE_EXTERNAL_SUBNET\x10\x02*\xb5\x02\n" +
+	"\x1eADDRESS_SOURCE_EXTERNAL_SUBNET\x10\x02*\xc5\x03\n" +
 	"\rConditionType\x12\x1e\n" +
 	"\x1aCONDITION_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bCONDITION_TYPE_NO_CANDIDATE\x10\x01\x12 \n" +
@@ -1917,7 +2596,12 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x16CONDITION_TYPE_PENDING\x10\x05\x12\x1b\n" +
 	"\x17CONDITION_TYPE_DEGRADED\x10\x06\x12\x1c\n" +
 	"\x18CONDITION_TYPE_NOT_OWNED\x10\a\x12%\n" +
-	"!CONDITION_TYPE_FOREIGN_ATTACHMENT\x10\b*\x9f\x01\n" +
+	"!CONDITION_TYPE_FOREIGN_ATTACHMENT\x10\b\x12%\n" +
+	"!CONDITION_TYPE_FAILOVER_SUSPENDED\x10\t\x12\"\n" +
+	"\x1eCONDITION_TYPE_ADDRESS_RENAMED\x10\n" +
+	"\x12!\n" +
+	"\x1dCONDITION_TYPE_ATTACH_TIMEOUT\x10\v\x12 \n" +
+	"\x1cCONDITION_TYPE_LEFT_ATTACHED\x10\f*\x9f\x01\n" +
 	"\n" +
 	"ActionType\x12\x1b\n" +
 	"\x17ACTION_TYPE_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -1939,71 +2623,88 @@ func file_oxide_backend_v1_load_balancer_proto_rawDescGZIP() []byte {
 	return file_oxide_backend_v1_load_balancer_proto_rawDescData
 }
 
-var file_oxide_backend_v1_load_balancer_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_oxide_backend_v1_load_balancer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_oxide_backend_v1_load_balancer_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_oxide_backend_v1_load_balancer_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_oxide_backend_v1_load_balancer_proto_goTypes = []any{
-	(CandidateHealth)(0),          // 0: oxide.backend.v1.CandidateHealth
-	(Protocol)(0),                 // 1: oxide.backend.v1.Protocol
-	(IpFamily)(0),                 // 2: oxide.backend.v1.IpFamily
-	(AddressSource)(0),            // 3: oxide.backend.v1.AddressSource
-	(ConditionType)(0),            // 4: oxide.backend.v1.ConditionType
-	(ActionType)(0),               // 5: oxide.backend.v1.ActionType
-	(*LoadBalancerKey)(nil),       // 6: oxide.backend.v1.LoadBalancerKey
-	(*Cluster)(nil),               // 7: oxide.backend.v1.Cluster
-	(*Candidate)(nil),             // 8: oxide.backend.v1.Candidate
-	(*UsedPort)(nil),              // 9: oxide.backend.v1.UsedPort
-	(*ReservedPorts)(nil),         // 10: oxide.backend.v1.ReservedPorts
-	(*DesiredLoadBalancer)(nil),   // 11: oxide.backend.v1.DesiredLoadBalancer
-	(*InstanceSet)(nil),           // 12: oxide.backend.v1.InstanceSet
-	(*Port)(nil),                  // 13: oxide.backend.v1.Port
-	(*WantedAddress)(nil),         // 14: oxide.backend.v1.WantedAddress
-	(*FloatingIpSource)(nil),      // 15: oxide.backend.v1.FloatingIpSource
-	(*ExternalSubnetSource)(nil),  // 16: oxide.backend.v1.ExternalSubnetSource
-	(*LoadBalancer)(nil),          // 17: oxide.backend.v1.LoadBalancer
-	(*LoadBalancerAddress)(nil),   // 18: oxide.backend.v1.LoadBalancerAddress
-	(*Attachment)(nil),            // 19: oxide.backend.v1.Attachment
-	(*Condition)(nil),             // 20: oxide.backend.v1.Condition
-	(*Action)(nil),                // 21: oxide.backend.v1.Action
-	(*Problem)(nil),               // 22: oxide.backend.v1.Problem
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(ErrorReason)(0),              // 24: oxide.backend.v1.ErrorReason
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(Readiness)(0),                // 0: oxide.backend.v1.Readiness
+	(Reachability)(0),             // 1: oxide.backend.v1.Reachability
+	(Ending)(0),                   // 2: oxide.backend.v1.Ending
+	(ServingState)(0),             // 3: oxide.backend.v1.ServingState
+	(Phase)(0),                    // 4: oxide.backend.v1.Phase
+	(Protocol)(0),                 // 5: oxide.backend.v1.Protocol
+	(IpFamily)(0),                 // 6: oxide.backend.v1.IpFamily
+	(AddressSource)(0),            // 7: oxide.backend.v1.AddressSource
+	(ConditionType)(0),            // 8: oxide.backend.v1.ConditionType
+	(ActionType)(0),               // 9: oxide.backend.v1.ActionType
+	(*LoadBalancerKey)(nil),       // 10: oxide.backend.v1.LoadBalancerKey
+	(*UsedPort)(nil),              // 11: oxide.backend.v1.UsedPort
+	(*ReservedPorts)(nil),         // 12: oxide.backend.v1.ReservedPorts
+	(*Candidate)(nil),             // 13: oxide.backend.v1.Candidate
+	(*DesiredLoadBalancer)(nil),   // 14: oxide.backend.v1.DesiredLoadBalancer
+	(*EligibleInstances)(nil),     // 15: oxide.backend.v1.EligibleInstances
+	(*EligibleInstance)(nil),      // 16: oxide.backend.v1.EligibleInstance
+	(*DesiredAddress)(nil),        // 17: oxide.backend.v1.DesiredAddress
+	(*LoadBalancerState)(nil),     // 18: oxide.backend.v1.LoadBalancerState
+	(*Verdict)(nil),               // 19: oxide.backend.v1.Verdict
+	(*Port)(nil),                  // 20: oxide.backend.v1.Port
+	(*FloatingIpSource)(nil),      // 21: oxide.backend.v1.FloatingIpSource
+	(*ExternalSubnetSource)(nil),  // 22: oxide.backend.v1.ExternalSubnetSource
+	(*LoadBalancer)(nil),          // 23: oxide.backend.v1.LoadBalancer
+	(*LoadBalancerAddress)(nil),   // 24: oxide.backend.v1.LoadBalancerAddress
+	(*Attachment)(nil),            // 25: oxide.backend.v1.Attachment
+	(*Condition)(nil),             // 26: oxide.backend.v1.Condition
+	(*Action)(nil),                // 27: oxide.backend.v1.Action
+	(*Problem)(nil),               // 28: oxide.backend.v1.Problem
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(ErrorReason)(0),              // 31: oxide.backend.v1.ErrorReason
 }
 var file_oxide_backend_v1_load_balancer_proto_depIdxs = []int32{
-	8,  // 0: oxide.backend.v1.Cluster.candidates:type_name -> oxide.backend.v1.Candidate
-	10, // 1: oxide.backend.v1.Cluster.reserved_ports:type_name -> oxide.backend.v1.ReservedPorts
-	0,  // 2: oxide.backend.v1.Candidate.health:type_name -> oxide.backend.v1.CandidateHealth
-	9,  // 3: oxide.backend.v1.Candidate.used_ports:type_name -> oxide.backend.v1.UsedPort
-	1,  // 4: oxide.backend.v1.UsedPort.protocol:type_name -> oxide.backend.v1.Protocol
-	1,  // 5: oxide.backend.v1.ReservedPorts.protocol:type_name -> oxide.backend.v1.Protocol
-	6,  // 6: oxide.backend.v1.DesiredLoadBalancer.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	23, // 7: oxide.backend.v1.DesiredLoadBalancer.create_time:type_name -> google.protobuf.Timestamp
-	14, // 8: oxide.backend.v1.DesiredLoadBalancer.addresses:type_name -> oxide.backend.v1.WantedAddress
-	13, // 9: oxide.backend.v1.DesiredLoadBalancer.ports:type_name -> oxide.backend.v1.Port
-	12, // 10: oxide.backend.v1.DesiredLoadBalancer.eligible_instances:type_name -> oxide.backend.v1.InstanceSet
-	1,  // 11: oxide.backend.v1.Port.protocol:type_name -> oxide.backend.v1.Protocol
-	2,  // 12: oxide.backend.v1.WantedAddress.family:type_name -> oxide.backend.v1.IpFamily
-	15, // 13: oxide.backend.v1.WantedAddress.floating_ip:type_name -> oxide.backend.v1.FloatingIpSource
-	16, // 14: oxide.backend.v1.WantedAddress.external_subnet:type_name -> oxide.backend.v1.ExternalSubnetSource
-	6,  // 15: oxide.backend.v1.LoadBalancer.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	18, // 16: oxide.backend.v1.LoadBalancer.addresses:type_name -> oxide.backend.v1.LoadBalancerAddress
-	20, // 17: oxide.backend.v1.LoadBalancer.conditions:type_name -> oxide.backend.v1.Condition
-	2,  // 18: oxide.backend.v1.LoadBalancerAddress.family:type_name -> oxide.backend.v1.IpFamily
-	3,  // 19: oxide.backend.v1.LoadBalancerAddress.source:type_name -> oxide.backend.v1.AddressSource
-	19, // 20: oxide.backend.v1.LoadBalancerAddress.attachment:type_name -> oxide.backend.v1.Attachment
-	19, // 21: oxide.backend.v1.LoadBalancerAddress.planned_attachment:type_name -> oxide.backend.v1.Attachment
-	4,  // 22: oxide.backend.v1.Condition.type:type_name -> oxide.backend.v1.ConditionType
-	5,  // 23: oxide.backend.v1.Action.type:type_name -> oxide.backend.v1.ActionType
-	6,  // 24: oxide.backend.v1.Action.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	3,  // 25: oxide.backend.v1.Action.source:type_name -> oxide.backend.v1.AddressSource
-	23, // 26: oxide.backend.v1.Action.end_time:type_name -> google.protobuf.Timestamp
-	24, // 27: oxide.backend.v1.Problem.reason:type_name -> oxide.backend.v1.ErrorReason
-	25, // 28: oxide.backend.v1.Problem.retry_delay:type_name -> google.protobuf.Duration
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	5,  // 0: oxide.backend.v1.UsedPort.protocol:type_name -> oxide.backend.v1.Protocol
+	5,  // 1: oxide.backend.v1.ReservedPorts.protocol:type_name -> oxide.backend.v1.Protocol
+	0,  // 2: oxide.backend.v1.Candidate.readiness:type_name -> oxide.backend.v1.Readiness
+	29, // 3: oxide.backend.v1.Candidate.readiness_duration:type_name -> google.protobuf.Duration
+	1,  // 4: oxide.backend.v1.Candidate.reachability:type_name -> oxide.backend.v1.Reachability
+	29, // 5: oxide.backend.v1.Candidate.reachability_duration:type_name -> google.protobuf.Duration
+	11, // 6: oxide.backend.v1.Candidate.used_ports:type_name -> oxide.backend.v1.UsedPort
+	10, // 7: oxide.backend.v1.DesiredLoadBalancer.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	2,  // 8: oxide.backend.v1.DesiredLoadBalancer.ending:type_name -> oxide.backend.v1.Ending
+	30, // 9: oxide.backend.v1.DesiredLoadBalancer.create_time:type_name -> google.protobuf.Timestamp
+	17, // 10: oxide.backend.v1.DesiredLoadBalancer.addresses:type_name -> oxide.backend.v1.DesiredAddress
+	20, // 11: oxide.backend.v1.DesiredLoadBalancer.ports:type_name -> oxide.backend.v1.Port
+	15, // 12: oxide.backend.v1.DesiredLoadBalancer.eligible_instances:type_name -> oxide.backend.v1.EligibleInstances
+	16, // 13: oxide.backend.v1.EligibleInstances.instances:type_name -> oxide.backend.v1.EligibleInstance
+	3,  // 14: oxide.backend.v1.EligibleInstance.state:type_name -> oxide.backend.v1.ServingState
+	6,  // 15: oxide.backend.v1.DesiredAddress.family:type_name -> oxide.backend.v1.IpFamily
+	21, // 16: oxide.backend.v1.DesiredAddress.floating_ip:type_name -> oxide.backend.v1.FloatingIpSource
+	22, // 17: oxide.backend.v1.DesiredAddress.external_subnet:type_name -> oxide.backend.v1.ExternalSubnetSource
+	10, // 18: oxide.backend.v1.LoadBalancerState.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	24, // 19: oxide.backend.v1.LoadBalancerState.addresses:type_name -> oxide.backend.v1.LoadBalancerAddress
+	4,  // 20: oxide.backend.v1.LoadBalancerState.phase:type_name -> oxide.backend.v1.Phase
+	26, // 21: oxide.backend.v1.LoadBalancerState.conditions:type_name -> oxide.backend.v1.Condition
+	28, // 22: oxide.backend.v1.LoadBalancerState.problem:type_name -> oxide.backend.v1.Problem
+	5,  // 23: oxide.backend.v1.Port.protocol:type_name -> oxide.backend.v1.Protocol
+	10, // 24: oxide.backend.v1.LoadBalancer.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	24, // 25: oxide.backend.v1.LoadBalancer.addresses:type_name -> oxide.backend.v1.LoadBalancerAddress
+	26, // 26: oxide.backend.v1.LoadBalancer.conditions:type_name -> oxide.backend.v1.Condition
+	28, // 27: oxide.backend.v1.LoadBalancer.problem:type_name -> oxide.backend.v1.Problem
+	6,  // 28: oxide.backend.v1.LoadBalancerAddress.family:type_name -> oxide.backend.v1.IpFamily
+	7,  // 29: oxide.backend.v1.LoadBalancerAddress.source:type_name -> oxide.backend.v1.AddressSource
+	25, // 30: oxide.backend.v1.LoadBalancerAddress.attachment:type_name -> oxide.backend.v1.Attachment
+	25, // 31: oxide.backend.v1.LoadBalancerAddress.planned_attachment:type_name -> oxide.backend.v1.Attachment
+	8,  // 32: oxide.backend.v1.Condition.type:type_name -> oxide.backend.v1.ConditionType
+	9,  // 33: oxide.backend.v1.Action.type:type_name -> oxide.backend.v1.ActionType
+	10, // 34: oxide.backend.v1.Action.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	7,  // 35: oxide.backend.v1.Action.source:type_name -> oxide.backend.v1.AddressSource
+	30, // 36: oxide.backend.v1.Action.end_time:type_name -> google.protobuf.Timestamp
+	30, // 37: oxide.backend.v1.Action.cause_time:type_name -> google.protobuf.Timestamp
+	31, // 38: oxide.backend.v1.Problem.reason:type_name -> oxide.backend.v1.ErrorReason
+	29, // 39: oxide.backend.v1.Problem.retry_delay:type_name -> google.protobuf.Duration
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_proto_init() }
@@ -2012,16 +2713,16 @@ func file_oxide_backend_v1_load_balancer_proto_init() {
 		return
 	}
 	file_oxide_backend_v1_error_reason_proto_init()
-	file_oxide_backend_v1_load_balancer_proto_msgTypes[8].OneofWrappers = []any{
-		(*WantedAddress_FloatingIp)(nil),
-		(*WantedAddress_ExternalSubnet)(nil),
+	file_oxide_backend_v1_load_balancer_proto_msgTypes[7].OneofWrappers = []any{
+		(*DesiredAddress_FloatingIp)(nil),
+		(*DesiredAddress_ExternalSubnet)(nil),
 	}
-	file_oxide_backend_v1_load_balancer_proto_msgTypes[9].OneofWrappers = []any{
+	file_oxide_backend_v1_load_balancer_proto_msgTypes[11].OneofWrappers = []any{
 		(*FloatingIpSource_Address)(nil),
 		(*FloatingIpSource_Pool)(nil),
 		(*FloatingIpSource_Existing)(nil),
 	}
-	file_oxide_backend_v1_load_balancer_proto_msgTypes[10].OneofWrappers = []any{
+	file_oxide_backend_v1_load_balancer_proto_msgTypes[12].OneofWrappers = []any{
 		(*ExternalSubnetSource_Pool)(nil),
 		(*ExternalSubnetSource_Existing)(nil),
 	}
@@ -2030,8 +2731,8 @@ func file_oxide_backend_v1_load_balancer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_load_balancer_proto_rawDesc), len(file_oxide_backend_v1_load_balancer_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   17,
+			NumEnums:      10,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -13,6 +13,7 @@ package backendv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -25,406 +26,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// EnsureLoadBalancerRequest is the request of LoadBalancerService.EnsureLoadBalancer.
-type EnsureLoadBalancerRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cluster that the load balancer belongs to. REQUIRED.
-	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// The load balancer; its key has the cluster's scope. REQUIRED.
-	LoadBalancer *DesiredLoadBalancer `protobuf:"bytes,2,opt,name=load_balancer,json=loadBalancer,proto3" json:"load_balancer,omitempty"`
-	// If true nothing is changed, and the answer tells what would be.
-	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	// If true every address that is attached stays where it is, whatever the health of its instance,
-	// and none is released: an address is only secured, marked, and, while the owner publishes no
-	// address, attached for the first time. For callers that make all other changes by
-	// ReconcileLoadBalancers, at a time of their choice: once they have published where an address will be.
-	LeaveAttached bool `protobuf:"varint,4,opt,name=leave_attached,json=leaveAttached,proto3" json:"leave_attached,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *EnsureLoadBalancerRequest) Reset() {
-	*x = EnsureLoadBalancerRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *EnsureLoadBalancerRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*EnsureLoadBalancerRequest) ProtoMessage() {}
-
-func (x *EnsureLoadBalancerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use EnsureLoadBalancerRequest.ProtoReflect.Descriptor instead.
-func (*EnsureLoadBalancerRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *EnsureLoadBalancerRequest) GetCluster() *Cluster {
-	if x != nil {
-		return x.Cluster
-	}
-	return nil
-}
-
-func (x *EnsureLoadBalancerRequest) GetLoadBalancer() *DesiredLoadBalancer {
-	if x != nil {
-		return x.LoadBalancer
-	}
-	return nil
-}
-
-func (x *EnsureLoadBalancerRequest) GetDryRun() bool {
-	if x != nil {
-		return x.DryRun
-	}
-	return false
-}
-
-func (x *EnsureLoadBalancerRequest) GetLeaveAttached() bool {
-	if x != nil {
-		return x.LeaveAttached
-	}
-	return false
-}
-
-// EnsureLoadBalancerResponse is the response of LoadBalancerService.EnsureLoadBalancer.
-type EnsureLoadBalancerResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The load balancer as it is now; in a dry run, planned_attachment shows what would be.
-	LoadBalancer *LoadBalancer `protobuf:"bytes,1,opt,name=load_balancer,json=loadBalancer,proto3" json:"load_balancer,omitempty"`
-	// What was changed, in order; in a dry run, what would be. Empty: all was as desired.
-	Actions       []*Action `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *EnsureLoadBalancerResponse) Reset() {
-	*x = EnsureLoadBalancerResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *EnsureLoadBalancerResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*EnsureLoadBalancerResponse) ProtoMessage() {}
-
-func (x *EnsureLoadBalancerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use EnsureLoadBalancerResponse.ProtoReflect.Descriptor instead.
-func (*EnsureLoadBalancerResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *EnsureLoadBalancerResponse) GetLoadBalancer() *LoadBalancer {
-	if x != nil {
-		return x.LoadBalancer
-	}
-	return nil
-}
-
-func (x *EnsureLoadBalancerResponse) GetActions() []*Action {
-	if x != nil {
-		return x.Actions
-	}
-	return nil
-}
-
-// ReconcileLoadBalancersRequest is the request of LoadBalancerService.ReconcileLoadBalancers.
-type ReconcileLoadBalancersRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cluster. REQUIRED.
-	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// All load balancers of the scope, and never only some of them; no key twice. Empty means that there
-	// are none. The backend remembers the set, in a dry run as well.
-	LoadBalancers []*DesiredLoadBalancer `protobuf:"bytes,2,rep,name=load_balancers,json=loadBalancers,proto3" json:"load_balancers,omitempty"`
-	// If true nothing is changed in Oxide, and the answer tells what would be.
-	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	// The only load balancers that may be changed; absent: all of them. The others are planned for all
-	// the same, and their results tell how they were found.
-	Only *LoadBalancerNames `protobuf:"bytes,4,opt,name=only,proto3" json:"only,omitempty"`
-	// All load balancers of the scope that are yet to be deleted, as they were desired last; no key of
-	// load_balancers. Nothing is done to them here. Until DeleteLoadBalancer has succeeded for one, which
-	// may take as long as an instance does not answer, its addresses are no orphans and belong to no
-	// instance, not even those of a user that it named, and its ports are taken where its addresses are.
-	Terminating   []*DesiredLoadBalancer `protobuf:"bytes,5,rep,name=terminating,proto3" json:"terminating,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReconcileLoadBalancersRequest) Reset() {
-	*x = ReconcileLoadBalancersRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReconcileLoadBalancersRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReconcileLoadBalancersRequest) ProtoMessage() {}
-
-func (x *ReconcileLoadBalancersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReconcileLoadBalancersRequest.ProtoReflect.Descriptor instead.
-func (*ReconcileLoadBalancersRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *ReconcileLoadBalancersRequest) GetCluster() *Cluster {
-	if x != nil {
-		return x.Cluster
-	}
-	return nil
-}
-
-func (x *ReconcileLoadBalancersRequest) GetLoadBalancers() []*DesiredLoadBalancer {
-	if x != nil {
-		return x.LoadBalancers
-	}
-	return nil
-}
-
-func (x *ReconcileLoadBalancersRequest) GetDryRun() bool {
-	if x != nil {
-		return x.DryRun
-	}
-	return false
-}
-
-func (x *ReconcileLoadBalancersRequest) GetOnly() *LoadBalancerNames {
-	if x != nil {
-		return x.Only
-	}
-	return nil
-}
-
-func (x *ReconcileLoadBalancersRequest) GetTerminating() []*DesiredLoadBalancer {
-	if x != nil {
-		return x.Terminating
-	}
-	return nil
-}
-
-// LoadBalancerNames is a set of load balancers of one scope.
-type LoadBalancerNames struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names (LoadBalancerKey.name), in any order.
-	Names         []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LoadBalancerNames) Reset() {
-	*x = LoadBalancerNames{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LoadBalancerNames) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LoadBalancerNames) ProtoMessage() {}
-
-func (x *LoadBalancerNames) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LoadBalancerNames.ProtoReflect.Descriptor instead.
-func (*LoadBalancerNames) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *LoadBalancerNames) GetNames() []string {
-	if x != nil {
-		return x.Names
-	}
-	return nil
-}
-
-// ReconcileLoadBalancersResponse is the response of LoadBalancerService.ReconcileLoadBalancers.
-type ReconcileLoadBalancersResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// One result for each desired load balancer, in the order of the request.
-	Results []*LoadBalancerResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	// What was changed, in order; in a dry run, what would be.
-	Actions []*Action `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
-	// Addresses that are marked with the scope and that no desired load balancer claims.
-	Orphans       []*LoadBalancer `protobuf:"bytes,3,rep,name=orphans,proto3" json:"orphans,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReconcileLoadBalancersResponse) Reset() {
-	*x = ReconcileLoadBalancersResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReconcileLoadBalancersResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReconcileLoadBalancersResponse) ProtoMessage() {}
-
-func (x *ReconcileLoadBalancersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReconcileLoadBalancersResponse.ProtoReflect.Descriptor instead.
-func (*ReconcileLoadBalancersResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *ReconcileLoadBalancersResponse) GetResults() []*LoadBalancerResult {
-	if x != nil {
-		return x.Results
-	}
-	return nil
-}
-
-func (x *ReconcileLoadBalancersResponse) GetActions() []*Action {
-	if x != nil {
-		return x.Actions
-	}
-	return nil
-}
-
-func (x *ReconcileLoadBalancersResponse) GetOrphans() []*LoadBalancer {
-	if x != nil {
-		return x.Orphans
-	}
-	return nil
-}
-
-// LoadBalancerResult is what ReconcileLoadBalancers has to say about one load balancer.
-type LoadBalancerResult struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The load balancer as it is now; in a dry run, planned_attachment shows what would be.
-	LoadBalancer *LoadBalancer `protobuf:"bytes,1,opt,name=load_balancer,json=loadBalancer,proto3" json:"load_balancer,omitempty"`
-	// What went wrong; absent if nothing did. An address that could not be placed (NO_CANDIDATE is told
-	// by its condition alone) is a problem, too: PORT_CONFLICT or INSTANCE_LIMIT_REACHED.
-	Problem       *Problem `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LoadBalancerResult) Reset() {
-	*x = LoadBalancerResult{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LoadBalancerResult) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LoadBalancerResult) ProtoMessage() {}
-
-func (x *LoadBalancerResult) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LoadBalancerResult.ProtoReflect.Descriptor instead.
-func (*LoadBalancerResult) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *LoadBalancerResult) GetLoadBalancer() *LoadBalancer {
-	if x != nil {
-		return x.LoadBalancer
-	}
-	return nil
-}
-
-func (x *LoadBalancerResult) GetProblem() *Problem {
-	if x != nil {
-		return x.Problem
-	}
-	return nil
-}
-
 // RebalanceLoadBalancersRequest is the request of LoadBalancerService.RebalanceLoadBalancers.
 type RebalanceLoadBalancersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cluster. REQUIRED. With a scope alone, and no load balancers, the last full set is taken.
-	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// All load balancers of the scope; no key twice.
-	LoadBalancers []*DesiredLoadBalancer `protobuf:"bytes,2,rep,name=load_balancers,json=loadBalancers,proto3" json:"load_balancers,omitempty"`
-	// If true nothing is changed, and the answer tells what would be.
-	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// As in LoadBalancerKey.scope. REQUIRED.
+	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// If true nothing is changed, and the answer has what would be.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RebalanceLoadBalancersRequest) Reset() {
 	*x = RebalanceLoadBalancersRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +51,7 @@ func (x *RebalanceLoadBalancersRequest) String() string {
 func (*RebalanceLoadBalancersRequest) ProtoMessage() {}
 
 func (x *RebalanceLoadBalancersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,21 +64,14 @@ func (x *RebalanceLoadBalancersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebalanceLoadBalancersRequest.ProtoReflect.Descriptor instead.
 func (*RebalanceLoadBalancersRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{6}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *RebalanceLoadBalancersRequest) GetCluster() *Cluster {
+func (x *RebalanceLoadBalancersRequest) GetScope() string {
 	if x != nil {
-		return x.Cluster
+		return x.Scope
 	}
-	return nil
-}
-
-func (x *RebalanceLoadBalancersRequest) GetLoadBalancers() []*DesiredLoadBalancer {
-	if x != nil {
-		return x.LoadBalancers
-	}
-	return nil
+	return ""
 }
 
 func (x *RebalanceLoadBalancersRequest) GetDryRun() bool {
@@ -476,9 +84,9 @@ func (x *RebalanceLoadBalancersRequest) GetDryRun() bool {
 // RebalanceLoadBalancersResponse is the response of LoadBalancerService.RebalanceLoadBalancers.
 type RebalanceLoadBalancersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One result for each desired load balancer, in the order of the request.
-	Results []*LoadBalancerResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	// What was changed, in order; in a dry run, or where it is left to later calls, what would be.
+	// One result for each load balancer, ordered by name.
+	LoadBalancers []*PlannedLoadBalancer `protobuf:"bytes,1,rep,name=load_balancers,json=loadBalancers,proto3" json:"load_balancers,omitempty"`
+	// What would be done, in order. Every action is `planned`.
 	Actions       []*Action `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -486,7 +94,7 @@ type RebalanceLoadBalancersResponse struct {
 
 func (x *RebalanceLoadBalancersResponse) Reset() {
 	*x = RebalanceLoadBalancersResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +106,7 @@ func (x *RebalanceLoadBalancersResponse) String() string {
 func (*RebalanceLoadBalancersResponse) ProtoMessage() {}
 
 func (x *RebalanceLoadBalancersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,12 +119,12 @@ func (x *RebalanceLoadBalancersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebalanceLoadBalancersResponse.ProtoReflect.Descriptor instead.
 func (*RebalanceLoadBalancersResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{7}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *RebalanceLoadBalancersResponse) GetResults() []*LoadBalancerResult {
+func (x *RebalanceLoadBalancersResponse) GetLoadBalancers() []*PlannedLoadBalancer {
 	if x != nil {
-		return x.Results
+		return x.LoadBalancers
 	}
 	return nil
 }
@@ -539,7 +147,7 @@ type GetLoadBalancerRequest struct {
 
 func (x *GetLoadBalancerRequest) Reset() {
 	*x = GetLoadBalancerRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[8]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +159,7 @@ func (x *GetLoadBalancerRequest) String() string {
 func (*GetLoadBalancerRequest) ProtoMessage() {}
 
 func (x *GetLoadBalancerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[8]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +172,7 @@ func (x *GetLoadBalancerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoadBalancerRequest.ProtoReflect.Descriptor instead.
 func (*GetLoadBalancerRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{8}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *GetLoadBalancerRequest) GetKey() *LoadBalancerKey {
@@ -585,7 +193,7 @@ type GetLoadBalancerResponse struct {
 
 func (x *GetLoadBalancerResponse) Reset() {
 	*x = GetLoadBalancerResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -597,7 +205,7 @@ func (x *GetLoadBalancerResponse) String() string {
 func (*GetLoadBalancerResponse) ProtoMessage() {}
 
 func (x *GetLoadBalancerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -610,7 +218,7 @@ func (x *GetLoadBalancerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoadBalancerResponse.ProtoReflect.Descriptor instead.
 func (*GetLoadBalancerResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{9}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetLoadBalancerResponse) GetLoadBalancer() *LoadBalancer {
@@ -628,7 +236,8 @@ type ListLoadBalancersRequest struct {
 	// The largest number of load balancers to return, 1 to 1000. 0 means 100; more than 1000 means
 	// 1000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Absent for the first page; else `next_page_token` of the page before. Tokens are opaque.
+	// Absent for the first page; else `next_page_token` of the page before, with the same scope. Tokens
+	// are opaque, and at most 512 bytes; any other is answered INVALID_REQUEST.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -636,7 +245,7 @@ type ListLoadBalancersRequest struct {
 
 func (x *ListLoadBalancersRequest) Reset() {
 	*x = ListLoadBalancersRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +257,7 @@ func (x *ListLoadBalancersRequest) String() string {
 func (*ListLoadBalancersRequest) ProtoMessage() {}
 
 func (x *ListLoadBalancersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +270,7 @@ func (x *ListLoadBalancersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLoadBalancersRequest.ProtoReflect.Descriptor instead.
 func (*ListLoadBalancersRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{10}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListLoadBalancersRequest) GetScope() string {
@@ -698,7 +307,7 @@ type ListLoadBalancersResponse struct {
 
 func (x *ListLoadBalancersResponse) Reset() {
 	*x = ListLoadBalancersResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[11]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +319,7 @@ func (x *ListLoadBalancersResponse) String() string {
 func (*ListLoadBalancersResponse) ProtoMessage() {}
 
 func (x *ListLoadBalancersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[11]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +332,7 @@ func (x *ListLoadBalancersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLoadBalancersResponse.ProtoReflect.Descriptor instead.
 func (*ListLoadBalancersResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{11}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListLoadBalancersResponse) GetLoadBalancers() []*LoadBalancer {
@@ -740,48 +349,41 @@ func (x *ListLoadBalancersResponse) GetNextPageToken() string {
 	return ""
 }
 
-// DeleteLoadBalancerRequest is the request of LoadBalancerService.DeleteLoadBalancer.
-type DeleteLoadBalancerRequest struct {
+// SyncLoadBalancersRequest is one item of a session.
+type SyncLoadBalancersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which load balancer. REQUIRED.
-	Key *LoadBalancerKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// If set, only addresses marked with this owner are released. Those of another owner of the same
-	// key, which is newer, are left alone.
-	OwnerUid string `protobuf:"bytes,2,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
-	// Whether the addresses are kept, detached and marked as retained.
-	RetainAddresses bool `protobuf:"varint,3,opt,name=retain_addresses,json=retainAddresses,proto3" json:"retain_addresses,omitempty"`
-	// If true nothing is changed, and the answer tells what would be.
-	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	// As in EnsureLoadBalancerRequest: by what addresses of adopted scopes and of a predecessor are
-	// recognized. Absent: only those that are marked with the key are released.
-	Cluster *Cluster `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// As in DesiredLoadBalancer: by what addresses without a marker are recognized. An address of a
-	// user is detached if it is published together with the private address of its instance.
-	PublishedAddresses []string `protobuf:"bytes,6,rep,name=published_addresses,json=publishedAddresses,proto3" json:"published_addresses,omitempty"`
-	// As in DesiredLoadBalancer, as the load balancer was desired last: a floating IP that it named as
-	// the user's own is detached from an instance of the cluster, whatever is published. Others in the
-	// list mean nothing. Whether another load balancer has it can be told by the full set only:
-	// FULL_SET_REQUIRED.
-	Addresses     []*WantedAddress `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The item. REQUIRED.
+	//
+	// Types that are valid to be assigned to Item:
+	//
+	//	*SyncLoadBalancersRequest_Open
+	//	*SyncLoadBalancersRequest_Candidate
+	//	*SyncLoadBalancersRequest_CandidateRemoved
+	//	*SyncLoadBalancersRequest_ReservedPorts
+	//	*SyncLoadBalancersRequest_LoadBalancer
+	//	*SyncLoadBalancersRequest_LoadBalancerRemoved
+	//	*SyncLoadBalancersRequest_InSync
+	//	*SyncLoadBalancersRequest_Rebalance
+	Item          isSyncLoadBalancersRequest_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeleteLoadBalancerRequest) Reset() {
-	*x = DeleteLoadBalancerRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[12]
+func (x *SyncLoadBalancersRequest) Reset() {
+	*x = SyncLoadBalancersRequest{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeleteLoadBalancerRequest) String() string {
+func (x *SyncLoadBalancersRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeleteLoadBalancerRequest) ProtoMessage() {}
+func (*SyncLoadBalancersRequest) ProtoMessage() {}
 
-func (x *DeleteLoadBalancerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[12]
+func (x *SyncLoadBalancersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,83 +394,491 @@ func (x *DeleteLoadBalancerRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeleteLoadBalancerRequest.ProtoReflect.Descriptor instead.
-func (*DeleteLoadBalancerRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{12}
+// Deprecated: Use SyncLoadBalancersRequest.ProtoReflect.Descriptor instead.
+func (*SyncLoadBalancersRequest) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *DeleteLoadBalancerRequest) GetKey() *LoadBalancerKey {
+func (x *SyncLoadBalancersRequest) GetItem() isSyncLoadBalancersRequest_Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetOpen() *OpenSession {
+	if x != nil {
+		if x, ok := x.Item.(*SyncLoadBalancersRequest_Open); ok {
+			return x.Open
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetCandidate() *Candidate {
+	if x != nil {
+		if x, ok := x.Item.(*SyncLoadBalancersRequest_Candidate); ok {
+			return x.Candidate
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetCandidateRemoved() *CandidateRemoved {
+	if x != nil {
+		if x, ok := x.Item.(*SyncLoadBalancersRequest_CandidateRemoved); ok {
+			return x.CandidateRemoved
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetReservedPorts() *ReservedPortSet {
+	if x != nil {
+		if x, ok := x.Item.(*SyncLoadBalancersRequest_ReservedPorts); ok {
+			return x.ReservedPorts
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetLoadBalancer() *DesiredLoadBalancer {
+	if x != nil {
+		if x, ok := x.Item.(*SyncLoadBalancersRequest_LoadBalancer); ok {
+			return x.LoadBalancer
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetLoadBalancerRemoved() *LoadBalancerRemoved {
+	if x != nil {
+		if x, ok := x.Item.(*SyncLoadBalancersRequest_LoadBalancerRemoved); ok {
+			return x.LoadBalancerRemoved
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetInSync() *InSync {
+	if x != nil {
+		if x, ok := x.Item.(*SyncLoadBalancersRequest_InSync); ok {
+			return x.InSync
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetRebalance() *Rebalance {
+	if x != nil {
+		if x, ok := x.Item.(*SyncLoadBalancersRequest_Rebalance); ok {
+			return x.Rebalance
+		}
+	}
+	return nil
+}
+
+type isSyncLoadBalancersRequest_Item interface {
+	isSyncLoadBalancersRequest_Item()
+}
+
+type SyncLoadBalancersRequest_Open struct {
+	// Opens the session: the first item, and only that.
+	Open *OpenSession `protobuf:"bytes,1,opt,name=open,proto3,oneof"`
+}
+
+type SyncLoadBalancersRequest_Candidate struct {
+	// A candidate, new or as it is now.
+	Candidate *Candidate `protobuf:"bytes,2,opt,name=candidate,proto3,oneof"`
+}
+
+type SyncLoadBalancersRequest_CandidateRemoved struct {
+	// A candidate that there is no longer.
+	CandidateRemoved *CandidateRemoved `protobuf:"bytes,3,opt,name=candidate_removed,json=candidateRemoved,proto3,oneof"`
+}
+
+type SyncLoadBalancersRequest_ReservedPorts struct {
+	// All ports on which no load balancer of the scope may be served by floating IP.
+	ReservedPorts *ReservedPortSet `protobuf:"bytes,4,opt,name=reserved_ports,json=reservedPorts,proto3,oneof"`
+}
+
+type SyncLoadBalancersRequest_LoadBalancer struct {
+	// A load balancer, new or as it is now.
+	LoadBalancer *DesiredLoadBalancer `protobuf:"bytes,5,opt,name=load_balancer,json=loadBalancer,proto3,oneof"`
+}
+
+type SyncLoadBalancersRequest_LoadBalancerRemoved struct {
+	// A load balancer that the client no longer knows. It is only forgotten: to release what it has,
+	// send it with `ending`.
+	LoadBalancerRemoved *LoadBalancerRemoved `protobuf:"bytes,6,opt,name=load_balancer_removed,json=loadBalancerRemoved,proto3,oneof"`
+}
+
+type SyncLoadBalancersRequest_InSync struct {
+	// The snapshot is complete. A second one is refused.
+	InSync *InSync `protobuf:"bytes,7,opt,name=in_sync,json=inSync,proto3,oneof"`
+}
+
+type SyncLoadBalancersRequest_Rebalance struct {
+	// A rebalance that the server asked the client to remember.
+	Rebalance *Rebalance `protobuf:"bytes,8,opt,name=rebalance,proto3,oneof"`
+}
+
+func (*SyncLoadBalancersRequest_Open) isSyncLoadBalancersRequest_Item() {}
+
+func (*SyncLoadBalancersRequest_Candidate) isSyncLoadBalancersRequest_Item() {}
+
+func (*SyncLoadBalancersRequest_CandidateRemoved) isSyncLoadBalancersRequest_Item() {}
+
+func (*SyncLoadBalancersRequest_ReservedPorts) isSyncLoadBalancersRequest_Item() {}
+
+func (*SyncLoadBalancersRequest_LoadBalancer) isSyncLoadBalancersRequest_Item() {}
+
+func (*SyncLoadBalancersRequest_LoadBalancerRemoved) isSyncLoadBalancersRequest_Item() {}
+
+func (*SyncLoadBalancersRequest_InSync) isSyncLoadBalancersRequest_Item() {}
+
+func (*SyncLoadBalancersRequest_Rebalance) isSyncLoadBalancersRequest_Item() {}
+
+// OpenSession opens a session.
+type OpenSession struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in LoadBalancerKey.scope. REQUIRED.
+	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Scopes that this one takes over from, because the cluster was rebuilt under a new id: addresses
+	// marked with one of them are treated, and marked again, as this scope's own, wherever they are
+	// attached. A scope whose cluster still runs must not be among them. At most 16.
+	AdoptedScopes []string `protobuf:"bytes,2,rep,name=adopted_scopes,json=adoptedScopes,proto3" json:"adopted_scopes,omitempty"`
+	// The name by which a predecessor of this backend named the cluster's addresses
+	// ("<legacy_name>-<namespace>-<service>"); empty: none are looked for.
+	LegacyName string `protobuf:"bytes,3,opt,name=legacy_name,json=legacyName,proto3" json:"legacy_name,omitempty"`
+	// Only observe: nothing is changed, every place counts as published, and actions are sent as planned.
+	// It supersedes no other session.
+	ObserveOnly   bool `protobuf:"varint,4,opt,name=observe_only,json=observeOnly,proto3" json:"observe_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSession) Reset() {
+	*x = OpenSession{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSession) ProtoMessage() {}
+
+func (x *OpenSession) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSession.ProtoReflect.Descriptor instead.
+func (*OpenSession) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OpenSession) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *OpenSession) GetAdoptedScopes() []string {
+	if x != nil {
+		return x.AdoptedScopes
+	}
+	return nil
+}
+
+func (x *OpenSession) GetLegacyName() string {
+	if x != nil {
+		return x.LegacyName
+	}
+	return ""
+}
+
+func (x *OpenSession) GetObserveOnly() bool {
+	if x != nil {
+		return x.ObserveOnly
+	}
+	return false
+}
+
+// CandidateRemoved is about a candidate that there is no longer.
+type CandidateRemoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the instance. REQUIRED.
+	InstanceId    string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CandidateRemoved) Reset() {
+	*x = CandidateRemoved{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CandidateRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CandidateRemoved) ProtoMessage() {}
+
+func (x *CandidateRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CandidateRemoved.ProtoReflect.Descriptor instead.
+func (*CandidateRemoved) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CandidateRemoved) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+// ReservedPortSet is all reserved ports of a scope.
+type ReservedPortSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ranges, in any order; at most 10,000.
+	Ports         []*ReservedPorts `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReservedPortSet) Reset() {
+	*x = ReservedPortSet{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReservedPortSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReservedPortSet) ProtoMessage() {}
+
+func (x *ReservedPortSet) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReservedPortSet.ProtoReflect.Descriptor instead.
+func (*ReservedPortSet) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReservedPortSet) GetPorts() []*ReservedPorts {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// LoadBalancerRemoved is about a load balancer that the client no longer knows.
+type LoadBalancerRemoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which load balancer. REQUIRED.
+	Key *LoadBalancerKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Its owner; ignored if the backend knows it for another one. REQUIRED.
+	OwnerUid      string `protobuf:"bytes,2,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadBalancerRemoved) Reset() {
+	*x = LoadBalancerRemoved{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadBalancerRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadBalancerRemoved) ProtoMessage() {}
+
+func (x *LoadBalancerRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadBalancerRemoved.ProtoReflect.Descriptor instead.
+func (*LoadBalancerRemoved) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *LoadBalancerRemoved) GetKey() *LoadBalancerKey {
 	if x != nil {
 		return x.Key
 	}
 	return nil
 }
 
-func (x *DeleteLoadBalancerRequest) GetOwnerUid() string {
+func (x *LoadBalancerRemoved) GetOwnerUid() string {
 	if x != nil {
 		return x.OwnerUid
 	}
 	return ""
 }
 
-func (x *DeleteLoadBalancerRequest) GetRetainAddresses() bool {
-	if x != nil {
-		return x.RetainAddresses
-	}
-	return false
-}
-
-func (x *DeleteLoadBalancerRequest) GetDryRun() bool {
-	if x != nil {
-		return x.DryRun
-	}
-	return false
-}
-
-func (x *DeleteLoadBalancerRequest) GetCluster() *Cluster {
-	if x != nil {
-		return x.Cluster
-	}
-	return nil
-}
-
-func (x *DeleteLoadBalancerRequest) GetPublishedAddresses() []string {
-	if x != nil {
-		return x.PublishedAddresses
-	}
-	return nil
-}
-
-func (x *DeleteLoadBalancerRequest) GetAddresses() []*WantedAddress {
-	if x != nil {
-		return x.Addresses
-	}
-	return nil
-}
-
-// DeleteLoadBalancerResponse is the response of LoadBalancerService.DeleteLoadBalancer.
-type DeleteLoadBalancerResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was changed, in order; in a dry run, what would be. Empty: there was nothing.
-	Actions       []*Action `protobuf:"bytes,1,rep,name=actions,proto3" json:"actions,omitempty"`
+// InSync is the end of a snapshot.
+type InSync struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeleteLoadBalancerResponse) Reset() {
-	*x = DeleteLoadBalancerResponse{}
+func (x *InSync) Reset() {
+	*x = InSync{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InSync) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InSync) ProtoMessage() {}
+
+func (x *InSync) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InSync.ProtoReflect.Descriptor instead.
+func (*InSync) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{11}
+}
+
+// Rebalance is a request of an operator to spread the addresses evenly, which is part of the session's state.
+type Rebalance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it is no longer pursued. Absent: there is none.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rebalance) Reset() {
+	*x = Rebalance{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rebalance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rebalance) ProtoMessage() {}
+
+func (x *Rebalance) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rebalance.ProtoReflect.Descriptor instead.
+func (*Rebalance) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Rebalance) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+// SyncLoadBalancersResponse is one event of a session. Clients skip events that they do not know.
+type SyncLoadBalancersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*SyncLoadBalancersResponse_State
+	//	*SyncLoadBalancersResponse_Action
+	//	*SyncLoadBalancersResponse_Released
+	//	*SyncLoadBalancersResponse_Orphans
+	//	*SyncLoadBalancersResponse_InSync
+	//	*SyncLoadBalancersResponse_Rebalance
+	//	*SyncLoadBalancersResponse_ActionsDropped
+	Event         isSyncLoadBalancersResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncLoadBalancersResponse) Reset() {
+	*x = SyncLoadBalancersResponse{}
 	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeleteLoadBalancerResponse) String() string {
+func (x *SyncLoadBalancersResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeleteLoadBalancerResponse) ProtoMessage() {}
+func (*SyncLoadBalancersResponse) ProtoMessage() {}
 
-func (x *DeleteLoadBalancerResponse) ProtoReflect() protoreflect.Message {
+func (x *SyncLoadBalancersResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -880,14 +890,592 @@ func (x *DeleteLoadBalancerResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeleteLoadBalancerResponse.ProtoReflect.Descriptor instead.
-func (*DeleteLoadBalancerResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use SyncLoadBalancersResponse.ProtoReflect.Descriptor instead.
+func (*SyncLoadBalancersResponse) Descriptor() ([]byte, []int) {
 	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *DeleteLoadBalancerResponse) GetActions() []*Action {
+func (x *SyncLoadBalancersResponse) GetEvent() isSyncLoadBalancersResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersResponse) GetState() *LoadBalancerState {
+	if x != nil {
+		if x, ok := x.Event.(*SyncLoadBalancersResponse_State); ok {
+			return x.State
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersResponse) GetAction() *Action {
+	if x != nil {
+		if x, ok := x.Event.(*SyncLoadBalancersResponse_Action); ok {
+			return x.Action
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersResponse) GetReleased() *LoadBalancerReleased {
+	if x != nil {
+		if x, ok := x.Event.(*SyncLoadBalancersResponse_Released); ok {
+			return x.Released
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersResponse) GetOrphans() *OrphanedAddresses {
+	if x != nil {
+		if x, ok := x.Event.(*SyncLoadBalancersResponse_Orphans); ok {
+			return x.Orphans
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersResponse) GetInSync() *InSync {
+	if x != nil {
+		if x, ok := x.Event.(*SyncLoadBalancersResponse_InSync); ok {
+			return x.InSync
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersResponse) GetRebalance() *Rebalance {
+	if x != nil {
+		if x, ok := x.Event.(*SyncLoadBalancersResponse_Rebalance); ok {
+			return x.Rebalance
+		}
+	}
+	return nil
+}
+
+func (x *SyncLoadBalancersResponse) GetActionsDropped() *ActionsDropped {
+	if x != nil {
+		if x, ok := x.Event.(*SyncLoadBalancersResponse_ActionsDropped); ok {
+			return x.ActionsDropped
+		}
+	}
+	return nil
+}
+
+type isSyncLoadBalancersResponse_Event interface {
+	isSyncLoadBalancersResponse_Event()
+}
+
+type SyncLoadBalancersResponse_State struct {
+	// A load balancer, as it is now.
+	State *LoadBalancerState `protobuf:"bytes,1,opt,name=state,proto3,oneof"`
+}
+
+type SyncLoadBalancersResponse_Action struct {
+	// A change that Oxide has made, or in an observing session would make.
+	Action *Action `protobuf:"bytes,2,opt,name=action,proto3,oneof"`
+}
+
+type SyncLoadBalancersResponse_Released struct {
+	// An ending load balancer has nothing any more.
+	Released *LoadBalancerReleased `protobuf:"bytes,3,opt,name=released,proto3,oneof"`
+}
+
+type SyncLoadBalancersResponse_Orphans struct {
+	// All orphans, whenever they differ.
+	Orphans *OrphanedAddresses `protobuf:"bytes,4,opt,name=orphans,proto3,oneof"`
+}
+
+type SyncLoadBalancersResponse_InSync struct {
+	// Every item of the snapshot has had its first state.
+	InSync *InSync `protobuf:"bytes,5,opt,name=in_sync,json=inSync,proto3,oneof"`
+}
+
+type SyncLoadBalancersResponse_Rebalance struct {
+	// What the client is to send with its next snapshot.
+	Rebalance *Rebalance `protobuf:"bytes,6,opt,name=rebalance,proto3,oneof"`
+}
+
+type SyncLoadBalancersResponse_ActionsDropped struct {
+	// Actions that this reader was too slow for.
+	ActionsDropped *ActionsDropped `protobuf:"bytes,7,opt,name=actions_dropped,json=actionsDropped,proto3,oneof"`
+}
+
+func (*SyncLoadBalancersResponse_State) isSyncLoadBalancersResponse_Event() {}
+
+func (*SyncLoadBalancersResponse_Action) isSyncLoadBalancersResponse_Event() {}
+
+func (*SyncLoadBalancersResponse_Released) isSyncLoadBalancersResponse_Event() {}
+
+func (*SyncLoadBalancersResponse_Orphans) isSyncLoadBalancersResponse_Event() {}
+
+func (*SyncLoadBalancersResponse_InSync) isSyncLoadBalancersResponse_Event() {}
+
+func (*SyncLoadBalancersResponse_Rebalance) isSyncLoadBalancersResponse_Event() {}
+
+func (*SyncLoadBalancersResponse_ActionsDropped) isSyncLoadBalancersResponse_Event() {}
+
+// LoadBalancerReleased is about an ending load balancer that has nothing any more.
+type LoadBalancerReleased struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which load balancer.
+	Key *LoadBalancerKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Its owner.
+	OwnerUid      string `protobuf:"bytes,2,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadBalancerReleased) Reset() {
+	*x = LoadBalancerReleased{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadBalancerReleased) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadBalancerReleased) ProtoMessage() {}
+
+func (x *LoadBalancerReleased) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadBalancerReleased.ProtoReflect.Descriptor instead.
+func (*LoadBalancerReleased) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LoadBalancerReleased) GetKey() *LoadBalancerKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *LoadBalancerReleased) GetOwnerUid() string {
+	if x != nil {
+		return x.OwnerUid
+	}
+	return ""
+}
+
+// OrphanedAddresses are addresses that are marked with the scope and that no load balancer claims.
+type OrphanedAddresses struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By the load balancer that each marker names.
+	Orphans       []*LoadBalancer `protobuf:"bytes,1,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphanedAddresses) Reset() {
+	*x = OrphanedAddresses{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphanedAddresses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphanedAddresses) ProtoMessage() {}
+
+func (x *OrphanedAddresses) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphanedAddresses.ProtoReflect.Descriptor instead.
+func (*OrphanedAddresses) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *OrphanedAddresses) GetOrphans() []*LoadBalancer {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+// ActionsDropped is about actions that were not sent.
+type ActionsDropped struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many since the session began.
+	Count         int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActionsDropped) Reset() {
+	*x = ActionsDropped{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActionsDropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActionsDropped) ProtoMessage() {}
+
+func (x *ActionsDropped) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActionsDropped.ProtoReflect.Descriptor instead.
+func (*ActionsDropped) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ActionsDropped) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// PlanLoadBalancersRequest is the request of LoadBalancerService.PlanLoadBalancers.
+type PlanLoadBalancersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is planned. REQUIRED.
+	//
+	// Types that are valid to be assigned to Input:
+	//
+	//	*PlanLoadBalancersRequest_Scope
+	//	*PlanLoadBalancersRequest_Set
+	Input isPlanLoadBalancersRequest_Input `protobuf_oneof:"input"`
+	// Instances to plan without, by id, as if they were gone; at most 1,000.
+	WithoutInstanceIds []string `protobuf:"bytes,3,rep,name=without_instance_ids,json=withoutInstanceIds,proto3" json:"without_instance_ids,omitempty"`
+	// Instances to plan with as if they were being cordoned now, by id; at most 1,000.
+	CordonInstanceIds []string `protobuf:"bytes,4,rep,name=cordon_instance_ids,json=cordonInstanceIds,proto3" json:"cordon_instance_ids,omitempty"`
+	// Load balancers to explain, by name; at most 100.
+	ExplainNames []string `protobuf:"bytes,5,rep,name=explain_names,json=explainNames,proto3" json:"explain_names,omitempty"`
+	// Spread the addresses evenly, as RebalanceLoadBalancers would.
+	Rebalance     bool `protobuf:"varint,6,opt,name=rebalance,proto3" json:"rebalance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanLoadBalancersRequest) Reset() {
+	*x = PlanLoadBalancersRequest{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanLoadBalancersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanLoadBalancersRequest) ProtoMessage() {}
+
+func (x *PlanLoadBalancersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanLoadBalancersRequest.ProtoReflect.Descriptor instead.
+func (*PlanLoadBalancersRequest) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PlanLoadBalancersRequest) GetInput() isPlanLoadBalancersRequest_Input {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *PlanLoadBalancersRequest) GetScope() string {
+	if x != nil {
+		if x, ok := x.Input.(*PlanLoadBalancersRequest_Scope); ok {
+			return x.Scope
+		}
+	}
+	return ""
+}
+
+func (x *PlanLoadBalancersRequest) GetSet() *LoadBalancerSet {
+	if x != nil {
+		if x, ok := x.Input.(*PlanLoadBalancersRequest_Set); ok {
+			return x.Set
+		}
+	}
+	return nil
+}
+
+func (x *PlanLoadBalancersRequest) GetWithoutInstanceIds() []string {
+	if x != nil {
+		return x.WithoutInstanceIds
+	}
+	return nil
+}
+
+func (x *PlanLoadBalancersRequest) GetCordonInstanceIds() []string {
+	if x != nil {
+		return x.CordonInstanceIds
+	}
+	return nil
+}
+
+func (x *PlanLoadBalancersRequest) GetExplainNames() []string {
+	if x != nil {
+		return x.ExplainNames
+	}
+	return nil
+}
+
+func (x *PlanLoadBalancersRequest) GetRebalance() bool {
+	if x != nil {
+		return x.Rebalance
+	}
+	return false
+}
+
+type isPlanLoadBalancersRequest_Input interface {
+	isPlanLoadBalancersRequest_Input()
+}
+
+type PlanLoadBalancersRequest_Scope struct {
+	// The load balancers of the session of this scope, as they are now.
+	Scope string `protobuf:"bytes,1,opt,name=scope,proto3,oneof"`
+}
+
+type PlanLoadBalancersRequest_Set struct {
+	// A set that this request holds.
+	Set *LoadBalancerSet `protobuf:"bytes,2,opt,name=set,proto3,oneof"`
+}
+
+func (*PlanLoadBalancersRequest_Scope) isPlanLoadBalancersRequest_Input() {}
+
+func (*PlanLoadBalancersRequest_Set) isPlanLoadBalancersRequest_Input() {}
+
+// LoadBalancerSet is all load balancers of a scope, and what they have in common.
+type LoadBalancerSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who they are. REQUIRED.
+	Open *OpenSession `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	// Every candidate, none twice; at most 20,000.
+	Candidates []*Candidate `protobuf:"bytes,2,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	// Ports that are reserved; at most 10,000 ranges.
+	ReservedPorts []*ReservedPorts `protobuf:"bytes,3,rep,name=reserved_ports,json=reservedPorts,proto3" json:"reserved_ports,omitempty"`
+	// The load balancers, no key twice; at most 10,000.
+	LoadBalancers []*DesiredLoadBalancer `protobuf:"bytes,4,rep,name=load_balancers,json=loadBalancers,proto3" json:"load_balancers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadBalancerSet) Reset() {
+	*x = LoadBalancerSet{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadBalancerSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadBalancerSet) ProtoMessage() {}
+
+func (x *LoadBalancerSet) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadBalancerSet.ProtoReflect.Descriptor instead.
+func (*LoadBalancerSet) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *LoadBalancerSet) GetOpen() *OpenSession {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *LoadBalancerSet) GetCandidates() []*Candidate {
+	if x != nil {
+		return x.Candidates
+	}
+	return nil
+}
+
+func (x *LoadBalancerSet) GetReservedPorts() []*ReservedPorts {
+	if x != nil {
+		return x.ReservedPorts
+	}
+	return nil
+}
+
+func (x *LoadBalancerSet) GetLoadBalancers() []*DesiredLoadBalancer {
+	if x != nil {
+		return x.LoadBalancers
+	}
+	return nil
+}
+
+// PlanLoadBalancersResponse is the response of LoadBalancerService.PlanLoadBalancers.
+type PlanLoadBalancersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each load balancer, ordered by name.
+	LoadBalancers []*PlannedLoadBalancer `protobuf:"bytes,1,rep,name=load_balancers,json=loadBalancers,proto3" json:"load_balancers,omitempty"`
+	// What would be done, in order. Every action is `planned`.
+	Actions []*Action `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
+	// Addresses that are marked with the scope and that no load balancer claims.
+	Orphans       []*LoadBalancer `protobuf:"bytes,3,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanLoadBalancersResponse) Reset() {
+	*x = PlanLoadBalancersResponse{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanLoadBalancersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanLoadBalancersResponse) ProtoMessage() {}
+
+func (x *PlanLoadBalancersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanLoadBalancersResponse.ProtoReflect.Descriptor instead.
+func (*PlanLoadBalancersResponse) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PlanLoadBalancersResponse) GetLoadBalancers() []*PlannedLoadBalancer {
+	if x != nil {
+		return x.LoadBalancers
+	}
+	return nil
+}
+
+func (x *PlanLoadBalancersResponse) GetActions() []*Action {
 	if x != nil {
 		return x.Actions
+	}
+	return nil
+}
+
+func (x *PlanLoadBalancersResponse) GetOrphans() []*LoadBalancer {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+// PlannedLoadBalancer is the plan for one load balancer.
+type PlannedLoadBalancer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The load balancer as it is now; planned_attachment shows where its addresses would be.
+	LoadBalancer *LoadBalancer `protobuf:"bytes,1,opt,name=load_balancer,json=loadBalancer,proto3" json:"load_balancer,omitempty"`
+	// For a load balancer that was to be explained: each candidate, in the order of preference.
+	Verdicts      []*Verdict `protobuf:"bytes,2,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedLoadBalancer) Reset() {
+	*x = PlannedLoadBalancer{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedLoadBalancer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedLoadBalancer) ProtoMessage() {}
+
+func (x *PlannedLoadBalancer) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedLoadBalancer.ProtoReflect.Descriptor instead.
+func (*PlannedLoadBalancer) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PlannedLoadBalancer) GetLoadBalancer() *LoadBalancer {
+	if x != nil {
+		return x.LoadBalancer
+	}
+	return nil
+}
+
+func (x *PlannedLoadBalancer) GetVerdicts() []*Verdict {
+	if x != nil {
+		return x.Verdicts
 	}
 	return nil
 }
@@ -896,36 +1484,12 @@ var File_oxide_backend_v1_load_balancer_service_proto protoreflect.FileDescripto
 
 const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"\n" +
-	",oxide/backend/v1/load_balancer_service.proto\x12\x10oxide.backend.v1\x1a$oxide/backend/v1/load_balancer.proto\"\xdc\x01\n" +
-	"\x19EnsureLoadBalancerRequest\x123\n" +
-	"\acluster\x18\x01 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12J\n" +
-	"\rload_balancer\x18\x02 \x01(\v2%.oxide.backend.v1.DesiredLoadBalancerR\floadBalancer\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12%\n" +
-	"\x0eleave_attached\x18\x04 \x01(\bR\rleaveAttached\"\x95\x01\n" +
-	"\x1aEnsureLoadBalancerResponse\x12C\n" +
-	"\rload_balancer\x18\x01 \x01(\v2\x1e.oxide.backend.v1.LoadBalancerR\floadBalancer\x122\n" +
-	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\"\xbd\x02\n" +
-	"\x1dReconcileLoadBalancersRequest\x123\n" +
-	"\acluster\x18\x01 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12L\n" +
-	"\x0eload_balancers\x18\x02 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\rloadBalancers\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x127\n" +
-	"\x04only\x18\x04 \x01(\v2#.oxide.backend.v1.LoadBalancerNamesR\x04only\x12G\n" +
-	"\vterminating\x18\x05 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\vterminating\")\n" +
-	"\x11LoadBalancerNames\x12\x14\n" +
-	"\x05names\x18\x01 \x03(\tR\x05names\"\xce\x01\n" +
-	"\x1eReconcileLoadBalancersResponse\x12>\n" +
-	"\aresults\x18\x01 \x03(\v2$.oxide.backend.v1.LoadBalancerResultR\aresults\x122\n" +
-	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\x128\n" +
-	"\aorphans\x18\x03 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\aorphans\"\x8e\x01\n" +
-	"\x12LoadBalancerResult\x12C\n" +
-	"\rload_balancer\x18\x01 \x01(\v2\x1e.oxide.backend.v1.LoadBalancerR\floadBalancer\x123\n" +
-	"\aproblem\x18\x02 \x01(\v2\x19.oxide.backend.v1.ProblemR\aproblem\"\xbb\x01\n" +
-	"\x1dRebalanceLoadBalancersRequest\x123\n" +
-	"\acluster\x18\x01 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12L\n" +
-	"\x0eload_balancers\x18\x02 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\rloadBalancers\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\x94\x01\n" +
-	"\x1eRebalanceLoadBalancersResponse\x12>\n" +
-	"\aresults\x18\x01 \x03(\v2$.oxide.backend.v1.LoadBalancerResultR\aresults\x122\n" +
+	",oxide/backend/v1/load_balancer_service.proto\x12\x10oxide.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$oxide/backend/v1/load_balancer.proto\"N\n" +
+	"\x1dRebalanceLoadBalancersRequest\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\xa2\x01\n" +
+	"\x1eRebalanceLoadBalancersResponse\x12L\n" +
+	"\x0eload_balancers\x18\x01 \x03(\v2%.oxide.backend.v1.PlannedLoadBalancerR\rloadBalancers\x122\n" +
 	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\"M\n" +
 	"\x16GetLoadBalancerRequest\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\"^\n" +
@@ -938,24 +1502,79 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x8a\x01\n" +
 	"\x19ListLoadBalancersResponse\x12E\n" +
 	"\x0eload_balancers\x18\x01 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\rloadBalancers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd6\x02\n" +
-	"\x19DeleteLoadBalancerRequest\x123\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd0\x04\n" +
+	"\x18SyncLoadBalancersRequest\x123\n" +
+	"\x04open\x18\x01 \x01(\v2\x1d.oxide.backend.v1.OpenSessionH\x00R\x04open\x12;\n" +
+	"\tcandidate\x18\x02 \x01(\v2\x1b.oxide.backend.v1.CandidateH\x00R\tcandidate\x12Q\n" +
+	"\x11candidate_removed\x18\x03 \x01(\v2\".oxide.backend.v1.CandidateRemovedH\x00R\x10candidateRemoved\x12J\n" +
+	"\x0ereserved_ports\x18\x04 \x01(\v2!.oxide.backend.v1.ReservedPortSetH\x00R\rreservedPorts\x12L\n" +
+	"\rload_balancer\x18\x05 \x01(\v2%.oxide.backend.v1.DesiredLoadBalancerH\x00R\floadBalancer\x12[\n" +
+	"\x15load_balancer_removed\x18\x06 \x01(\v2%.oxide.backend.v1.LoadBalancerRemovedH\x00R\x13loadBalancerRemoved\x123\n" +
+	"\ain_sync\x18\a \x01(\v2\x18.oxide.backend.v1.InSyncH\x00R\x06inSync\x12;\n" +
+	"\trebalance\x18\b \x01(\v2\x1b.oxide.backend.v1.RebalanceH\x00R\trebalanceB\x06\n" +
+	"\x04item\"\x8e\x01\n" +
+	"\vOpenSession\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x12%\n" +
+	"\x0eadopted_scopes\x18\x02 \x03(\tR\radoptedScopes\x12\x1f\n" +
+	"\vlegacy_name\x18\x03 \x01(\tR\n" +
+	"legacyName\x12!\n" +
+	"\fobserve_only\x18\x04 \x01(\bR\vobserveOnly\"3\n" +
+	"\x10CandidateRemoved\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\"H\n" +
+	"\x0fReservedPortSet\x125\n" +
+	"\x05ports\x18\x01 \x03(\v2\x1f.oxide.backend.v1.ReservedPortsR\x05ports\"g\n" +
+	"\x13LoadBalancerRemoved\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
-	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12)\n" +
-	"\x10retain_addresses\x18\x03 \x01(\bR\x0fretainAddresses\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x123\n" +
-	"\acluster\x18\x05 \x01(\v2\x19.oxide.backend.v1.ClusterR\acluster\x12/\n" +
-	"\x13published_addresses\x18\x06 \x03(\tR\x12publishedAddresses\x12=\n" +
-	"\taddresses\x18\a \x03(\v2\x1f.oxide.backend.v1.WantedAddressR\taddresses\"P\n" +
-	"\x1aDeleteLoadBalancerResponse\x122\n" +
-	"\aactions\x18\x01 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions2\xe7\x05\n" +
-	"\x13LoadBalancerService\x12t\n" +
-	"\x12EnsureLoadBalancer\x12+.oxide.backend.v1.EnsureLoadBalancerRequest\x1a,.oxide.backend.v1.EnsureLoadBalancerResponse\"\x03\x90\x02\x02\x12\x80\x01\n" +
-	"\x16ReconcileLoadBalancers\x12/.oxide.backend.v1.ReconcileLoadBalancersRequest\x1a0.oxide.backend.v1.ReconcileLoadBalancersResponse\"\x03\x90\x02\x02\x12\x80\x01\n" +
+	"\towner_uid\x18\x02 \x01(\tR\bownerUid\"\b\n" +
+	"\x06InSync\"H\n" +
+	"\tRebalance\x12;\n" +
+	"\vexpire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xdb\x03\n" +
+	"\x19SyncLoadBalancersResponse\x12;\n" +
+	"\x05state\x18\x01 \x01(\v2#.oxide.backend.v1.LoadBalancerStateH\x00R\x05state\x122\n" +
+	"\x06action\x18\x02 \x01(\v2\x18.oxide.backend.v1.ActionH\x00R\x06action\x12D\n" +
+	"\breleased\x18\x03 \x01(\v2&.oxide.backend.v1.LoadBalancerReleasedH\x00R\breleased\x12?\n" +
+	"\aorphans\x18\x04 \x01(\v2#.oxide.backend.v1.OrphanedAddressesH\x00R\aorphans\x123\n" +
+	"\ain_sync\x18\x05 \x01(\v2\x18.oxide.backend.v1.InSyncH\x00R\x06inSync\x12;\n" +
+	"\trebalance\x18\x06 \x01(\v2\x1b.oxide.backend.v1.RebalanceH\x00R\trebalance\x12K\n" +
+	"\x0factions_dropped\x18\a \x01(\v2 .oxide.backend.v1.ActionsDroppedH\x00R\x0eactionsDroppedB\a\n" +
+	"\x05event\"h\n" +
+	"\x14LoadBalancerReleased\x123\n" +
+	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
+	"\towner_uid\x18\x02 \x01(\tR\bownerUid\"M\n" +
+	"\x11OrphanedAddresses\x128\n" +
+	"\aorphans\x18\x01 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\aorphans\"&\n" +
+	"\x0eActionsDropped\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\"\x97\x02\n" +
+	"\x18PlanLoadBalancersRequest\x12\x16\n" +
+	"\x05scope\x18\x01 \x01(\tH\x00R\x05scope\x125\n" +
+	"\x03set\x18\x02 \x01(\v2!.oxide.backend.v1.LoadBalancerSetH\x00R\x03set\x120\n" +
+	"\x14without_instance_ids\x18\x03 \x03(\tR\x12withoutInstanceIds\x12.\n" +
+	"\x13cordon_instance_ids\x18\x04 \x03(\tR\x11cordonInstanceIds\x12#\n" +
+	"\rexplain_names\x18\x05 \x03(\tR\fexplainNames\x12\x1c\n" +
+	"\trebalance\x18\x06 \x01(\bR\trebalanceB\a\n" +
+	"\x05input\"\x97\x02\n" +
+	"\x0fLoadBalancerSet\x121\n" +
+	"\x04open\x18\x01 \x01(\v2\x1d.oxide.backend.v1.OpenSessionR\x04open\x12;\n" +
+	"\n" +
+	"candidates\x18\x02 \x03(\v2\x1b.oxide.backend.v1.CandidateR\n" +
+	"candidates\x12F\n" +
+	"\x0ereserved_ports\x18\x03 \x03(\v2\x1f.oxide.backend.v1.ReservedPortsR\rreservedPorts\x12L\n" +
+	"\x0eload_balancers\x18\x04 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\rloadBalancers\"\xd7\x01\n" +
+	"\x19PlanLoadBalancersResponse\x12L\n" +
+	"\x0eload_balancers\x18\x01 \x03(\v2%.oxide.backend.v1.PlannedLoadBalancerR\rloadBalancers\x122\n" +
+	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\x128\n" +
+	"\aorphans\x18\x03 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\aorphans\"\x91\x01\n" +
+	"\x13PlannedLoadBalancer\x12C\n" +
+	"\rload_balancer\x18\x01 \x01(\v2\x1e.oxide.backend.v1.LoadBalancerR\floadBalancer\x125\n" +
+	"\bverdicts\x18\x02 \x03(\v2\x19.oxide.backend.v1.VerdictR\bverdicts2\xe2\x04\n" +
+	"\x13LoadBalancerService\x12u\n" +
+	"\x11SyncLoadBalancers\x12*.oxide.backend.v1.SyncLoadBalancersRequest\x1a+.oxide.backend.v1.SyncLoadBalancersResponse\"\x03\x90\x02\x02(\x010\x01\x12q\n" +
+	"\x11PlanLoadBalancers\x12*.oxide.backend.v1.PlanLoadBalancersRequest\x1a+.oxide.backend.v1.PlanLoadBalancersResponse\"\x03\x90\x02\x01\x12\x80\x01\n" +
 	"\x16RebalanceLoadBalancers\x12/.oxide.backend.v1.RebalanceLoadBalancersRequest\x1a0.oxide.backend.v1.RebalanceLoadBalancersResponse\"\x03\x90\x02\x02\x12k\n" +
 	"\x0fGetLoadBalancer\x12(.oxide.backend.v1.GetLoadBalancerRequest\x1a).oxide.backend.v1.GetLoadBalancerResponse\"\x03\x90\x02\x01\x12q\n" +
-	"\x11ListLoadBalancers\x12*.oxide.backend.v1.ListLoadBalancersRequest\x1a+.oxide.backend.v1.ListLoadBalancersResponse\"\x03\x90\x02\x01\x12t\n" +
-	"\x12DeleteLoadBalancer\x12+.oxide.backend.v1.DeleteLoadBalancerRequest\x1a,.oxide.backend.v1.DeleteLoadBalancerResponse\"\x03\x90\x02\x02BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"\x11ListLoadBalancers\x12*.oxide.backend.v1.ListLoadBalancersRequest\x1a+.oxide.backend.v1.ListLoadBalancersResponse\"\x03\x90\x02\x01BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_load_balancer_service_proto_rawDescOnce sync.Once
@@ -969,72 +1588,90 @@ func file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP() []byte {
 	return file_oxide_backend_v1_load_balancer_service_proto_rawDescData
 }
 
-var file_oxide_backend_v1_load_balancer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_oxide_backend_v1_load_balancer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_oxide_backend_v1_load_balancer_service_proto_goTypes = []any{
-	(*EnsureLoadBalancerRequest)(nil),      // 0: oxide.backend.v1.EnsureLoadBalancerRequest
-	(*EnsureLoadBalancerResponse)(nil),     // 1: oxide.backend.v1.EnsureLoadBalancerResponse
-	(*ReconcileLoadBalancersRequest)(nil),  // 2: oxide.backend.v1.ReconcileLoadBalancersRequest
-	(*LoadBalancerNames)(nil),              // 3: oxide.backend.v1.LoadBalancerNames
-	(*ReconcileLoadBalancersResponse)(nil), // 4: oxide.backend.v1.ReconcileLoadBalancersResponse
-	(*LoadBalancerResult)(nil),             // 5: oxide.backend.v1.LoadBalancerResult
-	(*RebalanceLoadBalancersRequest)(nil),  // 6: oxide.backend.v1.RebalanceLoadBalancersRequest
-	(*RebalanceLoadBalancersResponse)(nil), // 7: oxide.backend.v1.RebalanceLoadBalancersResponse
-	(*GetLoadBalancerRequest)(nil),         // 8: oxide.backend.v1.GetLoadBalancerRequest
-	(*GetLoadBalancerResponse)(nil),        // 9: oxide.backend.v1.GetLoadBalancerResponse
-	(*ListLoadBalancersRequest)(nil),       // 10: oxide.backend.v1.ListLoadBalancersRequest
-	(*ListLoadBalancersResponse)(nil),      // 11: oxide.backend.v1.ListLoadBalancersResponse
-	(*DeleteLoadBalancerRequest)(nil),      // 12: oxide.backend.v1.DeleteLoadBalancerRequest
-	(*DeleteLoadBalancerResponse)(nil),     // 13: oxide.backend.v1.DeleteLoadBalancerResponse
-	(*Cluster)(nil),                        // 14: oxide.backend.v1.Cluster
-	(*DesiredLoadBalancer)(nil),            // 15: oxide.backend.v1.DesiredLoadBalancer
-	(*LoadBalancer)(nil),                   // 16: oxide.backend.v1.LoadBalancer
-	(*Action)(nil),                         // 17: oxide.backend.v1.Action
-	(*Problem)(nil),                        // 18: oxide.backend.v1.Problem
-	(*LoadBalancerKey)(nil),                // 19: oxide.backend.v1.LoadBalancerKey
-	(*WantedAddress)(nil),                  // 20: oxide.backend.v1.WantedAddress
+	(*RebalanceLoadBalancersRequest)(nil),  // 0: oxide.backend.v1.RebalanceLoadBalancersRequest
+	(*RebalanceLoadBalancersResponse)(nil), // 1: oxide.backend.v1.RebalanceLoadBalancersResponse
+	(*GetLoadBalancerRequest)(nil),         // 2: oxide.backend.v1.GetLoadBalancerRequest
+	(*GetLoadBalancerResponse)(nil),        // 3: oxide.backend.v1.GetLoadBalancerResponse
+	(*ListLoadBalancersRequest)(nil),       // 4: oxide.backend.v1.ListLoadBalancersRequest
+	(*ListLoadBalancersResponse)(nil),      // 5: oxide.backend.v1.ListLoadBalancersResponse
+	(*SyncLoadBalancersRequest)(nil),       // 6: oxide.backend.v1.SyncLoadBalancersRequest
+	(*OpenSession)(nil),                    // 7: oxide.backend.v1.OpenSession
+	(*CandidateRemoved)(nil),               // 8: oxide.backend.v1.CandidateRemoved
+	(*ReservedPortSet)(nil),                // 9: oxide.backend.v1.ReservedPortSet
+	(*LoadBalancerRemoved)(nil),            // 10: oxide.backend.v1.LoadBalancerRemoved
+	(*InSync)(nil),                         // 11: oxide.backend.v1.InSync
+	(*Rebalance)(nil),                      // 12: oxide.backend.v1.Rebalance
+	(*SyncLoadBalancersResponse)(nil),      // 13: oxide.backend.v1.SyncLoadBalancersResponse
+	(*LoadBalancerReleased)(nil),           // 14: oxide.backend.v1.LoadBalancerReleased
+	(*OrphanedAddresses)(nil),              // 15: oxide.backend.v1.OrphanedAddresses
+	(*ActionsDropped)(nil),                 // 16: oxide.backend.v1.ActionsDropped
+	(*PlanLoadBalancersRequest)(nil),       // 17: oxide.backend.v1.PlanLoadBalancersRequest
+	(*LoadBalancerSet)(nil),                // 18: oxide.backend.v1.LoadBalancerSet
+	(*PlanLoadBalancersResponse)(nil),      // 19: oxide.backend.v1.PlanLoadBalancersResponse
+	(*PlannedLoadBalancer)(nil),            // 20: oxide.backend.v1.PlannedLoadBalancer
+	(*Action)(nil),                         // 21: oxide.backend.v1.Action
+	(*LoadBalancerKey)(nil),                // 22: oxide.backend.v1.LoadBalancerKey
+	(*LoadBalancer)(nil),                   // 23: oxide.backend.v1.LoadBalancer
+	(*Candidate)(nil),                      // 24: oxide.backend.v1.Candidate
+	(*DesiredLoadBalancer)(nil),            // 25: oxide.backend.v1.DesiredLoadBalancer
+	(*ReservedPorts)(nil),                  // 26: oxide.backend.v1.ReservedPorts
+	(*timestamppb.Timestamp)(nil),          // 27: google.protobuf.Timestamp
+	(*LoadBalancerState)(nil),              // 28: oxide.backend.v1.LoadBalancerState
+	(*Verdict)(nil),                        // 29: oxide.backend.v1.Verdict
 }
 var file_oxide_backend_v1_load_balancer_service_proto_depIdxs = []int32{
-	14, // 0: oxide.backend.v1.EnsureLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	15, // 1: oxide.backend.v1.EnsureLoadBalancerRequest.load_balancer:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	16, // 2: oxide.backend.v1.EnsureLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	17, // 3: oxide.backend.v1.EnsureLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
-	14, // 4: oxide.backend.v1.ReconcileLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	15, // 5: oxide.backend.v1.ReconcileLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	3,  // 6: oxide.backend.v1.ReconcileLoadBalancersRequest.only:type_name -> oxide.backend.v1.LoadBalancerNames
-	15, // 7: oxide.backend.v1.ReconcileLoadBalancersRequest.terminating:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	5,  // 8: oxide.backend.v1.ReconcileLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
-	17, // 9: oxide.backend.v1.ReconcileLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	16, // 10: oxide.backend.v1.ReconcileLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
-	16, // 11: oxide.backend.v1.LoadBalancerResult.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	18, // 12: oxide.backend.v1.LoadBalancerResult.problem:type_name -> oxide.backend.v1.Problem
-	14, // 13: oxide.backend.v1.RebalanceLoadBalancersRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	15, // 14: oxide.backend.v1.RebalanceLoadBalancersRequest.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	5,  // 15: oxide.backend.v1.RebalanceLoadBalancersResponse.results:type_name -> oxide.backend.v1.LoadBalancerResult
-	17, // 16: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	19, // 17: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	16, // 18: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	16, // 19: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
-	19, // 20: oxide.backend.v1.DeleteLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	14, // 21: oxide.backend.v1.DeleteLoadBalancerRequest.cluster:type_name -> oxide.backend.v1.Cluster
-	20, // 22: oxide.backend.v1.DeleteLoadBalancerRequest.addresses:type_name -> oxide.backend.v1.WantedAddress
-	17, // 23: oxide.backend.v1.DeleteLoadBalancerResponse.actions:type_name -> oxide.backend.v1.Action
-	0,  // 24: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:input_type -> oxide.backend.v1.EnsureLoadBalancerRequest
-	2,  // 25: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:input_type -> oxide.backend.v1.ReconcileLoadBalancersRequest
-	6,  // 26: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
-	8,  // 27: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
-	10, // 28: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
-	12, // 29: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:input_type -> oxide.backend.v1.DeleteLoadBalancerRequest
-	1,  // 30: oxide.backend.v1.LoadBalancerService.EnsureLoadBalancer:output_type -> oxide.backend.v1.EnsureLoadBalancerResponse
-	4,  // 31: oxide.backend.v1.LoadBalancerService.ReconcileLoadBalancers:output_type -> oxide.backend.v1.ReconcileLoadBalancersResponse
-	7,  // 32: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
-	9,  // 33: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
-	11, // 34: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
-	13, // 35: oxide.backend.v1.LoadBalancerService.DeleteLoadBalancer:output_type -> oxide.backend.v1.DeleteLoadBalancerResponse
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	20, // 0: oxide.backend.v1.RebalanceLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
+	21, // 1: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	22, // 2: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	23, // 3: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	23, // 4: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
+	7,  // 5: oxide.backend.v1.SyncLoadBalancersRequest.open:type_name -> oxide.backend.v1.OpenSession
+	24, // 6: oxide.backend.v1.SyncLoadBalancersRequest.candidate:type_name -> oxide.backend.v1.Candidate
+	8,  // 7: oxide.backend.v1.SyncLoadBalancersRequest.candidate_removed:type_name -> oxide.backend.v1.CandidateRemoved
+	9,  // 8: oxide.backend.v1.SyncLoadBalancersRequest.reserved_ports:type_name -> oxide.backend.v1.ReservedPortSet
+	25, // 9: oxide.backend.v1.SyncLoadBalancersRequest.load_balancer:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	10, // 10: oxide.backend.v1.SyncLoadBalancersRequest.load_balancer_removed:type_name -> oxide.backend.v1.LoadBalancerRemoved
+	11, // 11: oxide.backend.v1.SyncLoadBalancersRequest.in_sync:type_name -> oxide.backend.v1.InSync
+	12, // 12: oxide.backend.v1.SyncLoadBalancersRequest.rebalance:type_name -> oxide.backend.v1.Rebalance
+	26, // 13: oxide.backend.v1.ReservedPortSet.ports:type_name -> oxide.backend.v1.ReservedPorts
+	22, // 14: oxide.backend.v1.LoadBalancerRemoved.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	27, // 15: oxide.backend.v1.Rebalance.expire_time:type_name -> google.protobuf.Timestamp
+	28, // 16: oxide.backend.v1.SyncLoadBalancersResponse.state:type_name -> oxide.backend.v1.LoadBalancerState
+	21, // 17: oxide.backend.v1.SyncLoadBalancersResponse.action:type_name -> oxide.backend.v1.Action
+	14, // 18: oxide.backend.v1.SyncLoadBalancersResponse.released:type_name -> oxide.backend.v1.LoadBalancerReleased
+	15, // 19: oxide.backend.v1.SyncLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.OrphanedAddresses
+	11, // 20: oxide.backend.v1.SyncLoadBalancersResponse.in_sync:type_name -> oxide.backend.v1.InSync
+	12, // 21: oxide.backend.v1.SyncLoadBalancersResponse.rebalance:type_name -> oxide.backend.v1.Rebalance
+	16, // 22: oxide.backend.v1.SyncLoadBalancersResponse.actions_dropped:type_name -> oxide.backend.v1.ActionsDropped
+	22, // 23: oxide.backend.v1.LoadBalancerReleased.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	23, // 24: oxide.backend.v1.OrphanedAddresses.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	18, // 25: oxide.backend.v1.PlanLoadBalancersRequest.set:type_name -> oxide.backend.v1.LoadBalancerSet
+	7,  // 26: oxide.backend.v1.LoadBalancerSet.open:type_name -> oxide.backend.v1.OpenSession
+	24, // 27: oxide.backend.v1.LoadBalancerSet.candidates:type_name -> oxide.backend.v1.Candidate
+	26, // 28: oxide.backend.v1.LoadBalancerSet.reserved_ports:type_name -> oxide.backend.v1.ReservedPorts
+	25, // 29: oxide.backend.v1.LoadBalancerSet.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	20, // 30: oxide.backend.v1.PlanLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
+	21, // 31: oxide.backend.v1.PlanLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	23, // 32: oxide.backend.v1.PlanLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	23, // 33: oxide.backend.v1.PlannedLoadBalancer.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	29, // 34: oxide.backend.v1.PlannedLoadBalancer.verdicts:type_name -> oxide.backend.v1.Verdict
+	6,  // 35: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:input_type -> oxide.backend.v1.SyncLoadBalancersRequest
+	17, // 36: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:input_type -> oxide.backend.v1.PlanLoadBalancersRequest
+	0,  // 37: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
+	2,  // 38: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
+	4,  // 39: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
+	13, // 40: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:output_type -> oxide.backend.v1.SyncLoadBalancersResponse
+	19, // 41: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:output_type -> oxide.backend.v1.PlanLoadBalancersResponse
+	1,  // 42: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
+	3,  // 43: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
+	5,  // 44: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
+	40, // [40:45] is the sub-list for method output_type
+	35, // [35:40] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_service_proto_init() }
@@ -1043,13 +1680,36 @@ func file_oxide_backend_v1_load_balancer_service_proto_init() {
 		return
 	}
 	file_oxide_backend_v1_load_balancer_proto_init()
+	file_oxide_backend_v1_load_balancer_service_proto_msgTypes[6].OneofWrappers = []any{
+		(*SyncLoadBalancersRequest_Open)(nil),
+		(*SyncLoadBalancersRequest_Candidate)(nil),
+		(*SyncLoadBalancersRequest_CandidateRemoved)(nil),
+		(*SyncLoadBalancersRequest_ReservedPorts)(nil),
+		(*SyncLoadBalancersRequest_LoadBalancer)(nil),
+		(*SyncLoadBalancersRequest_LoadBalancerRemoved)(nil),
+		(*SyncLoadBalancersRequest_InSync)(nil),
+		(*SyncLoadBalancersRequest_Rebalance)(nil),
+	}
+	file_oxide_backend_v1_load_balancer_service_proto_msgTypes[13].OneofWrappers = []any{
+		(*SyncLoadBalancersResponse_State)(nil),
+		(*SyncLoadBalancersResponse_Action)(nil),
+		(*SyncLoadBalancersResponse_Released)(nil),
+		(*SyncLoadBalancersResponse_Orphans)(nil),
+		(*SyncLoadBalancersResponse_InSync)(nil),
+		(*SyncLoadBalancersResponse_Rebalance)(nil),
+		(*SyncLoadBalancersResponse_ActionsDropped)(nil),
+	}
+	file_oxide_backend_v1_load_balancer_service_proto_msgTypes[17].OneofWrappers = []any{
+		(*PlanLoadBalancersRequest_Scope)(nil),
+		(*PlanLoadBalancersRequest_Set)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_load_balancer_service_proto_rawDesc), len(file_oxide_backend_v1_load_balancer_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,12 +23,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	LoadBalancerService_EnsureLoadBalancer_FullMethodName     = "/oxide.backend.v1.LoadBalancerService/EnsureLoadBalancer"
-	LoadBalancerService_ReconcileLoadBalancers_FullMethodName = "/oxide.backend.v1.LoadBalancerService/ReconcileLoadBalancers"
+	LoadBalancerService_SyncLoadBalancers_FullMethodName      = "/oxide.backend.v1.LoadBalancerService/SyncLoadBalancers"
+	LoadBalancerService_PlanLoadBalancers_FullMethodName      = "/oxide.backend.v1.LoadBalancerService/PlanLoadBalancers"
 	LoadBalancerService_RebalanceLoadBalancers_FullMethodName = "/oxide.backend.v1.LoadBalancerService/RebalanceLoadBalancers"
 	LoadBalancerService_GetLoadBalancer_FullMethodName        = "/oxide.backend.v1.LoadBalancerService/GetLoadBalancer"
 	LoadBalancerService_ListLoadBalancers_FullMethodName      = "/oxide.backend.v1.LoadBalancerService/ListLoadBalancers"
-	LoadBalancerService_DeleteLoadBalancer_FullMethodName     = "/oxide.backend.v1.LoadBalancerService/DeleteLoadBalancer"
 )
 
 // LoadBalancerServiceClient is the client API for LoadBalancerService service.
@@ -40,51 +39,59 @@ const (
 // cluster, which passes the traffic on by its own means.
 //
 // Whose an address is stands in Oxide: it carries a marker, one line in its description. Nothing
-// without a fitting marker, or a proof as strong, is ever changed. The backend remembers the last
-// full set of each scope, because Oxide cannot tell which ports a load balancer serves, and loses it
-// when it is restarted: then it attaches nothing before it is told again.
+// without a fitting marker, or a proof as strong, is ever changed.
 //
-// The mutating calls are idempotent: repeated, they change nothing more, and after a call that
-// failed or was lost at any point a repetition completes the work. They change something only while
-// the caller waits; once a call is cancelled no further change is begun. At most one change is in
-// flight for one load balancer and for one instance; a call that meets another one fails at once
-// with BUSY.
+// Load balancers are changed by one call only, the session SyncLoadBalancers; the other calls ask. The
+// backend keeps nothing on disk: what must survive it is in Oxide, or comes with the next session.
 //
 // Errors of every call, beside those named at it: INVALID_REQUEST, OXIDE_UNAVAILABLE (retry),
-// BUSY (retry), OXIDE_CREDENTIALS_REJECTED, OXIDE_FORBIDDEN, PROJECT_NOT_FOUND, OXIDE_REFUSED,
-// OXIDE_API_VERSION_UNSUPPORTED, OXIDE_BAD_RESPONSE, CALL_ENDED.
+// OXIDE_CREDENTIALS_REJECTED, OXIDE_FORBIDDEN, PROJECT_NOT_FOUND, OXIDE_REFUSED,
+// OXIDE_API_VERSION_UNSUPPORTED, OXIDE_BAD_RESPONSE, BACKEND_STOPPING (retry), CALL_ENDED.
 type LoadBalancerServiceClient interface {
-	// EnsureLoadBalancer makes one load balancer as desired: an address is reserved, marked, and
-	// attached to a healthy candidate. An address that is attached to a healthy candidate stays.
+	// SyncLoadBalancers is a session: the client sends the desired state of all load balancers of one scope
+	// and what it observes of the candidates, and the backend makes it so for as long as the session lasts.
 	//
-	// With no candidate to carry it the address is reserved all the same, and the call answers OK
-	// with the condition NO_CANDIDATE. It is reserved as well where the errors PORT_CONFLICT and
-	// INSTANCE_LIMIT_REACHED say that no candidate takes it. After any other error of the load balancer
-	// itself (ADDRESS_NOT_OWNED, POOL_NOT_FOUND, RESOURCE_NOT_FOUND) nothing that it has was changed.
+	// The client sends `open`, then every item that there is, then `in_sync`; afterwards each item again
+	// whenever it differs. Each item is the whole state of one object: a later one replaces it. The server
+	// answers each load balancer with a state, and with a further one whenever it differs; for a slow
+	// reader the latest state of each load balancer is kept, and the last 1,000 actions. What is missing
+	// from a snapshot is reported as an orphan, never deleted.
 	//
-	// Errors: ADDRESS_NOT_OWNED, PORT_CONFLICT, POOL_NOT_FOUND, POOL_EXHAUSTED, RESOURCE_NOT_FOUND,
-	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED if an address is to be
-	// attached, moved, taken over or let go.
-	EnsureLoadBalancer(ctx context.Context, in *EnsureLoadBalancerRequest, opts ...grpc.CallOption) (*EnsureLoadBalancerResponse, error)
-	// ReconcileLoadBalancers makes all load balancers of one scope as desired, by one plan over one
-	// list of facts. A failure of one load balancer is told in its result and stops no other.
-	// Addresses that are marked with the scope and that no desired load balancer claims are reported
-	// as orphans and not touched.
+	// Nothing is changed before `in_sync` was received and Oxide was read completely; until then every load
+	// balancer is answered with PENDING, and `publish` is what its owner publishes.
 	//
-	// Calls may overlap: a load balancer that another call is about to change gets the problem BUSY.
-	// So a call that waits for a sled which does not answer holds up no other load balancer.
+	// The client's whole duty: keep the items current, write `publish` where the owner publishes, and report
+	// conditions, problems and actions. An address is attached only at an instance whose place the owner
+	// publishes.
 	//
-	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_RECONCILE.
-	ReconcileLoadBalancers(ctx context.Context, in *ReconcileLoadBalancersRequest, opts ...grpc.CallOption) (*ReconcileLoadBalancersResponse, error)
-	// RebalanceLoadBalancers spreads the addresses of a scope evenly over its healthy candidates,
-	// with as few moves as possible. Each move interrupts one load balancer for a moment, so nothing
-	// but this call ever does it.
+	// When the stream ends, no further change begins, but for the attachment of an address whose detachment
+	// was sent already. Closing the sending side means that nothing further will change, and counts as
+	// `no_publication` for all: the backend finishes what can be finished and ends the stream with OK.
 	//
-	// Operators give nothing but the cluster's scope: then the last full set is taken, the answer tells
-	// the moves, and unless it is a dry run they are left to the ReconcileLoadBalancers calls of the
-	// next ten minutes, whose caller can publish first where an address will be.
+	// There is one acting session per scope: a newer one ends the older with SESSION_SUPERSEDED, whose
+	// client must not come back. Never open an acting session with the scope of a living cluster by
+	// hand: use observe_only.
 	//
-	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_RECONCILE; FULL_SET_REQUIRED.
+	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and 256 MiB of items. A
+	// malformed item, an item before `open`, a second `open` or `in_sync`, and a load balancer of another
+	// scope end the stream with INVALID_REQUEST, and nothing of that item is applied.
+	//
+	// Errors: SESSION_SUPERSEDED, BACKEND_STOPPING (retry), READ_ONLY for an acting session of a backend
+	// that changes nothing, VERSION_SKEW.
+	SyncLoadBalancers(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncLoadBalancersRequest, SyncLoadBalancersResponse], error)
+	// PlanLoadBalancers returns what would be done for the load balancers of the session of a scope, or for
+	// a set that the request holds, also with candidates taken away. It writes nothing anywhere: no later
+	// answer and no action is other for it.
+	//
+	// Errors: SESSION_REQUIRED where the request names a scope whose session is not here.
+	PlanLoadBalancers(ctx context.Context, in *PlanLoadBalancersRequest, opts ...grpc.CallOption) (*PlanLoadBalancersResponse, error)
+	// RebalanceLoadBalancers spreads the addresses of the session of a scope evenly over its healthy
+	// candidates, with as few moves as possible. Each move interrupts one load balancer for a moment, so
+	// nothing but this call ever does it. The answer has the moves; unless it is a dry run the session makes
+	// them within the next ten minutes, each place published first. It is part of the session's state: the
+	// client keeps it, and sends it again if the backend is restarted meanwhile.
+	//
+	// Errors: SESSION_REQUIRED.
 	RebalanceLoadBalancers(ctx context.Context, in *RebalanceLoadBalancersRequest, opts ...grpc.CallOption) (*RebalanceLoadBalancersResponse, error)
 	// GetLoadBalancer returns the actual state of one load balancer.
 	//
@@ -93,13 +100,6 @@ type LoadBalancerServiceClient interface {
 	// ListLoadBalancers returns the actual state of all load balancers of a scope, or of the whole
 	// project, a page at a time, ordered by key.
 	ListLoadBalancers(ctx context.Context, in *ListLoadBalancersRequest, opts ...grpc.CallOption) (*ListLoadBalancersResponse, error)
-	// DeleteLoadBalancer detaches and deletes the addresses of one load balancer, or with
-	// `retain_addresses` detaches them and marks them as retained. Addresses that a user owns are
-	// detached. It succeeds if there are none.
-	//
-	// Errors: INSTANCE_NOT_OPERABLE while Oxide refuses to detach; FULL_SET_REQUIRED for an address of a
-	// predecessor, which another load balancer may share.
-	DeleteLoadBalancer(ctx context.Context, in *DeleteLoadBalancerRequest, opts ...grpc.CallOption) (*DeleteLoadBalancerResponse, error)
 }
 
 type loadBalancerServiceClient struct {
@@ -110,20 +110,23 @@ func NewLoadBalancerServiceClient(cc grpc.ClientConnInterface) LoadBalancerServi
 	return &loadBalancerServiceClient{cc}
 }
 
-func (c *loadBalancerServiceClient) EnsureLoadBalancer(ctx context.Context, in *EnsureLoadBalancerRequest, opts ...grpc.CallOption) (*EnsureLoadBalancerResponse, error) {
+func (c *loadBalancerServiceClient) SyncLoadBalancers(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncLoadBalancersRequest, SyncLoadBalancersResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(EnsureLoadBalancerResponse)
-	err := c.cc.Invoke(ctx, LoadBalancerService_EnsureLoadBalancer_FullMethodName, in, out, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LoadBalancerService_ServiceDesc.Streams[0], LoadBalancerService_SyncLoadBalancers_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	x := &grpc.GenericClientStream[SyncLoadBalancersRequest, SyncLoadBalancersResponse]{ClientStream: stream}
+	return x, nil
 }
 
-func (c *loadBalancerServiceClient) ReconcileLoadBalancers(ctx context.Context, in *ReconcileLoadBalancersRequest, opts ...grpc.CallOption) (*ReconcileLoadBalancersResponse, error) {
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LoadBalancerService_SyncLoadBalancersClient = grpc.BidiStreamingClient[SyncLoadBalancersRequest, SyncLoadBalancersResponse]
+
+func (c *loadBalancerServiceClient) PlanLoadBalancers(ctx context.Context, in *PlanLoadBalancersRequest, opts ...grpc.CallOption) (*PlanLoadBalancersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ReconcileLoadBalancersResponse)
-	err := c.cc.Invoke(ctx, LoadBalancerService_ReconcileLoadBalancers_FullMethodName, in, out, cOpts...)
+	out := new(PlanLoadBalancersResponse)
+	err := c.cc.Invoke(ctx, LoadBalancerService_PlanLoadBalancers_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -160,16 +163,6 @@ func (c *loadBalancerServiceClient) ListLoadBalancers(ctx context.Context, in *L
 	return out, nil
 }
 
-func (c *loadBalancerServiceClient) DeleteLoadBalancer(ctx context.Context, in *DeleteLoadBalancerRequest, opts ...grpc.CallOption) (*DeleteLoadBalancerResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(DeleteLoadBalancerResponse)
-	err := c.cc.Invoke(ctx, LoadBalancerService_DeleteLoadBalancer_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // LoadBalancerServiceServer is the server API for LoadBalancerService service.
 // All implementations must embed UnimplementedLoadBalancerServiceServer
 // for forward compatibility.
@@ -179,51 +172,59 @@ func (c *loadBalancerServiceClient) DeleteLoadBalancer(ctx context.Context, in *
 // cluster, which passes the traffic on by its own means.
 //
 // Whose an address is stands in Oxide: it carries a marker, one line in its description. Nothing
-// without a fitting marker, or a proof as strong, is ever changed. The backend remembers the last
-// full set of each scope, because Oxide cannot tell which ports a load balancer serves, and loses it
-// when it is restarted: then it attaches nothing before it is told again.
+// without a fitting marker, or a proof as strong, is ever changed.
 //
-// The mutating calls are idempotent: repeated, they change nothing more, and after a call that
-// failed or was lost at any point a repetition completes the work. They change something only while
-// the caller waits; once a call is cancelled no further change is begun. At most one change is in
-// flight for one load balancer and for one instance; a call that meets another one fails at once
-// with BUSY.
+// Load balancers are changed by one call only, the session SyncLoadBalancers; the other calls ask. The
+// backend keeps nothing on disk: what must survive it is in Oxide, or comes with the next session.
 //
 // Errors of every call, beside those named at it: INVALID_REQUEST, OXIDE_UNAVAILABLE (retry),
-// BUSY (retry), OXIDE_CREDENTIALS_REJECTED, OXIDE_FORBIDDEN, PROJECT_NOT_FOUND, OXIDE_REFUSED,
-// OXIDE_API_VERSION_UNSUPPORTED, OXIDE_BAD_RESPONSE, CALL_ENDED.
+// OXIDE_CREDENTIALS_REJECTED, OXIDE_FORBIDDEN, PROJECT_NOT_FOUND, OXIDE_REFUSED,
+// OXIDE_API_VERSION_UNSUPPORTED, OXIDE_BAD_RESPONSE, BACKEND_STOPPING (retry), CALL_ENDED.
 type LoadBalancerServiceServer interface {
-	// EnsureLoadBalancer makes one load balancer as desired: an address is reserved, marked, and
-	// attached to a healthy candidate. An address that is attached to a healthy candidate stays.
+	// SyncLoadBalancers is a session: the client sends the desired state of all load balancers of one scope
+	// and what it observes of the candidates, and the backend makes it so for as long as the session lasts.
 	//
-	// With no candidate to carry it the address is reserved all the same, and the call answers OK
-	// with the condition NO_CANDIDATE. It is reserved as well where the errors PORT_CONFLICT and
-	// INSTANCE_LIMIT_REACHED say that no candidate takes it. After any other error of the load balancer
-	// itself (ADDRESS_NOT_OWNED, POOL_NOT_FOUND, RESOURCE_NOT_FOUND) nothing that it has was changed.
+	// The client sends `open`, then every item that there is, then `in_sync`; afterwards each item again
+	// whenever it differs. Each item is the whole state of one object: a later one replaces it. The server
+	// answers each load balancer with a state, and with a further one whenever it differs; for a slow
+	// reader the latest state of each load balancer is kept, and the last 1,000 actions. What is missing
+	// from a snapshot is reported as an orphan, never deleted.
 	//
-	// Errors: ADDRESS_NOT_OWNED, PORT_CONFLICT, POOL_NOT_FOUND, POOL_EXHAUSTED, RESOURCE_NOT_FOUND,
-	// INSTANCE_NOT_OPERABLE, INSTANCE_LIMIT_REACHED, FULL_SET_REQUIRED if an address is to be
-	// attached, moved, taken over or let go.
-	EnsureLoadBalancer(context.Context, *EnsureLoadBalancerRequest) (*EnsureLoadBalancerResponse, error)
-	// ReconcileLoadBalancers makes all load balancers of one scope as desired, by one plan over one
-	// list of facts. A failure of one load balancer is told in its result and stops no other.
-	// Addresses that are marked with the scope and that no desired load balancer claims are reported
-	// as orphans and not touched.
+	// Nothing is changed before `in_sync` was received and Oxide was read completely; until then every load
+	// balancer is answered with PENDING, and `publish` is what its owner publishes.
 	//
-	// Calls may overlap: a load balancer that another call is about to change gets the problem BUSY.
-	// So a call that waits for a sled which does not answer holds up no other load balancer.
+	// The client's whole duty: keep the items current, write `publish` where the owner publishes, and report
+	// conditions, problems and actions. An address is attached only at an instance whose place the owner
+	// publishes.
 	//
-	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_RECONCILE.
-	ReconcileLoadBalancers(context.Context, *ReconcileLoadBalancersRequest) (*ReconcileLoadBalancersResponse, error)
-	// RebalanceLoadBalancers spreads the addresses of a scope evenly over its healthy candidates,
-	// with as few moves as possible. Each move interrupts one load balancer for a moment, so nothing
-	// but this call ever does it.
+	// When the stream ends, no further change begins, but for the attachment of an address whose detachment
+	// was sent already. Closing the sending side means that nothing further will change, and counts as
+	// `no_publication` for all: the backend finishes what can be finished and ends the stream with OK.
 	//
-	// Operators give nothing but the cluster's scope: then the last full set is taken, the answer tells
-	// the moves, and unless it is a dry run they are left to the ReconcileLoadBalancers calls of the
-	// next ten minutes, whose caller can publish first where an address will be.
+	// There is one acting session per scope: a newer one ends the older with SESSION_SUPERSEDED, whose
+	// client must not come back. Never open an acting session with the scope of a living cluster by
+	// hand: use observe_only.
 	//
-	// Errors: UNIMPLEMENTED where GetInfo does not list FEATURE_RECONCILE; FULL_SET_REQUIRED.
+	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and 256 MiB of items. A
+	// malformed item, an item before `open`, a second `open` or `in_sync`, and a load balancer of another
+	// scope end the stream with INVALID_REQUEST, and nothing of that item is applied.
+	//
+	// Errors: SESSION_SUPERSEDED, BACKEND_STOPPING (retry), READ_ONLY for an acting session of a backend
+	// that changes nothing, VERSION_SKEW.
+	SyncLoadBalancers(grpc.BidiStreamingServer[SyncLoadBalancersRequest, SyncLoadBalancersResponse]) error
+	// PlanLoadBalancers returns what would be done for the load balancers of the session of a scope, or for
+	// a set that the request holds, also with candidates taken away. It writes nothing anywhere: no later
+	// answer and no action is other for it.
+	//
+	// Errors: SESSION_REQUIRED where the request names a scope whose session is not here.
+	PlanLoadBalancers(context.Context, *PlanLoadBalancersRequest) (*PlanLoadBalancersResponse, error)
+	// RebalanceLoadBalancers spreads the addresses of the session of a scope evenly over its healthy
+	// candidates, with as few moves as possible. Each move interrupts one load balancer for a moment, so
+	// nothing but this call ever does it. The answer has the moves; unless it is a dry run the session makes
+	// them within the next ten minutes, each place published first. It is part of the session's state: the
+	// client keeps it, and sends it again if the backend is restarted meanwhile.
+	//
+	// Errors: SESSION_REQUIRED.
 	RebalanceLoadBalancers(context.Context, *RebalanceLoadBalancersRequest) (*RebalanceLoadBalancersResponse, error)
 	// GetLoadBalancer returns the actual state of one load balancer.
 	//
@@ -232,13 +233,6 @@ type LoadBalancerServiceServer interface {
 	// ListLoadBalancers returns the actual state of all load balancers of a scope, or of the whole
 	// project, a page at a time, ordered by key.
 	ListLoadBalancers(context.Context, *ListLoadBalancersRequest) (*ListLoadBalancersResponse, error)
-	// DeleteLoadBalancer detaches and deletes the addresses of one load balancer, or with
-	// `retain_addresses` detaches them and marks them as retained. Addresses that a user owns are
-	// detached. It succeeds if there are none.
-	//
-	// Errors: INSTANCE_NOT_OPERABLE while Oxide refuses to detach; FULL_SET_REQUIRED for an address of a
-	// predecessor, which another load balancer may share.
-	DeleteLoadBalancer(context.Context, *DeleteLoadBalancerRequest) (*DeleteLoadBalancerResponse, error)
 	mustEmbedUnimplementedLoadBalancerServiceServer()
 }
 
@@ -249,11 +243,11 @@ type LoadBalancerServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedLoadBalancerServiceServer struct{}
 
-func (UnimplementedLoadBalancerServiceServer) EnsureLoadBalancer(context.Context, *EnsureLoadBalancerRequest) (*EnsureLoadBalancerResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method EnsureLoadBalancer not implemented")
+func (UnimplementedLoadBalancerServiceServer) SyncLoadBalancers(grpc.BidiStreamingServer[SyncLoadBalancersRequest, SyncLoadBalancersResponse]) error {
+	return status.Error(codes.Unimplemented, "method SyncLoadBalancers not implemented")
 }
-func (UnimplementedLoadBalancerServiceServer) ReconcileLoadBalancers(context.Context, *ReconcileLoadBalancersRequest) (*ReconcileLoadBalancersResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ReconcileLoadBalancers not implemented")
+func (UnimplementedLoadBalancerServiceServer) PlanLoadBalancers(context.Context, *PlanLoadBalancersRequest) (*PlanLoadBalancersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanLoadBalancers not implemented")
 }
 func (UnimplementedLoadBalancerServiceServer) RebalanceLoadBalancers(context.Context, *RebalanceLoadBalancersRequest) (*RebalanceLoadBalancersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RebalanceLoadBalancers not implemented")
@@ -263,9 +257,6 @@ func (UnimplementedLoadBalancerServiceServer) GetLoadBalancer(context.Context, *
 }
 func (UnimplementedLoadBalancerServiceServer) ListLoadBalancers(context.Context, *ListLoadBalancersRequest) (*ListLoadBalancersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListLoadBalancers not implemented")
-}
-func (UnimplementedLoadBalancerServiceServer) DeleteLoadBalancer(context.Context, *DeleteLoadBalancerRequest) (*DeleteLoadBalancerResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method DeleteLoadBalancer not implemented")
 }
 func (UnimplementedLoadBalancerServiceServer) mustEmbedUnimplementedLoadBalancerServiceServer() {}
 func (UnimplementedLoadBalancerServiceServer) testEmbeddedByValue()                             {}
@@ -288,38 +279,27 @@ func RegisterLoadBalancerServiceServer(s grpc.ServiceRegistrar, srv LoadBalancer
 	s.RegisterService(&LoadBalancerService_ServiceDesc, srv)
 }
 
-func _LoadBalancerService_EnsureLoadBalancer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(EnsureLoadBalancerRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(LoadBalancerServiceServer).EnsureLoadBalancer(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: LoadBalancerService_EnsureLoadBalancer_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(LoadBalancerServiceServer).EnsureLoadBalancer(ctx, req.(*EnsureLoadBalancerRequest))
-	}
-	return interceptor(ctx, in, info, handler)
+func _LoadBalancerService_SyncLoadBalancers_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(LoadBalancerServiceServer).SyncLoadBalancers(&grpc.GenericServerStream[SyncLoadBalancersRequest, SyncLoadBalancersResponse]{ServerStream: stream})
 }
 
-func _LoadBalancerService_ReconcileLoadBalancers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ReconcileLoadBalancersRequest)
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LoadBalancerService_SyncLoadBalancersServer = grpc.BidiStreamingServer[SyncLoadBalancersRequest, SyncLoadBalancersResponse]
+
+func _LoadBalancerService_PlanLoadBalancers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanLoadBalancersRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(LoadBalancerServiceServer).ReconcileLoadBalancers(ctx, in)
+		return srv.(LoadBalancerServiceServer).PlanLoadBalancers(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: LoadBalancerService_ReconcileLoadBalancers_FullMethodName,
+		FullMethod: LoadBalancerService_PlanLoadBalancers_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(LoadBalancerServiceServer).ReconcileLoadBalancers(ctx, req.(*ReconcileLoadBalancersRequest))
+		return srv.(LoadBalancerServiceServer).PlanLoadBalancers(ctx, req.(*PlanLoadBalancersRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -378,24 +358,6 @@ func _LoadBalancerService_ListLoadBalancers_Handler(srv interface{}, ctx context
 	return interceptor(ctx, in, info, handler)
 }
 
-func _LoadBalancerService_DeleteLoadBalancer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(DeleteLoadBalancerRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(LoadBalancerServiceServer).DeleteLoadBalancer(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: LoadBalancerService_DeleteLoadBalancer_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(LoadBalancerServiceServer).DeleteLoadBalancer(ctx, req.(*DeleteLoadBalancerRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // LoadBalancerService_ServiceDesc is the grpc.ServiceDesc for LoadBalancerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -404,12 +366,8 @@ var LoadBalancerService_ServiceDesc = grpc.ServiceDesc{
 	HandlerType: (*LoadBalancerServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
-			MethodName: "EnsureLoadBalancer",
-			Handler:    _LoadBalancerService_EnsureLoadBalancer_Handler,
-		},
-		{
-			MethodName: "ReconcileLoadBalancers",
-			Handler:    _LoadBalancerService_ReconcileLoadBalancers_Handler,
+			MethodName: "PlanLoadBalancers",
+			Handler:    _LoadBalancerService_PlanLoadBalancers_Handler,
 		},
 		{
 			MethodName: "RebalanceLoadBalancers",
@@ -423,11 +381,14 @@ var LoadBalancerService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListLoadBalancers",
 			Handler:    _LoadBalancerService_ListLoadBalancers_Handler,
 		},
+	},
+	Streams: []grpc.StreamDesc{
 		{
-			MethodName: "DeleteLoadBalancer",
-			Handler:    _LoadBalancerService_DeleteLoadBalancer_Handler,
+			StreamName:    "SyncLoadBalancers",
+			Handler:       _LoadBalancerService_SyncLoadBalancers_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
 	Metadata: "oxide/backend/v1/load_balancer_service.proto",
 }

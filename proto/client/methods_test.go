@@ -2,7 +2,7 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package connection
+package client
 
 import (
 	"context"
@@ -34,7 +34,7 @@ func apiMethods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 			return true
 		})
 	if len(methods) == 0 {
-		t.Fatal("the API has no method: the test looks in the wrong place")
+		t.Fatal("the API has no method: the test inspects the wrong package")
 	}
 	return methods
 }
@@ -85,8 +85,8 @@ func TestCallsCarryTheDeadlineOfTheirMethod(t *testing.T) {
 		_, err := instances.GetInstance(ctx, &backendv1.GetInstanceRequest{})
 		return err
 	}
-	ensure := func(ctx context.Context) error {
-		_, err := balancers.EnsureLoadBalancer(ctx, &backendv1.EnsureLoadBalancerRequest{})
+	change := func(ctx context.Context) error {
+		_, err := balancers.RebalanceLoadBalancers(ctx, &backendv1.RebalanceLoadBalancersRequest{})
 		return err
 	}
 	for _, tt := range []struct {
@@ -96,7 +96,7 @@ func TestCallsCarryTheDeadlineOfTheirMethod(t *testing.T) {
 		want time.Duration
 	}{
 		{"a read, from a context without a deadline", t.Context(), get, readTimeout},
-		{"a change, from a context without a deadline", t.Context(), ensure, changeTimeout},
+		{"a change, from a context without a deadline", t.Context(), change, changeTimeout},
 		{"a read, from a context with an earlier one", within(t, 5*time.Second), get,
 			5 * time.Second},
 		{"a read, from a context with a later one", within(t, time.Hour), get, readTimeout},

@@ -2,7 +2,7 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package connection
+package client
 
 import (
 	"context"
@@ -22,10 +22,10 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // server is a backend of our own on a real socket, which can be stopped and started again. It
-// answers every call that it offers, after a test's own function had its say.
+// answers the calls that it offers with what a test's own function returns.
 type server struct {
 	backendv1.UnsafeInstanceServiceServer
-	backendv1.UnsafeLoadBalancerServiceServer
+	backendv1.UnimplementedLoadBalancerServiceServer
 
 	socket string
 	grpc   *grpc.Server
@@ -109,14 +109,10 @@ func (s *server) WatchInstances(_ *backendv1.WatchInstancesRequest,
 	return s.called(stream.Context(), "WatchInstances")
 }
 
-func (s *server) EnsureLoadBalancer(ctx context.Context, _ *backendv1.EnsureLoadBalancerRequest,
-) (*backendv1.EnsureLoadBalancerResponse, error) {
-	return &backendv1.EnsureLoadBalancerResponse{}, s.called(ctx, "EnsureLoadBalancer")
-}
-
-func (s *server) DeleteLoadBalancer(ctx context.Context, _ *backendv1.DeleteLoadBalancerRequest,
-) (*backendv1.DeleteLoadBalancerResponse, error) {
-	return &backendv1.DeleteLoadBalancerResponse{}, s.called(ctx, "DeleteLoadBalancer")
+func (s *server) RebalanceLoadBalancers(ctx context.Context,
+	_ *backendv1.RebalanceLoadBalancersRequest,
+) (*backendv1.RebalanceLoadBalancersResponse, error) {
+	return &backendv1.RebalanceLoadBalancersResponse{}, s.called(ctx, "RebalanceLoadBalancers")
 }
 
 // dial connects to the server's socket.
@@ -136,28 +132,4 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-// The rest of the service is not called here.
-
-func (s *server) ReconcileLoadBalancers(ctx context.Context,
-	_ *backendv1.ReconcileLoadBalancersRequest,
-) (*backendv1.ReconcileLoadBalancersResponse, error) {
-	return &backendv1.ReconcileLoadBalancersResponse{}, s.called(ctx, "ReconcileLoadBalancers")
-}
-
-func (s *server) RebalanceLoadBalancers(ctx context.Context,
-	_ *backendv1.RebalanceLoadBalancersRequest,
-) (*backendv1.RebalanceLoadBalancersResponse, error) {
-	return &backendv1.RebalanceLoadBalancersResponse{}, s.called(ctx, "RebalanceLoadBalancers")
-}
-
-func (s *server) GetLoadBalancer(ctx context.Context, _ *backendv1.GetLoadBalancerRequest,
-) (*backendv1.GetLoadBalancerResponse, error) {
-	return &backendv1.GetLoadBalancerResponse{}, s.called(ctx, "GetLoadBalancer")
-}
-
-func (s *server) ListLoadBalancers(ctx context.Context, _ *backendv1.ListLoadBalancersRequest,
-) (*backendv1.ListLoadBalancersResponse, error) {
-	return &backendv1.ListLoadBalancersResponse{}, s.called(ctx, "ListLoadBalancers")
 }

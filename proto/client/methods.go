@@ -2,7 +2,7 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package connection
+package client
 
 import (
 	"encoding/json"
@@ -30,7 +30,7 @@ type policy struct {
 	// means no limit, which only streams may have.
 	timeout time.Duration
 
-	// repeat tells whether a call is repeated, within its deadline, while no backend answers. The
+	// repeat is whether a call is repeated, within its deadline, while no backend answers. The
 	// backend forbids it (by a pushback) for the errors that it reports itself.
 	repeat bool
 }
@@ -46,11 +46,10 @@ func policies() map[string]policy {
 		backendv1.InstanceService_ListInstances_FullMethodName:  read,
 		backendv1.InstanceService_WatchInstances_FullMethodName: {},
 
+		backendv1.LoadBalancerService_SyncLoadBalancers_FullMethodName:      {},
+		backendv1.LoadBalancerService_PlanLoadBalancers_FullMethodName:      read,
 		backendv1.LoadBalancerService_GetLoadBalancer_FullMethodName:        read,
 		backendv1.LoadBalancerService_ListLoadBalancers_FullMethodName:      read,
-		backendv1.LoadBalancerService_EnsureLoadBalancer_FullMethodName:     change,
-		backendv1.LoadBalancerService_DeleteLoadBalancer_FullMethodName:     change,
-		backendv1.LoadBalancerService_ReconcileLoadBalancers_FullMethodName: change,
 		backendv1.LoadBalancerService_RebalanceLoadBalancers_FullMethodName: change,
 
 		backendv1.AddressService_ListOrphanedAddresses_FullMethodName: read,

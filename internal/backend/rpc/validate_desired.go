@@ -1,0 +1,184 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package rpc
+
+import (
+	"fmt"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// validateLoadBalancer refuses what no client may send. What is only wrong with the values that a
+// user chose for this load balancer is its own problem, and sourceProblem's business.
+func validateLoadBalancer(at, scope string, lb *backendv1.DesiredLoadBalancer) error {
+	if err := validateKeyIn(at+".key", scope, lb.GetKey()); err != nil {
+		return err
+	}
+	if err := validateToken(at+".owner_uid", lb.GetOwnerUid()); err != nil {
+		return err
+	}
+	if lb.GetGeneration() < 1 {
+		return invalidf(at+".generation", "%d is below 1", lb.GetGeneration())
+	}
+	if _, known := endings[lb.GetEnding()]; !known {
+		return invalidf(at+".ending", "%d is not known", lb.GetEnding())
+	}
+	if err := validateTime(at+".create_time", lb.GetCreateTime()); err != nil {
+		return err
+	}
+	if err := validateDesiredAddresses(at, lb); err != nil {
+		return err
+	}
+	if err := atMost(at+".ports", len(lb.GetPorts()), maxPorts); err != nil {
+		return err
+	}
+	if err := validatePorts(at+".ports", lb.GetPorts()); err != nil {
+		return err
+	}
+	if err := validateEligible(at+".eligible_instances", lb.GetEligibleInstances()); err != nil {
+		return err
+	}
+	published := at + ".published_addresses"
+	if err := atMost(published, len(lb.GetPublishedAddresses()), maxPublished); err != nil {
+		return err
+	}
+	if err := validateAddresses(published, lb.GetPublishedAddresses()); err != nil {
+		return err
+	}
+	return validateText(at+".preserve_reason", lb.GetPreserveReason(), maxDescription)
+}
+
+func validateDesiredAddresses(at string, lb *backendv1.DesiredLoadBalancer) error {
+	at += ".addresses"
+	if len(lb.GetAddresses()) == 0 && lb.GetPreserveReason() == "" {
+		return invalidf(at, "needs at least one address")
+	}
+	seen := make(map[backendv1.IpFamily]bool)
+	for i, address := range lb.GetAddresses() {
+		field := fmt.Sprintf("%s[%d]", at, i)
+		if _, known := families[address.GetFamily()]; !known {
+			return invalidf(field+".family", "is required")
+		}
+		if seen[address.GetFamily()] {
+			return invalidf(field+".family", "is given twice")
+		}
+		seen[address.GetFamily()] = true
+		if address.GetSource() == nil {
+			return invalidf(field+".source", "is required")
+		}
+	}
+	return nil
+}
+
+func validateEligible(at string, eligible *backendv1.EligibleInstances) error {
+	if err := atMost(at+".instances", len(eligible.GetInstances()), maxCandidates); err != nil {
+		return err
+	}
+	seen := make(map[string]bool, len(eligible.GetInstances()))
+	for i, instance := range eligible.GetInstances() {
+		field := fmt.Sprintf("%s.instances[%d]", at, i)
+		id := instance.GetInstanceId()
+		if err := validateID(field+".instance_id", id); err != nil {
+			return err
+		}
+		if seen[id] {
+			return invalidf(field+".instance_id", "%s is given twice", id)
+		}
+		seen[id] = true
+		if _, known := servings[instance.GetState()]; !known {
+			return invalidf(field+".state", "%d is not known", instance.GetState())
+		}
+	}
+	return validateText(at+".description", eligible.GetDescription(), maxDescription)
+}
+
+// sourceProblem returns what is wrong with where an address is to come from: a name that cannot be
+// one in Oxide, or a source that is not offered. Clients pass on what users wrote, and know
+// neither.
+func sourceProblem(at string, address *backendv1.DesiredAddress) error {
+	source, ok := address.GetSource().(*backendv1.DesiredAddress_FloatingIp)
+	if !ok {
+		return &unofferedError{"addresses from external subnets"}
+	}
+	return validateFloatingIP(
+		at+".floating_ip", source.FloatingIp, families[address.GetFamily()].Bits())
+}
+
+func validatePlan(req *backendv1.PlanLoadBalancersRequest) error {
+	switch input := req.GetInput().(type) {
+	case *backendv1.PlanLoadBalancersRequest_Scope:
+		if err := validateToken("scope", input.Scope); err != nil {
+			return err
+		}
+	case *backendv1.PlanLoadBalancersRequest_Set:
+		if err := validateLoadBalancerSet("set", input.Set); err != nil {
+			return err
+		}
+	default:
+		return invalidf("input", "is required: a scope or a set")
+	}
+	for field, ids := range map[string][]string{
+		"without_instance_ids": req.GetWithoutInstanceIds(),
+		"cordon_instance_ids":  req.GetCordonInstanceIds(),
+	} {
+		if err := atMost(field, len(ids), maxWhatIf); err != nil {
+			return err
+		}
+		for i, id := range ids {
+			if err := validateID(fmt.Sprintf("%s[%d]", field, i), id); err != nil {
+				return err
+			}
+		}
+	}
+	if err := atMost("explain_names", len(req.GetExplainNames()), maxExplained); err != nil {
+		return err
+	}
+	for i, name := range req.GetExplainNames() {
+		if err := validateKeyName(fmt.Sprintf("explain_names[%d]", i), name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validateLoadBalancerSet(at string, set *backendv1.LoadBalancerSet) error {
+	if err := validateOpen(at+".open", set.GetOpen()); err != nil {
+		return err
+	}
+	if err := atMost(at+".candidates", len(set.GetCandidates()), maxCandidates); err != nil {
+		return err
+	}
+	seen := make(map[string]bool, len(set.GetCandidates()))
+	for i, candidate := range set.GetCandidates() {
+		field := fmt.Sprintf("%s.candidates[%d]", at, i)
+		if err := validateCandidate(field, candidate); err != nil {
+			return err
+		}
+		if seen[candidate.GetInstanceId()] {
+			return invalidf(field+".instance_id", "%s is given twice", candidate.GetInstanceId())
+		}
+		seen[candidate.GetInstanceId()] = true
+	}
+	if err := validateReservedPorts(at+".reserved_ports", set.GetReservedPorts()); err != nil {
+		return err
+	}
+	balancers := at + ".load_balancers"
+	if err := atMost(balancers, len(set.GetLoadBalancers()), maxPlannedBalancer); err != nil {
+		return err
+	}
+	named := make(map[string]bool, len(set.GetLoadBalancers()))
+	for i, lb := range set.GetLoadBalancers() {
+		field := fmt.Sprintf("%s[%d]", balancers, i)
+		if err := validateLoadBalancer(field, set.GetOpen().GetScope(), lb); err != nil {
+			return err
+		}
+		name := lb.GetKey().GetName()
+		if named[name] {
+			return invalidf(field+".key", "%s is given twice", quote(name))
+		}
+		named[name] = true
+	}
+	return nil
+}

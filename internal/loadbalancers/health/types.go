@@ -1,0 +1,71 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package health
+
+import (
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+)
+
+// Readiness is whether a candidate can serve, as a client observes it.
+type Readiness int
+
+// The readinesses of a candidate.
+const (
+	Unknown Readiness = iota
+	Ready
+	NotReady
+)
+
+// Observation is what a client observes of a candidate, and when that was received.
+type Observation struct {
+	InstanceID string
+	// Name is the name by which people know it.
+	Name      string
+	Readiness Readiness
+	// ReadinessFor is for how long the client had observed it when the observation was received.
+	ReadinessFor time.Duration
+	// Unreachable: the client's own probe does not reach it, and a second sign of life is overdue.
+	Unreachable    bool
+	UnreachableFor time.Duration
+	// Exclusion and OutOfService say why it must carry no address, and why it is being taken out of
+	// service, in words that follow its name; empty: no.
+	Exclusion, OutOfService  string
+	Cordoned, CordonObserved bool
+	ShuttingDown             bool
+	LeastPreferred           bool
+	Used                     []plan.UsedPort
+	// ReceivedAt is when it was received.
+	ReceivedAt time.Time
+}
+
+// Instance is what Oxide shows of a candidate's instance.
+type Instance struct {
+	// RunState is the run state in Oxide's words; empty: it is not known yet.
+	RunState string
+	// Gone: a direct read has found that there is no such instance.
+	Gone bool
+}
+
+// Health is what a candidate may be used for, and why.
+type Health struct {
+	plan.Health
+	// Why is why it is not healthy, in words that follow its name; empty if it is.
+	Why string
+	// Since is when the cause was first observed; zero if it is healthy.
+	Since time.Time
+	// ServesNothing: nothing is served there, so an address that is detached loses nothing, and the pause
+	// between two moves does not apply.
+	ServesNothing bool
+	// Off: its instance is stopped or gone: publication and detachment need not wait for each other.
+	Off bool
+	// Planned: it is taken out of service while it lives: its addresses leave one at a time.
+	Planned bool
+	// PlanNext: its instance is stopping: the next place of its addresses is published already.
+	PlanNext bool
+	// Suspended: it would be unhealthy, if failover were not suspended.
+	Suspended bool
+}

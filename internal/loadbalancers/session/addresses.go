@@ -1,0 +1,309 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+const (
+	// listSpacing is the least time from the beginning of one list of the floating IPs to the next.
+	listSpacing = time.Second / 2
+	// maxVanished is how many floating IPs that a list does not show are read one by one: a list may miss
+	// some, and an empty one may be a mistake of what is between Oxide and us.
+	maxVanished = 20
+	// concurrentViews bounds the reads of single floating IPs.
+	concurrentViews = 8
+)
+
+// addressList has the floating IPs of the project, for all sessions. Own changes are written through.
+type addressList struct {
+	api    API
+	reader coalesce.Reader[[]oxide.FloatingIP]
+	// changed is called, without the lock, when something was read or changed.
+	changed func()
+
+	// taking serializes the lists that are taken over.
+	taking sync.Mutex
+
+	mu sync.Mutex
+	// known is what was last read or changed, by id.
+	known map[string]knownAddress
+	// deleted are floating IPs that were deleted here, until a list that began later does not show them.
+	deleted map[string]time.Time
+	// listedAt is when the last list that succeeded began; zero: there is none yet.
+	listedAt time.Time
+	// version grows with every change of known.
+	version uint64
+	err     error
+	// wantedAt is the latest time after which somebody wants a list to begin; reading: one is under way.
+	wantedAt time.Time
+	reading  bool
+	// viewing are the floating IPs that are being read one by one.
+	viewing map[string]bool
+}
+
+// knownAddress is a floating IP and when it was read.
+type knownAddress struct {
+	oxide.FloatingIP
+	// readAt is when the reading began that shows it; a change counts as a reading when it was answered.
+	readAt time.Time
+}
+
+func newAddressList(api API, changed func()) *addressList {
+	l := &addressList{
+		api: api, changed: changed,
+		known: make(map[string]knownAddress), deleted: make(map[string]time.Time),
+		viewing: make(map[string]bool),
+	}
+	l.reader.Doing, l.reader.Read = "list the floating IPs", api.FloatingIPs
+	l.reader.Spacing = listSpacing
+	return l
+}
+
+// want makes sure that a list begins after a time, soon.
+func (l *addressList) want(ctx context.Context, after time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if after.After(l.wantedAt) {
+		l.wantedAt = after
+	}
+	if !l.reading && l.listedAt.Before(l.wantedAt) {
+		l.reading = true
+		go l.read(ctx)
+	}
+}
+
+// read lists until nobody wants a later list. A failure is left to whoever wants the next one.
+func (l *addressList) read(ctx context.Context) {
+	for {
+		_, err := l.list(ctx)
+		l.mu.Lock()
+		again := err == nil && l.listedAt.Before(l.wantedAt)
+		if !again {
+			l.reading = false
+		}
+		l.mu.Unlock()
+		if !again {
+			l.changed()
+			return
+		}
+	}
+}
+
+// list reads the floating IPs now, together with everybody who does, and returns when the list began.
+func (l *addressList) list(ctx context.Context) (time.Time, error) {
+	reading, err := l.reader.After(ctx)
+	if err != nil {
+		l.mu.Lock()
+		l.err = err
+		l.mu.Unlock()
+		return time.Time{}, err
+	}
+	l.take(ctx, reading.Facts, reading.Began)
+	return reading.Began, nil
+}
+
+// take takes a list over, but for what was changed after it began.
+func (l *addressList) take(ctx context.Context, list []oxide.FloatingIP, began time.Time) {
+	l.taking.Lock()
+	defer l.taking.Unlock()
+	listed := make(map[string]bool, len(list))
+	l.mu.Lock()
+	if !began.After(l.listedAt) {
+		l.mu.Unlock()
+		return
+	}
+	for _, ip := range list {
+		listed[ip.ID] = true
+		if at, gone := l.deleted[ip.ID]; gone && !began.After(at) {
+			continue
+		}
+		if l.known[ip.ID].readAt.Before(began) {
+			l.known[ip.ID] = knownAddress{ip, began}
+		}
+	}
+	var vanished []string
+	for id, known := range l.known {
+		if !listed[id] && known.readAt.Before(began) {
+			vanished = append(vanished, id)
+		}
+	}
+	for id, at := range l.deleted {
+		if began.After(at) {
+			delete(l.deleted, id)
+		}
+	}
+	l.listedAt, l.err = began, nil
+	l.version++
+	l.mu.Unlock()
+	if len(vanished) > 0 {
+		l.confirm(ctx, vanished, began)
+	}
+	l.changed()
+}
+
+// confirm removes floating IPs that a list does not show, once a direct read does not find them, either.
+// Where many vanish at once some of them stand for the others.
+func (l *addressList) confirm(ctx context.Context, vanished []string, began time.Time) {
+	sample := vanished[:min(len(vanished), maxVanished)]
+	gone := make([]bool, len(sample))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(concurrentViews)
+	for i, id := range sample {
+		group.Go(func() error {
+			_, err := l.view(groupCtx, id)
+			gone[i] = oxide.IsKind(err, oxide.KindNotFound)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	all := true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	remove := func(id string) {
+		if l.known[id].readAt.Before(began) {
+			delete(l.known, id)
+		}
+	}
+	for i, id := range sample {
+		if gone[i] {
+			remove(id)
+		} else {
+			all = false
+		}
+	}
+	for _, id := range vanished[len(sample):] {
+		if all {
+			remove(id)
+		}
+	}
+	l.version++
+	if !all {
+		slog.WarnContext(ctx, "a list of the floating IPs missed some that exist",
+			"missing", len(vanished), "listed", len(l.known))
+	}
+}
+
+// view reads one floating IP.
+func (l *addressList) view(ctx context.Context, id string) (oxide.FloatingIP, error) {
+	began := time.Now()
+	ip, err := l.api.FloatingIPByID(ctx, id)
+	if err != nil {
+		return ip, err
+	}
+	l.mu.Lock()
+	if _, gone := l.deleted[id]; !gone && l.known[id].readAt.Before(began) {
+		l.known[id] = knownAddress{ip, began}
+		l.version++
+	}
+	l.mu.Unlock()
+	l.changed()
+	return ip, nil
+}
+
+// record writes a change through: what a request made of a floating IP.
+func (l *addressList) record(ip oxide.FloatingIP) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known[ip.ID] = knownAddress{ip, time.Now()}
+	l.version++
+}
+
+// recordDeleted writes the end of a floating IP through.
+func (l *addressList) recordDeleted(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.known, id)
+	l.deleted[id] = time.Now()
+	l.version++
+}
+
+// addressView is what is known at a moment.
+type addressView struct {
+	known    map[string]knownAddress
+	version  uint64
+	listedAt time.Time
+	err      error
+}
+
+// since returns what is known if it is another version; known is nil if it is not.
+func (l *addressList) since(version uint64) addressView {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := addressView{version: l.version, listedAt: l.listedAt, err: l.err}
+	if l.version != version {
+		v.known = maps.Clone(l.known)
+	}
+	return v
+}
+
+// recordDetached writes a detachment through.
+func (l *addressList) recordDetached(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if known, ok := l.known[id]; ok {
+		known.InstanceID, known.readAt = "", time.Now()
+		l.known[id] = known
+		l.version++
+	}
+}
+
+// doubt makes the next change of a floating IP wait for another reading: the last one failed, and may have
+// taken effect.
+func (l *addressList) doubt(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if known, ok := l.known[id]; ok {
+		known.readAt = time.Time{}
+		l.known[id] = known
+		l.version++
+	}
+}
+
+// isComing reports whether a list that begins after a time is about to be read, or is being read.
+func (l *addressList) isComing(after time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reading && !l.wantedAt.Before(after) && l.err == nil
+}
+
+// viewSoon reads one floating IP in the background, unless that is under way.
+func (l *addressList) viewSoon(ctx context.Context, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.viewing[id] {
+		return
+	}
+	l.viewing[id] = true
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		_, err := l.view(ctx, id)
+		switch {
+		case oxide.IsKind(err, oxide.KindNotFound):
+			l.mu.Lock()
+			delete(l.known, id)
+			l.version++
+			l.mu.Unlock()
+		case err != nil:
+			slog.WarnContext(ctx, "cannot read a floating IP", "floating_ip", id, "error", err)
+			rest(ctx, time.Second)
+		}
+		l.mu.Lock()
+		delete(l.viewing, id)
+		l.mu.Unlock()
+		l.changed()
+	}()
+}

@@ -1,0 +1,128 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"fmt"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+// conclude takes over what came of a request.
+func (l *loop) conclude(o outcome) {
+	l.m.operations.done(o.op)
+	b := l.balancers[o.op.key]
+	if b == nil {
+		return
+	}
+	if o.err == nil {
+		l.succeeded(b, o)
+	} else {
+		l.failed(b, o)
+	}
+}
+
+func (l *loop) succeeded(b *balancer, o outcome) {
+	delete(b.retries, o.op.subject)
+	delete(b.waits, o.ID)
+	switch o.Type {
+	case plan.ActionCreate:
+		family := ownership.FamilyOf(o.Addr)
+		if b.creations[family] == nil {
+			b.creations[family] = &backoff{}
+		}
+		b.creations[family].fail(o.endedAt, nil, l.m.timings.announce, l.m.timings.maxRetry)
+	case plan.ActionAttach:
+		delete(b.uncertain, o.ID)
+		if o.From != "" && o.From != o.Instance {
+			b.movedAt = o.endedAt
+		}
+	case plan.ActionDetach:
+		if m := b.moves[o.ID]; m != nil {
+			m.detached = true
+		}
+	case plan.ActionMark, plan.ActionDelete:
+	}
+	l.session.send(Event{Action: l.action(o)})
+}
+
+func (l *loop) failed(b *balancer, o outcome) {
+	if o.Type == plan.ActionAttach && o.unknown {
+		b.uncertain[o.ID] = o.Instance
+	}
+	if o.ID != "" {
+		b.waits[o.ID] = o.err.Error()
+	}
+	if o.blame == blameInstance {
+		return // the instance has a backoff of its own
+	}
+	if b.retries[o.op.subject] == nil {
+		b.retries[o.op.subject] = &backoff{}
+	}
+	first, most := l.m.timings.retry, l.m.timings.maxRetry
+	if oxide.IsKind(o.err, oxide.KindUnavailable) {
+		first, most = l.m.timings.announce, 6*l.m.timings.retry
+	}
+	b.retries[o.op.subject].fail(o.endedAt, o.err, first, most)
+}
+
+// forgive lets what failed for a reason be tried again at once.
+func (b *balancer) forgive(reason Reason) {
+	for subject, r := range b.retries {
+		if IsReason(r.err, reason) {
+			delete(b.retries, subject)
+		}
+	}
+}
+
+// action returns an action that Oxide has done.
+func (l *loop) action(o outcome) *Action {
+	a := &Action{Action: o.Action, EndTime: o.endedAt}
+	if o.From == o.Instance {
+		a.From = ""
+	}
+	if o.Type == plan.ActionAttach && a.From != "" {
+		a.CauseTime = o.cause
+	}
+	a.Summary = l.summary(a)
+	return a
+}
+
+// summary says in one line what an action is.
+func (l *loop) summary(a *Action) string {
+	text := ""
+	switch a.Type {
+	case plan.ActionCreate:
+		text = fmt.Sprintf("Allocated the address %s", a.Addr)
+		if !a.Addr.IsValid() {
+			text = "Allocate an address, as the floating IP " + a.Name
+		}
+	case plan.ActionMark:
+		text = fmt.Sprintf("Wrote the description of the floating IP %s", a.Name)
+	case plan.ActionAttach:
+		text = fmt.Sprintf("Attached the address %s to %s", l.addressOf(a), l.nameOf(a.Instance))
+		if a.From != "" {
+			text = fmt.Sprintf("Moved the address %s from %s to %s", l.addressOf(a), l.nameOf(a.From),
+				l.nameOf(a.Instance))
+		}
+	case plan.ActionDetach:
+		text = fmt.Sprintf("Detached the address %s from %s", l.addressOf(a), l.nameOf(a.Instance))
+	case plan.ActionDelete:
+		text = fmt.Sprintf("Deleted the floating IP %s with the address %s", a.Name, a.Addr)
+	}
+	if a.Why != "" {
+		text += ": " + a.Why
+	}
+	return text
+}
+
+func (l *loop) addressOf(a *Action) string {
+	if a.Addr.IsValid() {
+		return a.Addr.String()
+	}
+	return a.Name
+}

@@ -1,0 +1,25 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+// Package session keeps the load balancers of a scope as they are desired, for as long as a client holds a
+// session. One goroutine per session owns all of its state; it plans by package plan, and starts one
+// request after the other as package plan, the publications and the instances allow.
+//
+//	types.go      what clients send and are sent
+//	errors.go     the typed errors
+//	manager.go    the sessions of the process, and what they share
+//	session.go    a session as its client sees it: Send, Next, CloseSend, Close
+//	loop.go       the goroutine of a session: inbox, timers, one step after the other
+//	observe.go    what is read of Oxide, and when it is read again
+//	step.go       from the plan to what is due now: the orders of publication and change
+//	state.go      what is said about each load balancer
+//	operations.go requests under way, slots and backoff per instance; shared by all sessions
+//	execute.go    one request, and what its answer means
+//	places.go     the ports that are taken on instances, across all sessions
+//	addresses.go  the floating IPs of the project, listed and kept for all sessions
+//	query.go      Get, List, Plan and Rebalance
+//	operator.go   adopt, release and delete addresses by hand
+//
+// It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through internal/oxide.
+package session

@@ -1,0 +1,254 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+const (
+	// requestTimeout bounds one request: Oxide waits about a minute for a sled that does not answer.
+	requestTimeout = 90 * time.Second
+	// quickAnswer is within what time a refusal says something about the address, and not about a sled that
+	// did not answer.
+	quickAnswer = 2 * time.Second
+	// owedWithin is how long after the end of its session a detachment may succeed for the attachment that
+	// belongs to it to follow.
+	owedWithin = 5 * time.Second
+)
+
+// request is a change that is about to be made, and why.
+type request struct {
+	plan.Action
+	// description is what create and mark write; desired what create allocates.
+	description string
+	desired     plan.Desired
+	// next is where the address goes once it is detached; empty: nowhere.
+	next  string
+	cause time.Time
+}
+
+// blame is what a failure is about.
+type blame int
+
+const (
+	// blameAddress: the address, or its load balancer.
+	blameAddress blame = iota
+	// blameInstance: the instance takes no change for now.
+	blameInstance
+	// blameOxide: Oxide as a whole, or the credentials.
+	blameOxide
+)
+
+// outcome is what came of a request.
+type outcome struct {
+	request
+	op    *operation
+	err   error
+	blame blame
+	// unknown: the request may have taken effect all the same.
+	unknown bool
+	endedAt time.Time
+}
+
+// run makes a request, writes what came of it through, and delivers it to its session. If that has ended by
+// then, the attachment that is owed follows a detachment.
+func (m *Manager) run(s *Session, op *operation, q request) {
+	ctx, cancel := context.WithTimeout(m.ctx, requestTimeout)
+	defer cancel()
+	o := m.do(ctx, op, q)
+	if o.err == nil {
+		slog.InfoContext(ctx, "changed a floating IP",
+			"action", q.Type.String(), "scope", op.scope, "load_balancer", op.key.Name,
+			"floating_ip", o.Name, "address", o.Addr, "instance", q.Instance, "why", q.Why,
+			"duration", o.endedAt.Sub(op.began))
+	}
+	if ended := s.endedAt(); o.err == nil && q.Type == plan.ActionDetach && q.next != "" &&
+		!ended.IsZero() && o.endedAt.Sub(ended) <= owedWithin {
+		attach := m.operations.moveOn(op, o.endedAt)
+		owed := q
+		owed.Type, owed.Instance, owed.From = plan.ActionAttach, q.next, q.Instance
+		m.run(s, attach, owed)
+		return
+	}
+	m.operations.finish(op, o.endedAt, o.err == nil, o.blame == blameInstance)
+	if !s.deliver(o) {
+		m.operations.done(op)
+	}
+	m.wake()
+}
+
+// do makes a request and says what its answer means.
+func (m *Manager) do(ctx context.Context, op *operation, q request) outcome {
+	o := outcome{request: q, op: op}
+	began := time.Now()
+	switch q.Type {
+	case plan.ActionCreate:
+		var ip oxide.FloatingIP
+		if ip, o.err = m.create(ctx, q); o.err == nil {
+			o.ID, o.Name, o.Addr = ip.ID, ip.Name, ip.Addr
+			m.addresses.record(ip)
+		}
+	case plan.ActionMark:
+		var ip oxide.FloatingIP
+		if ip, o.err = m.api.DescribeFloatingIP(ctx, q.ID, q.description); o.err == nil {
+			m.addresses.record(ip)
+		}
+	case plan.ActionAttach:
+		var ip oxide.FloatingIP
+		if ip, o.err = m.api.AttachFloatingIP(ctx, q.ID, q.Instance); o.err == nil {
+			ip.InstanceID = q.Instance
+			m.addresses.record(ip)
+		}
+	case plan.ActionDetach:
+		if o.err = m.api.DetachFloatingIP(ctx, q.ID); o.err == nil {
+			m.addresses.recordDetached(q.ID)
+		}
+	case plan.ActionDelete:
+		o.err = m.api.DeleteFloatingIP(ctx, q.ID)
+		if oxide.IsKind(o.err, oxide.KindNotFound) {
+			o.err = nil
+		}
+		if o.err == nil {
+			m.addresses.recordDeleted(q.ID)
+		}
+	}
+	o.endedAt = time.Now()
+	if o.err != nil {
+		m.explain(ctx, &o, o.endedAt.Sub(began))
+		m.addresses.doubt(q.ID)
+	}
+	return o
+}
+
+// explain says what a failure is about.
+func (m *Manager) explain(ctx context.Context, o *outcome, took time.Duration) {
+	moves := o.Type == plan.ActionAttach || o.Type == plan.ActionDetach
+	timedOut := oxide.IsKind(o.err, oxide.KindEnded)
+	if timedOut {
+		o.err = &oxide.Error{
+			Operation: "finish the request", Kind: oxide.KindUnavailable, Detail: "no answer in time",
+		}
+	}
+	switch {
+	case moves && oxide.IsKind(o.err, oxide.KindRefused):
+		o.blame = m.explainRefusal(ctx, o)
+	case oxide.IsKind(o.err, oxide.KindUnavailable):
+		o.unknown = true
+		o.blame = blameOxide
+		if moves && isAnswer(o.err) {
+			o.blame = m.blameFor503(ctx, o, took)
+		} else if moves && timedOut {
+			o.blame = blameInstance
+		}
+	case oxide.IsKind(o.err, oxide.KindInternal), oxide.IsKind(o.err, oxide.KindBadResponse):
+		o.unknown = true
+	case oxide.IsKind(o.err, oxide.KindUnauthorized), oxide.IsKind(o.err, oxide.KindForbidden),
+		oxide.IsKind(o.err, oxide.KindProjectNotFound), oxide.IsKind(o.err, oxide.KindReadOnly),
+		oxide.IsKind(o.err, oxide.KindVersionUnsupported):
+		o.blame = blameOxide
+	}
+}
+
+// isAnswer reports whether an error is what Oxide answered, and not the lack of an answer.
+func isAnswer(err error) bool {
+	e, ok := asOxide(err)
+	return ok && e.Status != 0
+}
+
+// blameFor503 says what a 503 is about: after a while it is the sled that does not answer; at once it is an
+// instance on its way from one state to another, or else the address itself.
+func (m *Manager) blameFor503(ctx context.Context, o *outcome, took time.Duration) blame {
+	if took > quickAnswer {
+		return blameInstance
+	}
+	instance, err := m.inventory.Read(ctx, o.Instance)
+	if err == nil && instance.RunState == oxide.RunStateRunning {
+		return blameAddress
+	}
+	return blameInstance
+}
+
+// explainRefusal reads the state of the instance: Oxide refuses for many reasons and distinguishes them only
+// in words.
+func (m *Manager) explainRefusal(ctx context.Context, o *outcome) blame {
+	instance, err := m.inventory.Read(ctx, o.Instance)
+	if err == nil && (instance.RunState == oxide.RunStateFailed ||
+		instance.RunState == oxide.RunStateCreating) {
+		o.err = failf(ReasonNotOperable, o.err, "instance %s is %s, and Oxide neither attaches nor "+
+			"detaches addresses until it runs or is stopped", instance.Name, instance.RunState)
+		return blameInstance
+	}
+	o.err = failf(ReasonRefused, o.err, "%s", o.err.Error())
+	return blameAddress
+}
+
+// create makes a floating IP. If the name is taken, then by another backend that made the same
+// address a moment ago, or by an earlier try whose answer was lost, and it bears our marker; or by
+// somebody else.
+func (m *Manager) create(ctx context.Context, q request) (oxide.FloatingIP, error) {
+	source, family := q.desired.Source, q.desired.Family
+	ip, err := m.api.CreateFloatingIP(ctx, q.Name, q.description, oxide.IPAllocator{
+		Addr: source.Addr, Pool: source.Pool,
+		DefaultPool4: family == ownership.IPv4, DefaultPool6: family == ownership.IPv6,
+	})
+	switch {
+	case err == nil:
+		return ip, m.checkFamily(ctx, ip, q.desired)
+	case oxide.IsKind(err, oxide.KindNotFound):
+		return ip, failf(ReasonPoolNotFound, err, "%s", poolRemedy(q.desired))
+	case oxide.IsKind(err, oxide.KindNoCapacity):
+		return ip, failf(ReasonPoolExhausted, err, "%s has no free address", poolOf(q.desired))
+	case oxide.IsKind(err, oxide.KindRefused) && source.Addr.IsValid():
+		return ip, failf(ReasonRefused, err, "the desired address %s is taken, or in no pool that "+
+			"is linked to the silo", source.Addr)
+	case !oxide.IsKind(err, oxide.KindAlreadyExists):
+		return ip, err
+	}
+	existing, err := m.api.FloatingIPByName(ctx, q.Name)
+	if err != nil {
+		return existing, err
+	}
+	marker, marked := ownership.ParseMarker(existing.Description)
+	if !marked || marker.Key != q.Key {
+		return existing, failf(ReasonNotOwned, nil,
+			"the name %s is taken by a floating IP that is not marked as this load balancer's; "+
+				"rename or delete it", q.Name)
+	}
+	return existing, nil
+}
+
+// checkFamily releases an address that came from a pool of the other IP family.
+func (m *Manager) checkFamily(ctx context.Context, ip oxide.FloatingIP, want plan.Desired) error {
+	if ownership.FamilyOf(ip.Addr) == want.Family {
+		return nil
+	}
+	if err := m.api.DeleteFloatingIP(ctx, ip.ID); err != nil {
+		return err
+	}
+	return failf(ReasonInvalid, nil, "the pool %s has no IP%s addresses", want.Source.Pool, want.Family)
+}
+
+// poolOf says which pool a desired address is of, for people.
+func poolOf(want plan.Desired) string {
+	if want.Source.Pool != "" {
+		return "the pool " + want.Source.Pool
+	}
+	return "the silo's default pool for IP" + string(want.Family) + " addresses"
+}
+
+func poolRemedy(want plan.Desired) string {
+	if want.Source.Pool != "" {
+		return "the pool " + want.Source.Pool + " does not exist, or is not linked to the silo"
+	}
+	return "the silo has no default pool for IP" + string(want.Family) +
+		" addresses; ask its administrator for one"
+}

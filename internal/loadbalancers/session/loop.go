@@ -1,0 +1,364 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+)
+
+const (
+	// maxBatch bounds the items that are taken before the next step.
+	maxBatch = 4096
+	// planningShare is how much longer than a step the pause after it is: at most a quarter of the time is
+	// spent planning.
+	planningShare = 3
+)
+
+// loop is the state of a session. Its goroutine alone uses it.
+type loop struct {
+	session *Session
+	m       *Manager
+	opening Opening
+
+	candidates map[string]*health.Observation
+	reserved   []plan.ReservedPorts
+	balancers  map[ownership.Key]*balancer
+	rebalance  Rebalance
+	// inSync: the client's snapshot was complete; announcedSync: it was told so.
+	inSync, announcedSync bool
+	closing               bool
+	// former are all instances that were candidates; userOwned all names of users' addresses.
+	former, userOwned map[string]bool
+
+	observed  observed
+	evaluator health.Evaluator
+	healths   map[string]health.Health
+
+	// intents are the changes that were decided and not begun, by address: since when.
+	intents, nextIntents map[string]intent
+	// attempts are when each address was last tried, so that probes rotate.
+	attempts map[string]time.Time
+	// orphans are those that were sent last.
+	orphans []LoadBalancer
+	// wakeAt is when the next step is due although nothing happens; busy: something is under way or about to
+	// begin.
+	wakeAt time.Time
+	busy   bool
+	// claimsChanged: what the registry is to know has changed.
+	claimsChanged bool
+}
+
+// intent is a change that was decided.
+type intent struct {
+	what  string
+	since time.Time
+}
+
+// balancer is what is known of one load balancer of the session.
+type balancer struct {
+	desired Desired
+	lb      plan.LoadBalancer
+	// publishedAt is since when its owner has published each address without a break.
+	publishedAt map[netip.Addr]time.Time
+	// moves are the addresses that are on their way, by id.
+	moves map[string]*move
+	// places are where its addresses were last seen, names what they were called at first, by id.
+	places, names map[string]string
+	// movedAt is when an address of it moved the last time.
+	movedAt time.Time
+	// retries are the backoff of what failed, by the floating IP's id, or the name of one to be created.
+	retries map[string]*backoff
+	// creations are the backoff of its creations, which hold even if they succeed, by family.
+	creations map[ownership.Family]*backoff
+	// waits are the changes that wait for Oxide, by address: why.
+	waits map[string]string
+	// withdrawn are places that were published and not reached in time, by address.
+	withdrawn map[string]withdrawal
+	// uncertain are addresses whose attachment was tried and not confirmed, by id: where.
+	uncertain map[string]string
+	// would is what was last said that would be done, in an observing session.
+	would    string
+	sent     *State
+	released bool
+}
+
+// move is an address that is on its way.
+type move struct {
+	from, to string
+	// why and cause are those of the move; cause is zero if what is desired has changed.
+	why   string
+	cause time.Time
+	// detached: it has left its old place.
+	detached bool
+	// blockedSince is since when its next place is held by another address.
+	blockedSince time.Time
+}
+
+// withdrawal is a place whose publication was withdrawn, until it may be published again.
+type withdrawal struct {
+	instance string
+	until    time.Time
+}
+
+func newLoop(s *Session) *loop {
+	l := &loop{
+		session: s, m: s.manager, opening: s.opening,
+		candidates: make(map[string]*health.Observation),
+		balancers:  make(map[ownership.Key]*balancer),
+		former:     make(map[string]bool), userOwned: make(map[string]bool),
+		intents: make(map[string]intent), attempts: make(map[string]time.Time),
+		evaluator: health.Evaluator{TimeScale: s.manager.config.TimeScale},
+	}
+	l.observed = newObserved()
+	return l
+}
+
+// run takes one step after the other until the session ends.
+func (l *loop) run(ctx context.Context) {
+	go l.followInstances(ctx)
+	l.m.addresses.want(l.m.ctx, time.Now())
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.session.woken:
+		case <-timer.C:
+		case item := <-l.session.items:
+			l.take(item, time.Now())
+		}
+		began := time.Now()
+		l.drain(began)
+		if ctx.Err() != nil {
+			return
+		}
+		if l.step(ctx, began) {
+			l.session.finish()
+			return
+		}
+		pause := planningShare * time.Since(began)
+		if !rest(ctx, pause) {
+			return
+		}
+		timer.Reset(max(time.Until(l.wakeAt), 0))
+	}
+}
+
+// rest waits, and reports whether the session goes on.
+func rest(ctx context.Context, pause time.Duration) bool {
+	if pause < time.Millisecond {
+		return true
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// drain takes everything that waits.
+func (l *loop) drain(now time.Time) {
+	for range maxBatch {
+		select {
+		case item := <-l.session.items:
+			l.take(item, now)
+			continue
+		default:
+		}
+		break
+	}
+	s := l.session
+	s.mu.Lock()
+	outcomes, questions, reads := s.outcomes, s.questions, s.observed
+	s.outcomes, s.questions, s.observed = nil, nil, nil
+	closing := s.closing && len(s.items) == 0
+	s.mu.Unlock()
+	if closing && !l.closing {
+		l.closing = true
+	}
+	for _, apply := range reads {
+		apply(l)
+	}
+	for _, o := range outcomes {
+		l.conclude(o)
+	}
+	for _, question := range questions {
+		question(l)
+	}
+}
+
+// take takes an item of the client over.
+func (l *loop) take(item Item, now time.Time) {
+	changed := true
+	switch {
+	case item.Candidate != nil:
+		c := *item.Candidate
+		c.ReceivedAt = now
+		l.candidates[c.InstanceID], l.former[c.InstanceID] = &c, true
+	case item.CandidateRemoved != "":
+		delete(l.candidates, item.CandidateRemoved)
+	case item.Reserved != nil:
+		changed = !reflect.DeepEqual(l.reserved, *item.Reserved)
+		l.reserved = *item.Reserved
+	case item.LoadBalancer != nil:
+		changed = l.takeLoadBalancer(item.LoadBalancer, now)
+	case item.Removed != nil:
+		if b := l.balancers[item.Removed.Key]; b != nil && b.desired.OwnerUID == item.Removed.OwnerUID {
+			delete(l.balancers, item.Removed.Key)
+			l.claimsChanged = true
+		}
+	case item.InSync:
+		l.inSync, l.claimsChanged = true, true
+	case item.Rebalance != nil:
+		l.rebalance = *item.Rebalance
+	}
+	if changed && l.inSync {
+		l.m.addresses.want(l.m.ctx, now)
+	}
+}
+
+// takeLoadBalancer takes a load balancer over, and reports whether more of it has changed than what its owner
+// publishes.
+func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
+	b := l.balancers[d.Key]
+	changed := b == nil || !sameDesired(&b.desired, d)
+	if b == nil || b.released {
+		b = newBalancer()
+		l.balancers[d.Key] = b
+	}
+	publishedAt := make(map[netip.Addr]time.Time, len(d.Published))
+	for _, addr := range d.Published {
+		publishedAt[addr] = now
+		if since, already := b.publishedAt[addr]; already {
+			publishedAt[addr] = since
+		}
+	}
+	if changed {
+		b.retries, b.creations = make(map[string]*backoff), make(map[ownership.Family]*backoff)
+		b.withdrawn = make(map[string]withdrawal)
+	}
+	l.claimsChanged = true
+	b.desired, b.publishedAt = *d, publishedAt
+	b.lb.Key, b.lb.OwnerUID, b.lb.Created = d.Key, d.OwnerUID, d.Created.UnixNano()
+	b.lb.Ending, b.lb.Desired, b.lb.Ports = d.Ending, d.Addresses, d.Ports
+	b.lb.Eligible, b.lb.Retain, b.lb.Published = d.Eligible, d.Retain, d.Published
+	b.lb.Preserve = d.PreserveReason != ""
+	for _, want := range d.Addresses {
+		if want.Source.Existing != "" {
+			l.userOwned[want.Source.Existing] = true
+		}
+	}
+	return changed
+}
+
+func newBalancer() *balancer {
+	return &balancer{
+		moves: make(map[string]*move), retries: make(map[string]*backoff), places: make(map[string]string),
+		names: make(map[string]string), creations: make(map[ownership.Family]*backoff),
+		waits: make(map[string]string), withdrawn: make(map[string]withdrawal),
+		uncertain: make(map[string]string),
+	}
+}
+
+// sameDesired reports whether two items differ at most in generation and publication.
+func sameDesired(a, b *Desired) bool {
+	x, y := *a, *b
+	x.Generation, y.Generation = 0, 0
+	x.Published, y.Published = nil, nil
+	return reflect.DeepEqual(x, y)
+}
+
+// publishesNowhere reports whether every place of a load balancer counts as published.
+func (l *loop) publishesNowhere(b *balancer) bool {
+	return l.closing || l.opening.ObserveOnly || b.desired.NoPublication
+}
+
+// placePublishedAt returns since when the owner of a load balancer publishes an address at an instance; false:
+// it does not.
+func (l *loop) placePublishedAt(b *balancer, addr netip.Addr, instance string) (time.Time, bool) {
+	if l.publishesNowhere(b) {
+		return time.Time{}, true
+	}
+	private := l.observed.privateAddr(instance, ownership.FamilyOf(addr))
+	own, ownOK := b.publishedAt[addr]
+	there, thereOK := b.publishedAt[private]
+	if !ownOK || !thereOK {
+		return time.Time{}, false
+	}
+	if there.After(own) {
+		own = there
+	}
+	return own, true
+}
+
+// register makes the registry know what addresses without a marker belong to load balancers of the scope.
+func (l *loop) register() {
+	if !l.claimsChanged || l.opening.ObserveOnly {
+		return
+	}
+	l.claimsChanged = false
+	claims := ownership.Claims{
+		UserOwned: make(map[string]bool), Published: make(map[netip.Addr]bool), Complete: l.inSync,
+	}
+	for _, b := range l.balancers {
+		for _, want := range b.desired.Addresses {
+			if want.Source.Existing != "" {
+				claims.UserOwned[want.Source.Existing] = true
+			}
+		}
+		for _, addr := range b.desired.Published {
+			claims.Published[addr] = true
+		}
+	}
+	l.m.registry.Set(l.opening.Scope, claims)
+}
+
+// at makes sure that a step is taken at a time.
+func (l *loop) at(when time.Time) {
+	if !when.IsZero() && (l.wakeAt.IsZero() || when.Before(l.wakeAt)) {
+		l.wakeAt = when
+	}
+}
+
+// soon is at for something that the session itself is about to do.
+func (l *loop) soon(when time.Time) {
+	l.busy = true
+	l.at(when)
+}
+
+// keys returns the load balancers in order.
+func (l *loop) keys() []ownership.Key {
+	return slices.SortedFunc(maps.Keys(l.balancers), ownership.CompareKeys)
+}
+
+// backoff grows with each failure.
+type backoff struct {
+	failures int
+	until    time.Time
+	err      error
+}
+
+// fail notes a failure; the pause doubles from first to most.
+func (b *backoff) fail(now time.Time, err error, first, most time.Duration) {
+	pause := first << min(b.failures, 16)
+	if pause > most || pause <= 0 {
+		pause = most
+	}
+	b.failures++
+	b.until, b.err = now.Add(pause), err
+}

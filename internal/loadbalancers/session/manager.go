@@ -1,0 +1,231 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+// API is what this package needs of Oxide.
+type API interface {
+	FloatingIPs(ctx context.Context) ([]oxide.FloatingIP, error)
+	FloatingIPByID(ctx context.Context, id string) (oxide.FloatingIP, error)
+	FloatingIPByName(ctx context.Context, name string) (oxide.FloatingIP, error)
+	CreateFloatingIP(
+		ctx context.Context, name, description string, allocator oxide.IPAllocator,
+	) (oxide.FloatingIP, error)
+	DescribeFloatingIP(ctx context.Context, id, description string) (oxide.FloatingIP, error)
+	DeleteFloatingIP(ctx context.Context, id string) error
+	AttachFloatingIP(ctx context.Context, id, instanceID string) (oxide.FloatingIP, error)
+	DetachFloatingIP(ctx context.Context, id string) error
+	IPPool(ctx context.Context, nameOrID string) (oxide.IPPool, error)
+	FirewallRules(ctx context.Context, vpcID string) ([]firewall.Rule, error)
+}
+
+// Inventory is what this package needs to know of instances.
+type Inventory interface {
+	// Endpoints returns where packets arrive on instances, for those that have a network interface.
+	Endpoints(ctx context.Context, ids []string) (map[string]instances.Endpoint, error)
+	// Read reads an instance directly, without its network. Errors: instances.ErrNotFound.
+	Read(ctx context.Context, id string) (instances.Instance, error)
+}
+
+// Watcher follows the instances.
+type Watcher interface {
+	// Watch calls send for each instance, once for the end of the snapshot, and then for each change.
+	Watch(
+		ctx context.Context, racks bool, send func(instances.Event) error, lag func(time.Duration),
+	) error
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	API       API
+	Inventory Inventory
+	Watcher   Watcher
+	// Registry is given what sessions know of addresses without a marker.
+	Registry *ownership.Registry
+	// ReadOnly opens no acting session.
+	ReadOnly bool
+	// TimeScale multiplies everything that is waited for; 0 means 1. Tests that do very much use it.
+	TimeScale float64
+}
+
+// Manager has the sessions of the process, and what they share. It is safe for concurrent use.
+type Manager struct {
+	config    Config
+	api       API
+	inventory Inventory
+	watcher   Watcher
+	registry  *ownership.Registry
+	timings   timings
+
+	// ctx is that of every request to Oxide: those under way go on when their session ends.
+	ctx  context.Context //nolint:containedctx // it is the process's, not a caller's
+	stop context.CancelFunc
+
+	addresses  *addressList
+	operations *operationTable
+	places     *placeTable
+	pools      *ttlCache[oxide.IPPool]
+	firewalls  *ttlCache[[]firewall.Rule]
+
+	mu       sync.Mutex
+	sessions map[*Session]bool
+	acting   map[string]*Session
+	stopping bool
+	requests sync.WaitGroup
+}
+
+// timings are how long things are waited for.
+type timings struct {
+	// announce is how long a place is published before an address arrives or leaves: every Service proxy
+	// has taken it up by then.
+	announce time.Duration
+	// moveInterval is the least time between two moves of one load balancer.
+	moveInterval time.Duration
+	// attachTimeout is how long a published place waits for its address.
+	attachTimeout time.Duration
+	// relist is how often the floating IPs are listed although nothing seems to have changed.
+	relist time.Duration
+	// retry is how long is waited after a failed reading, and at first after a failed change.
+	retry time.Duration
+	// maxRetry bounds the exponential backoff of a load balancer's own failures.
+	maxRetry time.Duration
+	// unblock is how long an address waits for its next place while another one still has that.
+	unblock time.Duration
+}
+
+func newTimings(scale float64) timings {
+	return timings{
+		announce: scaled(time.Second, scale), moveInterval: scaled(30*time.Second, scale),
+		attachTimeout: scaled(30*time.Second, scale), relist: scaled(time.Minute, scale),
+		retry: scaled(5*time.Second, scale), maxRetry: scaled(5*time.Minute, scale),
+		unblock: scaled(2*time.Second, scale),
+	}
+}
+
+const (
+	poolMaxAge     = 5 * time.Minute
+	firewallMaxAge = time.Minute
+	// missingMaxAge is how long a pool or firewall that could not be read is not read again.
+	missingMaxAge = 30 * time.Second
+)
+
+// NewManager returns a Manager, which reads nothing before a session is opened.
+func NewManager(config Config) *Manager {
+	ctx, stop := context.WithCancel(context.Background())
+	m := &Manager{
+		config: config, api: config.API, inventory: config.Inventory, watcher: config.Watcher,
+		registry: config.Registry, timings: newTimings(config.TimeScale),
+		ctx: ctx, stop: stop,
+		operations: newOperationTable(config.TimeScale), places: newPlaceTable(),
+		pools:     newTTLCache[oxide.IPPool](poolMaxAge, missingMaxAge),
+		firewalls: newTTLCache[[]firewall.Rule](firewallMaxAge, missingMaxAge),
+		sessions:  make(map[*Session]bool), acting: make(map[string]*Session),
+	}
+	m.addresses = newAddressList(config.API, m.wake)
+	return m
+}
+
+// Open opens a session. One that acts ends the acting session that there is for its scope. Errors:
+// ReasonReadOnly, ReasonStopping.
+func (m *Manager) Open(opening Opening) (*Session, error) {
+	if m.config.ReadOnly && !opening.ObserveOnly {
+		return nil, failf(ReasonReadOnly, nil, "this backend was started with --read-only, and changes "+
+			"nothing: open the session with observe_only")
+	}
+	m.mu.Lock()
+	if m.stopping {
+		m.mu.Unlock()
+		return nil, errStopping
+	}
+	s := newSession(m, opening)
+	var older *Session
+	if !opening.ObserveOnly {
+		older = m.acting[opening.Scope]
+		m.acting[opening.Scope] = s
+	}
+	m.sessions[s] = true
+	m.mu.Unlock()
+	if older != nil {
+		older.end(failf(ReasonSuperseded, nil, "a newer session of the scope %s began", opening.Scope))
+	}
+	s.start()
+	return s, nil
+}
+
+var errStopping = failf(ReasonStopping, nil, "the backend is about to stop")
+
+// Stop ends all sessions with ReasonStopping, and waits for the requests that are under way, until ctx ends:
+// those that are left go on in Oxide.
+func (m *Manager) Stop(ctx context.Context) {
+	m.mu.Lock()
+	m.stopping = true
+	open := make([]*Session, 0, len(m.sessions))
+	for s := range m.sessions {
+		open = append(open, s)
+	}
+	m.mu.Unlock()
+	for _, s := range open {
+		s.end(errStopping)
+	}
+	finished := make(chan struct{})
+	go func() {
+		m.requests.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+	}
+	m.stop()
+}
+
+// wake makes every session take its next step.
+func (m *Manager) wake() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for s := range m.sessions {
+		s.wake()
+	}
+}
+
+// wakeOthers makes every session but one take its next step.
+func (m *Manager) wakeOthers(but *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for s := range m.sessions {
+		if s != but {
+			s.wake()
+		}
+	}
+}
+
+// remove forgets a session that has ended.
+func (m *Manager) remove(s *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.sessions, s)
+	if m.acting[s.opening.Scope] == s {
+		delete(m.acting, s.opening.Scope)
+		m.places.set(s.opening.Scope, nil)
+		m.registry.Remove(s.opening.Scope)
+	}
+}
+
+// session returns the acting session of a scope; nil: there is none.
+func (m *Manager) session(scope string) *Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.acting[scope]
+}

@@ -1,0 +1,312 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+const (
+	// endpointMaxAge is how old the private addresses of instances get.
+	endpointMaxAge = time.Minute
+	// readTimeout bounds the reading of instances.
+	readTimeout = time.Minute
+)
+
+// observed is what a session knows of Oxide.
+type observed struct {
+	addresses *plan.Addresses
+	// readAt is when each floating IP was read, by id.
+	readAt   map[string]time.Time
+	version  uint64
+	listedAt time.Time
+	listErr  error
+
+	instances map[string]plan.Instance
+	// networkErr is why instances could not be read the last time, networkAt when they were.
+	networkErr           error
+	networkAt            time.Time
+	readingNetwork       bool
+	networkRetryAt       time.Time
+	networkKnown         bool
+	states               map[string]health.Instance
+	statesComplete       bool
+	checking             map[string]bool
+	firewallsUnavailable map[string]bool
+}
+
+func newObserved() observed {
+	return observed{
+		addresses: plan.NewAddresses(), readAt: make(map[string]time.Time),
+		instances: make(map[string]plan.Instance), states: make(map[string]health.Instance),
+		checking: make(map[string]bool), firewallsUnavailable: make(map[string]bool),
+	}
+}
+
+// privateAddr returns where packets arrive on an instance; invalid if it is not known.
+func (o *observed) privateAddr(instance string, family ownership.Family) netip.Addr {
+	return o.instances[instance].Addr(family)
+}
+
+// complete reports whether everything was read that it takes to change something.
+func (o *observed) complete() bool {
+	return !o.listedAt.IsZero() && o.statesComplete && o.networkKnown
+}
+
+// problem is why nothing can be changed for now; nil: only time is needed.
+func (o *observed) problem() error {
+	if o.listErr != nil {
+		return o.listErr
+	}
+	return o.networkErr
+}
+
+// refresh takes over what was read since the last step, and has read again what is too old.
+func (l *loop) refresh(now time.Time) {
+	o := &l.observed
+	view := l.m.addresses.since(o.version)
+	o.version, o.listedAt, o.listErr = view.version, view.listedAt, view.err
+	if view.known != nil {
+		l.takeAddresses(view.known)
+	}
+	switch due := o.listedAt.Add(l.m.timings.relist); {
+	case o.listErr != nil:
+		l.at(now.Add(l.m.timings.retry))
+		l.retryList(now)
+	case !now.Before(due):
+		l.m.addresses.want(l.m.ctx, now)
+		l.at(now.Add(l.m.timings.relist))
+	default:
+		l.at(due)
+	}
+	l.refreshNetwork(now)
+	l.checkUnlisted()
+}
+
+// retryList lists again some time after a list that failed.
+func (l *loop) retryList(now time.Time) {
+	if now.Sub(l.attempts[""]) >= l.m.timings.retry {
+		l.attempts[""] = now
+		l.m.addresses.want(l.m.ctx, now)
+	}
+}
+
+// takeAddresses brings the index up to date.
+func (l *loop) takeAddresses(known map[string]knownAddress) {
+	o := &l.observed
+	for id := range o.readAt {
+		if _, there := known[id]; !there {
+			o.addresses.Delete(id)
+			delete(o.readAt, id)
+			delete(l.attempts, id)
+			l.poolsMayHaveRoom()
+		}
+	}
+	for id, ip := range known {
+		o.readAt[id] = ip.readAt
+		o.addresses.Upsert(plan.Address{
+			ID: id, Name: ip.Name, Description: ip.Description, Addr: ip.Addr, PoolID: ip.PoolID,
+			InstanceID: ip.InstanceID, Created: ip.TimeCreated.UnixNano(),
+		})
+	}
+}
+
+// poolsMayHaveRoom lets load balancers that found no free address try again at once.
+func (l *loop) poolsMayHaveRoom() {
+	for _, b := range l.balancers {
+		b.forgive(ReasonPoolExhausted)
+	}
+}
+
+// concerned returns the instances that a plan has to know: candidates, and those that carry an address.
+func (l *loop) concerned() (ids []string, missing bool) {
+	seen := make(map[string]bool)
+	add := func(id string) {
+		if id == "" || seen[id] {
+			return
+		}
+		seen[id] = true
+		ids = append(ids, id)
+		if _, known := l.observed.instances[id]; !known && !l.observed.states[id].Gone {
+			missing = true
+		}
+	}
+	for id := range l.candidates {
+		add(id)
+	}
+	for _, ip := range l.observed.addresses.All() {
+		add(ip.InstanceID)
+	}
+	return ids, missing
+}
+
+// refreshNetwork has the private addresses of instances read, where they are missing or too old.
+func (l *loop) refreshNetwork(now time.Time) {
+	o := &l.observed
+	if o.readingNetwork || !l.inSync || now.Before(o.networkRetryAt) {
+		l.at(o.networkRetryAt)
+		return
+	}
+	ids, missing := l.concerned()
+	fresh := o.networkKnown && now.Sub(o.networkAt) < endpointMaxAge
+	if fresh && !missing {
+		l.at(o.networkAt.Add(endpointMaxAge))
+		return
+	}
+	if missing && fresh && now.Sub(o.networkAt) < l.m.timings.retry {
+		l.at(o.networkAt.Add(l.m.timings.retry)) // they were missing a moment ago
+		return
+	}
+	o.readingNetwork = true
+	go func() {
+		ctx, cancel := context.WithTimeout(l.m.ctx, readTimeout)
+		defer cancel()
+		found, err := l.m.inventory.Endpoints(ctx, ids)
+		l.session.observe(func(l *loop) { l.takeNetwork(found, err, now) })
+	}()
+}
+
+// takeNetwork takes over what was read of the instances' networks.
+func (l *loop) takeNetwork(found map[string]instances.Endpoint, err error, began time.Time) {
+	o := &l.observed
+	o.readingNetwork, o.networkErr = false, err
+	if err != nil {
+		o.networkRetryAt = began.Add(l.m.timings.retry)
+		return
+	}
+	o.networkAt, o.networkKnown, o.networkRetryAt = began, true, time.Time{}
+	for id, e := range found {
+		o.instances[id] = fromEndpoint(e)
+	}
+}
+
+func fromEndpoint(e instances.Endpoint) plan.Instance {
+	return plan.Instance{
+		Name: e.Name, Addrs: e.Addrs, Ephemeral: e.Ephemeral, EphemeralKnown: e.EphemeralKnown,
+		Interface: firewall.Interface{
+			InstanceName: e.Name, VPCID: e.VPCID, VPCName: e.VPCName, SubnetName: e.SubnetName,
+			Addrs: e.Addrs,
+		},
+	}
+}
+
+// followInstances follows the instances until the session ends, over as many watches as it takes.
+func (l *loop) followInstances(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := l.m.watcher.Watch(ctx, false, func(event instances.Event) error {
+			l.session.observe(func(l *loop) { l.takeInstance(event) })
+			return nil
+		}, func(time.Duration) {})
+		if ctx.Err() == nil {
+			slog.WarnContext(ctx, "cannot follow the instances", "scope", l.opening.Scope, "error", err)
+			l.session.observe(func(l *loop) { l.observed.networkErr = err })
+			rest(ctx, l.m.timings.retry)
+		}
+	}
+}
+
+// takeInstance takes over what was said of an instance.
+func (l *loop) takeInstance(event instances.Event) {
+	o := &l.observed
+	switch {
+	case event.Instance != nil:
+		id, state := event.Instance.ID, event.Instance.RunState
+		if o.states[id].RunState != state {
+			l.m.operations.unstick(id)
+		}
+		o.states[id] = health.Instance{RunState: state}
+	case !event.Complete.IsZero():
+		o.statesComplete = true
+	case event.NoLongerListed != "":
+		l.check(event.NoLongerListed)
+	}
+}
+
+// checkUnlisted reads the instances of candidates that no list shows: a list may miss some.
+func (l *loop) checkUnlisted() {
+	if !l.observed.statesComplete {
+		return
+	}
+	for id := range l.candidates {
+		if _, known := l.observed.states[id]; !known {
+			l.check(id)
+		}
+	}
+}
+
+// check finds out by a direct read whether an instance is gone.
+func (l *loop) check(id string) {
+	if l.observed.checking[id] {
+		return
+	}
+	l.observed.checking[id] = true
+	go func() {
+		ctx, cancel := context.WithTimeout(l.m.ctx, readTimeout)
+		defer cancel()
+		instance, err := l.m.inventory.Read(ctx, id)
+		if err != nil && !errors.Is(err, instances.ErrNotFound) {
+			rest(ctx, l.m.timings.retry)
+		}
+		l.session.observe(func(l *loop) { l.takeCheck(id, instance.RunState, err) })
+	}()
+}
+
+func (l *loop) takeCheck(id, runState string, err error) {
+	o := &l.observed
+	delete(o.checking, id)
+	switch {
+	case errors.Is(err, instances.ErrNotFound):
+		o.states[id] = health.Instance{Gone: true}
+		// Oxide detaches what it carried.
+		l.m.addresses.want(l.m.ctx, time.Now())
+	case err == nil:
+		o.states[id] = health.Instance{RunState: runState}
+	default:
+		slog.Warn("cannot read an instance that is not listed", "instance", id, "error", err)
+	}
+}
+
+// pool returns what is known of a pool that a source names.
+func (l *loop) pool(now time.Time, nameOrID string) (plan.Pool, bool) {
+	known, ok := l.m.pools.get(l.m.ctx, nameOrID, now, l.m.api.IPPool, l.m.wake)
+	if !ok {
+		return plan.Pool{}, false
+	}
+	return toPool(known.value, known.err), true
+}
+
+func toPool(pool oxide.IPPool, err error) plan.Pool {
+	switch {
+	case oxide.IsKind(err, oxide.KindNotFound):
+		return plan.Pool{Missing: true}
+	case err != nil:
+		return plan.Pool{Unreadable: err.Error()}
+	}
+	family := ownership.IPv4
+	if pool.Bits == ownership.IPv6.Bits() {
+		family = ownership.IPv6
+	}
+	return plan.Pool{ID: pool.ID, Family: family, Unicast: pool.Unicast}
+}
+
+// firewallRules returns the rules of a VPC; nil if they are not known.
+func (l *loop) firewallRules(now time.Time, vpc string) ([]firewall.Rule, bool) {
+	known, ok := l.m.firewalls.get(l.m.ctx, vpc, now, l.m.api.FirewallRules, l.m.wake)
+	if !ok || known.err != nil {
+		return nil, false
+	}
+	return known.value, true
+}

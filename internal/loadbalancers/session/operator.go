@@ -1,0 +1,271 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+)
+
+// What operators do by hand. No controller calls these.
+
+// Outcome is what an operation on one address by hand found and did.
+type Outcome struct {
+	Address Address
+	Actions []Action
+}
+
+// Adopt marks a floating IP, by name or id, as the address of a load balancer. Its name and the text of its
+// description stay. Errors: ReasonResourceNotFound, ReasonNotOwned, ReasonInUse, ReasonSessionRequired if it is
+// marked already and its session is not here.
+func (m *Manager) Adopt(
+	ctx context.Context, nameOrID string, key ownership.Key, ownerUID string, dryRun bool,
+) (Outcome, error) {
+	l, ip, err := m.find(ctx, nameOrID)
+	if err != nil {
+		return Outcome{}, err
+	}
+	switch {
+	case ip.Marked && ip.Marker.Key != key:
+		return Outcome{}, failf(ReasonNotOwned, nil, "the floating IP %s is of the load balancer %s in the "+
+			"scope %s: release it there first", ip.Name, ip.Marker.Key, ip.Marker.Key.Scope)
+	case ip.Marked && ip.Marker.OwnerUID == ownerUID && !ip.Marker.Retained:
+		return Outcome{Address: l.address(ip, true, ip.InstanceID)}, nil
+	}
+	if user := m.userOf(ctx, ip); user != key && user != (ownership.Key{}) {
+		return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s uses the floating IP %s as the "+
+			"user's own: let it name another one first", user, ip.Name)
+	}
+	for _, other := range l.observed.addresses.Owned([]string{key.Scope}, key.Name) {
+		if other.ID != ip.ID && other.Addr.Is4() == ip.Addr.Is4() && !other.Marker.Retained {
+			return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s has the address %s (%s) "+
+				"already: release that first, or one of them would be deleted", key, other.Addr, other.Name)
+		}
+	}
+	description, err := ownership.WithMarker(ip.Description, ownership.Marker{
+		Key: key, OwnerUID: ownerUID, Family: ownership.FamilyOf(ip.Addr),
+		Source: ownership.Source{Addr: ip.Addr}.String(),
+	})
+	if err != nil {
+		return Outcome{}, failf(ReasonInvalid, err, "%s", err)
+	}
+	return m.describeByHand(ctx, l, ip, key, description, "it was adopted by hand", dryRun)
+}
+
+// Release replaces the marker of a floating IP, by name or id, by a line that says so: it belongs to the user
+// from then on, and stays attached. The address of a load balancer that desires it is not released. Errors:
+// ReasonResourceNotFound, ReasonInUse, ReasonSessionRequired.
+func (m *Manager) Release(ctx context.Context, nameOrID string, dryRun bool) (Outcome, error) {
+	l, ip, err := m.find(ctx, nameOrID)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if !ownership.BearsMarker(ip.Description) {
+		return Outcome{Address: l.address(ip, false, ip.InstanceID)}, nil
+	}
+	if ip.Marked && m.userOf(ctx, ip) != ip.Marker.Key {
+		desired := false
+		err := m.askActing(ctx, ip.Marker.Key.Scope, func(l *loop) { desired = l.desires(ip.Marker.Key) })
+		switch {
+		case err != nil:
+			return Outcome{}, err
+		case desired:
+			return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s uses the floating IP %s: let it "+
+				"name that as the user's own existing one, which releases it", ip.Marker.Key, ip.Name)
+		}
+	}
+	description, err := ownership.WithReleased(ip.Description, ip.Marker.Key)
+	if err != nil {
+		return Outcome{}, failf(ReasonInvalid, err, "%s", err)
+	}
+	return m.describeByHand(ctx, l, ip, ip.Marker.Key, description, "it was released by hand", dryRun)
+}
+
+// desires reports whether a load balancer of the session is not ending.
+func (l *loop) desires(key ownership.Key) bool {
+	b := l.balancers[key]
+	return b != nil && !b.released
+}
+
+// userOf returns a load balancer of an acting session that names a floating IP as the user's own; the zero
+// value: none does.
+func (m *Manager) userOf(ctx context.Context, ip *plan.Address) ownership.Key {
+	m.mu.Lock()
+	sessions := make([]*Session, 0, len(m.acting))
+	for _, s := range m.acting {
+		sessions = append(sessions, s)
+	}
+	m.mu.Unlock()
+	var user ownership.Key
+	for _, s := range sessions {
+		_ = s.ask(ctx, func(l *loop) {
+			for key, b := range l.balancers {
+				for _, want := range b.lb.Desired {
+					if want.Source.Names(ip.ID, ip.Name) && !b.released {
+						user = key
+					}
+				}
+			}
+		})
+	}
+	return user
+}
+
+// Orphans returns the addresses that are marked with a scope, or with one that it adopts, while no load
+// balancer of its session claims them, each as the load balancer that its marker names. Errors:
+// ReasonSessionRequired.
+func (m *Manager) Orphans(ctx context.Context, scope string) ([]LoadBalancer, error) {
+	if _, err := m.addresses.list(ctx); err != nil {
+		return nil, err
+	}
+	var orphans []LoadBalancer
+	return orphans, m.askActing(ctx, scope, func(l *loop) {
+		now := time.Now()
+		l.refresh(now)
+		what := *l
+		orphans = what.orphansOf(plan.Make(what.input(now)))
+	})
+}
+
+// DeleteOrphan detaches and deletes one orphan, by its id. It succeeds if there is no floating IP with this
+// id. Errors: ReasonNotOwned, ReasonSessionRequired.
+func (m *Manager) DeleteOrphan(
+	ctx context.Context, scope, id string, dryRun bool,
+) ([]Action, error) {
+	orphans, err := m.Orphans(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	l, ip, err := m.find(ctx, id)
+	if IsReason(err, ReasonResourceNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !isAmong(orphans, id) {
+		return nil, failf(ReasonNotOwned, nil, "the floating IP %s is no orphan of the scope %s", ip.Name,
+			scope)
+	}
+	const why = "it is an orphan, deleted by hand"
+	base := plan.Action{Key: ip.Marker.Key, ID: id, Name: ip.Name, Addr: ip.Addr, Why: why}
+	var done []Action
+	for _, typ := range []plan.ActionType{plan.ActionDetach, plan.ActionDelete} {
+		a := base
+		if a.Type = typ; typ == plan.ActionDetach {
+			if a.Instance = ip.InstanceID; a.Instance == "" {
+				continue
+			}
+		}
+		action, err := m.byHand(ctx, l, request{Action: a}, dryRun)
+		if err != nil {
+			return done, err
+		}
+		done = append(done, action)
+	}
+	return done, nil
+}
+
+func isAmong(orphans []LoadBalancer, id string) bool {
+	for _, lb := range orphans {
+		for _, a := range lb.Addresses {
+			if a.ID == id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// askActing asks the acting session of a scope, if it is in sync.
+func (m *Manager) askActing(ctx context.Context, scope string, question func(*loop)) error {
+	s := m.session(scope)
+	if s == nil {
+		return errSessionRequired(scope)
+	}
+	synced := false
+	err := s.ask(ctx, func(l *loop) {
+		if synced = l.inSync && l.observed.complete(); synced {
+			question(l)
+		}
+	})
+	if err == nil && !synced {
+		return errSessionRequired(scope)
+	}
+	return err
+}
+
+// find reads the floating IPs, and returns the one with a name or an id.
+func (m *Manager) find(ctx context.Context, nameOrID string) (*loop, *plan.Address, error) {
+	l, err := m.snapshot(ctx, Opening{}, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	ip := l.observed.addresses.ByID(nameOrID)
+	if ip == nil {
+		ip = l.observed.addresses.ByName(nameOrID)
+	}
+	if ip == nil {
+		return nil, nil, failf(ReasonResourceNotFound, nil, "there is no floating IP %s in the project",
+			nameOrID)
+	}
+	return l, ip, nil
+}
+
+// describeByHand writes the description of a floating IP.
+func (m *Manager) describeByHand(
+	ctx context.Context, l *loop, ip *plan.Address, key ownership.Key, description, why string,
+	dryRun bool,
+) (Outcome, error) {
+	action, err := m.byHand(ctx, l, request{
+		Action: plan.Action{
+			Type: plan.ActionMark, Key: key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Why: why,
+		},
+		description: description,
+	}, dryRun)
+	if err != nil {
+		return Outcome{}, err
+	}
+	_, marked := ownership.ParseMarker(description)
+	if dryRun {
+		marked = ip.Marked
+	}
+	return Outcome{
+		Address: l.address(ip, marked, ip.InstanceID), Actions: []Action{action},
+	}, nil
+}
+
+// byHand makes a request, unless another one about the same floating IP is under way.
+func (m *Manager) byHand(ctx context.Context, l *loop, q request, dryRun bool) (Action, error) {
+	if dryRun {
+		action := Action{Action: q.Action, Planned: true}
+		action.Summary = l.summary(&action)
+		return action, nil
+	}
+	if m.config.ReadOnly {
+		return Action{}, failf(ReasonReadOnly, nil, "this backend was started with --read-only, and "+
+			"changes nothing")
+	}
+	op := &operation{
+		scope: q.Key.Scope, key: q.Key, typ: q.Type, subject: q.ID, instance: q.Instance,
+		family: ownership.FamilyOf(q.Addr),
+	}
+	if began, _ := m.operations.start(op, time.Now(), func() bool { return true }); !began {
+		return Action{}, failf(ReasonUnreadable, nil, "another change of the floating IP %s, or of one on "+
+			"the same instance, is under way", q.Name)
+	}
+	m.requests.Add(1)
+	defer m.requests.Done()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	o := m.do(ctx, op, q)
+	m.operations.finish(op, o.endedAt, o.err == nil, o.blame == blameInstance)
+	m.operations.done(op)
+	m.wake()
+	return *l.action(o), o.err
+}

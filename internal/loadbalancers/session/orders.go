@@ -1,0 +1,453 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+)
+
+// balancerStep finds out what is due for one load balancer: what its owner is to publish, and which requests
+// may begin. An address is attached at an instance only while its owner publishes that place.
+type balancerStep struct {
+	*loop
+	now time.Time
+	*balancer
+	planned *plan.Planned
+	// pacing is how many addresses are on their way off each instance that is taken out of service.
+	pacing map[string]int
+
+	publish    []netip.Addr
+	conditions []Condition
+	due        []dueRequest
+	// progressing: a change is under way, is due, or waits for a publication.
+	progressing bool
+	// unsettled: an address is not where it is to be.
+	unsettled bool
+}
+
+// dueRequest is a request that may begin once its address was read after the decision.
+type dueRequest struct {
+	request
+	// decidedAt is when the change was decided; zero: it may begin without a reading.
+	decidedAt time.Time
+}
+
+// subject is the floating IP's id, or the name of one to be created.
+func (d dueRequest) subject() string {
+	if d.Type == plan.ActionCreate {
+		return d.Name
+	}
+	return d.ID
+}
+
+// derive goes through the addresses of the load balancer.
+func (s *balancerStep) derive() {
+	for _, c := range s.planned.Claims {
+		if c.Address == nil {
+			s.create(c)
+			continue
+		}
+		s.track(c.Address)
+		s.claim(c)
+	}
+	s.release()
+	for id := range s.moves {
+		if !slices.ContainsFunc(s.planned.Claims, func(c *plan.Claim) bool {
+			return c.Address != nil && c.Address.ID == id
+		}) {
+			delete(s.moves, id)
+		}
+	}
+	if !s.unsettled && s.planned.Problem == nil && len(s.planned.Claims) > 0 {
+		s.lb.LastPorts, s.lb.LastPortsKnown = s.lb.Ports, true
+	}
+}
+
+// track follows what others do to an address: it is renamed, or detached.
+func (s *balancerStep) track(ip *plan.Address) {
+	if first, known := s.names[ip.ID]; !known {
+		s.names[ip.ID] = ip.Name
+	} else if ip.Marked && first != ip.Name {
+		s.condition(AddressRenamed, "The floating IP of the address %s was renamed from %s to %s: it is "+
+			"kept, but if its marker is lost as well it cannot be recognized; rename it back",
+			ip.Addr, first, ip.Name)
+	}
+	last := s.places[ip.ID]
+	switch {
+	case ip.InstanceID != "":
+		s.places[ip.ID] = ip.InstanceID
+	case last != "" && s.moves[ip.ID] == nil && s.m.operations.of(ip.ID) == nil:
+		s.moves[ip.ID] = &move{from: last, detached: true}
+		delete(s.places, ip.ID)
+	}
+}
+
+// claim finds out what is due for one address.
+func (s *balancerStep) claim(c *plan.Claim) {
+	id, current := c.Address.ID, c.Current()
+	if current != "" {
+		s.announce(c.Address.Addr, current)
+	}
+	if op := s.m.operations.of(id); op != nil {
+		s.progressing, s.unsettled = true, true
+		s.announce(c.Address.Addr, op.target())
+		return
+	}
+	switch {
+	case c.Frozen:
+		delete(s.moves, id)
+	case c.Mark != nil && (!c.MarkLast || current == ""):
+		s.mark(c)
+	case c.Target == "":
+		s.leaveWithoutPlace(c)
+	case current == c.Target:
+		s.stay(c)
+	case current == "":
+		s.arrive(c)
+	default:
+		s.leave(c)
+	}
+}
+
+// announce publishes an address, and where it is or will be.
+func (s *balancerStep) announce(addr netip.Addr, instance string) {
+	private := s.observed.privateAddr(instance, ownership.FamilyOf(addr))
+	if instance == "" || !private.IsValid() {
+		return
+	}
+	for _, one := range []netip.Addr{addr, private} {
+		if !slices.Contains(s.publish, one) {
+			s.publish = append(s.publish, one)
+		}
+	}
+}
+
+// create makes an address.
+func (s *balancerStep) create(c *plan.Claim) {
+	s.unsettled = true
+	if c.Create == nil {
+		return
+	}
+	if b := s.creations[c.Desired.Family]; b != nil && s.now.Before(b.until) {
+		s.at(b.until)
+		return
+	}
+	s.begin(dueRequest{request: request{
+		Action: plan.Action{
+			Type: plan.ActionCreate, Key: s.lb.Key, Name: c.Create.Name, Why: c.Create.Why,
+			Replaces: c.Create.Replaces,
+		},
+		description: c.Create.Description, desired: c.Create.Desired,
+	}})
+}
+
+// mark writes the description of an address before anything else is done to it.
+func (s *balancerStep) mark(c *plan.Claim) {
+	s.unsettled = true
+	if m := s.moves[c.Address.ID]; m != nil {
+		s.announce(c.Address.Addr, m.to)
+	}
+	s.change(c.Address, "mark", request{
+		Action:      plan.Action{Type: plan.ActionMark, Why: c.Mark.Why},
+		description: c.Mark.Description,
+	})
+}
+
+// stay leaves an address where it is. Its next place is published already if its instance is stopping.
+func (s *balancerStep) stay(c *plan.Claim) {
+	id := c.Address.ID
+	delete(s.withdrawn, id)
+	if s.uncertain[id] == c.Target {
+		s.unsettled = true
+		s.attach(c, "the answer to the last attempt was lost")
+		return
+	}
+	delete(s.waits, id)
+	if b := s.creations[c.Desired.Family]; b != nil && s.now.After(b.until.Add(s.m.timings.maxRetry)) {
+		delete(s.creations, c.Desired.Family)
+	}
+	h := s.healths[c.Target]
+	if h.Suspended {
+		s.condition(FailoverSuspended, "The address %s stays on %s for now, which %s: more than half of the "+
+			"nodes have become so within a minute, while Oxide shows their instances running",
+			c.Address.Addr, s.nameOf(c.Target), h.Why)
+	}
+	if c.Next == "" {
+		delete(s.moves, id)
+		return
+	}
+	s.moves[id] = &move{from: c.Target, to: c.Next, cause: h.Since, why: s.whyLeave(c, h)}
+	s.announce(c.Address.Addr, c.Next)
+}
+
+// leaveWithoutPlace detaches an address that must not stay where it is, and has no other place.
+func (s *balancerStep) leaveWithoutPlace(c *plan.Claim) {
+	delete(s.moves, c.Address.ID)
+	if c.Current() == "" {
+		return
+	}
+	s.unsettled = true
+	s.change(c.Address, "leave "+c.Current(), request{
+		Action: plan.Action{Type: plan.ActionDetach, Instance: c.Current(), Why: c.Why},
+	})
+}
+
+// arrive attaches an address that is attached nowhere, once its place is published.
+func (s *balancerStep) arrive(c *plan.Claim) {
+	s.unsettled = true
+	id := c.Address.ID
+	if w, ok := s.withdrawn[id]; ok && w.instance == c.Target && s.now.Before(w.until) {
+		s.timedOut(c)
+		s.at(w.until)
+		return
+	}
+	m := s.moves[id]
+	if m == nil {
+		m = &move{}
+		s.moves[id] = m
+	}
+	m.to = ""
+	if c.Blocked != "" {
+		return
+	}
+	m.to = c.Target
+	s.took()
+	s.announce(c.Address.Addr, c.Target)
+	published, is := s.placePublishedAt(s.balancer, c.Address.Addr, c.Target)
+	if !is {
+		s.progressing = true
+		return
+	}
+	if m.from != "" && s.hasDatagrams() && !published.IsZero() {
+		if ready := published.Add(s.m.timings.announce); s.now.Before(ready) {
+			s.progressing = true
+			s.soon(ready)
+			return
+		}
+	}
+	if !published.IsZero() {
+		deadline := published.Add(s.m.timings.attachTimeout)
+		if !s.now.Before(deadline) {
+			s.withdraw(c, m)
+			return
+		}
+		s.at(deadline)
+	}
+	s.attach(c, c.Why)
+}
+
+// took remembers with which ports the load balancer took its first place.
+func (s *balancerStep) took() {
+	if !s.lb.LastPortsKnown {
+		s.lb.LastPorts, s.lb.LastPortsKnown = s.lb.Ports, true
+	}
+}
+
+func (s *balancerStep) hasDatagrams() bool {
+	return slices.ContainsFunc(s.lb.Ports, func(p plan.Port) bool { return p.Protocol != firewall.TCP })
+}
+
+// withdraw stops publishing a place that was not reached in time.
+func (s *balancerStep) withdraw(c *plan.Claim, m *move) {
+	m.to = ""
+	until := s.now.Add(s.m.timings.attachTimeout)
+	s.withdrawn[c.Address.ID] = withdrawal{instance: c.Target, until: until}
+	s.publish = slices.DeleteFunc(s.publish, func(addr netip.Addr) bool {
+		return addr == c.Address.Addr || addr == s.observed.privateAddr(c.Target, c.Desired.Family)
+	})
+	s.timedOut(c)
+	s.at(until)
+}
+
+func (s *balancerStep) timedOut(c *plan.Claim) {
+	why := s.waits[c.Address.ID]
+	if why == "" {
+		why = "Oxide has not answered"
+	}
+	s.condition(AttachTimeout, "The address %s could not be attached to %s in time, and is not published "+
+		"there any more: %s", c.Address.Addr, s.nameOf(c.Target), why)
+}
+
+func (s *balancerStep) attach(c *plan.Claim, why string) {
+	q := request{Action: plan.Action{
+		Type: plan.ActionAttach, Instance: c.Target, Why: why,
+	}}
+	if m := s.moves[c.Address.ID]; m != nil {
+		q.From, q.cause = m.from, m.cause
+		if m.why != "" {
+			q.Why = m.why
+		}
+	}
+	s.begin(dueRequest{request: s.about(c.Address, q)})
+}
+
+// situation is what it is like where an address is that has to leave.
+type situation struct {
+	health.Health
+	// known: the instance is a candidate.
+	known bool
+}
+
+// situationAt returns what it is like where an address is now.
+func (s *balancerStep) situationAt(c *plan.Claim) situation {
+	current := c.Current()
+	h, known := s.healths[current]
+	if state := s.observed.states[current]; !known {
+		h.Off = state.Gone || state.RunState == "stopped"
+		h.ServesNothing = h.Off
+		h.Why = "is no candidate any more"
+	}
+	if e := s.lb.Eligible; e != nil && e.FollowsServing {
+		if _, eligible := e.Instances[current]; !eligible {
+			h.ServesNothing = true
+		}
+	}
+	return situation{h, known}
+}
+
+// leave moves an address to another instance.
+func (s *balancerStep) leave(c *plan.Claim) {
+	s.unsettled = true
+	id, at := c.Address.ID, s.situationAt(c)
+	m := s.moves[id]
+	if m == nil || m.to == "" && m.blockedSince.IsZero() {
+		if !s.mayBegin(c, at) {
+			delete(s.moves, id)
+			return
+		}
+		m = &move{}
+		s.moves[id] = m
+	}
+	m.from, m.to, m.cause, m.why = c.Current(), c.Target, at.Since, s.whyLeave(c, at.Health)
+	q := request{
+		Action: plan.Action{Type: plan.ActionDetach, Instance: c.Current(), Why: m.why},
+		next:   c.Target, cause: m.cause,
+	}
+	decidedAt := s.decide(id, "leave "+c.Current(), s.now)
+	if c.Blocked != "" {
+		s.leaveBlocked(c, m, q, at)
+		return
+	}
+	m.blockedSince = time.Time{}
+	s.announce(c.Address.Addr, c.Target)
+	published, is := s.placePublishedAt(s.balancer, c.Address.Addr, c.Target)
+	ready := published.Add(s.m.timings.announce)
+	s.progressing = true
+	switch {
+	case at.Off:
+	case !is:
+		return
+	case !at.ServesNothing && !published.IsZero() && s.now.Before(ready):
+		s.soon(ready)
+		return
+	}
+	s.begin(dueRequest{request: s.about(c.Address, q), decidedAt: decidedAt})
+}
+
+// leaveBlocked waits for the next place, which another address still has. Where two wait for each other one
+// of them has to be detached first.
+func (s *balancerStep) leaveBlocked(c *plan.Claim, m *move, q request, at situation) {
+	m.to = ""
+	if m.blockedSince.IsZero() {
+		m.blockedSince = s.now
+	}
+	s.progressing = true
+	if until := m.blockedSince.Add(s.m.timings.unblock); !at.ServesNothing && s.now.Before(until) {
+		s.soon(until)
+		return
+	}
+	q.next = ""
+	s.change(c.Address, "leave "+c.Current(), q)
+}
+
+// mayBegin reports whether a move may begin now: one move at a time leaves an instance that is taken out of
+// service, and a load balancer rests after a move, unless nothing is served where it is.
+func (s *balancerStep) mayBegin(c *plan.Claim, at situation) bool {
+	if again := s.movedAt.Add(s.m.timings.moveInterval); at.known && !at.ServesNothing &&
+		!at.Planned && !s.movedAt.IsZero() && s.now.Before(again) {
+		s.soon(again)
+		return false
+	}
+	if at.Planned {
+		if s.pacing[c.Current()] > 0 {
+			s.busy = true
+			return false
+		}
+		s.pacing[c.Current()]++
+	}
+	return true
+}
+
+// whyLeave says why an address leaves its place, for people.
+func (s *balancerStep) whyLeave(c *plan.Claim, h health.Health) string {
+	if h.Why != "" {
+		return s.nameOf(c.Current()) + " " + h.Why
+	}
+	return c.Why
+}
+
+// release ends addresses that are no longer desired, once all that are desired are in their places.
+func (s *balancerStep) release() {
+	unscheduled := slices.ContainsFunc(s.planned.Claims, func(c *plan.Claim) bool { return c.Target == "" })
+	waits := s.unsettled && s.lb.Ending == plan.NotEnding
+	for _, r := range s.planned.Releases {
+		current := r.Address.InstanceID
+		if current != "" && (!unscheduled || slices.Contains(s.planned.Kept, r.Address)) {
+			s.announce(r.Address.Addr, current)
+		}
+		if s.m.operations.of(r.Address.ID) != nil {
+			s.progressing, s.unsettled = true, true
+			continue
+		}
+		if waits || unscheduled {
+			continue
+		}
+		s.unsettled = true
+		q := request{Action: plan.Action{Type: plan.ActionDelete, Why: r.Why}}
+		switch {
+		case current != "":
+			q.Type, q.Instance = plan.ActionDetach, current
+		case r.End == plan.EndsRetained:
+			q.Type, q.description = plan.ActionMark, r.Description
+		case r.End == plan.EndsDetached:
+			continue
+		}
+		s.change(r.Address, "release", q)
+	}
+}
+
+// change makes a request due that must not be sent before the address was read after the decision.
+func (s *balancerStep) change(ip *plan.Address, what string, q request) {
+	decidedAt := s.decide(ip.ID, what, s.now)
+	s.begin(dueRequest{request: s.about(ip, q), decidedAt: decidedAt})
+}
+
+// about completes a request about an address.
+func (s *balancerStep) about(ip *plan.Address, q request) request {
+	q.Key, q.ID, q.Name, q.Addr = s.lb.Key, ip.ID, ip.Name, ip.Addr
+	return q
+}
+
+// begin makes a request due, unless it failed a moment ago.
+func (s *balancerStep) begin(d dueRequest) {
+	if b := s.retries[d.subject()]; b != nil && s.now.Before(b.until) {
+		s.at(b.until)
+		return
+	}
+	s.progressing = true
+	s.due = append(s.due, d)
+}
+
+func (s *balancerStep) condition(kind ConditionType, format string, args ...any) {
+	s.conditions = append(s.conditions, Condition{kind, fmt.Sprintf(format, args...)})
+}

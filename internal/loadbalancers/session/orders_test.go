@@ -1,0 +1,147 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session_test
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
+)
+
+// firstPublished returns when a load balancer first published an address after a time.
+func (o *owner) firstPublished(key ownership.Key, addr netip.Addr, after time.Time) time.Time {
+	o.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range o.journal[key] {
+		if p.at.After(after) && slices.Contains(p.addrs, addr) {
+			return p.at
+		}
+	}
+	o.Fatalf("%s was never published by %s", addr, key.Name)
+	return time.Time{}
+}
+
+// done returns the actions of a kind that were done for a load balancer after a time.
+func (o *owner) did(key ownership.Key, typ plan.ActionType, after time.Time) []session.Action {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var found []session.Action
+	for _, a := range o.actions {
+		if a.Key == key && a.Type == typ && a.EndTime.After(after) {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+func TestAFirstPlaceIsPublishedBeforeTheAddressIsAttached(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", nil, 80)
+		a := o.settled(key)
+		published := o.firstPublished(key, a.Attached.PrivateAddr, time.Time{})
+		attached := o.did(key, plan.ActionAttach, time.Time{})
+		if len(attached) != 1 || !published.Before(attached[0].EndTime.Add(-time.Second)) {
+			t.Errorf("published at %s, attached %+v", published, attached)
+		}
+		if n := w.changes(); n != 2 {
+			t.Errorf("%d changes, want create and attach", n)
+		}
+		state := o.state(key)
+		want := []netip.Addr{a.Addr, a.Attached.PrivateAddr}
+		if !slices.Equal(state.Publish, want) {
+			t.Errorf("publish %v, want %v", state.Publish, want)
+		}
+	})
+}
+
+func TestAnAddressMovesAfterItsNextPlaceIsPublished(t *testing.T) {
+	const announce = time.Second
+	for name, tc := range map[string]struct {
+		// happens makes the address leave its node.
+		happens     func(o *owner, node int)
+		datagrams   bool
+		least, most time.Duration
+	}{
+		"off a node that lives": {
+			happens: func(o *owner, node int) { o.observe(node, excluded) },
+			least:   announce, most: announce + 200*time.Millisecond,
+		},
+		"off a silent node": {
+			happens: func(o *owner, node int) { o.observe(node, silent) },
+			most:    200 * time.Millisecond,
+		},
+		"off a silent node, with a UDP port": {
+			happens: func(o *owner, node int) { o.observe(node, silent) }, datagrams: true,
+			most: 200 * time.Millisecond,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 2, func(w *world) {
+				o := w.open().sync()
+				defer o.close()
+				key := o.want("default/web", func(d *session.Desired) {
+					if tc.datagrams {
+						d.Ports = append(d.Ports, plan.Port{Protocol: firewall.UDP, Number: 53})
+					}
+				}, 80)
+				before := o.settled(key)
+				from := w.node(before.Attached.InstanceID)
+				began := time.Now()
+				tc.happens(o, from)
+				w.await(time.Minute, "the move", func() bool {
+					return len(o.did(key, plan.ActionAttach, began)) > 0
+				})
+				after := o.settled(key)
+				if after.Attached.InstanceID == before.Attached.InstanceID || after.ID != before.ID {
+					t.Fatalf("%+v became %+v", before, after)
+				}
+				published := o.firstPublished(key, after.Attached.PrivateAddr, began)
+				detached := o.did(key, plan.ActionDetach, began)
+				attached := o.did(key, plan.ActionAttach, began)
+				if len(detached) != 1 || len(attached) != 1 {
+					t.Fatalf("detached %+v, attached %+v", detached, attached)
+				}
+				led := detached[0].EndTime.Add(-1050 * time.Millisecond).Sub(published)
+				t.Logf("%s after the publication the address was being detached", led)
+				if led < tc.least || led > tc.most {
+					t.Errorf("detached %s after the publication, want %s to %s", led, tc.least, tc.most)
+				}
+				if tc.datagrams {
+					if gap := attached[0].EndTime.Sub(published); gap < announce+time.Second {
+						t.Errorf("attached %s after the publication", gap)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestAStoppedInstanceIsLeftAtOnce(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", nil, 80)
+		before := o.settled(key)
+		began := time.Now()
+		w.must(w.sim.SetRunState(before.Attached.InstanceID, "stopped"))
+		took := w.await(20*time.Second, "the move", func() bool {
+			return len(o.did(key, plan.ActionAttach, began)) > 0
+		})
+		t.Logf("attached elsewhere after %s", took)
+		if took > 7*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		o.settled(key)
+	})
+}

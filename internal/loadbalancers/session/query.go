@@ -1,0 +1,299 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+)
+
+// Get returns the state of one load balancer: as its session knows it, or as the markers in Oxide show it.
+// Errors: ReasonNotFound.
+func (m *Manager) Get(ctx context.Context, key ownership.Key) (LoadBalancer, error) {
+	all, err := m.all(ctx, key.Scope)
+	if err != nil {
+		return LoadBalancer{}, err
+	}
+	if lb, found := all[key]; found {
+		return lb, nil
+	}
+	return LoadBalancer{}, failf(ReasonNotFound, nil, "no address is marked with the load balancer %s in "+
+		"the scope %s", key, key.Scope)
+}
+
+// List returns the load balancers of a scope, or of every scope if it is empty, whose keys follow the given
+// one, ordered by key, at most limit of them. It reports whether there are more.
+func (m *Manager) List(
+	ctx context.Context, scope string, after ownership.Key, limit int,
+) ([]LoadBalancer, bool, error) {
+	all, err := m.all(ctx, scope)
+	if err != nil {
+		return nil, false, err
+	}
+	var found []LoadBalancer
+	for _, key := range slices.SortedFunc(maps.Keys(all), ownership.CompareKeys) {
+		if ownership.CompareKeys(key, after) > 0 {
+			found = append(found, all[key])
+		}
+	}
+	more := len(found) > limit
+	if more {
+		found = found[:limit]
+	}
+	return found, more, nil
+}
+
+// all returns the load balancers of a scope, or of every one, by key.
+func (m *Manager) all(ctx context.Context, scope string) (map[ownership.Key]LoadBalancer, error) {
+	l, err := m.snapshot(ctx, Opening{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	marked := make(map[ownership.Key][]*plan.Address)
+	for _, ip := range l.observed.addresses.All() {
+		if ip.Marked && (scope == "" || ip.Marker.Key.Scope == scope) {
+			marked[ip.Marker.Key] = append(marked[ip.Marker.Key], ip)
+		}
+	}
+	all := make(map[ownership.Key]LoadBalancer, len(marked))
+	for key, addresses := range marked {
+		all[key] = l.describe(key, addresses)
+	}
+	m.mu.Lock()
+	acting := slices.Collect(maps.Values(m.acting))
+	m.mu.Unlock()
+	for _, s := range acting {
+		if scope != "" && s.opening.Scope != scope {
+			continue
+		}
+		// A session that ends meanwhile is left out: what the markers show is true as well.
+		_ = s.ask(ctx, func(l *loop) {
+			for key, b := range l.balancers {
+				if b.sent != nil && l.announcedSync && !b.released && len(b.sent.Addresses) > 0 {
+					all[key] = b.sent.loadBalancer()
+				}
+			}
+		})
+	}
+	return all, ctx.Err()
+}
+
+func (s *State) loadBalancer() LoadBalancer {
+	return LoadBalancer{
+		Key: s.Key, OwnerUID: s.OwnerUID, Addresses: s.Addresses, Conditions: s.Conditions,
+		Problem: s.Problem, Explanation: s.Explanation,
+	}
+}
+
+// Plan returns what would be done, and changes nothing. Errors: ReasonSessionRequired.
+func (m *Manager) Plan(ctx context.Context, request PlanRequest) (PlanResponse, error) {
+	if request.Set != nil {
+		return m.planSet(ctx, request)
+	}
+	s := m.session(request.Scope)
+	if s == nil {
+		return PlanResponse{}, errSessionRequired(request.Scope)
+	}
+	var (
+		response PlanResponse
+		err      error
+	)
+	asked := s.ask(ctx, func(l *loop) {
+		if !l.inSync || !l.observed.complete() {
+			err = errSessionRequired(request.Scope)
+			return
+		}
+		response = l.planFor(request, time.Now())
+	})
+	return response, errors.Join(asked, err)
+}
+
+// Rebalance returns what it takes to spread the addresses of a scope evenly, and unless it is a dry run makes
+// it part of the session's state.
+func (m *Manager) Rebalance(ctx context.Context, scope string, dryRun bool) (PlanResponse, error) {
+	response, err := m.Plan(ctx, PlanRequest{Scope: scope, Rebalance: true})
+	s := m.session(scope)
+	if err != nil || dryRun || s == nil {
+		return response, err
+	}
+	return response, s.ask(ctx, func(l *loop) {
+		l.rebalance = Rebalance{Expires: time.Now().Add(rebalanceWithin)}
+		l.session.send(Event{Rebalance: &Rebalance{Expires: l.rebalance.Expires}})
+	})
+}
+
+// rebalanceWithin is how long a rebalance is pursued. It ends before, once there is nothing left to move.
+const rebalanceWithin = 10 * time.Minute
+
+// planSet plans a set that no session has.
+func (m *Manager) planSet(ctx context.Context, request PlanRequest) (PlanResponse, error) {
+	set := request.Set
+	states, err := m.instanceStates(ctx)
+	if err != nil {
+		return PlanResponse{}, err
+	}
+	var ids []string
+	for _, c := range set.Candidates {
+		ids = append(ids, c.InstanceID)
+	}
+	l, err := m.snapshot(ctx, set.Opening, ids)
+	if err != nil {
+		return PlanResponse{}, err
+	}
+	now := time.Now()
+	l.observed.states = states
+	l.take(Item{Reserved: &set.Reserved}, now)
+	for _, c := range set.Candidates {
+		l.take(Item{Candidate: &c}, now)
+		if err := m.complete(ctx, l, c.InstanceID); err != nil {
+			return PlanResponse{}, err
+		}
+	}
+	for _, d := range set.LoadBalancers {
+		l.take(Item{LoadBalancer: &d}, now)
+		for _, want := range d.Addresses {
+			if name := want.Source.Pool; name != "" {
+				_, _ = m.pools.wait(ctx, name, m.api.IPPool) // a failure is part of the plan
+			}
+		}
+	}
+	return l.planFor(request, now), ctx.Err()
+}
+
+// instanceStates returns what all instances do, as one list shows it.
+func (m *Manager) instanceStates(ctx context.Context) (map[string]health.Instance, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	states := make(map[string]health.Instance)
+	complete := errors.New("the list is complete")
+	err := m.watcher.Watch(ctx, false, func(event instances.Event) error {
+		switch {
+		case event.Instance != nil:
+			states[event.Instance.ID] = health.Instance{RunState: event.Instance.RunState}
+		case !event.Complete.IsZero():
+			return complete
+		}
+		return nil
+	}, func(time.Duration) {})
+	if errors.Is(err, complete) {
+		err = nil
+	}
+	return states, err
+}
+
+// complete reads what else a plan has to know of a candidate: the firewall, and whether it is gone if the list
+// does not show it.
+func (m *Manager) complete(ctx context.Context, l *loop, id string) error {
+	if vpc := l.observed.instances[id].Interface.VPCID; vpc != "" {
+		_, _ = m.firewalls.wait(ctx, vpc, m.api.FirewallRules) // without it nothing is said of closed ports
+	}
+	if _, listed := l.observed.states[id]; listed {
+		return nil
+	}
+	instance, err := m.inventory.Read(ctx, id)
+	switch {
+	case errors.Is(err, instances.ErrNotFound):
+		l.observed.states[id] = health.Instance{Gone: true}
+	case err != nil:
+		return err
+	default:
+		l.observed.states[id] = health.Instance{RunState: instance.RunState}
+	}
+	return nil
+}
+
+// snapshot returns a loop that nobody runs, with the floating IPs as they are now, and where packets arrive
+// for them and for the given instances.
+func (m *Manager) snapshot(ctx context.Context, opening Opening, ids []string) (*loop, error) {
+	opening.ObserveOnly = true
+	l := newLoop(newSession(m, opening))
+	if _, err := m.addresses.list(ctx); err != nil {
+		return nil, err
+	}
+	l.takeAddresses(m.addresses.since(0).known)
+	for _, ip := range l.observed.addresses.All() {
+		if ip.InstanceID != "" && !slices.Contains(ids, ip.InstanceID) {
+			ids = append(ids, ip.InstanceID)
+		}
+	}
+	endpoints, err := m.inventory.Endpoints(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	l.takeNetwork(endpoints, nil, time.Now())
+	return l, nil
+}
+
+// planFor plans with what a request adds, in a copy of what is known: nothing of it stays.
+func (l *loop) planFor(request PlanRequest, now time.Time) PlanResponse {
+	what := *l
+	what.candidates = maps.Clone(l.candidates)
+	for _, id := range request.Without {
+		delete(what.candidates, id)
+	}
+	for _, id := range request.Cordon {
+		if c := what.candidates[id]; c != nil {
+			cordoned := *c
+			cordoned.Cordoned, cordoned.CordonObserved = true, true
+			what.candidates[id] = &cordoned
+		}
+	}
+	in := what.input(now)
+	in.Rebalance = in.Rebalance || request.Rebalance
+	in.Explain = make(map[string]bool)
+	for _, name := range request.Explain {
+		in.Explain[name] = true
+	}
+	return what.response(plan.Make(in))
+}
+
+func (l *loop) response(result *plan.Result) PlanResponse {
+	response := PlanResponse{Orphans: l.orphansOf(result)}
+	for _, planned := range result.LoadBalancers {
+		response.LoadBalancers = append(response.LoadBalancers, l.plannedLoadBalancer(planned))
+	}
+	slices.SortFunc(response.LoadBalancers, func(a, b PlannedLoadBalancer) int {
+		return ownership.CompareKeys(a.Key, b.Key)
+	})
+	for _, a := range result.Actions() {
+		action := Action{Action: a, Planned: true}
+		action.Summary = l.summary(&action)
+		response.Actions = append(response.Actions, action)
+	}
+	return response
+}
+
+func (l *loop) plannedLoadBalancer(planned *plan.Planned) PlannedLoadBalancer {
+	lb := PlannedLoadBalancer{
+		LoadBalancer: LoadBalancer{
+			Key: planned.LoadBalancer.Key, OwnerUID: planned.LoadBalancer.OwnerUID,
+			Problem: fromPlan(planned.Problem),
+		},
+		Verdicts: planned.Verdicts,
+	}
+	for _, c := range planned.Claims {
+		if c.Address == nil {
+			lb.Addresses = append(lb.Addresses, Address{
+				Family: c.Desired.Family, Addr: c.Desired.Source.Addr, Name: c.Create.Name,
+				Managed: true, Planned: l.attachment(c.Target, c.Desired.Family),
+			})
+			continue
+		}
+		lb.Addresses = append(lb.Addresses, l.address(c.Address, c.Managed, c.Target))
+	}
+	sortAddresses(lb.Addresses)
+	for _, c := range planned.Conditions {
+		lb.Conditions = append(lb.Conditions, Condition{planConditions[c.Type], c.Message})
+	}
+	return lb
+}

@@ -1,0 +1,311 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+)
+
+// planConditions says what the conditions of a plan become.
+var planConditions = map[plan.ConditionType]ConditionType{
+	plan.NoCandidate:       NoCandidate,
+	plan.PortConflict:      PortConflict,
+	plan.PortRefused:       PortRefused,
+	plan.FirewallClosed:    FirewallClosed,
+	plan.Degraded:          Degraded,
+	plan.NotOwned:          NotOwned,
+	plan.ForeignAttachment: ForeignAttachment,
+	plan.LeftAttached:      LeftAttached,
+}
+
+// sendPending answers every load balancer while nothing can be changed.
+func (l *loop) sendPending() {
+	for _, key := range l.keys() {
+		b := l.balancers[key]
+		l.sendIfNew(b, &State{
+			Key: key, OwnerUID: b.desired.OwnerUID, Generation: b.desired.Generation,
+			Publish: b.desired.Published, Phase: PhasePending, Problem: l.observed.problem(),
+		})
+	}
+}
+
+func (l *loop) sendIfNew(b *balancer, state *State) {
+	if b.sent != nil && sameState(b.sent, state) {
+		return
+	}
+	b.sent = state
+	l.session.send(Event{State: state})
+}
+
+// sameState compares states; problems are the same if they say the same.
+func sameState(a, b *State) bool {
+	x, y := *a, *b
+	x.Problem, y.Problem = nil, nil
+	return errorText(a.Problem) == errorText(b.Problem) && reflect.DeepEqual(x, y)
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// sendState sends the state of a load balancer, and its end.
+func (l *loop) sendState(s *balancerStep) {
+	b := s.balancer
+	if b.released {
+		return
+	}
+	l.sendIfNew(b, s.state())
+	if s.planned.Ended && !l.isUnderWay(b) {
+		b.released = true
+		l.session.send(Event{Released: &Removal{Key: b.lb.Key, OwnerUID: b.lb.OwnerUID}})
+	}
+}
+
+// isUnderWay reports whether a request for a load balancer is under way.
+func (l *loop) isUnderWay(b *balancer) bool {
+	return slices.ContainsFunc(l.m.operations.underWay(), func(op *operation) bool {
+		return op.scope == l.opening.Scope && op.key == b.lb.Key
+	})
+}
+
+// state returns what there is to say about the load balancer.
+func (s *balancerStep) state() *State {
+	state := &State{
+		Key: s.lb.Key, OwnerUID: s.lb.OwnerUID, Generation: s.desired.Generation,
+		Publish: s.published(), Addresses: s.addresses(), Problem: s.problem(),
+	}
+	s.describeWaits()
+	for _, c := range s.planned.Conditions {
+		state.Conditions = append(state.Conditions, Condition{planConditions[c.Type], c.Message})
+	}
+	state.Conditions = append(state.Conditions, s.conditions...)
+	waits := slices.ContainsFunc(s.conditions, func(c Condition) bool { return c.Type == Pending })
+	switch {
+	case state.Problem != nil, waits && !s.progressing, s.unsettled && !s.progressing:
+		state.Phase = PhasePending
+	case s.progressing:
+		state.Phase = PhaseProgressing
+	default:
+		state.Phase = PhaseReady
+	}
+	state.Explanation = s.explanation(state)
+	return state
+}
+
+// published returns what the owner is to publish.
+func (s *balancerStep) published() []netip.Addr {
+	untouched := len(s.moves) == 0 && len(s.due) == 0 && !s.progressing
+	switch {
+	case s.planned.Foreign:
+		// What is published says which instances are of this cluster.
+		return s.desired.Published
+	case s.lb.Preserve && untouched:
+		return s.desired.Published
+	}
+	publish := s.publish
+	if p := s.planned.Problem; p != nil && p.Reason != plan.ReasonPortConflict &&
+		p.Reason != plan.ReasonLimit {
+		// What it had before it asked for what it cannot have is kept, and serves on.
+		for _, addr := range s.desired.Published {
+			if !s.desires(ownership.FamilyOf(addr)) && !slices.Contains(publish, addr) {
+				publish = append(publish, addr)
+			}
+		}
+	}
+	return publish
+}
+
+func (s *balancerStep) desires(family ownership.Family) bool {
+	return slices.ContainsFunc(s.lb.Desired, func(d plan.Desired) bool { return d.Family == family })
+}
+
+// addresses returns the addresses of the load balancer, where they are and where they are going.
+func (s *balancerStep) addresses() []Address {
+	var all []Address
+	for _, c := range s.planned.Claims {
+		if c.Address == nil {
+			continue
+		}
+		target := c.Target
+		if op := s.m.operations.of(c.Address.ID); op != nil && op.target() != "" {
+			target = op.target()
+		}
+		all = append(all, s.address(c.Address, c.Managed, target))
+	}
+	for _, ip := range s.planned.Kept {
+		all = append(all, s.address(ip, ip.Marked, ip.InstanceID))
+	}
+	sortAddresses(all)
+	return all
+}
+
+func (l *loop) address(ip *plan.Address, managed bool, target string) Address {
+	family := ownership.FamilyOf(ip.Addr)
+	return Address{
+		Family: family, Addr: ip.Addr, ID: ip.ID, Name: ip.Name, Managed: managed,
+		Retained: ip.Marked && ip.Marker.Retained,
+		Attached: l.attachment(ip.InstanceID, family), Planned: l.attachment(target, family),
+	}
+}
+
+func (l *loop) attachment(instance string, family ownership.Family) Attachment {
+	if instance == "" {
+		return Attachment{}
+	}
+	return Attachment{InstanceID: instance, PrivateAddr: l.observed.privateAddr(instance, family)}
+}
+
+func sortAddresses(addresses []Address) {
+	slices.SortFunc(addresses, func(a, b Address) int {
+		return cmp.Or(cmp.Compare(a.Family, b.Family), a.Addr.Compare(b.Addr))
+	})
+}
+
+// problem returns what is wrong with the load balancer: what is desired, or what Oxide refuses for it. For one
+// that ends, everything that holds up its end is.
+func (s *balancerStep) problem() error {
+	switch {
+	case s.desired.PreserveReason != "":
+		return failf(ReasonInvalid, nil, "%s", s.desired.PreserveReason)
+	case s.planned.Problem != nil:
+		return fromPlan(s.planned.Problem)
+	}
+	for _, c := range s.planned.Claims {
+		subject := ""
+		switch {
+		case c.Create != nil:
+			subject = c.Create.Name
+		case c.Mark != nil:
+			subject = c.Address.ID
+		}
+		if b := s.retries[subject]; b != nil && b.err != nil {
+			return b.err
+		}
+	}
+	if s.lb.Ending == plan.NotEnding {
+		return nil
+	}
+	for _, r := range s.planned.Releases {
+		if b := s.retries[r.Address.ID]; b != nil && b.err != nil {
+			return b.err
+		}
+		if why := s.waits[r.Address.ID]; why != "" {
+			return failf(ReasonUnreadable, nil, "the address %s cannot be released yet: %s",
+				r.Address.Addr, why)
+		}
+	}
+	return nil
+}
+
+// describeWaits says which changes wait for Oxide.
+func (s *balancerStep) describeWaits() {
+	for _, c := range s.planned.Claims {
+		if c.Address == nil {
+			continue
+		}
+		why := s.waits[c.Address.ID]
+		switch current := c.Current(); {
+		case why == "" || c.Mark != nil:
+		case current == "" && c.Target != "":
+			s.condition(Pending, "The address %s cannot be attached to %s yet: %s", c.Address.Addr,
+				s.nameOf(c.Target), why)
+		case current != c.Target:
+			s.condition(Pending, "The address %s cannot leave %s yet: %s", c.Address.Addr,
+				s.nameOf(current), why)
+		case s.uncertain[c.Address.ID] != "":
+			s.condition(Pending, "The address %s cannot be attached to %s for certain yet: %s",
+				c.Address.Addr, s.nameOf(current), why)
+		}
+	}
+	for _, r := range s.planned.Releases {
+		if why := s.waits[r.Address.ID]; why != "" && r.Address.InstanceID != "" {
+			s.condition(Pending, "The address %s, which is not desired any more, cannot leave %s yet: %s",
+				r.Address.Addr, s.nameOf(r.Address.InstanceID), why)
+		}
+	}
+}
+
+// explanation says in one line where the addresses are and why.
+func (s *balancerStep) explanation(state *State) string {
+	var parts []string
+	for _, a := range state.Addresses {
+		at, to := a.Attached.InstanceID, a.Planned.InstanceID
+		switch m := s.moves[a.ID]; {
+		case at == "" && to == "":
+			parts = append(parts, fmt.Sprintf("%s is reserved and attached nowhere", a.Addr))
+		case at == "":
+			parts = append(parts, fmt.Sprintf("%s is about to be attached to %s", a.Addr, s.nameOf(to)))
+		case at == to || m == nil:
+			parts = append(parts, fmt.Sprintf("%s is on %s", a.Addr, s.nameOf(at)))
+		default:
+			parts = append(parts, fmt.Sprintf("%s moves from %s to %s: %s", a.Addr, s.nameOf(at),
+				s.nameOf(to), m.why))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// sendOrphans sends the addresses that no load balancer claims, if they are other ones than before.
+func (l *loop) sendOrphans(result *plan.Result) {
+	orphans := l.orphansOf(result)
+	if l.announcedSync && reflect.DeepEqual(orphans, l.orphans) {
+		return
+	}
+	l.orphans = orphans
+	l.session.send(Event{Orphans: &orphans})
+}
+
+func (l *loop) orphansOf(result *plan.Result) []LoadBalancer {
+	orphans := make([]LoadBalancer, 0, len(result.Orphans))
+	for key, addresses := range result.Orphans {
+		orphans = append(orphans, l.describe(key, addresses))
+	}
+	slices.SortFunc(orphans, func(a, b LoadBalancer) int { return ownership.CompareKeys(a.Key, b.Key) })
+	return orphans
+}
+
+// describe describes a load balancer by the addresses that are marked as its own.
+func (l *loop) describe(key ownership.Key, addresses []*plan.Address) LoadBalancer {
+	lb := LoadBalancer{Key: key, OwnerUID: addresses[0].Marker.OwnerUID}
+	for _, ip := range addresses {
+		lb.Addresses = append(lb.Addresses, l.address(ip, true, ip.InstanceID))
+	}
+	sortAddresses(lb.Addresses)
+	return lb
+}
+
+// sendWould sends what would be done for each load balancer, each time it is another thing.
+func (l *loop) sendWould(result *plan.Result) {
+	byKey := make(map[ownership.Key][]Action)
+	for _, a := range result.Actions() {
+		action := Action{Action: a, Planned: true}
+		action.Summary = l.summary(&action)
+		byKey[a.Key] = append(byKey[a.Key], action)
+	}
+	for key, b := range l.balancers {
+		text := ""
+		for _, a := range byKey[key] {
+			text += a.Summary + "\n"
+		}
+		if text == b.would {
+			continue
+		}
+		b.would = text
+		for _, a := range byKey[key] {
+			l.session.send(Event{Action: &a})
+		}
+	}
+}

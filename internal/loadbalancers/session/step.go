@@ -1,0 +1,312 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+)
+
+// step plans, begins what is due, and sends what differs from what was sent last. It returns true when there is
+// nothing left to do in a session whose client has closed its side.
+func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
+	l.wakeAt, l.busy = time.Time{}, false
+	l.refresh(now)
+	l.register()
+	if !l.inSync || !l.observed.complete() {
+		l.sendPending()
+		return l.closing && !l.inSync
+	}
+	l.nextIntents = make(map[string]intent)
+	in := l.input(now)
+	result := plan.Make(in)
+	steps := make([]*balancerStep, 0, len(result.LoadBalancers))
+	pacing := l.pacing()
+	for _, planned := range result.LoadBalancers {
+		b := l.balancers[planned.LoadBalancer.Key]
+		s := &balancerStep{loop: l, now: now, balancer: b, planned: planned, pacing: pacing}
+		s.derive()
+		steps = append(steps, s)
+	}
+	l.intents = l.nextIntents
+	if l.opening.ObserveOnly {
+		l.sendWould(result)
+	} else {
+		l.holdPlaces(result)
+		l.begin(ctx, now, steps)
+	}
+	for _, s := range steps {
+		l.sendState(s)
+	}
+	l.sendOrphans(result)
+	l.endRebalance(now, result)
+	if !l.announcedSync {
+		l.announcedSync = true
+		l.session.send(Event{InSync: true})
+	}
+	return l.closing && !l.busy && !l.hasUnderWay()
+}
+
+// pacing counts the addresses that are on their way off each instance that is taken out of service.
+func (l *loop) pacing() map[string]int {
+	leaving := make(map[string]int)
+	for _, b := range l.balancers {
+		for id, m := range b.moves {
+			begun := m.to != "" || !m.blockedSince.IsZero()
+			if begun && l.healths[m.from].Planned && b.places[id] == m.from {
+				leaving[m.from]++
+			}
+		}
+	}
+	return leaving
+}
+
+// hasUnderWay reports whether a request of the scope is under way.
+func (l *loop) hasUnderWay() bool {
+	return slices.ContainsFunc(l.m.operations.underWay(), func(op *operation) bool {
+		return op.scope == l.opening.Scope
+	})
+}
+
+// input returns what the plan is made of.
+func (l *loop) input(now time.Time) *plan.Input {
+	o := &l.observed
+	var next time.Time
+	l.healths, next = l.evaluator.Evaluate(now, l.candidates, l.instanceState)
+	l.at(next)
+	in := &plan.Input{
+		Scope: l.opening.Scope, Adopted: l.opening.Adopted, LegacyName: l.opening.LegacyName,
+		Reserved: l.reserved, Addresses: o.addresses, Instances: o.instances,
+		FormerCandidates: l.former, UserOwned: l.userOwned,
+		Pools: make(map[string]plan.Pool), Firewalls: make(map[string][]firewall.Rule),
+		Occupied: l.m.places.others(l.opening.Scope), InFlight: make(map[string]plan.InFlight),
+		Rebalance: now.Before(l.rebalance.Expires),
+	}
+	for id, c := range l.candidates {
+		in.Candidates = append(in.Candidates, l.candidate(id, c))
+		if vpc := o.instances[id].Interface.VPCID; vpc != "" && in.Firewalls[vpc] == nil {
+			if rules, known := l.firewallRules(now, vpc); known {
+				in.Firewalls[vpc] = rules
+			}
+		}
+	}
+	for _, key := range l.keys() {
+		b := l.balancers[key]
+		if b.released {
+			continue
+		}
+		l.addLoadBalancer(in, b, now)
+	}
+	for _, op := range l.m.operations.underWay() {
+		in.InFlight[op.subject] = plan.InFlight{Instance: op.target()}
+	}
+	return in
+}
+
+func (l *loop) instanceState(id string) health.Instance { return l.observed.states[id] }
+
+// candidate translates a candidate for the plan.
+func (l *loop) candidate(id string, c *health.Observation) plan.Candidate {
+	h := l.healths[id]
+	rank := plan.Preferred
+	switch {
+	case c.Cordoned:
+		rank = plan.Cordoned
+	case c.LeastPreferred:
+		rank = plan.LeastPreferred
+	}
+	return plan.Candidate{
+		InstanceID: id, Name: l.nameOf(id), Health: h.Health, Why: h.Why, PlanNext: h.PlanNext,
+		Rank: rank, Backoff: l.m.operations.isStuck(id), Used: c.Used,
+	}
+}
+
+// nameOf returns the name by which people know an instance.
+func (l *loop) nameOf(id string) string {
+	if c := l.candidates[id]; c != nil && c.Name != "" {
+		return c.Name
+	}
+	return cmp.Or(l.observed.instances[id].Name, id)
+}
+
+// addLoadBalancer adds a load balancer, and the pools that it names.
+func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
+	b.lb.Announced = make(map[string]string, len(b.moves))
+	for id, m := range b.moves {
+		if m.to != "" {
+			b.lb.Announced[id] = m.to
+		}
+	}
+	b.lb.MayMove = !now.Before(b.movedAt.Add(l.m.timings.moveInterval)) || b.movedAt.IsZero()
+	in.LoadBalancers = append(in.LoadBalancers, &b.lb)
+	for _, want := range b.lb.Desired {
+		name := want.Source.Pool
+		if _, have := in.Pools[name]; name == "" || have {
+			continue
+		}
+		if pool, known := l.pool(now, name); known {
+			if !pool.Missing {
+				b.forgive(ReasonPoolNotFound)
+			}
+			in.Pools[name] = pool
+		}
+	}
+}
+
+// holdPlaces takes the places that the plan uses, before any of them is published.
+func (l *loop) holdPlaces(result *plan.Result) {
+	places := make(map[plan.Place]ownership.Key)
+	for _, planned := range result.LoadBalancers {
+		b := l.balancers[planned.LoadBalancer.Key]
+		hold := func(instance string, family ownership.Family) {
+			for _, port := range b.lb.Ports {
+				place := plan.Place{Instance: instance, Family: family, Port: port}
+				if _, taken := places[place]; instance != "" && !taken {
+					places[place] = b.lb.Key
+				}
+			}
+		}
+		for _, claim := range planned.Claims {
+			hold(claim.Current(), claim.Desired.Family)
+			if claim.Blocked == "" {
+				hold(claim.Target, claim.Desired.Family)
+				hold(claim.Next, claim.Desired.Family)
+			}
+		}
+		for _, release := range planned.Releases {
+			hold(release.Address.InstanceID, ownership.FamilyOf(release.Address.Addr))
+		}
+	}
+	all, changed := l.m.places.set(l.opening.Scope, places)
+	if !all {
+		l.at(time.Now()) // another scope was first: plan again
+	}
+	if changed {
+		l.m.wakeOthers(l.session)
+	}
+}
+
+// begin begins the requests that are due, those of addresses that were tried longest ago first.
+func (l *loop) begin(ctx context.Context, now time.Time, steps []*balancerStep) {
+	var due []dueRequest
+	for _, s := range steps {
+		due = append(due, s.due...)
+	}
+	slices.SortStableFunc(due, func(a, b dueRequest) int {
+		return l.attempts[a.subject()].Compare(l.attempts[b.subject()])
+	})
+	unread := l.unread(due)
+	for _, d := range due {
+		if unread[d.subject()] {
+			l.soon(time.Time{})
+			continue
+		}
+		op := &operation{
+			scope: l.opening.Scope, key: d.Key, typ: d.Type, subject: d.subject(),
+			instance: d.Instance, next: d.next, family: ownership.FamilyOf(d.Addr),
+		}
+		if d.Type == plan.ActionMark || d.Type == plan.ActionDelete {
+			op.instance = ""
+		}
+		began, at := l.m.operations.start(op, now, func() bool { return ctx.Err() == nil })
+		if !began {
+			l.waitsForSlot(at)
+			continue
+		}
+		l.busy = true
+		l.attempts[op.subject] = now
+		l.m.requests.Add(1)
+		go func() {
+			defer l.m.requests.Done()
+			l.m.run(l.session, op, d.request)
+		}()
+	}
+}
+
+// waitsForSlot makes sure that a request which found no slot is tried again: when something has finished, or
+// at a time at which an instance is probed again.
+func (l *loop) waitsForSlot(at time.Time) {
+	if at.IsZero() {
+		l.busy = true
+		return
+	}
+	l.at(at)
+}
+
+// unread returns the addresses that have to be read before they are changed, and has them read: one by
+// itself, several by a list.
+func (l *loop) unread(due []dueRequest) map[string]bool {
+	unread := make(map[string]bool)
+	for _, d := range due {
+		if d.decidedAt.IsZero() || !l.observed.readAt[d.ID].Before(d.decidedAt) ||
+			l.m.operations.of(d.ID) != nil {
+			continue
+		}
+		unread[d.ID] = true
+	}
+	switch {
+	case len(unread) == 0:
+	case l.m.addresses.isComing(l.decided(due, unread)):
+	case len(unread) == 1:
+		for id := range unread {
+			l.m.addresses.viewSoon(l.m.ctx, id)
+		}
+	default:
+		l.m.addresses.want(l.m.ctx, time.Now())
+	}
+	return unread
+}
+
+// decided returns when the last of the changes was decided whose addresses are unread.
+func (l *loop) decided(due []dueRequest, unread map[string]bool) time.Time {
+	var last time.Time
+	for _, d := range due {
+		if unread[d.ID] && d.decidedAt.After(last) {
+			last = d.decidedAt
+		}
+	}
+	return last
+}
+
+// decide notes that a change of an address was decided, and returns since when that stands.
+func (l *loop) decide(id, what string, now time.Time) time.Time {
+	since := now
+	if before, ok := l.intents[id]; ok && before.what == what {
+		since = before.since
+	}
+	l.nextIntents[id] = intent{what, since}
+	return since
+}
+
+// endRebalance ends a rebalance that has nothing left to move.
+func (l *loop) endRebalance(now time.Time, result *plan.Result) {
+	if l.rebalance.Expires.IsZero() {
+		return
+	}
+	if !now.Before(l.rebalance.Expires) || !result.Rebalanced && len(l.moving()) == 0 {
+		l.rebalance = Rebalance{}
+		l.session.send(Event{Rebalance: &Rebalance{}})
+		return
+	}
+	l.at(l.rebalance.Expires)
+}
+
+// moving returns the load balancers that have an address on its way.
+func (l *loop) moving() []ownership.Key {
+	var keys []ownership.Key
+	for key, b := range l.balancers {
+		if len(b.moves) > 0 {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}

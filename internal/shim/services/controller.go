@@ -1,0 +1,312 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package services
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/controller-manager/pkg/healthz"
+	"k8s.io/klog/v2"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// Name is the name of the controller under --controllers, and of its Kubernetes client.
+const Name = "oxide-load-balancer-controller"
+
+// statusWorkers is how many statuses are written side by side, so that one that cannot be written
+// holds up no other.
+const statusWorkers = 10
+
+// Config is what a Controller is made of.
+type Config struct {
+	// Conn is the connection to the backend.
+	Conn grpc.ClientConnInterface
+
+	// ClusterID is the scope under which the cluster owns its addresses; empty means the UID of
+	// the namespace kube-system. AdoptedClusterIDs are scopes that it takes over from.
+	ClusterID         string
+	AdoptedClusterIDs []string
+
+	// LegacyClusterName is what the existing Oxide CCM called the cluster; empty: nothing is taken
+	// over from it.
+	LegacyClusterName string
+
+	// ReservedPorts are never served by a load balancer.
+	ReservedPorts []*backendv1.ReservedPorts
+
+	// NodeName is the Node that this process is on, which carries an address only if no other can;
+	// empty: not known.
+	NodeName string
+
+	// Reporter records events on Services.
+	Reporter *events.Reporter
+
+	// ReadOnly only observes: the backend is asked to change nothing, and no status is written.
+	ReadOnly bool
+
+	// TimeScale multiplies the pauses between repairs of a status that somebody keeps overwriting;
+	// 0 means 1.
+	TimeScale float64
+
+	// Superseded is called when a newer session of the scope has begun: the process must end. Nil:
+	// nothing is done.
+	Superseded func(error)
+}
+
+// Controller translates between Kubernetes and a session with the backend.
+type Controller struct {
+	config Config
+
+	// These are set by UseInformers, before any controller runs.
+	nodes    corelisters.NodeLister
+	services corelisters.ServiceLister
+	synced   []cache.InformerSynced
+
+	// These are set by Run before started is closed. The workers end when ctx does.
+	ctx     context.Context //nolint:containedctx // it is the controller's, not a caller's
+	client  kubernetes.Interface
+	scope   string
+	session *client.Session
+	pods    cache.Store
+	started chan struct{}
+	workers sync.WaitGroup
+	// waits is what is waited for before anything can be answered; nil: nothing.
+	waits atomic.Pointer[string]
+
+	// changed are the keys of Services that differ, or everything; one worker translates them.
+	// statuses are those of Services whose status may differ from what is to be published.
+	changed  workqueue.TypedInterface[string]
+	statuses workqueue.TypedRateLimitingInterface[string]
+	observed sync.Map // of Node names to observations
+	logged   sync.Map // of what is logged once
+	// onReleased are the handlers of the framework for Services that have been released.
+	onReleased []cache.ResourceEventHandler
+
+	// pushing sees to it that a newer translation is never replaced by an older one. It guards the
+	// fields that only translations use: the candidates that were sent, and the Services that need
+	// slices.
+	pushing    sync.Mutex
+	candidates map[string]bool
+	local      map[string]bool
+	slices     *followedSlices
+
+	mu sync.Mutex
+	// byKey is what is remembered of Services.
+	byKey map[string]*tracked
+}
+
+// New returns a Controller. It asks nothing of anybody until it runs.
+func New(config Config) *Controller {
+	registerMetrics()
+	return &Controller{
+		config: config, started: make(chan struct{}), changed: workqueue.NewTyped[string](),
+		statuses: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
+		candidates: make(map[string]bool), local: make(map[string]bool),
+		byKey: make(map[string]*tracked),
+	}
+}
+
+var _ provider.LoadBalancers = (*Controller)(nil)
+
+// Name returns the controller's name; the framework asks for it.
+func (c *Controller) Name() string { return Name }
+
+// UseClients does nothing: Run is given a client.
+func (c *Controller) UseClients(cloudprovider.ControllerClientBuilder) {}
+
+// UseInformers follows Nodes and Services.
+func (c *Controller) UseInformers(factory informers.SharedInformerFactory) error {
+	nodes, services := factory.Core().V1().Nodes(), factory.Core().V1().Services()
+	nodesAdded, nodesErr := nodes.Informer().AddEventHandler(handler(c.nodeChanged))
+	servicesAdded, servicesErr := services.Informer().AddEventHandler(handler(c.serviceChanged))
+	if err := errors.Join(nodesErr, servicesErr); err != nil {
+		return fmt.Errorf("following Nodes and Services: %w", err)
+	}
+	c.nodes, c.services = nodes.Lister(), services.Lister()
+	c.synced = []cache.InformerSynced{nodesAdded.HasSynced, servicesAdded.HasSynced}
+	return nil
+}
+
+// handler returns an event handler that calls a function with an object as it was, nil if it is
+// new, and as it is, nil if it is gone.
+func handler[T any](changed func(before, now *T)) cache.ResourceEventHandler {
+	of := func(object any) *T {
+		if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
+			object = unknown.Obj
+		}
+		typed, _ := object.(*T)
+		return typed
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(now any) { changed(nil, of(now)) },
+		UpdateFunc: func(before, now any) { changed(of(before), of(now)) },
+		DeleteFunc: func(before any) { changed(of(before), nil) },
+	}
+}
+
+// Run holds a session, and keeps its items and the statuses of Services current, until the context
+// ends. It returns when everything that it began has ended.
+func (c *Controller) Run(ctx context.Context, kubernetesClient kubernetes.Interface) {
+	defer utilruntime.HandleCrashWithContext(ctx)
+	defer c.workers.Wait()
+	defer c.changed.ShutDown()
+	defer c.statuses.ShutDown()
+	c.ctx, c.client = ctx, kubernetesClient
+	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) || c.readScope(ctx) != nil {
+		return
+	}
+	c.followPods(ctx)
+	c.session = client.NewSession(client.SessionConfig{
+		Conn: c.config.Conn, Handler: c.handler(),
+		Open: &backendv1.OpenSession{
+			Scope: c.scope, AdoptedScopes: c.config.AdoptedClusterIDs,
+			LegacyName: c.config.LegacyClusterName, ObserveOnly: c.config.ReadOnly,
+		},
+	})
+	c.syncAll()
+	for _, service := range c.allServices() {
+		c.syncService(keyOf(service))
+	}
+	c.session.MarkSynced()
+	close(c.started)
+	c.workers.Go(func() {
+		if err := c.session.Run(ctx); err != nil && c.config.Superseded != nil {
+			c.config.Superseded(err)
+		}
+	})
+	c.workers.Go(func() { work(c.changed, c.translate) })
+	for range statusWorkers {
+		c.workers.Go(func() { work(c.statuses, c.syncStatus) })
+	}
+	<-ctx.Done()
+}
+
+// work does something for each key of a queue, until that is shut down.
+func work(queue workqueue.TypedInterface[string], do func(key string)) {
+	for key, shutdown := queue.Get(); !shutdown; key, shutdown = queue.Get() {
+		do(key)
+		queue.Done(key)
+	}
+}
+
+// start runs informers until the context ends, as workers of this controller.
+func (c *Controller) start(ctx context.Context, factory informers.SharedInformerFactory) {
+	factory.Start(ctx.Done())
+	c.workers.Go(func() {
+		<-ctx.Done()
+		factory.Shutdown()
+	})
+}
+
+// waitFor notes what is waited for, and reports whether it is something else than before.
+func (c *Controller) waitFor(what string) bool {
+	what = provider.OneLine(what)
+	before := c.waits.Swap(&what)
+	return before == nil || *before != what
+}
+
+// handler is what the session calls. What takes time is left to the workers.
+func (c *Controller) handler() client.Handler {
+	return client.Handler{
+		State: func(state *backendv1.LoadBalancerState) {
+			c.waits.Store(nil)
+			key := state.GetKey().GetName()
+			c.update(key, state.GetOwnerUid(), func(t *tracked) { t.count(state) })
+			c.statuses.Add(key)
+		},
+		Action: c.actionTaken, Released: c.released, Orphans: c.logOrphans,
+		ActionsDropped: func(count int64) {
+			klog.InfoS("Some changes in Oxide were not reported: there were too many", "count", count)
+		},
+		Disconnected: func(err error) {
+			if c.waitFor(err.Error()) {
+				klog.InfoS("The session with oxide-backend has ended", "why", err.Error(), "scope", c.scope)
+			}
+		},
+		OlderServer: func(info *backendv1.GetInfoResponse) {
+			klog.InfoS("oxide-backend is older than ccm-shim: upgrade both together",
+				"api_revision", info.GetApiRevision(), "expected", backendv1.APIRevision)
+		},
+	}
+}
+
+// HealthChecker returns the check that fails while the session is stuck; the framework asks for it.
+func (c *Controller) HealthChecker() healthz.UnnamedHealthChecker { return c }
+
+// Check implements healthz.UnnamedHealthChecker.
+func (c *Controller) Check(*http.Request) error {
+	select {
+	case <-c.started:
+	default:
+		return nil
+	}
+	if lag := c.session.Lag(); lag > client.StuckAfter {
+		return fmt.Errorf("oxide-backend has not taken into account for %s what was sent to it",
+			lag.Round(time.Second))
+	}
+	return nil
+}
+
+func (c *Controller) lbKey(key string) *backendv1.LoadBalancerKey {
+	return &backendv1.LoadBalancerKey{Scope: c.scope, Name: key}
+}
+
+// cached returns a Service as it is in the cache; nil: it is not there.
+func (c *Controller) cached(key string) *v1.Service {
+	namespace, name, _ := strings.Cut(key, "/")
+	service, err := c.services.Services(namespace).Get(name)
+	if err != nil {
+		return nil // a lister has no other error than that
+	}
+	return service
+}
+
+// scopeRetry is how long is waited before the cluster's id is read again.
+const scopeRetry = 5 * time.Second
+
+// readScope sets the scope under which the cluster owns its addresses in Oxide. Unless the user
+// gave one, that is the UID of the namespace kube-system, which lives as long as the cluster and
+// which no other cluster has. It fails when the context ends.
+func (c *Controller) readScope(ctx context.Context) error {
+	if c.scope = c.config.ClusterID; c.scope != "" {
+		return nil
+	}
+	return wait.PollUntilContextCancel(ctx, scopeRetry, true, func(ctx context.Context) (bool, error) {
+		namespace, err := c.client.CoreV1().Namespaces().
+			Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+		if err != nil {
+			if c.waitFor(fmt.Sprintf("the cluster's id, the UID of the namespace %s, could not be read: "+
+				"%v: allow \"get\" on that namespace, or set --cluster-id", metav1.NamespaceSystem, err)) {
+				klog.ErrorS(err, "Cannot read the cluster's id", "retry_in", scopeRetry)
+			}
+			return false, nil
+		}
+		c.scope = string(namespace.UID)
+		return true, nil
+	})
+}

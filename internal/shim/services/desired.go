@@ -1,0 +1,212 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package services
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	servicehelpers "k8s.io/cloud-provider/service/helpers"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// Bounds of the API on what an item may hold.
+const (
+	maxText      = 400
+	maxPublished = 64
+	maxPorts     = 1_000
+	maxUsedPorts = 1_000
+	maxReserved  = 10_000
+)
+
+// keyOf is "NAMESPACE/NAME", the name of a Service's load balancer in the scope of the cluster.
+func keyOf(service *v1.Service) string { return service.Namespace + "/" + service.Name }
+
+// isDesired reports whether a Service is to have a load balancer of this provider.
+func isDesired(service *v1.Service) bool {
+	return service.DeletionTimestamp.IsZero() &&
+		service.Spec.Type == v1.ServiceTypeLoadBalancer && service.Spec.LoadBalancerClass == nil
+}
+
+// isEnding reports whether a Service is to have no load balancer any more, and one may be there
+// still.
+func isEnding(service *v1.Service) bool {
+	return !isDesired(service) && servicehelpers.HasLBFinalizer(service)
+}
+
+// isLocal reports whether a Service takes its traffic only on nodes that have an endpoint of it:
+// others drop what arrives.
+func isLocal(service *v1.Service) bool {
+	return service.Spec.ExternalTrafficPolicy == v1.ServiceExternalTrafficPolicyLocal
+}
+
+// item is a Service as it is sent.
+type item struct {
+	*backendv1.DesiredLoadBalancer
+	// mistakes are what its user wrote wrongly.
+	mistakes error
+	// waits: where its endpoints are is not known yet.
+	waits bool
+}
+
+// desired translates a Service that is to have a load balancer. What its user wrote wrongly is not
+// sent: the backend keeps what the load balancer has, for the reason that names fields, annotations
+// and remedies, all of them in one line. The caller holds pushing.
+func (c *Controller) desired(service *v1.Service) *item {
+	d := c.describe(service)
+	address, addressErr := desiredAddress(service)
+	retain, retainErr := annotations.Retain(service)
+	selector, selectorErr := annotations.Selector(service)
+	ports, portsErr := desiredPorts(service)
+	eligible, waits := c.eligible(service, selector)
+	mistakes := annotations.OneLine(addressErr, portsErr, retainErr, selectorErr)
+	d.Ports, d.RetainAddresses, d.EligibleInstances = ports, retain, eligible
+	if addressErr == nil {
+		d.Addresses = []*backendv1.DesiredAddress{address}
+	}
+	if reason := annotations.OneLine(mistakes, waits); reason != nil {
+		d.PreserveReason = cut(provider.OneLine(reason.Error()), maxText)
+	}
+	return &item{d, mistakes, waits != nil}
+}
+
+// ending translates a Service that is to have no load balancer any more. Where it is not clear
+// whether its address is to be retained, it is. Nothing is allocated for it, so where it is not
+// clear which address it asked for, any is named.
+func (c *Controller) ending(service *v1.Service) *item {
+	d := c.describe(service)
+	d.Ending = backendv1.Ending_ENDING_RELEASE
+	if retain, _ := annotations.Retain(service); retain {
+		d.Ending = backendv1.Ending_ENDING_RETAIN
+	}
+	d.Ports, _ = desiredPorts(service)
+	address, err := desiredAddress(service)
+	d.Addresses = []*backendv1.DesiredAddress{address}
+	if err != nil {
+		d.Addresses = []*backendv1.DesiredAddress{
+			floatingIP(backendv1.IpFamily_IP_FAMILY_IPV4, &backendv1.FloatingIpSource{}),
+			floatingIP(backendv1.IpFamily_IP_FAMILY_IPV6, &backendv1.FloatingIpSource{}),
+		}
+	}
+	return &item{DesiredLoadBalancer: d}
+}
+
+// describe says whose load balancer it is, and what its Service publishes.
+func (c *Controller) describe(service *v1.Service) *backendv1.DesiredLoadBalancer {
+	d := &backendv1.DesiredLoadBalancer{
+		Key: c.lbKey(keyOf(service)), OwnerUid: string(service.UID),
+		CreateTime: timestamppb.New(service.CreationTimestamp.Time),
+	}
+	for _, ingress := range service.Status.LoadBalancer.Ingress {
+		addr, err := netip.ParseAddr(ingress.IP)
+		if err == nil && addr.Zone() == "" && len(d.GetPublishedAddresses()) < maxPublished {
+			d.PublishedAddresses = append(d.PublishedAddresses, addr.Unmap().String())
+		}
+	}
+	return d
+}
+
+// eligible returns the instances of the Nodes that a Service admits; nil: it admits all. It fails
+// if its endpoints are not known.
+func (c *Controller) eligible(
+	service *v1.Service, selector labels.Selector,
+) (*backendv1.EligibleInstances, error) {
+	var what []string
+	var serving map[string]backendv1.ServingState
+	if selector == nil {
+		selector = labels.Everything()
+	} else {
+		what = append(what, fmt.Sprintf("has labels that the annotation %s selects (%s)",
+			annotations.NodeSelector, cut(selector.String(), maxText/2)))
+	}
+	if isLocal(service) {
+		var err error
+		if serving, err = c.serving(service); err != nil {
+			return nil, err
+		}
+		what = append(what,
+			"has a ready endpoint of the Service, which spec.externalTrafficPolicy Local asks for")
+	}
+	if len(what) == 0 {
+		return nil, nil
+	}
+	states := make(map[string]backendv1.ServingState)
+	for _, node := range c.allNodes() {
+		state, serves := serving[node.Name]
+		id, ok := provider.InstanceID(node)
+		if !ok || isLocal(service) && !serves || !selector.Matches(labels.Set(node.Labels)) {
+			continue
+		}
+		if had, twice := states[id]; !twice || state < had { // SERVING counts over LEAVING
+			states[id] = state
+		}
+	}
+	eligible := &backendv1.EligibleInstances{
+		Description: strings.Join(what, " and "), FollowsServing: isLocal(service),
+	}
+	for _, id := range slices.Sorted(maps.Keys(states)) {
+		eligible.Instances = append(eligible.Instances,
+			&backendv1.EligibleInstance{InstanceId: id, State: states[id]})
+	}
+	return eligible, nil
+}
+
+func floatingIP(
+	family backendv1.IpFamily, source *backendv1.FloatingIpSource,
+) *backendv1.DesiredAddress {
+	return &backendv1.DesiredAddress{
+		Family: family, Source: &backendv1.DesiredAddress_FloatingIp{FloatingIp: source},
+	}
+}
+
+// desiredAddress translates what a Service says of its address.
+func desiredAddress(service *v1.Service) (*backendv1.DesiredAddress, error) {
+	family, familyErr := annotations.Family(service)
+	source, sourceErr := annotations.Source(service, family)
+	return floatingIP(family, source), annotations.OneLine(familyErr, sourceErr)
+}
+
+var protocols = map[v1.Protocol]backendv1.Protocol{
+	v1.ProtocolTCP:  backendv1.Protocol_PROTOCOL_TCP,
+	v1.ProtocolUDP:  backendv1.Protocol_PROTOCOL_UDP,
+	v1.ProtocolSCTP: backendv1.Protocol_PROTOCOL_SCTP,
+}
+
+// desiredPorts returns the ports of the Service that have a protocol of the API, in its order, and
+// an error if that is not all of them.
+func desiredPorts(service *v1.Service) (ports []*backendv1.Port, err error) {
+	for _, port := range service.Spec.Ports {
+		protocol, known := protocols[orTCP(port.Protocol)]
+		if !known {
+			err = annotations.OneLine(err, fmt.Errorf("spec.ports: port %d has the protocol %q, which "+
+				"Oxide does not carry: use TCP or UDP", port.Port, port.Protocol))
+			continue
+		}
+		ports = append(ports, &backendv1.Port{Protocol: protocol, Port: port.Port})
+	}
+	if n := len(service.Spec.Ports); n == 0 || n > maxPorts {
+		err = annotations.OneLine(err, fmt.Errorf("spec.ports has %d entries: a load balancer serves at "+
+			"least one port, and at most %d", n, maxPorts))
+	}
+	return ports[:min(len(ports), maxPorts)], err
+}
+
+// cut returns a text in at most so many bytes, whole characters only.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	const ellipsis = "…"
+	return strings.ToValidUTF8(text[:most-len(ellipsis)], "") + ellipsis
+}

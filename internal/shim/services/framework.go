@@ -1,0 +1,248 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package services
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/cloud-provider/api"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// awaitTimeout is how long the framework's calls wait for the backend.
+const awaitTimeout = 10 * time.Second
+
+// Ensure has the load balancer of a Service made, and returns its status as soon as it is known
+// where its address will be. An address that is reserved and has no place yet is no failure, and no
+// success: the status is written when it has one.
+func (c *Controller) Ensure(ctx context.Context, service *v1.Service) (*v1.LoadBalancerStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
+	defer cancel()
+	if !c.awaitStart(ctx) {
+		return nil, c.unanswered("")
+	}
+	key := keyOf(service)
+	c.track(service, func(t *tracked) { t.ensured, t.accepted = true, false })
+	sent := c.syncService(key)
+	switch {
+	case sent == nil || sent.GetOwnerUid() != string(service.UID) ||
+		sent.GetEnding() != backendv1.Ending_ENDING_UNSPECIFIED:
+		return nil, api.NewRetryError("the Service has changed meanwhile", minRetryDelay)
+	case sent.mistakes != nil:
+		return nil, errors.New(provider.OneLine(sent.mistakes.Error()))
+	}
+	state, err := c.session.AwaitState(ctx, sent.GetKey(), func(s *backendv1.LoadBalancerState) bool {
+		return c.isCurrent(s) && !c.remembered(service).waits && isAnswer(s)
+	})
+	if err != nil {
+		return nil, c.unanswered(key)
+	}
+	status, err := outcome(service, sent, state)
+	c.update(key, string(service.UID), func(t *tracked) {
+		t.accepted = err == nil || errors.Is(err, cloudprovider.ImplementedElsewhere)
+	})
+	c.statuses.Add(key) // what no event of the framework says is recorded now
+	return status, err
+}
+
+// awaitStart waits until Run has begun; false: the context has ended.
+func (c *Controller) awaitStart(ctx context.Context) bool {
+	select {
+	case <-c.started:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// unanswered is the error of a call that waited in vain.
+func (c *Controller) unanswered(key string) error {
+	why := "oxide-backend has not answered yet"
+	if waits := c.waits.Load(); waits != nil {
+		why = *waits
+	} else if key != "" {
+		switch state, ok := c.session.State(c.lbKey(key)); {
+		case !ok:
+		case state.GetProblem() != nil:
+			why = state.GetProblem().GetMessage()
+		case state.GetExplanation() != "":
+			why = "the address has no place yet: " + state.GetExplanation()
+		}
+	}
+	return api.NewRetryError(provider.OneLine(why), defaultRetryDelay)
+}
+
+// isCurrent reports whether a state takes into account what was sent of a Service last.
+func (c *Controller) isCurrent(state *backendv1.LoadBalancerState) (is bool) {
+	c.update(state.GetKey().GetName(), state.GetOwnerUid(), func(t *tracked) {
+		is = state.GetGeneration() >= t.generation
+	})
+	return is
+}
+
+// isPending reports whether nothing is changed for now, and whether that is all that is known.
+func isPending(state *backendv1.LoadBalancerState) (pending, unknown bool) {
+	pending = state.GetPhase() == backendv1.Phase_PHASE_PENDING
+	return pending, pending && len(state.GetConditions()) == 0
+}
+
+// isAnswer reports whether a state says what is to be published, what is wrong, or that an address
+// is reserved and has no place.
+func isAnswer(state *backendv1.LoadBalancerState) bool {
+	if len(state.GetPublish()) > 0 && state.GetProblem() == nil {
+		_, unknown := isPending(state)
+		return !unknown
+	}
+	attached, planned := places(state)
+	return state.GetProblem() != nil || attached || len(state.GetAddresses()) > 0 && !planned
+}
+
+// places reports whether any address has a place, and whether one is planned for any.
+func places(state *backendv1.LoadBalancerState) (attached, planned bool) {
+	for _, address := range state.GetAddresses() {
+		attached = attached || address.GetAttachment() != nil
+		planned = planned || address.GetPlannedAttachment() != nil
+	}
+	return attached, planned
+}
+
+// outcome is what Ensure returns for a state. An address that is attached and not to be published
+// is on an instance that is not of this cluster: then the status stays as it is.
+func outcome(
+	service *v1.Service, sent *item, state *backendv1.LoadBalancerState,
+) (*v1.LoadBalancerStatus, error) {
+	problem := state.GetProblem()
+	attached, _ := places(state)
+	switch {
+	case problem != nil && !isPlacement(problem.GetReason()):
+		return nil, problemError(service, sent, problem)
+	case len(state.GetPublish()) > 0:
+		return statusOf(state.GetPublish()), nil
+	case attached:
+		return service.Status.LoadBalancer.DeepCopy(), nil
+	}
+	return nil, cloudprovider.ImplementedElsewhere
+}
+
+// Update does nothing: Nodes are followed anyway.
+func (c *Controller) Update(context.Context, *v1.Service) error { return nil }
+
+// Release has everything released, or retained, that a Service has in Oxide. It succeeds if there
+// is nothing, and fails at once if what there is has to wait for Oxide or a person.
+func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
+	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
+	defer cancel()
+	if !c.awaitStart(ctx) {
+		return c.unanswered("")
+	}
+	key := keyOf(service)
+	if cached := c.cached(key); cached != nil && cached.UID == service.UID {
+		if service = cached; isDesired(service) {
+			return errors.New("the Service has changed meanwhile")
+		}
+	}
+	c.pushing.Lock()
+	sent := c.push(c.ending(service), service)
+	c.pushing.Unlock()
+	defer c.changed.Add(key)
+	pending := make(chan *backendv1.LoadBalancerState, 1)
+	go func() {
+		state, _ := c.session.AwaitState(ctx, sent.GetKey(), func(s *backendv1.LoadBalancerState) bool {
+			is, unknown := isPending(s)
+			return is && c.isCurrent(s) && (!unknown || s.GetProblem() != nil)
+		})
+		cancel() // or it has ended already
+		pending <- state
+	}()
+	err := c.session.AwaitReleased(ctx, sent.GetKey(), sent.GetOwnerUid())
+	cancel()
+	state := <-pending
+	switch {
+	case err == nil:
+		return nil
+	case state.GetProblem() != nil:
+		return errors.New(provider.OneLine(state.GetProblem().GetMessage()))
+	case state != nil:
+		return errors.New(provider.OneLine(state.GetConditions()[0].GetMessage()))
+	}
+	return c.unanswered(key)
+}
+
+// releaseGrace is how long after a release the framework has had the time to take its finalizer
+// off, if it waited for the release.
+const releaseGrace = time.Second
+
+// released notes that a Service has nothing any more.
+func (c *Controller) released(key *backendv1.LoadBalancerKey, ownerUID string) {
+	c.update(key.GetName(), ownerUID, func(t *tracked) { t.released = true })
+	c.statuses.AddAfter(key.GetName(), releaseGrace)
+}
+
+// NotifyReleased has the event handler of the framework's service controller called for Services
+// that have been released, too, as if they were updated. After a failed deletion that controller
+// waits for its own backoff, or for an update of the Service, and nothing is updated when Oxide has
+// released an address. Called with the Service as it is, it asks again at once, without a write to
+// Kubernetes. To be used before any informer starts.
+func (c *Controller) NotifyReleased(handler cache.ResourceEventHandler) {
+	c.onReleased = append(c.onReleased, handler)
+}
+
+const (
+	// defaultRetryDelay is used where the backend recommends none.
+	defaultRetryDelay = 10 * time.Second
+
+	// minRetryDelay and maxRetryDelay bound what the backend recommends.
+	minRetryDelay = time.Second
+	maxRetryDelay = 5 * time.Minute
+)
+
+// isPlacement reports whether a problem says that an address is reserved and has no place. A
+// condition says so, too, and it is no failure.
+func isPlacement(reason backendv1.ErrorReason) bool {
+	return reason == backendv1.ErrorReason_ERROR_REASON_PORT_CONFLICT ||
+		reason == backendv1.ErrorReason_ERROR_REASON_INSTANCE_LIMIT_REACHED
+}
+
+// problemError makes an error of a problem. Where waiting helps the framework is to retry after a
+// fixed delay; otherwise it does so with growing ones.
+func problemError(service *v1.Service, sent *item, problem *backendv1.Problem) error {
+	message := provider.OneLine(problem.GetMessage()) + remedy(service, sent, problem)
+	delay := problem.GetRetryDelay().AsDuration()
+	switch codes.Code(problem.GetCode()) {
+	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
+		delay = cmp.Or(delay, defaultRetryDelay)
+	}
+	if delay <= 0 {
+		return errors.New(message)
+	}
+	return api.NewRetryError(message, min(max(delay, minRetryDelay), maxRetryDelay))
+}
+
+// remedy says which field or annotation of the Service asks for what cannot be had, and what to
+// write there: the backend knows nothing of these. Empty: the problem is about something else.
+func remedy(service *v1.Service, sent *item, problem *backendv1.Problem) string {
+	if len(sent.GetAddresses()) == 0 {
+		return ""
+	}
+	asked, what := annotations.Remedy(service, sent.GetAddresses()[0].GetFloatingIp())
+	ofPool := problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND ||
+		problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_POOL_EXHAUSTED
+	if codes.Code(problem.GetCode()) == codes.Unavailable || asked == "" && !ofPool ||
+		!strings.Contains(problem.GetMessage(), asked) {
+		return ""
+	}
+	return "; " + what
+}

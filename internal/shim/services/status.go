@@ -1,0 +1,164 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package services
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/klog/v2"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+const (
+	// writeTimeout is how long the write of one status may take.
+	writeTimeout = 10 * time.Second
+
+	// A status that somebody overwrites is repaired at once, repairs times in repairWindow; after
+	// that no oftener.
+	repairs      = 5
+	repairWindow = time.Minute
+
+	// firstRetry and lastRetry bound the pauses before a status is written again that could not be.
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// statusRecord is what is remembered of the status of a Service.
+type statusRecord struct {
+	// publish is what was to be published last, and shown whether the cache has shown just that
+	// since.
+	publish []string
+	shown   bool
+	// written is the Service in whose place it was written: the cache has yet to show what comes of
+	// that.
+	written *v1.Service
+	// repairs limits how often it is repaired, and eligibleAt is when that may be done again.
+	repairs    *rate.Limiter
+	eligibleAt time.Time
+}
+
+// statusOf returns the status that publishes addresses, in their order. All have the mode VIP:
+// packets arrive with the published address as their destination, and without a proxy between.
+func statusOf(addresses []string) *v1.LoadBalancerStatus {
+	mode := v1.LoadBalancerIPModeVIP
+	status := &v1.LoadBalancerStatus{Ingress: []v1.LoadBalancerIngress{}}
+	for _, address := range addresses {
+		status.Ingress = append(status.Ingress, v1.LoadBalancerIngress{IP: address, IPMode: &mode})
+	}
+	return status
+}
+
+// shows reports whether a status is the one that publishes these addresses. A mode that is missing
+// is VIP.
+func shows(status *v1.LoadBalancerStatus, addresses []string) bool {
+	return slices.EqualFunc(status.Ingress, addresses, func(i v1.LoadBalancerIngress, address string) bool {
+		return i.IP == address && i.Hostname == "" &&
+			(i.IPMode == nil || *i.IPMode == v1.LoadBalancerIPModeVIP)
+	})
+}
+
+// syncStatus records what a state says about a Service, and has the Service publish what it says.
+// Without a session there are no states, and nothing is written.
+func (c *Controller) syncStatus(key string) {
+	service := c.cached(key)
+	state, ok := c.session.State(c.lbKey(key))
+	if !ok || service == nil || string(service.UID) != state.GetOwnerUid() {
+		return
+	}
+	c.reportConditions(service, state)
+	if c.remembered(service).released && isEnding(service) {
+		c.update(key, string(service.UID), func(t *tracked) { t.released = false })
+		for _, handler := range c.onReleased {
+			handler.OnUpdate(service, service)
+		}
+	}
+	pending, _ := isPending(state)
+	if c.config.ReadOnly || service.Spec.Type != v1.ServiceTypeLoadBalancer ||
+		service.Spec.LoadBalancerClass != nil ||
+		pending && !c.isCurrent(state) { // it may be no more than what was published before
+		return
+	}
+	wait := c.compare(service, state)
+	switch {
+	case wait < 0:
+		c.statuses.Forget(key)
+		return
+	case wait > 0:
+		c.statuses.AddAfter(key, wait)
+		return
+	}
+	if err := c.publish(service, state.GetPublish()); err != nil && !apierrors.IsNotFound(err) &&
+		c.ctx.Err() == nil {
+		klog.ErrorS(err, "Cannot publish the addresses", serviceKeys(service)...)
+		c.statuses.AddRateLimited(key)
+	}
+}
+
+// compare returns how long to wait before the status of a Service is written; below 0: it is as it
+// should be, or was just written. A status that is no longer right is written at once, and so is
+// one that somebody has overwritten, but not for ever.
+func (c *Controller) compare(
+	service *v1.Service, state *backendv1.LoadBalancerState,
+) (wait time.Duration) {
+	overwritten := false
+	c.update(keyOf(service), string(service.UID), func(t *tracked) {
+		record := &t.status
+		if !slices.Equal(record.publish, state.GetPublish()) {
+			*record = statusRecord{publish: state.GetPublish(), repairs: record.repairs}
+		}
+		if shows(&service.Status.LoadBalancer, state.GetPublish()) {
+			record.shown, wait = true, -1
+			t.failoverPublished(state)
+		}
+		if wait < 0 || record.written == service {
+			wait = -1
+			return
+		}
+		if record.shown {
+			record.shown = false
+			if record.repairs == nil {
+				record.repairs = rate.NewLimiter(
+					rate.Limit(repairs/repairWindow.Seconds()/cmp.Or(c.config.TimeScale, 1)), repairs)
+			}
+			delay := record.repairs.Reserve().Delay()
+			record.eligibleAt, overwritten = time.Now().Add(delay), delay > 0
+		}
+		wait = max(0, time.Until(record.eligibleAt))
+	})
+	if overwritten {
+		c.warn(service, "StatusOverwritten", "", "Somebody keeps overwriting the addresses in the "+
+			"status: it is repaired more slowly now; metadata.managedFields says who it is")
+	}
+	return wait
+}
+
+// publish writes the status of a Service, if it is still the same Service.
+func (c *Controller) publish(service *v1.Service, addresses []string) error {
+	ctx, cancel := context.WithTimeout(c.ctx, writeTimeout)
+	defer cancel()
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": service.UID},
+		"status":   map[string]any{"loadBalancer": map[string]any{"ingress": statusOf(addresses).Ingress}},
+	})
+	utilruntime.Must(err) // all of it is text
+	_, err = c.client.CoreV1().Services(service.Namespace).Patch(ctx, service.Name,
+		types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err == nil {
+		c.update(keyOf(service), string(service.UID), func(t *tracked) { t.status.written = service })
+		klog.V(2).InfoS("Published addresses", serviceKeys(service, "addresses", addresses)...)
+	}
+	return err
+}

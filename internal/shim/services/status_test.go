@@ -1,0 +1,299 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package services
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// patches counts the writes of statuses, and fails those of a Service while that is forbidden.
+func patches(client *fake.Clientset, forbidden func(name string) bool) *atomic.Int32 {
+	var count atomic.Int32
+	client.PrependReactor("patch", "services", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		count.Add(1)
+		if forbidden(action.(clienttesting.PatchAction).GetName()) {
+			return true, nil, errors.New("forbidden")
+		}
+		return false, nil, nil
+	})
+	return &count
+}
+
+func never(string) bool { return false }
+
+// The status is what the backend says, whoever else writes it, and whatever the framework asks for.
+func TestTheStatusIsWhatTheBackendSays(t *testing.T) {
+	e := run(t, Config{}, service(finalized))
+	e.inSync()
+	e.peer.answers(toPublish("198.51.100.9", "172.30.0.11"))
+	e.status("shop/web", "198.51.100.9", "172.30.0.11")
+	e.peer.answers(toPublish("198.51.100.9", "172.30.0.11", "172.30.0.12"))
+	e.status("shop/web", "198.51.100.9", "172.30.0.11", "172.30.0.12")
+	e.change("shop/web", publishing("203.0.113.1")) // a stale copy, or anybody's
+	e.status("shop/web", "198.51.100.9", "172.30.0.11", "172.30.0.12")
+	e.peer.answers(toPublish())
+	e.status("shop/web")
+	// Each item that changed was sent with what the Service really publishes.
+	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool { return len(d.GetPublishedAddresses()) == 0 })
+}
+
+func TestAStatusIsWrittenOnlyWhereItSays(t *testing.T) {
+	owner := func(s *backendv1.LoadBalancerState) { s.OwnerUid = "another" }
+	published := toPublish("198.51.100.9")
+	for name, tt := range map[string]struct {
+		config  Config
+		service *v1.Service
+		state   stateChange
+	}{
+		"it is right already": {Config{}, service(finalized, publishing("198.51.100.9")), published},
+		"it is right, without modes": {Config{}, service(finalized, func(s *v1.Service) {
+			s.Status.LoadBalancer.Ingress = []v1.LoadBalancerIngress{{IP: "198.51.100.9"}}
+		}), published},
+		"the state is of another owner": {Config{}, service(finalized), all(published, owner)},
+		"only observing":                {Config{ReadOnly: true}, service(), published},
+		"the Service is no load balancer any more": {Config{}, service(finalized, func(s *v1.Service) {
+			s.Spec.Type = v1.ServiceTypeClusterIP
+		}), published},
+		"nothing is known yet: it is what was published before": {Config{}, service(finalized),
+			all(phase(pendingPhase), published, func(s *backendv1.LoadBalancerState) { s.Generation-- })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := fake.NewClientset(tt.service)
+			count := patches(client, never)
+			e := runWith(t, client, &peer{}, tt.config)
+			e.inSync()
+			if strings.HasPrefix(name, "nothing is known") {
+				e.change("shop/web", annotated("oxide.computer/retain-address", "true")) // generation 2
+				e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool { return d.GetRetainAddresses() })
+			}
+			e.peer.answers(tt.state)
+			e.peer.answers(all(tt.state, holding(backendv1.ConditionType_CONDITION_TYPE_DEGRADED, "seen")))
+			if !strings.Contains(name, "another owner") {
+				e.recorded("seen")
+			}
+			e.stop()
+			if n := count.Load(); n != 0 {
+				t.Errorf("the status was written %d times", n)
+			}
+		})
+	}
+}
+
+// A status that cannot be written, by a webhook or for want of a right, is tried again and blocks
+// no other.
+func TestAStatusThatCannotBeWrittenBlocksNoOther(t *testing.T) {
+	objects := []runtime.Object{service(finalized)}
+	for i := range 2 * statusWorkers {
+		objects = append(objects, service(named("shop", fmt.Sprintf("bad-%d", i)), finalized))
+	}
+	client := fake.NewClientset(objects...)
+	var allowed atomic.Bool
+	patches(client, func(name string) bool { return name != "web" && !allowed.Load() })
+	e := runWith(t, client, &peer{}, Config{})
+	e.inSync()
+	e.peer.answers(toPublish("198.51.100.9"))
+	e.status("shop/web", "198.51.100.9")
+	allowed.Store(true)
+	for i := range 2 * statusWorkers {
+		e.status(fmt.Sprintf("shop/bad-%d", i), "198.51.100.9")
+	}
+}
+
+// Without a session nothing is known of what is to be published.
+func TestNothingIsWrittenWithoutASession(t *testing.T) {
+	client := fake.NewClientset(service(finalized))
+	count := patches(client, never)
+	e := runWith(t, client, &peer{}, Config{})
+	e.inSync()
+	e.peer.answers(toPublish("198.51.100.9"))
+	e.status("shop/web", "198.51.100.9")
+	before := count.Load()
+	e.peer.mu.Lock()
+	e.peer.refuse, e.peer.answer = errors.New("broken"), nil
+	e.peer.cut()
+	e.peer.mu.Unlock()
+	e.await("the session has ended", func() bool { return e.c.waits.Load() != nil })
+	e.change("shop/web", publishing("203.0.113.1"))
+	e.await("the cache shows it", func() bool {
+		return shows(&e.c.cached("shop/web").Status.LoadBalancer, []string{"203.0.113.1"})
+	})
+	if n := count.Load(); n != before {
+		t.Errorf("the status was written %d times", n-before)
+	}
+	e.peer.mu.Lock()
+	e.peer.refuse = nil
+	e.peer.answer = func(d *backendv1.DesiredLoadBalancer) []*backendv1.SyncLoadBalancersResponse {
+		return []*backendv1.SyncLoadBalancersResponse{stateEvent(d, toPublish("198.51.100.9"))}
+	}
+	e.peer.mu.Unlock()
+	e.status("shop/web", "198.51.100.9")
+}
+
+// Somebody who keeps overwriting a status is named once, and slowed down.
+func TestWhoKeepsOverwritingAStatusIsSlowedDown(t *testing.T) {
+	client := fake.NewClientset(service(finalized))
+	count := patches(client, never)
+	e := runWith(t, client, &peer{}, Config{})
+	e.inSync()
+	e.peer.answers(toPublish("198.51.100.9"))
+	noted := func() bool { return e.c.remembered(service()).status.shown }
+	for i := range int32(repairs) {
+		e.await("the status is right", func() bool { return noted() && count.Load() == i+1 })
+		if events := e.events.Sent(); len(events) > 0 {
+			t.Fatalf("after %d repairs: %q", i, events)
+		}
+		e.change("shop/web", publishing("203.0.113.1"))
+	}
+	e.await("the status is right", func() bool { return noted() && count.Load() == repairs+1 })
+	e.change("shop/web", publishing("203.0.113.1"))
+	e.recorded("Warning StatusOverwritten Somebody keeps overwriting")
+	writes := count.Load()
+	e.change("shop/web", publishing("203.0.113.2"))
+	e.await("it was seen", func() bool {
+		return shows(&e.c.cached("shop/web").Status.LoadBalancer, []string{"203.0.113.2"})
+	})
+	if n := count.Load(); n != writes {
+		t.Error("it was repaired at once")
+	}
+	// What is to be published now does not wait for it.
+	e.peer.answers(toPublish("198.51.100.9", "172.30.0.12"))
+	e.status("shop/web", "198.51.100.9", "172.30.0.12")
+	if n := len(e.events.Sent()); n != 1 {
+		t.Errorf("%d events: %q", n, e.events.Sent())
+	}
+}
+
+func TestASupersededSessionEndsTheProcess(t *testing.T) {
+	superseded := make(chan error, 1)
+	p := &peer{refuse: backendtest.Fail(codes.Aborted,
+		backendv1.ErrorReason_ERROR_REASON_SESSION_SUPERSEDED, "a newer session began")}
+	e := runWith(t, fake.NewClientset(), p, Config{Superseded: func(err error) { superseded <- err }})
+	if err := <-superseded; err == nil || !strings.Contains(err.Error(), "a newer session") {
+		t.Errorf("it ends with %v", err)
+	}
+	e.await("it has tried once", func() bool { return true })
+}
+
+func TestASessionThatIsStuckIsUnhealthy(t *testing.T) {
+	e := run(t, Config{}, service(finalized))
+	if err := e.c.HealthChecker().Check(nil); err != nil {
+		t.Errorf("it has just begun: %v", err)
+	}
+	e.inSync()
+	e.peer.answers(toPublish())
+	e.await("there is no lag", func() bool { return e.c.session.Lag() == 0 })
+	if err := e.c.HealthChecker().Check(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// The id of the cluster is the UID of the namespace kube-system; without it nothing begins.
+func TestTheClusterIDIsReadFromTheCluster(t *testing.T) {
+	client := fake.NewClientset(&v1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: metav1.NamespaceSystem, UID: scope,
+	}})
+	var allowed atomic.Bool
+	allowed.Store(true)
+	c := New(Config{})
+	defer c.statuses.ShutDown()
+	c.client = client
+	if err := c.readScope(t.Context()); err != nil || c.scope != scope {
+		t.Errorf("the scope is %q, %v", c.scope, err)
+	}
+	forbidden := New(Config{})
+	defer forbidden.statuses.ShutDown()
+	forbidden.client = fake.NewClientset()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := forbidden.readScope(ctx); err == nil {
+		t.Error("an id was made up")
+	}
+	err := forbidden.unanswered("")
+	for _, part := range []string{"kube-system", "--cluster-id"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not name %s: %v", part, err)
+		}
+	}
+	if _, err := forbidden.Ensure(ctx, service()); err == nil {
+		t.Error("a load balancer was ensured")
+	}
+	if err := forbidden.Release(ctx, service()); err == nil {
+		t.Error("a load balancer was released")
+	}
+}
+
+func TestTheSessionIsOpenedAsConfigured(t *testing.T) {
+	e := run(t, Config{
+		ClusterID: "mine", AdoptedClusterIDs: []string{"old"}, LegacyClusterName: "kubernetes", ReadOnly: true,
+		ReservedPorts: []*backendv1.ReservedPorts{{FirstPort: 22, Purpose: "SSH"}},
+	}, service(nodePort(80)), node("a", id1), node("b", ""))
+	e.inSync()
+	e.peer.mu.Lock()
+	defer e.peer.mu.Unlock()
+	open := e.peer.opened[0]
+	if open.GetScope() != "mine" || open.GetAdoptedScopes()[0] != "old" ||
+		open.GetLegacyName() != "kubernetes" || !open.GetObserveOnly() {
+		t.Errorf("it is opened with %v", open)
+	}
+	if len(e.peer.reserved) != 2 || e.peer.reserved[0].GetPurpose() != "SSH" ||
+		e.peer.reserved[1].GetPurpose() != "the node port of the Service shop/web" {
+		t.Errorf("the reserved ports are %v", e.peer.reserved)
+	}
+	if len(e.peer.candidates) != 1 || e.peer.candidates[id1].GetDisplayName() != "a" {
+		t.Errorf("the candidates are %v", e.peer.candidates)
+	}
+	if len(e.peer.loadBalancers) != 1 { // with read-only no finalizer is needed
+		t.Errorf("the load balancers are %v", e.peer.loadBalancers)
+	}
+}
+
+func TestNodesThatComeAndGoAreSent(t *testing.T) {
+	e := run(t, Config{}, node("a", id1), service(finalized, annotated("oxide.computer/node-selector", "pool=edge")))
+	e.inSync()
+	nodes := e.client.CoreV1().Nodes()
+	candidates := func() int {
+		e.peer.mu.Lock()
+		defer e.peer.mu.Unlock()
+		return len(e.peer.candidates)
+	}
+	if _, err := nodes.Create(t.Context(), node("b", id2, labelled("pool", "edge")), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.await("two candidates", func() bool { return candidates() == 2 })
+	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool {
+		return len(d.GetEligibleInstances().GetInstances()) == 1
+	})
+	if _, err := nodes.Update(t.Context(), node("b", id2, labelled("pool", "edge"), unready), metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.await("it is silent", func() bool {
+		e.peer.mu.Lock()
+		defer e.peer.mu.Unlock()
+		return e.peer.candidates[id2].GetReadiness() == backendv1.Readiness_READINESS_UNKNOWN
+	})
+	if err := nodes.Delete(t.Context(), "b", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.await("one candidate", func() bool { return candidates() == 1 })
+	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool {
+		return len(d.GetEligibleInstances().GetInstances()) == 0
+	})
+}

@@ -1,0 +1,113 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package client
+
+import (
+	"errors"
+	"strings"
+	"time"
+	"unicode"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+const (
+	// errorDomain is the domain of the backend's own errors, as its API documents.
+	errorDomain = "oxide.computer"
+
+	// maxMessage is about what a Kubernetes event has room for, in characters.
+	maxMessage = 800
+)
+
+// Error is an error of a call of the backend, rebuilt from its gRPC status.
+type Error struct {
+	// Code is the gRPC status code.
+	Code codes.Code
+
+	// Reason is why the call failed, as the API documents; UNSPECIFIED if the status was not made
+	// by the backend, or if this package is too old to know the reason.
+	Reason backendv1.ErrorReason
+
+	// Message is one line for people.
+	Message string
+
+	// RetryDelay is the shortest useful delay, as the backend recommends it; 0 if it says nothing.
+	RetryDelay time.Duration
+
+	// RequestID is the id under which Oxide logged the request that failed; empty if there was
+	// none. It is no part of the text: events that differ in it alone could not be counted as one.
+	RequestID string
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }
+
+// FromError rebuilds the error of a call. It reports false for nil, and for an error that is
+// neither an *Error nor a gRPC status, nor wraps one.
+func FromError(err error) (*Error, bool) {
+	if err == nil {
+		return nil, false
+	}
+	var known *Error
+	if errors.As(err, &known) {
+		return known, true
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return nil, false
+	}
+	out := &Error{Code: s.Code(), Message: OneLine(s.Message())}
+	fromBackend := false
+	for _, detail := range s.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if d.GetDomain() != errorDomain {
+				continue
+			}
+			fromBackend = true
+			out.Reason = backendv1.ErrorReason(
+				backendv1.ErrorReason_value["ERROR_REASON_"+d.GetReason()])
+			out.RequestID = d.GetMetadata()["request_id"]
+		case *errdetails.RetryInfo:
+			out.RetryDelay = d.GetRetryDelay().AsDuration()
+		}
+	}
+	if message := transportMessages[out.Code]; message != "" && !fromBackend {
+		out.Message = message
+	}
+	if out.Message == "" {
+		out.Message = "oxide-backend answered " + out.Code.String() + " without saying why"
+	}
+	return out, true
+}
+
+// transportMessages are the texts for statuses that were not made by the backend.
+var transportMessages = map[codes.Code]string{
+	codes.Unavailable:      "oxide-backend is not there: see whether it runs, and its log",
+	codes.DeadlineExceeded: "oxide-backend did not answer in time: see whether it runs, and its log",
+	codes.Canceled:         "the call of oxide-backend was cancelled",
+	codes.Unimplemented:    "oxide-backend does not know this call: it is older than its client",
+}
+
+// HasReason reports whether an error is one of the backend's with the given reason.
+func HasReason(err error, reason backendv1.ErrorReason) bool {
+	e, ok := FromError(err)
+	return ok && e.Reason == reason
+}
+
+// OneLine makes a text fit for an event: no control characters, no more than a few sentences.
+func OneLine(s string) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
+	if runes := []rune(s); len(runes) > maxMessage {
+		s = string(runes[:maxMessage-1]) + "…"
+	}
+	return s
+}
