@@ -5,16 +5,18 @@
 package version
 
 import (
+	"maps"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
 
 const module = "github.com/oxidecomputer/oxide-cloud-controller-manager/"
 
-// offTheWire are what packages that know Oxide and its rules must not know: they are used by a process that
-// speaks gRPC, and need not know that.
-var offTheWire = []string{
+// notForDomain is what packages that know Oxide and its rules must not link: other processes, and how this one
+// is reached.
+var notForDomain = []string{
 	"google.golang.org/grpc", "k8s.io/", module + "proto",
 	module + "internal/backend", module + "internal/shim", module + "internal/oxidesim",
 }
@@ -43,15 +45,15 @@ func TestImportBoundaries(t *testing.T) {
 		},
 		{
 			of: "./internal/oxide/...", needs: "github.com/oxidecomputer/oxide.go/oxide",
-			never: append([]string{module + "internal/loadbalancers"}, offTheWire...),
+			never: append([]string{module + "internal/loadbalancers"}, notForDomain...),
 		},
-		{of: "./internal/instances/...", needs: module + "internal/oxide", never: offTheWire},
+		{of: "./internal/instances/...", needs: module + "internal/oxide", never: notForDomain},
 		{
 			of: "./internal/firewall/...", needs: "encoding/json",
-			never: append([]string{module + "internal/oxide"}, offTheWire...),
+			never: append([]string{module + "internal/oxide"}, notForDomain...),
 		},
-		{of: "./internal/loadbalancers/...", needs: module + "internal/oxide", never: offTheWire},
-		{of: "./internal/preflight/...", needs: module + "internal/oxide", never: offTheWire},
+		{of: "./internal/loadbalancers/...", needs: module + "internal/oxide", never: notForDomain},
+		{of: "./internal/preflight/...", needs: module + "internal/oxide", never: notForDomain},
 		{
 			of: "./cmd/oxide-sim/...", needs: module + "internal/oxidesim",
 			never: []string{
@@ -114,16 +116,28 @@ func TestOnlyOnePackageCallsOxide(t *testing.T) {
 	}
 }
 
-func TestNoPackageIsCalledByNothingInParticular(t *testing.T) {
+// A name says what a package is for, and no two say the same: an import needs no other name.
+func TestEachPackageHasANameOfItsOwn(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", "{{.Name}} {{.ImportPath}}", "./...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
+	paths := make(map[string][]string)
 	for line := range strings.Lines(string(out)) {
 		name, path, _ := strings.Cut(strings.TrimSpace(line), " ")
+		paths[name] = append(paths[name], path)
+	}
+	delete(paths, "main")
+	if len(paths) < 10 {
+		t.Errorf("checked %d packages only: the test checks the wrong thing", len(paths))
+	}
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
 		switch name {
 		case "util", "utils", "common", "helpers", "shared":
-			t.Errorf("%s", path)
+			t.Errorf("the name of %s says nothing", paths[name])
+		}
+		if len(paths[name]) > 1 {
+			t.Errorf("%v have one name", paths[name])
 		}
 	}
 }

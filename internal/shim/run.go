@@ -21,7 +21,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -39,7 +39,7 @@ type running struct {
 	conn    *connection.Conn
 
 	// instances are followed for all controllers.
-	instances *instances.Follower
+	instances *instancewatch.Follower
 
 	provider *provider.Provider
 
@@ -173,7 +173,7 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		recorder = &record.FakeRecorder{} // which drops what it is given
 	}
 	reporter := events.NewReporter(recorder)
-	r.instances = instances.New(backendv1.NewInstanceServiceClient(r.conn), r.options.ZoneFromRack)
+	r.instances = instancewatch.New(backendv1.NewInstanceServiceClient(r.conn), r.options.ZoneFromRack)
 	r.loadBalancers = services.New(services.Config{
 		Conn:              r.conn,
 		ClusterID:         r.options.ClusterID,

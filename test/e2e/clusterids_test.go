@@ -127,6 +127,12 @@ func TestARestoredClusterMovesNothing(t *testing.T) {
 		t.Errorf("the addresses (-before +after):\n%s", diff)
 	}
 	requests["floating_ip_update"] += 2 // the owners are new
+	e.eventually(func(context.Context) (string, error) {
+		if e.mutations()["floating_ip_update"] < requests["floating_ip_update"] {
+			return "the marks of the new owners", nil
+		}
+		return "", nil
+	})
 	if diff := cmp.Diff(requests, e.mutations()); diff != "" {
 		t.Errorf("requests for changes on the rack (-want +got):\n%s", diff)
 	}

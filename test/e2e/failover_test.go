@@ -91,10 +91,16 @@ func instanceCrashed(p *pool) {
 func instanceBusy(p *pool) {
 	s := p.place("", objects.TCP(80))
 	// By itself it is no reason to move anything: it will pass.
-	for _, state := range []string{"starting", "stopping", "migrating"} {
+	for _, state := range []string{"starting", "migrating"} {
 		p.must(p.rack.SetRunState(p.Context(), s.node, state))
 		p.sees(s.node, state)
 		s.stayed()
+	}
+	// While it is stopping the next place is published already, and the address stays.
+	p.must(p.rack.SetRunState(p.Context(), s.node, "stopping"))
+	s.awaitBothPublished()
+	if changes := s.changes(); len(changes) != 1 {
+		p.Errorf("the address had to stay on %s, and the rack was asked: %+v", s.node, changes)
 	}
 	// What has to move waits, and is tried again and again.
 	p.label(s.node, corev1.LabelNodeExcludeBalancers, "")
@@ -201,16 +207,23 @@ func thereAndBack(p *pool) {
 	s.moved()
 	p.ready(corev1.ConditionTrue, s.node)
 	p.ready(corev1.ConditionUnknown, s.other)
+	began := time.Now()
+	p.movedTo(s.key, s.address, s.node) // a node that serves nothing is left at once
+	if took := time.Since(began); took > 5*time.Second {
+		p.Errorf("it went back after %s", took)
+	}
+	// One that still serves is left once in half a minute.
+	p.ready(corev1.ConditionTrue, s.other)
 	p.settled()
-	s.moved() // it is where it was
-	p.movedTo(s.key, s.address, s.node)
+	p.label(s.node, corev1.LabelNodeExcludeBalancers, "")
+	s.moved()
 	var moves []time.Time
 	for _, q := range s.changes() {
 		if q.Operation == "floating_ip_detach" {
 			moves = append(moves, q.Began)
 		}
 	}
-	if len(moves) != 2 || moves[1].Sub(moves[0]) < 29*time.Second {
-		p.Errorf("moves began at %v, want two of them half a minute apart", moves)
+	if len(moves) != 3 || moves[2].Sub(moves[1]) < 29*time.Second {
+		p.Errorf("moves began at %v, want three of them, the last one half a minute after the other", moves)
 	}
 }

@@ -77,13 +77,15 @@ func localRollingUpdate(p *pool) {
 	for _, state := range [][]endpoint{
 		{{node: from}, {node: to, starting: true}},
 		{{node: from}, {node: to}},
-		{{node: from, leaving: true}, {node: to}},
 	} {
 		p.endpoints(service, state...)
 		s.stayed()
 	}
-	p.endpoints(service, endpoint{node: to})
+	// What is there is about to end and serves until then: the address leaves before it ends.
+	p.endpoints(service, endpoint{node: from, leaving: true}, endpoint{node: to})
 	p.movedTo(service, s.address, to)
+	p.endpoints(service, endpoint{node: to})
+	p.settled()
 	if n, _ := asked(s.changes(), "floating_ip_attach"); n != 2 {
 		p.Errorf("the address was attached %d times, want 2", n)
 	}

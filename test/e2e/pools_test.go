@@ -6,17 +6,14 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
@@ -160,7 +157,7 @@ func (s *placed) stayed() {
 }
 
 // settled waits until the controller knows what was done before, and has begun what it has to do about
-// it. It is woken several times: a look may have begun with what was known before, and ended after.
+// it. It is woken several times: a list may have begun with what was known before, and ended after.
 func (p *pool) settled() {
 	p.Helper()
 	for range 3 {
@@ -173,26 +170,32 @@ func (p *pool) settled() {
 			}) {
 				return "", err
 			}
-			return "a look of the controller", nil
+			return "a list of the floating IPs", nil
 		})
 	}
 }
 
-// wake gives the controller a reason to look: a Node of the pool is touched.
+// wake gives the controller a reason to read the rack: a Service of the pool that is served by no Node, the bell,
+// changes in what the backend is sent of it.
 func (p *pool) wake() {
 	p.Helper()
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"labels": map[string]any{"e2e.test/touched": strconv.FormatInt(time.Now().UnixNano(), 10)},
-	}})
-	p.must(err)
-	for _, node := range p.nodes {
-		_, err = p.client.CoreV1().Nodes().Patch(p.Context(), node, types.MergePatchType, patch,
-			metav1.PatchOptions{})
-		if !apierrors.IsNotFound(err) {
-			break
-		}
+	name := p.name + "-bell"
+	services := p.client.CoreV1().Services("default")
+	bell, err := services.Get(p.Context(), name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		bell = objects.LoadBalancer("default", name, objects.TCP(7))
+		bell.Annotations = map[string]string{prefix + "node-selector": "e2e.test/bell=" + p.name}
+		p.createService(bell)
+		p.reserved(name)
+		bell = p.service(name)
+	} else {
+		p.must(err)
 	}
-	p.must(err)
+	retain := "true"
+	if bell.Annotations[prefix+"retain-address"] == retain {
+		retain = "false"
+	}
+	p.annotate(name, "retain-address", retain)
 }
 
 // told waits until a Service has an event, a warning or not, with these words.

@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -204,10 +205,17 @@ func TestADamagedMarkerIsRestored(t *testing.T) {
 			ip, _ := e.state().FloatingIP(address)
 			e.must(e.rack.Describe(t.Context(), ip, damage(ip.Description)))
 			ensured := e.said("Ensured load balancer")
-			e.annotate(service, "looked-at", "again")
+			e.annotate(service, "retain-address", "true") // what the backend is sent differs
 			e.ensuredAgain(ensured + 1)
 			e.servedBy(service, address)
-			now, _ := e.state().FloatingIP(address)
+			var now rack.FloatingIP
+			e.eventually(func(context.Context) (string, error) {
+				now, _ = e.state().FloatingIP(address)
+				if strings.HasSuffix(now.Description, ip.Description) {
+					return "", nil
+				}
+				return "the marker of " + address, nil
+			})
 			if !strings.HasSuffix(now.Description, ip.Description) ||
 				strings.Count(now.Description, "oxide-ccm/") != 1 ||
 				name == "text" && !strings.HasPrefix(now.Description, "my own words\n") {
@@ -216,6 +224,7 @@ func TestADamagedMarkerIsRestored(t *testing.T) {
 			if n := len(e.state().FloatingIPs); n != 1 {
 				t.Errorf("there are %d floating IPs", n)
 			}
+			e.annotate(service, "retain-address", "")
 			e.remove(service)
 			e.gone(address)
 		})
@@ -231,7 +240,7 @@ func TestADescriptionWithoutRoomIsLeftAlone(t *testing.T) {
 	ip, _ := e.state().FloatingIP(address)
 	long := strings.Repeat("long ", 100)
 	e.must(e.rack.Describe(t.Context(), ip, long))
-	e.annotate("web", "looked-at", "again")
+	e.annotate("web", "retain-address", "true") // what the backend is sent differs
 	e.warned("web", syncFailed, ip.Name, "remove ", " characters")
 	e.servedBy("web", address)
 	if now, _ := e.state().FloatingIP(address); now.Description != long {

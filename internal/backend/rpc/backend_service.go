@@ -54,7 +54,7 @@ func (s *BackendService) GetInfo(
 		Project:         &backendv1.Project{Id: id.ProjectID, Name: id.ProjectName},
 		Features: []backendv1.Feature{
 			backendv1.Feature_FEATURE_WATCH_INSTANCES,
-			backendv1.Feature_FEATURE_RECONCILE,
+			backendv1.Feature_FEATURE_SESSIONS,
 			backendv1.Feature_FEATURE_ADDRESS_OPERATIONS,
 		},
 	}, nil

@@ -119,7 +119,7 @@ func conditionMessages(conditions []session.Condition) []*backendv1.Condition {
 	msgs := make([]*backendv1.Condition, 0, len(conditions))
 	for _, c := range conditions {
 		msgs = append(msgs, &backendv1.Condition{
-			Type: conditionTypes[c.Type], Message: oneLine(c.Message),
+			Type: conditionTypes[c.Type], Message: bounded(c.Message, maxCondition),
 		})
 	}
 	return msgs

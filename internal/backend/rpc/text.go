@@ -13,6 +13,9 @@ import (
 const (
 	// maxText bounds every text for people, in bytes: an event of Kubernetes has room for it.
 	maxText = 400
+	// maxCondition bounds what is said of a condition, which may hold a rule for the firewall; it still fits
+	// into an event.
+	maxCondition = 1000
 	// maxQuoted bounds what is quoted of a request.
 	maxQuoted = 100
 	ellipsis  = "…"
@@ -20,12 +23,14 @@ const (
 
 // oneLine makes a text that may hold what callers and Oxide say fit for people: one line, not too
 // long.
-func oneLine(text string) string {
+func oneLine(text string) string { return bounded(text, maxText) }
+
+func bounded(text string, limit int) string {
 	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "\uFFFD")
-	if len(text) <= maxText {
+	if len(text) <= limit {
 		return text
 	}
-	return cut(text, maxText-len(ellipsis)) + ellipsis
+	return cut(text, limit-len(ellipsis)) + ellipsis
 }
 
 // cut returns the beginning of a text that has at most this many bytes and ends with a whole

@@ -43,7 +43,7 @@ func (l *loop) succeeded(b *balancer, o outcome) {
 		}
 	case plan.ActionDetach:
 		if m := b.moves[o.ID]; m != nil {
-			m.detached = true
+			m.detached, m.detachedAt = true, o.endedAt
 		}
 	case plan.ActionMark, plan.ActionDelete:
 	}
@@ -92,32 +92,51 @@ func (l *loop) action(o outcome) *Action {
 	return a
 }
 
-// summary says in one line what an action is.
+// summary says in one line what an action is, or would be.
 func (l *loop) summary(a *Action) string {
-	text := ""
-	switch a.Type {
-	case plan.ActionCreate:
-		text = fmt.Sprintf("Allocated the address %s", a.Addr)
-		if !a.Addr.IsValid() {
-			text = "Allocate an address, as the floating IP " + a.Name
-		}
-	case plan.ActionMark:
-		text = fmt.Sprintf("Wrote the description of the floating IP %s", a.Name)
-	case plan.ActionAttach:
-		text = fmt.Sprintf("Attached the address %s to %s", l.addressOf(a), l.nameOf(a.Instance))
-		if a.From != "" {
-			text = fmt.Sprintf("Moved the address %s from %s to %s", l.addressOf(a), l.nameOf(a.From),
-				l.nameOf(a.Instance))
-		}
-	case plan.ActionDetach:
-		text = fmt.Sprintf("Detached the address %s from %s", l.addressOf(a), l.nameOf(a.Instance))
-	case plan.ActionDelete:
-		text = fmt.Sprintf("Deleted the floating IP %s with the address %s", a.Name, a.Addr)
+	text := l.whatWasDone(a)
+	if a.Planned {
+		text = l.whatIsPlanned(a)
 	}
 	if a.Why != "" {
 		text += ": " + a.Why
 	}
 	return text
+}
+
+func (l *loop) whatIsPlanned(a *Action) string {
+	switch a.Type {
+	case plan.ActionCreate:
+		return "Allocate an address, as the floating IP " + a.Name
+	case plan.ActionMark:
+		return "Write the description of the floating IP " + a.Name
+	case plan.ActionAttach:
+		return fmt.Sprintf("Attach the address %s to %s", l.addressOf(a), l.nameOf(a.Instance))
+	case plan.ActionDetach:
+		return fmt.Sprintf("Detach the address %s from %s", l.addressOf(a), l.nameOf(a.Instance))
+	case plan.ActionDelete:
+		return fmt.Sprintf("Delete the floating IP %s with the address %s", a.Name, a.Addr)
+	}
+	return ""
+}
+
+func (l *loop) whatWasDone(a *Action) string {
+	switch {
+	case a.Type == plan.ActionCreate:
+		return fmt.Sprintf("Allocated the address %s", a.Addr)
+	case a.Type == plan.ActionMark:
+		return fmt.Sprintf("Wrote the description of the floating IP %s", a.Name)
+	case a.Type == plan.ActionAttach && a.From != "":
+		return fmt.Sprintf("Moved the address %s from %s to %s", a.Addr, l.nameOf(a.From),
+			l.nameOf(a.Instance))
+	case a.Type == plan.ActionAttach:
+		return fmt.Sprintf("Attached the address %s to %s", a.Addr, l.nameOf(a.Instance))
+	case a.Type == plan.ActionDetach:
+		return fmt.Sprintf("Detached the address %s from %s", a.Addr, l.nameOf(a.Instance))
+	case a.Type == plan.ActionDelete:
+		return fmt.Sprintf("Deleted the floating IP %s with the address %s", a.Name, a.Addr)
+	}
+	return ""
 }
 
 func (l *loop) addressOf(a *Action) string {

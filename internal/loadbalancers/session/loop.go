@@ -87,6 +87,8 @@ type balancer struct {
 	withdrawn map[string]withdrawal
 	// uncertain are addresses whose attachment was tried and not confirmed, by id: where.
 	uncertain map[string]string
+	// awaitsPool: a pool that it names was not read yet.
+	awaitsPool bool
 	// would is what was last said that would be done, in an observing session.
 	would    string
 	sent     *State
@@ -99,8 +101,9 @@ type move struct {
 	// why and cause are those of the move; cause is zero if what is desired has changed.
 	why   string
 	cause time.Time
-	// detached: it has left its old place.
-	detached bool
+	// detached: it has left its old place. detachedAt is when, zero if somebody else took it off.
+	detached   bool
+	detachedAt time.Time
 	// blockedSince is since when its next place is held by another address.
 	blockedSince time.Time
 }

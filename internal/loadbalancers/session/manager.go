@@ -101,6 +101,8 @@ type timings struct {
 	retry time.Duration
 	// maxRetry bounds the exponential backoff of a load balancer's own failures.
 	maxRetry time.Duration
+	// keepOld is for how long a place that an address has left is published until it has arrived elsewhere.
+	keepOld time.Duration
 	// unblock is how long an address waits for its next place while another one still has that.
 	unblock time.Duration
 }
@@ -110,7 +112,7 @@ func newTimings(scale float64) timings {
 		announce: scaled(time.Second, scale), moveInterval: scaled(30*time.Second, scale),
 		attachTimeout: scaled(30*time.Second, scale), relist: scaled(time.Minute, scale),
 		retry: scaled(5*time.Second, scale), maxRetry: scaled(5*time.Minute, scale),
-		unblock: scaled(2*time.Second, scale),
+		keepOld: scaled(5*time.Second, scale), unblock: scaled(2*time.Second, scale),
 	}
 }
 

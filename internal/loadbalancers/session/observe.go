@@ -37,9 +37,11 @@ type observed struct {
 
 	instances map[string]plan.Instance
 	// networkErr is why instances could not be read the last time, networkAt when they were.
-	networkErr           error
-	networkAt            time.Time
-	readingNetwork       bool
+	networkErr     error
+	networkAt      time.Time
+	readingNetwork bool
+	// asked are the instances that the last reading was about: those that it did not show are missing.
+	asked                map[string]bool
 	networkRetryAt       time.Time
 	networkKnown         bool
 	states               map[string]health.Instance
@@ -131,8 +133,9 @@ func (l *loop) poolsMayHaveRoom() {
 	}
 }
 
-// concerned returns the instances that a plan has to know: candidates, and those that carry an address.
-func (l *loop) concerned() (ids []string, missing bool) {
+// concerned returns the instances that a plan has to know: candidates, and those that carry an address. Unread:
+// of one of them the network was never asked for; missing: it was not found.
+func (l *loop) concerned() (ids []string, unread, missing bool) {
 	seen := make(map[string]bool)
 	add := func(id string) {
 		if id == "" || seen[id] {
@@ -142,6 +145,7 @@ func (l *loop) concerned() (ids []string, missing bool) {
 		ids = append(ids, id)
 		if _, known := l.observed.instances[id]; !known && !l.observed.states[id].Gone {
 			missing = true
+			unread = unread || !l.observed.asked[id]
 		}
 	}
 	for id := range l.candidates {
@@ -150,7 +154,7 @@ func (l *loop) concerned() (ids []string, missing bool) {
 	for _, ip := range l.observed.addresses.All() {
 		add(ip.InstanceID)
 	}
-	return ids, missing
+	return ids, unread, missing
 }
 
 // refreshNetwork has the private addresses of instances read, where they are missing or too old.
@@ -160,17 +164,19 @@ func (l *loop) refreshNetwork(now time.Time) {
 		l.at(o.networkRetryAt)
 		return
 	}
-	ids, missing := l.concerned()
-	fresh := o.networkKnown && now.Sub(o.networkAt) < endpointMaxAge
-	if fresh && !missing {
-		l.at(o.networkAt.Add(endpointMaxAge))
+	ids, unread, missing := l.concerned()
+	due := o.networkAt.Add(endpointMaxAge)
+	if missing {
+		due = o.networkAt.Add(l.m.timings.retry)
+	}
+	if o.networkKnown && !unread && now.Before(due) {
+		l.at(due)
 		return
 	}
-	if missing && fresh && now.Sub(o.networkAt) < l.m.timings.retry {
-		l.at(o.networkAt.Add(l.m.timings.retry)) // they were missing a moment ago
-		return
+	o.readingNetwork, o.asked = true, make(map[string]bool, len(ids))
+	for _, id := range ids {
+		o.asked[id] = true
 	}
-	o.readingNetwork = true
 	go func() {
 		ctx, cancel := context.WithTimeout(l.m.ctx, readTimeout)
 		defer cancel()
@@ -184,7 +190,7 @@ func (l *loop) takeNetwork(found map[string]instances.Endpoint, err error, began
 	o := &l.observed
 	o.readingNetwork, o.networkErr = false, err
 	if err != nil {
-		o.networkRetryAt = began.Add(l.m.timings.retry)
+		o.networkRetryAt, o.asked = began.Add(l.m.timings.retry), nil
 		return
 	}
 	o.networkAt, o.networkKnown, o.networkRetryAt = began, true, time.Time{}

@@ -222,6 +222,9 @@ func (s *balancerStep) arrive(c *plan.Claim) {
 	}
 	m.to = c.Target
 	s.took()
+	if s.keepsOld(m, s.now) {
+		s.announce(c.Address.Addr, m.from)
+	}
 	s.announce(c.Address.Addr, c.Target)
 	published, is := s.placePublishedAt(s.balancer, c.Address.Addr, c.Target)
 	if !is {

@@ -89,7 +89,9 @@ func (s *balancerStep) state() *State {
 	}
 	s.describeWaits()
 	for _, c := range s.planned.Conditions {
-		state.Conditions = append(state.Conditions, Condition{planConditions[c.Type], c.Message})
+		if placement := c.Type == plan.NoCandidate || c.Type == plan.PortConflict; !placement || s.isPlaceable() {
+			state.Conditions = append(state.Conditions, Condition{planConditions[c.Type], c.Message})
+		}
 	}
 	state.Conditions = append(state.Conditions, s.conditions...)
 	waits := slices.ContainsFunc(s.conditions, func(c Condition) bool { return c.Type == Pending })
@@ -180,7 +182,7 @@ func (s *balancerStep) problem() error {
 	switch {
 	case s.desired.PreserveReason != "":
 		return failf(ReasonInvalid, nil, "%s", s.desired.PreserveReason)
-	case s.planned.Problem != nil:
+	case s.planned.Problem != nil && s.isKnown(s.planned.Problem):
 		return fromPlan(s.planned.Problem)
 	}
 	for _, c := range s.planned.Claims {
@@ -208,6 +210,29 @@ func (s *balancerStep) problem() error {
 		}
 	}
 	return nil
+}
+
+// isPlaceable reports whether it can be said why an address has no place: it exists, and what there is to know of
+// the candidates was read.
+func (s *balancerStep) isPlaceable() bool {
+	if s.observed.readingNetwork {
+		if _, _, missing := s.concerned(); missing {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(s.planned.Claims, func(c *plan.Claim) bool { return c.Address == nil })
+}
+
+// isKnown reports whether a problem of the plan is one, and not only what was not read yet.
+func (s *balancerStep) isKnown(p *plan.Problem) bool {
+	switch p.Reason {
+	case plan.ReasonPoolUnreadable:
+		return !s.awaitsPool
+	case plan.ReasonPortConflict, plan.ReasonLimit:
+		return s.isPlaceable()
+	default:
+		return true
+	}
 }
 
 // describeWaits says which changes wait for Oxide.

@@ -109,7 +109,36 @@ func (l *loop) input(now time.Time) *plan.Input {
 	for _, op := range l.m.operations.underWay() {
 		in.InFlight[op.subject] = plan.InFlight{Instance: op.target()}
 	}
+	l.occupyOld(in, now)
 	return in
+}
+
+// keepsOld reports whether a place that an address has left is still published: it is until the address has
+// arrived at the next one, unless that takes long.
+func (l *loop) keepsOld(m *move, now time.Time) bool {
+	return m.from != "" && m.from != m.to && !m.detachedAt.IsZero() &&
+		now.Before(m.detachedAt.Add(l.m.timings.keepOld))
+}
+
+// occupyOld keeps others off the places that are still published though an address has left them.
+func (l *loop) occupyOld(in *plan.Input, now time.Time) {
+	for key, b := range l.balancers {
+		for id, m := range b.moves {
+			ip := l.observed.addresses.ByID(id)
+			if ip == nil || ip.InstanceID != "" || !l.keepsOld(m, now) {
+				continue
+			}
+			l.at(m.detachedAt.Add(l.m.timings.keepOld))
+			if in.Occupied == nil {
+				in.Occupied = make(map[plan.Place]string)
+			}
+			for _, port := range b.lb.Ports {
+				in.Occupied[plan.Place{
+					Instance: m.from, Family: ownership.FamilyOf(ip.Addr), Port: port,
+				}] = key.Name
+			}
+		}
+	}
 }
 
 func (l *loop) instanceState(id string) health.Instance { return l.observed.states[id] }
@@ -147,18 +176,22 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 		}
 	}
 	b.lb.MayMove = !now.Before(b.movedAt.Add(l.m.timings.moveInterval)) || b.movedAt.IsZero()
+	b.awaitsPool = false
 	in.LoadBalancers = append(in.LoadBalancers, &b.lb)
 	for _, want := range b.lb.Desired {
 		name := want.Source.Pool
 		if _, have := in.Pools[name]; name == "" || have {
 			continue
 		}
-		if pool, known := l.pool(now, name); known {
-			if !pool.Missing {
-				b.forgive(ReasonPoolNotFound)
-			}
-			in.Pools[name] = pool
+		pool, known := l.pool(now, name)
+		if !known {
+			b.awaitsPool = true
+			continue
 		}
+		if !pool.Missing {
+			b.forgive(ReasonPoolNotFound)
+		}
+		in.Pools[name] = pool
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 	"k8s.io/controller-manager/pkg/healthz"
 	"k8s.io/klog/v2"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -50,7 +50,7 @@ const (
 // Config is what a Controller is made of.
 type Config struct {
 	// Instances tells the instances. Nodes patches Nodes.
-	Instances *instances.Follower
+	Instances *instancewatch.Follower
 	Nodes     corev1.NodeInterface
 
 	// Informer is the shared one, which has not been started yet.
@@ -68,7 +68,7 @@ type Controller struct {
 	client   corev1.NodeInterface
 	topology provider.Topology
 	readOnly bool
-	follower *instances.Follower
+	follower *instancewatch.Follower
 
 	lister  corelisters.NodeLister
 	indexer cache.Indexer

@@ -28,8 +28,8 @@ import (
 	cloudproviderapi "k8s.io/cloud-provider/api"
 	"k8s.io/klog/v2"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances/instancestest"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch/instancewatchtest"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 )
 
@@ -37,16 +37,16 @@ import (
 type world struct {
 	*testing.T
 	client *fake.Clientset
-	peer   *instancestest.Peer
-	stream *instancestest.Stream
+	peer   *instancewatchtest.Peer
+	stream *instancewatchtest.Stream
 }
 
 // newWorld starts a controller in a cluster with these nodes, and tells it of no instance yet.
 func newWorld(t *testing.T, config Config, nodes ...runtime.Object) *world {
 	t.Helper()
-	w := &world{T: t, client: fake.NewClientset(nodes...), peer: instancestest.NewPeer()}
+	w := &world{T: t, client: fake.NewClientset(nodes...), peer: instancewatchtest.NewPeer()}
 	factory := informers.NewSharedInformerFactory(w.client, 0)
-	config.Instances = instances.New(w.peer, config.Topology.ZoneFromRack)
+	config.Instances = instancewatch.New(w.peer, config.Topology.ZoneFromRack)
 	config.Nodes = w.client.CoreV1().Nodes()
 	config.Informer = factory.Core().V1().Nodes()
 	c, err := New(config)

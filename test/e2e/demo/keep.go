@@ -21,11 +21,11 @@ import (
 
 // tellKept prints how to look around in what is left running, and how to end it.
 func (d *demo) tellKept(ctx context.Context) error {
-	request, err := d.dryRunRequest(ctx)
+	request, err := d.planRequest(ctx)
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(d.dir, "dry-run.json")
+	file := filepath.Join(d.dir, "plan.json")
 	if err := os.WriteFile(file, request, 0o600); err != nil {
 		return fmt.Errorf("cannot write an example for grpcurl: %w", err)
 	}
@@ -42,9 +42,9 @@ func (d *demo) tellKept(ctx context.Context) error {
 	c.line("%s $SOCKET %s.BackendService/GetInfo", grpcurl, api)
 	c.line("%s $SOCKET %s.InstanceService/ListInstances", grpcurl, api)
 
-	c.title("What would it do for one more Service? A dry run changes nothing:")
+	c.title("What would it do for one more Service? A plan writes nothing:")
 	c.line(`%s -d @ $SOCKET \`, grpcurl)
-	c.line("  %s.LoadBalancerService/EnsureLoadBalancer < %s", api, file)
+	c.line("  %s.LoadBalancerService/PlanLoadBalancers < %s", api, file)
 
 	c.title("To ask the simulated rack:")
 	c.line(`curl --header "Authorization: Bearer %s" \`, rack.Token)
@@ -60,8 +60,9 @@ func (d *demo) tellKept(ctx context.Context) error {
 	return nil
 }
 
-// dryRunRequest returns an EnsureLoadBalancerRequest in JSON with all Nodes as candidates.
-func (d *demo) dryRunRequest(ctx context.Context) ([]byte, error) {
+// planRequest returns a PlanLoadBalancersRequest in JSON: a set of one load balancer, with all Nodes as
+// candidates.
+func (d *demo) planRequest(ctx context.Context) ([]byte, error) {
 	namespace, err := d.cluster.Client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem,
 		metav1.GetOptions{})
 	if err != nil {
@@ -75,19 +76,25 @@ func (d *demo) dryRunRequest(ctx context.Context) ([]byte, error) {
 	candidates := make([]object, 0, len(nodes.Items))
 	for _, node := range nodes.Items {
 		candidates = append(candidates, object{
-			"instance_id": strings.TrimPrefix(node.Spec.ProviderID, "oxide://"),
-			"health":      "CANDIDATE_HEALTH_HEALTHY",
+			"instance_id":  strings.TrimPrefix(node.Spec.ProviderID, "oxide://"),
+			"display_name": node.Name,
+			"readiness":    "READINESS_READY",
 		})
 	}
+	const name = "default/one-more"
 	scope := string(namespace.UID)
 	return json.MarshalIndent(object{
-		"dry_run": true,
-		"cluster": object{"scope": scope, "candidates": candidates},
-		"load_balancer": object{
-			"key":       object{"scope": scope, "name": "default/one-more"},
-			"owner_uid": "00000000-0000-4000-8000-000000000001",
-			"addresses": []object{{"family": "IP_FAMILY_IPV4", "floating_ip": object{}}},
-			"ports":     []object{{"protocol": "PROTOCOL_TCP", "port": 8080}},
+		"set": object{
+			"open":       object{"scope": scope},
+			"candidates": candidates,
+			"load_balancers": []object{{
+				"key":        object{"scope": scope, "name": name},
+				"owner_uid":  "00000000-0000-4000-8000-000000000001",
+				"generation": 1,
+				"addresses":  []object{{"family": "IP_FAMILY_IPV4", "floating_ip": object{}}},
+				"ports":      []object{{"protocol": "PROTOCOL_TCP", "port": 8080}},
+			}},
 		},
+		"explain_names": []string{name},
 	}, "", "  ")
 }

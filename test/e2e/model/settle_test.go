@@ -81,7 +81,9 @@ func (w *world) alive(ctx context.Context) error {
 // has failed the framework waits longer and longer.
 func (w *world) nudge(ctx context.Context) error {
 	w.nudges++
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"nudge":"%d"}}}`, w.nudges)
+	// What is wrong with the Service differs, and so does what the backend is sent of it.
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"%s":"nudge-%d"}}}`, sourceAnnotation, w.nudges)
+	other := fmt.Appendf(nil, `{"metadata":{"annotations":{"nudge":"%d"}}}`, w.nudges)
 	names := []string{nudged}
 	for name, v := range w.services {
 		if v.deleted || !v.balanced {
@@ -90,6 +92,9 @@ func (w *world) nudge(ctx context.Context) error {
 	}
 	var first error
 	for _, name := range names {
+		if name != nudged {
+			patch = other
+		}
 		_, err := w.cluster.Client.CoreV1().Services(namespace).Patch(ctx, name, types.MergePatchType,
 			patch, metav1.PatchOptions{})
 		if name == nudged {

@@ -200,6 +200,7 @@ func (w *world) ccmOptions(name, dir string, flags ...string) stack.CCMOptions {
 	return stack.CCMOptions{
 		Group: w.group, Programs: w.programs, Cluster: w.cluster, Rack: w.rack,
 		Kubeconfig: w.kubeconfig, Dir: dir, Name: name, Standby: name != "",
+		BackendFlags: []string{"--load-balancer-time-scale=" + timeScale},
 		ShimFlags: append([]string{
 			"--load-balancer-time-scale=" + timeScale, "--node-monitor-period=1s",
 			"--node-removal-interval=100ms",

@@ -60,8 +60,8 @@ type CCMOptions struct {
 	Standby bool
 	// Name distinguishes the log files of several replicas; empty for the first.
 	Name string
-	// ShimFlags are added to the shim's.
-	ShimFlags []string
+	// ShimFlags and BackendFlags are added to theirs; a backend of the shim's own has none.
+	ShimFlags, BackendFlags []string
 }
 
 // Oxide says which part of which rack a backend uses.
@@ -119,9 +119,9 @@ func (c *CCM) StartBackend(ctx context.Context) error {
 		c.health = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 		backend, err := c.options.Group.Run(ctx, process.Spec{
 			Name: "oxide-backend" + c.options.Name, Path: c.options.Programs.Backend, Env: c.backendEnv(),
-			Args: []string{
+			Args: append([]string{
 				"--listen=" + c.Socket, "--health-listen=" + c.health, "--log-format=text",
-			},
+			}, c.options.BackendFlags...),
 		}, c.BackendReady)
 		if err == nil {
 			c.Backend = backend

@@ -48,18 +48,20 @@ type AddressServiceClient interface {
 	// ReleaseAddress removes the marker from an address, which from then on belongs to the user. It
 	// stays attached, and the rest of its description stays.
 	//
-	// Errors: RESOURCE_NOT_FOUND; ADDRESS_IN_USE while a load balancer of the last full set wants it as
-	// its own, because the marker would be taken for lost, and restored.
-	ReleaseAddress(ctx context.Context, in *ReleaseAddressRequest, opts ...grpc.CallOption) (*ReleaseAddressResponse, error)
-	// ListOrphanedAddresses returns the addresses that are marked with a scope while the load
-	// balancers of the last full set (ReconcileLoadBalancers) claim none of them.
+	// A line in its description says that it was released, so nobody takes the marker for lost and
+	// restores it.
 	//
-	// Errors: FULL_SET_REQUIRED.
+	// Errors: RESOURCE_NOT_FOUND; ADDRESS_IN_USE while a load balancer desires it; SESSION_REQUIRED.
+	ReleaseAddress(ctx context.Context, in *ReleaseAddressRequest, opts ...grpc.CallOption) (*ReleaseAddressResponse, error)
+	// ListOrphanedAddresses returns the addresses that are marked with a scope while no load balancer of
+	// its session claims them.
+	//
+	// Errors: SESSION_REQUIRED.
 	ListOrphanedAddresses(ctx context.Context, in *ListOrphanedAddressesRequest, opts ...grpc.CallOption) (*ListOrphanedAddressesResponse, error)
 	// DeleteOrphanedAddress detaches and deletes one orphaned address. It succeeds if there is none
 	// with this id.
 	//
-	// Errors: FULL_SET_REQUIRED; ADDRESS_NOT_OWNED if the address is not an orphan of the scope.
+	// Errors: SESSION_REQUIRED; ADDRESS_NOT_OWNED if the address is not an orphan of the scope.
 	DeleteOrphanedAddress(ctx context.Context, in *DeleteOrphanedAddressRequest, opts ...grpc.CallOption) (*DeleteOrphanedAddressResponse, error)
 }
 
@@ -130,18 +132,20 @@ type AddressServiceServer interface {
 	// ReleaseAddress removes the marker from an address, which from then on belongs to the user. It
 	// stays attached, and the rest of its description stays.
 	//
-	// Errors: RESOURCE_NOT_FOUND; ADDRESS_IN_USE while a load balancer of the last full set wants it as
-	// its own, because the marker would be taken for lost, and restored.
-	ReleaseAddress(context.Context, *ReleaseAddressRequest) (*ReleaseAddressResponse, error)
-	// ListOrphanedAddresses returns the addresses that are marked with a scope while the load
-	// balancers of the last full set (ReconcileLoadBalancers) claim none of them.
+	// A line in its description says that it was released, so nobody takes the marker for lost and
+	// restores it.
 	//
-	// Errors: FULL_SET_REQUIRED.
+	// Errors: RESOURCE_NOT_FOUND; ADDRESS_IN_USE while a load balancer desires it; SESSION_REQUIRED.
+	ReleaseAddress(context.Context, *ReleaseAddressRequest) (*ReleaseAddressResponse, error)
+	// ListOrphanedAddresses returns the addresses that are marked with a scope while no load balancer of
+	// its session claims them.
+	//
+	// Errors: SESSION_REQUIRED.
 	ListOrphanedAddresses(context.Context, *ListOrphanedAddressesRequest) (*ListOrphanedAddressesResponse, error)
 	// DeleteOrphanedAddress detaches and deletes one orphaned address. It succeeds if there is none
 	// with this id.
 	//
-	// Errors: FULL_SET_REQUIRED; ADDRESS_NOT_OWNED if the address is not an orphan of the scope.
+	// Errors: SESSION_REQUIRED; ADDRESS_NOT_OWNED if the address is not an orphan of the scope.
 	DeleteOrphanedAddress(context.Context, *DeleteOrphanedAddressRequest) (*DeleteOrphanedAddressResponse, error)
 	mustEmbedUnimplementedAddressServiceServer()
 }

@@ -33,8 +33,8 @@ const (
 	Feature_FEATURE_UNSPECIFIED Feature = 0
 	// InstanceService.WatchInstances is offered.
 	Feature_FEATURE_WATCH_INSTANCES Feature = 1
-	// LoadBalancerService.ReconcileLoadBalancers and RebalanceLoadBalancers are offered.
-	Feature_FEATURE_RECONCILE Feature = 2
+	// LoadBalancerService.SyncLoadBalancers, PlanLoadBalancers and RebalanceLoadBalancers are offered.
+	Feature_FEATURE_SESSIONS Feature = 2
 	// AddressService is offered.
 	Feature_FEATURE_ADDRESS_OPERATIONS Feature = 3
 	// Load balancers can have addresses from external subnets.
@@ -46,14 +46,14 @@ var (
 	Feature_name = map[int32]string{
 		0: "FEATURE_UNSPECIFIED",
 		1: "FEATURE_WATCH_INSTANCES",
-		2: "FEATURE_RECONCILE",
+		2: "FEATURE_SESSIONS",
 		3: "FEATURE_ADDRESS_OPERATIONS",
 		4: "FEATURE_EXTERNAL_SUBNETS",
 	}
 	Feature_value = map[string]int32{
 		"FEATURE_UNSPECIFIED":        0,
 		"FEATURE_WATCH_INSTANCES":    1,
-		"FEATURE_RECONCILE":          2,
+		"FEATURE_SESSIONS":           2,
 		"FEATURE_ADDRESS_OPERATIONS": 3,
 		"FEATURE_EXTERNAL_SUBNETS":   4,
 	}
@@ -355,11 +355,11 @@ const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"-\n" +
 	"\aProject\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\x94\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\x93\x01\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x1b\n" +
-	"\x17FEATURE_WATCH_INSTANCES\x10\x01\x12\x15\n" +
-	"\x11FEATURE_RECONCILE\x10\x02\x12\x1e\n" +
+	"\x17FEATURE_WATCH_INSTANCES\x10\x01\x12\x14\n" +
+	"\x10FEATURE_SESSIONS\x10\x02\x12\x1e\n" +
 	"\x1aFEATURE_ADDRESS_OPERATIONS\x10\x03\x12\x1c\n" +
 	"\x18FEATURE_EXTERNAL_SUBNETS\x10\x042e\n" +
 	"\x0eBackendService\x12S\n" +

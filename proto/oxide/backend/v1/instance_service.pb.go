@@ -901,9 +901,9 @@ type Instance struct {
 	// that does not offer them, and while Oxide never told them; nothing follows from their absence
 	// then.
 	AntiAffinityGroupsKnown bool `protobuf:"varint,19,opt,name=anti_affinity_groups_known,json=antiAffinityGroupsKnown,proto3" json:"anti_affinity_groups_known,omitempty"`
-	// Since its start the backend was not told the full set of any scope's load balancers
-	// (LoadBalancerService.ReconcileLoadBalancers), so a floating address among external_addresses may
-	// turn out to be one that a load balancer was given by its user. Readers then add no floating
+	// No session of load balancers (LoadBalancerService.SyncLoadBalancers) is in sync with the backend, so
+	// a floating address among external_addresses may turn out to be one that a load balancer was given
+	// by its user. Readers then add no floating
 	// address that they did not know before, and take none away that is listed.
 	ExternalAddressesProvisional bool `protobuf:"varint,20,opt,name=external_addresses_provisional,json=externalAddressesProvisional,proto3" json:"external_addresses_provisional,omitempty"`
 	// Whether external_addresses holds all ephemeral addresses, some hours old at most. False with

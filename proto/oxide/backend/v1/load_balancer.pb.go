@@ -2106,7 +2106,7 @@ type Condition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it is.
 	Type ConditionType `protobuf:"varint,1,opt,name=type,proto3,enum=oxide.backend.v1.ConditionType" json:"type,omitempty"`
-	// One line for people, with the remedy where there is one.
+	// One line for people, with the remedy where there is one; at most 1,000 bytes.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -2,8 +2,8 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-// Package instancestest is a backend's stream of instances that tests speak through.
-package instancestest
+// Package instancewatchtest is a backend's stream of instances that tests speak through.
+package instancewatchtest
 
 import (
 	"context"

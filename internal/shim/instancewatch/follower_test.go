@@ -2,7 +2,7 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package instances
+package instancewatch
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instances/instancestest"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch/instancewatchtest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -30,7 +30,7 @@ func machine(id, name string) *backendv1.Instance {
 }
 
 // follow runs a follower for the time of a test.
-func follow(t *testing.T, p *instancestest.Peer) (f *Follower, changed *[]string) {
+func follow(t *testing.T, p *instancewatchtest.Peer) (f *Follower, changed *[]string) {
 	t.Helper()
 	changed = new([]string)
 	f = New(p, false)
@@ -56,7 +56,7 @@ func (f *Follower) ids() []string {
 
 func TestInstancesAreKnownAsTheStreamTellsThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := instancestest.NewPeer()
+		p := instancewatchtest.NewPeer()
 		f, changed := follow(t, p)
 		check := func(when string, want ...string) {
 			t.Helper()
@@ -95,7 +95,7 @@ func TestInstancesAreKnownAsTheStreamTellsThem(t *testing.T) {
 
 func TestAStreamThatEndsIsOpenedAgainWithGrowingPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := instancestest.NewPeer()
+		p := instancewatchtest.NewPeer()
 		p.Refuse.Store(status.New(codes.Unimplemented, "an old backend"))
 		follow(t, p)
 		last := time.Now()
