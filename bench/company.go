@@ -23,6 +23,8 @@ import (
 const (
 	// companyLimit bounds each thing that is waited for.
 	companyLimit = 3 * time.Minute
+	// attachPoll is how often the rack is asked for the address that a final status names already.
+	attachPoll = 20 * time.Millisecond
 	// pairLabel says to which pair of nodes one belongs.
 	pairLabel = "bench.test/pair"
 	// quickStart lets Services get their addresses several at a time at the start, which is not measured.
@@ -84,84 +86,108 @@ func (w *world) newCompany(ctx context.Context, name string, n int) (*company, e
 	})
 }
 
-// settle creates n Services, each for one pair of nodes or, without a function that names it, for all
-// nodes, and waits until they are served.
-func (c *company) settle(ctx context.Context, n int, pair func(i int) int) ([]served, error) {
-	all := make([]served, n)
-	for i := range all {
-		all[i].service = fmt.Sprintf("service-%d", i)
-		service := objects.LoadBalancer("default", all[i].service, objects.TCP(int32(8000+i)))
-		if pair != nil {
-			service.Annotations = map[string]string{
-				"oxide.computer/node-selector": fmt.Sprintf("%s=%d", pairLabel, pair(i)),
-			}
-		}
-		if _, err := c.cluster.Client.CoreV1().Services("default").Create(ctx, service,
-			metav1.CreateOptions{}); err != nil {
+// service returns the Service number i.
+func service(i int) *corev1.Service {
+	return objects.LoadBalancer("default", fmt.Sprintf("service-%d", i), objects.TCP(int32(8000+i)))
+}
+
+// onPair returns the Service number i, for the pair of nodes with that number.
+func onPair(i int) *corev1.Service {
+	s := service(i)
+	s.Annotations = map[string]string{
+		"oxide.computer/node-selector": fmt.Sprintf("%s=%d", pairLabel, i),
+	}
+	return s
+}
+
+// settle creates n Services and waits until each is served.
+func (c *company) settle(
+	ctx context.Context, n int, make func(i int) *corev1.Service,
+) ([]served, error) {
+	services := c.cluster.Client.CoreV1().Services("default")
+	for i := range n {
+		if _, err := services.Create(ctx, make(i), metav1.CreateOptions{}); err != nil {
 			return nil, err
 		}
 	}
-	for i := range all {
-		err := c.await(ctx, func(ctx context.Context) (bool, error) {
-			service, err := c.cluster.Client.CoreV1().Services("default").Get(ctx, all[i].service,
-				metav1.GetOptions{})
-			if err != nil || len(published(service)) != 2 {
-				return false, err
-			}
-			all[i].address, all[i].private = published(service)[0], published(service)[1]
-			return true, nil
-		})
+	var all []served
+	err := c.await(ctx, func(ctx context.Context) (bool, error) {
+		state, err := c.rack.State(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("the Service %s got no address: %w", all[i].service, err)
+			return false, err
 		}
-	}
-	state, err := c.rack.State(ctx)
+		list, err := services.List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		byName := map[string]*corev1.Service{}
+		for i := range list.Items {
+			byName[list.Items[i].Name] = &list.Items[i]
+		}
+		all = all[:0]
+		for i := range n {
+			if s, ok := isServed(byName[make(i).Name], state); ok {
+				all = append(all, s)
+			}
+		}
+		return len(all) == n, nil
+	})
 	if err != nil {
-		return nil, err
-	}
-	for i := range all {
-		ip, _ := state.FloatingIP(all[i].address)
-		all[i].node = ip.Instance
+		return nil, fmt.Errorf("%d of %d Services have an address: %w", len(all), n, err)
 	}
 	return all, nil
 }
 
-// failover waits until an address is on another node, with a status that names that alone, and returns
-// how long that took.
-func (c *company) failover(ctx context.Context, s served) (time.Duration, error) {
-	began := time.Now()
+// isServed reports whether a Service is served, with a status that is final: it names the address, and
+// the node that this is attached to.
+func isServed(service *corev1.Service, state rack.State) (served, bool) {
+	if service == nil || len(published(service)) != 2 {
+		return served{}, false
+	}
+	address, private := published(service)[0], published(service)[1]
+	ip, _ := state.FloatingIP(address)
+	carrier, _ := state.Instance(ip.Instance)
+	return served{service: service.Name, address: address, node: ip.Instance, private: private},
+		ip.AttachState == rack.Attached && carrier.PrivateIPs["v4"] == private
+}
+
+// failover waits until an address is attached to another node, with a status that names that alone. It
+// returns how long that took since something began, and where the address is.
+func (c *company) failover(
+	ctx context.Context, s served, began time.Time,
+) (served, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, companyLimit)
 	defer cancel()
 	watcher, err := c.cluster.Client.CoreV1().Services("default").Watch(ctx, metav1.ListOptions{
 		FieldSelector: "metadata.name=" + s.service,
 	})
 	if err != nil {
-		return 0, err
+		return s, 0, err
 	}
 	defer watcher.Stop()
-	took := time.Duration(0)
-	for event := range watcher.ResultChan() {
-		service, ok := event.Object.(*corev1.Service)
-		if !ok {
-			break
+	poll := time.NewTicker(attachPoll)
+	defer poll.Stop()
+	var now *corev1.Service
+	for {
+		select {
+		case event := <-watcher.ResultChan():
+			var ok bool
+			if now, ok = event.Object.(*corev1.Service); !ok {
+				return s, 0, fmt.Errorf("the address %s of %s stays on %s", s.address, s.service, s.node)
+			}
+		case <-poll.C:
 		}
-		if now := published(service); len(now) == 2 && now[1] != s.private {
-			took = time.Since(began)
-			break
+		if now == nil || len(published(now)) != 2 || published(now)[1] == s.private {
+			continue
+		}
+		state, err := c.rack.State(ctx)
+		if err != nil {
+			return s, 0, err
+		}
+		if moved, ok := isServed(now, state); ok && moved.node != s.node {
+			return moved, time.Since(began), nil
 		}
 	}
-	if took == 0 {
-		return 0, fmt.Errorf("the address of %s stays on %s", s.service, s.node)
-	}
-	state, err := c.rack.State(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if ip, _ := state.FloatingIP(s.address); ip.AttachState != rack.Attached || ip.Instance == s.node {
-		return 0, fmt.Errorf("the status of %s tells of a move, and the address is %s on %s",
-			s.service, ip.AttachState, ip.Instance)
-	}
-	return took, nil
 }
 
 // published returns the addresses in the status of a Service.
@@ -179,31 +205,4 @@ func (c *company) await(
 	ctx, cancel := context.WithTimeout(ctx, companyLimit)
 	defer cancel()
 	return process.Await(ctx, check)
-}
-
-// end removes the Services and their addresses, the cloud controller manager, and the nodes.
-func (c *company) end(ctx context.Context) error {
-	services := c.cluster.Client.CoreV1().Services("default")
-	list, err := services.List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
-	if err := c.ccm.Stop(); err != nil {
-		return err
-	}
-	for _, service := range list.Items {
-		if service.Spec.Type != corev1.ServiceTypeLoadBalancer {
-			continue
-		}
-		// Nobody is left to take the finalizer off, and the rack is not used again.
-		service.Finalizers = nil
-		if _, err := services.Update(ctx, &service, metav1.UpdateOptions{}); err != nil {
-			return err
-		}
-		if err := services.Delete(ctx, service.Name, metav1.DeleteOptions{}); err != nil {
-			return err
-		}
-	}
-	return c.cluster.Client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{},
-		metav1.ListOptions{})
 }

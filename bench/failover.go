@@ -29,154 +29,196 @@ const (
 	// seconds these are: so long the backend takes between two looks at the instances.
 	stoppedAtOnce = 5
 	phase         = 4 * time.Second
+	// againSamples are how often the node that an address has moved to dies againAfter later, out of so
+	// many nodes that a few dead ones suspend no failover.
+	againSamples, againNodes = 3, 20
+	againAfter               = 5 * time.Second
 	// crowdNodes carry crowd addresses together.
 	crowdNodes, crowd = 5, 100
 )
 
-// measureFailover measures how long an address is not served after something happened to its node: until
-// it is attached to another one and the status of its Service is right. On this rack things take as long
-// as on a real one.
-func measureFailover(ctx context.Context, w *world) (figures, error) {
-	found := figures{}
-	for _, measure := range []func(context.Context, *world, figures) error{
-		failoverOfOne, failoverOfMany, failoverOfTheLeader,
-	} {
-		if err := measure(ctx, w, found); err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
-}
+// The parts whose names begin with "failover-" measure how long an address is not served after something
+// happened to its node: until it is attached to another one and the status of its Service is final. On
+// this rack things take as long as on a real one.
 
 // failoverOfOne measures Services that have two nodes each: the instance of one is stopped, or its
 // kubelet falls silent.
-func failoverOfOne(ctx context.Context, w *world, found figures) error {
+func failoverOfOne(ctx context.Context, w *world) (figures, error) {
 	const pairs = stoppedSamples + silentSamples
 	c, err := w.newCompany(ctx, "-pairs", 2*pairs)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	services, err := c.settle(ctx, pairs, func(i int) int { return i })
+	services, err := c.settle(ctx, pairs, onPair)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	times := make([]time.Duration, stoppedSamples)
-	for first := 0; first < stoppedSamples; first += stoppedAtOnce {
+	stopping, stopped, err := c.stopAll(ctx, services[:stoppedSamples])
+	if err != nil {
+		return nil, err
+	}
+	var silent []time.Duration
+	for _, s := range services[stoppedSamples:] {
+		_, took, err := c.silence(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		silent = append(silent, took)
+	}
+	return figures{
+		"failover_stopping_seconds": median("an instance is asked to stop", stopping),
+		"failover_stopped_seconds":  median("an instance is stopped", stopped),
+		"failover_notready_seconds": median("a kubelet falls silent", silent),
+	}, c.ccm.Stop()
+}
+
+// stopAll stops the instances that carry addresses, some at a time, and returns how long each failover
+// took since the instance was asked to stop, and since it was stopped.
+func (c *company) stopAll(
+	ctx context.Context, services []served,
+) (stopping, stopped []time.Duration, err error) {
+	stopping, stopped = make([]time.Duration, len(services)), make([]time.Duration, len(services))
+	for first := 0; first < len(services); first += stoppedAtOnce {
 		group, ctx := errgroup.WithContext(ctx)
-		for i := first; i < first+stoppedAtOnce; i++ {
+		for i := first; i < min(first+stoppedAtOnce, len(services)); i++ {
 			group.Go(func() error {
 				if err := rest(ctx, rand.N(phase)); err != nil {
 					return err
 				}
+				asked := time.Now()
 				if err := c.rack.StopInstance(ctx, services[i].node); err != nil {
 					return err
 				}
-				times[i], err = c.failover(ctx, services[i])
+				lasted := time.Since(asked)
+				_, took, err := c.failover(ctx, services[i], asked)
+				stopping[i], stopped[i] = took, took-lasted
 				return err
 			})
 		}
 		if err := group.Wait(); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
-	found["failover_stopped_seconds"] = median("an instance is stopped", times)
-	times = nil
-	for _, s := range services[stoppedSamples:] {
-		if err := objects.SetReady(ctx, c.cluster.Client, s.node,
-			corev1.ConditionUnknown); err != nil {
-			return err
-		}
-		took, err := c.failover(ctx, s)
-		if err != nil {
-			return err
-		}
-		times = append(times, took)
+	return stopping, stopped, nil
+}
+
+// silence has the kubelet of the node that carries an address fall silent, and returns how long the
+// failover took, and where the address is then.
+func (c *company) silence(ctx context.Context, s served) (served, time.Duration, error) {
+	began := time.Now()
+	if err := objects.SetReady(ctx, c.cluster.Client, s.node, corev1.ConditionUnknown); err != nil {
+		return s, 0, err
 	}
-	found["failover_notready_seconds"] = median("a kubelet falls silent", times)
-	return c.end(ctx)
+	return c.failover(ctx, s, began)
 }
 
 // failoverOfMany measures a node that carries a fifth of all addresses: until the last one is served.
-func failoverOfMany(ctx context.Context, w *world, found figures) error {
+func failoverOfMany(ctx context.Context, w *world) (figures, error) {
 	c, err := w.newCompany(ctx, "-crowd", crowdNodes)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	services, err := c.settle(ctx, crowd, nil)
+	services, err := c.settle(ctx, crowd, service)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	dead := services[0].node
 	services = slices.DeleteFunc(services, func(s served) bool { return s.node != dead })
 	if len(services) != crowd/crowdNodes {
-		return fmt.Errorf("%s carries %d addresses, want %d", dead, len(services), crowd/crowdNodes)
+		return nil, fmt.Errorf("%s carries %d addresses, want %d", dead, len(services), crowd/crowdNodes)
 	}
+	began := time.Now()
 	if err := objects.SetReady(ctx, c.cluster.Client, dead, corev1.ConditionUnknown); err != nil {
-		return err
+		return nil, err
 	}
 	times := make([]time.Duration, len(services))
 	group, waitCtx := errgroup.WithContext(ctx)
 	for i, s := range services {
 		group.Go(func() (err error) {
-			times[i], err = c.failover(waitCtx, s)
+			_, times[i], err = c.failover(waitCtx, s, began)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return nil, err
 	}
-	tell("a node with 20 of 100 addresses dies", times)
-	found["failover_100_services_seconds"] = slices.Max(times).Seconds()
-	return c.end(ctx)
+	report("a node with 20 of 100 addresses dies", times)
+	return figures{"failover_20_addresses_seconds": slices.Max(times).Seconds()}, c.ccm.Stop()
+}
+
+// failoverAgain measures nodes that die a few seconds after an address has moved there.
+func failoverAgain(ctx context.Context, w *world) (figures, error) {
+	c, err := w.newCompany(ctx, "-again", againNodes)
+	if err != nil {
+		return nil, err
+	}
+	services, err := c.settle(ctx, againSamples, service)
+	if err != nil {
+		return nil, err
+	}
+	var times []time.Duration
+	for _, s := range services {
+		moved, _, err := c.silence(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if err := rest(ctx, againAfter); err != nil {
+			return nil, err
+		}
+		_, took, err := c.silence(ctx, moved)
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, took)
+	}
+	return figures{
+		"failover_again_seconds": median("the new node dies 5 s after a move", times),
+	}, c.ccm.Stop()
 }
 
 // failoverOfTheLeader measures the node that the leader itself is on: another replica has to take over
 // first, when the lease has run out.
-func failoverOfTheLeader(ctx context.Context, w *world, found figures) error {
+func failoverOfTheLeader(ctx context.Context, w *world) (figures, error) {
 	c, err := w.newCompany(ctx, "-leader", 2*leaderSamples)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	services, err := c.settle(ctx, leaderSamples, func(i int) int { return i })
+	services, err := c.settle(ctx, leaderSamples, onPair)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var times []time.Duration
 	leader := c.ccm
 	for i, s := range services {
 		standby, err := c.standby(ctx, fmt.Sprintf("-standby-%d", i))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		// The time since the leader renewed its lease is another one each time.
 		if err := rest(ctx, rand.N(2*time.Second)); err != nil {
-			return err
+			return nil, err
 		}
 		leader.Shim.Kill()
 		leader.Backend.Kill()
-		if err := objects.SetReady(ctx, c.cluster.Client, s.node,
-			corev1.ConditionUnknown); err != nil {
-			return err
-		}
-		took, err := c.failover(ctx, s)
+		_, took, err := c.silence(ctx, s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		times, leader = append(times, took), standby
 	}
-	found["failover_leader_node_seconds"] = median("the leader's node dies", times)
-	c.ccm = leader
-	return c.end(ctx)
+	return figures{
+		"failover_leader_node_seconds": median("the leader's node dies", times),
+	}, leader.Stop()
 }
 
-// median tells all times and returns their median in seconds.
+// median reports all times and returns their median in seconds.
 func median(what string, times []time.Duration) float64 {
-	tell(what, times)
+	report(what, times)
 	sorted := slices.Sorted(slices.Values(times))
 	return sorted[len(sorted)/2].Seconds()
 }
 
-func tell(what string, times []time.Duration) {
+func report(what string, times []time.Duration) {
 	fmt.Fprintf(os.Stderr, "bench: %s:", what)
 	for _, took := range times {
 		fmt.Fprintf(os.Stderr, " %.2f", took.Seconds())

@@ -18,9 +18,18 @@ import (
 // figures are numbers by name.
 type figures map[string]float64
 
+// print writes a table, with the goals that there are.
 func (f figures) print(w io.Writer) {
+	goals := goals()
 	for _, name := range slices.Sorted(maps.Keys(f)) {
-		fmt.Fprintf(w, "%-36s %12.2f\n", name, f[name])
+		fmt.Fprintf(w, "%-38s %12.2f", name, f[name])
+		if goal, ok := goals[name]; ok {
+			fmt.Fprintf(w, "   at most %6g", goal)
+			if f[name] > goal {
+				fmt.Fprint(w, "   MISSED")
+			}
+		}
+		fmt.Fprintln(w)
 	}
 }
 

@@ -41,27 +41,30 @@ const (
 // fleet is a cluster of n nodes, with its rack and its cloud controller manager.
 type fleet struct {
 	*world
-	n    int
-	rack *rack.Rack
-	ccm  *stack.CCM
+	n       int
+	rack    *rack.Rack
+	options stack.CCMOptions
+	ccm     *stack.CCM
+}
+
+// onFleet measures something with a fleet of n nodes that have not joined yet.
+func onFleet(
+	n int, measure func(f *fleet, ctx context.Context, found figures) error,
+) func(context.Context, *world) (figures, error) {
+	return func(ctx context.Context, w *world) (figures, error) {
+		f, found := &fleet{world: w, n: n}, figures{}
+		if err := f.start(ctx); err != nil {
+			return nil, err
+		}
+		if err := measure(f, ctx, found); err != nil {
+			return nil, fmt.Errorf("%d nodes: %w", n, err)
+		}
+		return found, f.ccm.Stop()
+	}
 }
 
 // measureNodes measures what nodes cost in requests to Oxide and in time, with the shim's defaults.
-func measureNodes(ctx context.Context, w *world) (figures, error) {
-	found := figures{}
-	for _, n := range []int{10, 100, 1000} {
-		f := &fleet{world: w, n: n}
-		if err := f.measure(ctx, found); err != nil {
-			return nil, fmt.Errorf("%d nodes: %w", n, err)
-		}
-	}
-	return found, nil
-}
-
-func (f *fleet) measure(ctx context.Context, found figures) error {
-	if err := f.start(ctx); err != nil {
-		return err
-	}
+func (f *fleet) measureNodes(ctx context.Context, found figures) error {
 	began := time.Now()
 	if err := f.join(ctx); err != nil {
 		return err
@@ -72,7 +75,7 @@ func (f *fleet) measure(ctx context.Context, found figures) error {
 		return err
 	}
 	found[fmt.Sprintf("init_seconds_%d", f.n)] = took.Seconds()
-	found[fmt.Sprintf("init_requests_per_node_%d", f.n)] = f.tell("initialization", requests) /
+	found[fmt.Sprintf("init_requests_per_node_%d", f.n)] = f.report("initialization", requests) /
 		float64(f.n)
 	switch f.n {
 	case 100:
@@ -80,10 +83,7 @@ func (f *fleet) measure(ctx context.Context, found figures) error {
 	case 1000:
 		found["steady_requests_5min_1000"], err = f.steady(ctx)
 	}
-	if err != nil {
-		return err
-	}
-	return f.end(ctx)
+	return err
 }
 
 // start starts the rack with its instances, and the cloud controller manager.
@@ -107,17 +107,19 @@ func (f *fleet) start(ctx context.Context) (err error) {
 	if err := f.rack.AddMachines(ctx, machines...); err != nil {
 		return err
 	}
-	f.ccm, err = stack.StartCCM(ctx, stack.CCMOptions{
+	f.options = stack.CCMOptions{
 		Group: f.group, Programs: f.programs, Cluster: f.cluster, Rack: f.rack,
 		Kubeconfig: f.kubeconfig, Dir: f.dir, Name: name,
-	})
+	}
+	f.ccm, err = stack.StartCCM(ctx, f.options)
 	return err
 }
 
-// widenPool makes room for the outbound addresses of a thousand instances, four of which share one.
+// widenPool makes room for the outbound addresses of a thousand instances, four of which share one, and
+// for those of ten thousand load balancers.
 func (f *fleet) widenPool(ctx context.Context) error {
 	const seed = `{"ip_pools": [{"name": "default", "ip_version": "v4",
-		"ranges": [{"first": "198.18.0.0", "last": "198.18.3.255"}]}]}`
+		"ranges": [{"first": "198.18.0.0", "last": "198.18.63.255"}]}]}`
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.rack.URL+"/_sim/seed",
 		bytes.NewBufferString(seed))
 	if err != nil {
@@ -230,7 +232,7 @@ func (f *fleet) count(ctx context.Context, what string, d time.Duration) (float6
 	for operation, n := range before {
 		after[operation] -= n
 	}
-	return f.tell(what, after), nil
+	return f.report(what, after), nil
 }
 
 func rest(ctx context.Context, d time.Duration) error {
@@ -249,8 +251,8 @@ func (f *fleet) requests(ctx context.Context) (map[string]int, error) {
 	return requests, err
 }
 
-// tell says which requests there were, and returns their sum.
-func (f *fleet) tell(what string, requests map[string]int) float64 {
+// report prints which requests there were, and returns their sum.
+func (f *fleet) report(what string, requests map[string]int) float64 {
 	sum := 0
 	fmt.Fprintf(os.Stderr, "bench: %d nodes, %s:", f.n, what)
 	for _, operation := range slices.Sorted(maps.Keys(requests)) {
@@ -261,13 +263,4 @@ func (f *fleet) tell(what string, requests map[string]int) float64 {
 	}
 	fmt.Fprintln(os.Stderr)
 	return float64(sum)
-}
-
-// end stops the cloud controller manager and removes the nodes.
-func (f *fleet) end(ctx context.Context) error {
-	if err := f.ccm.Stop(); err != nil {
-		return err
-	}
-	return f.cluster.Client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{},
-		metav1.ListOptions{})
 }

@@ -62,7 +62,7 @@ func (f *fleet) measureServices(ctx context.Context, found figures) error {
 	if err != nil {
 		return err
 	}
-	f.tell("one node more", requests)
+	f.report("one node more", requests)
 	found["moves_on_scale_up"] = float64(requests["floating_ip_attach"] + requests["floating_ip_detach"])
 	return nil
 }
@@ -157,7 +157,7 @@ func (f *fleet) measureRestart(ctx context.Context, found figures) error {
 	if err != nil {
 		return err
 	}
-	sum := f.tell("a restart with 10 services", requests)
+	sum := f.report("a restart with 10 services", requests)
 	// All lists of instances but the first are polls, for those who watch.
 	found["restart_requests_20_nodes_10_services"] = sum - float64(max(requests["instance_list"]-1, 0))
 	return nil

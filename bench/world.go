@@ -25,7 +25,7 @@ type world struct {
 	kubeconfig string
 }
 
-// progress tells on standard error what is being built.
+// progress reports on standard error what is being built.
 type progress struct{}
 
 func (progress) Step(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }

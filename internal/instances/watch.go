@@ -54,6 +54,8 @@ type hub struct {
 
 	mu   sync.Mutex
 	feed *feed
+	// refreshedAt is when the loop was last asked to list at once.
+	refreshedAt time.Time
 }
 
 // feed is what one loop publishes. The hub's lock guards it.
@@ -67,6 +69,8 @@ type feed struct {
 	err error
 	// changed is closed when there is something to send.
 	changed chan struct{}
+	// refresh has a token when the loop is to list at once.
+	refresh chan struct{}
 }
 
 // Watch calls send for each instance of the project, once for the end of this snapshot, and then
@@ -134,7 +138,7 @@ func (h *hub) join(ctx context.Context, racks bool) *feed {
 	defer h.mu.Unlock()
 	if h.feed == nil {
 		loopCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-		h.feed = &feed{stop: stop, changed: make(chan struct{})}
+		h.feed = &feed{stop: stop, changed: make(chan struct{}), refresh: make(chan struct{}, 1)}
 		go h.loop(loopCtx, h.feed)
 	}
 	h.feed.watchers++
@@ -232,8 +236,24 @@ func (h *hub) loop(ctx context.Context, f *feed) {
 		}
 		select {
 		case <-ctx.Done():
+		case <-f.refresh:
 		case <-time.After(pause):
 		}
+	}
+}
+
+// Refresh has the instances listed again at once for those who watch, once a second at most.
+func (i *Inventory) Refresh() {
+	h := &i.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.feed == nil || time.Since(h.refreshedAt) < transitionInterval {
+		return
+	}
+	h.refreshedAt = time.Now()
+	select {
+	case h.feed.refresh <- struct{}{}:
+	default:
 	}
 }
 

@@ -161,8 +161,8 @@ func (s *placed) stayed() {
 func (p *pool) settled() {
 	p.Helper()
 	for range 3 {
-		p.wake()
 		touched := time.Now()
+		p.wake()
 		p.eventually(func(context.Context) (string, error) {
 			log, err := p.rack.Log()
 			if err != nil || slices.ContainsFunc(log, func(q rack.Request) bool {

@@ -55,6 +55,8 @@ type loop struct {
 	// begin.
 	wakeAt time.Time
 	busy   bool
+	// listWanted: the client has changed something, so the floating IPs are listed after the next plan.
+	listWanted bool
 	// claimsChanged: what the registry is to know has changed.
 	claimsChanged bool
 }
@@ -212,6 +214,9 @@ func (l *loop) take(item Item, now time.Time) {
 	case item.Candidate != nil:
 		c := *item.Candidate
 		c.ReceivedAt = now
+		if before := l.candidates[c.InstanceID]; before != nil && before.Readiness != c.Readiness && l.inSync {
+			l.m.watcher.Refresh() // what Oxide shows of it and of the others may be other as well
+		}
 		l.candidates[c.InstanceID], l.former[c.InstanceID] = &c, true
 	case item.CandidateRemoved != "":
 		delete(l.candidates, item.CandidateRemoved)
@@ -230,9 +235,7 @@ func (l *loop) take(item Item, now time.Time) {
 	case item.Rebalance != nil:
 		l.rebalance = *item.Rebalance
 	}
-	if changed && l.inSync {
-		l.m.addresses.want(l.m.ctx, now)
-	}
+	l.listWanted = l.listWanted || changed
 }
 
 // takeLoadBalancer takes a load balancer over, and reports whether more of it has changed than what its owner

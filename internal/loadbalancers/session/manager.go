@@ -45,6 +45,8 @@ type Watcher interface {
 	Watch(
 		ctx context.Context, racks bool, send func(instances.Event) error, lag func(time.Duration),
 	) error
+	// Refresh has the instances listed again soon.
+	Refresh()
 }
 
 // Config is what a Manager is made of.

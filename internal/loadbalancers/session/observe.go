@@ -63,9 +63,11 @@ func (o *observed) privateAddr(instance string, family ownership.Family) netip.A
 	return o.instances[instance].Addr(family)
 }
 
-// complete reports whether everything was read that it takes to change something.
-func (o *observed) complete() bool {
-	return !o.listedAt.IsZero() && o.statesComplete && o.networkKnown
+// isComplete reports whether everything was read that it takes to change something. Without load balancers
+// nothing has to be known of the networks.
+func (l *loop) isComplete() bool {
+	o := &l.observed
+	return !o.listedAt.IsZero() && o.statesComplete && (o.networkKnown || len(l.balancers) == 0)
 }
 
 // problem is why nothing can be changed for now; nil: only time is needed.
@@ -160,8 +162,11 @@ func (l *loop) concerned() (ids []string, unread, missing bool) {
 // refreshNetwork has the private addresses of instances read, where they are missing or too old.
 func (l *loop) refreshNetwork(now time.Time) {
 	o := &l.observed
-	if o.readingNetwork || !l.inSync || now.Before(o.networkRetryAt) {
+	if now.Before(o.networkRetryAt) {
 		l.at(o.networkRetryAt)
+		return
+	}
+	if o.readingNetwork || !l.inSync || len(l.balancers) == 0 {
 		return
 	}
 	ids, unread, missing := l.concerned()
@@ -264,7 +269,7 @@ func (l *loop) check(id string) {
 		defer cancel()
 		instance, err := l.m.inventory.Read(ctx, id)
 		if err != nil && !errors.Is(err, instances.ErrNotFound) {
-			rest(ctx, l.m.timings.retry)
+			rest(ctx, 6*l.m.timings.retry)
 		}
 		l.session.observe(func(l *loop) { l.takeCheck(id, instance.RunState, err) })
 	}()

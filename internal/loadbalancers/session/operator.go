@@ -190,7 +190,7 @@ func (m *Manager) askActing(ctx context.Context, scope string, question func(*lo
 	}
 	synced := false
 	err := s.ask(ctx, func(l *loop) {
-		if synced = l.inSync && l.observed.complete(); synced {
+		if synced = l.inSync && l.isComplete(); synced {
 			question(l)
 		}
 	})

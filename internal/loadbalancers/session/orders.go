@@ -100,6 +100,8 @@ func (s *balancerStep) claim(c *plan.Claim) {
 	}
 	if op := s.m.operations.of(id); op != nil {
 		s.progressing, s.unsettled = true, true
+		s.keepIntent(id)
+		s.announceOld(c.Address)
 		s.announce(c.Address.Addr, op.target())
 		return
 	}
@@ -129,6 +131,13 @@ func (s *balancerStep) announce(addr netip.Addr, instance string) {
 		if !slices.Contains(s.publish, one) {
 			s.publish = append(s.publish, one)
 		}
+	}
+}
+
+// announceOld publishes the place that an address has left a moment ago.
+func (s *balancerStep) announceOld(ip *plan.Address) {
+	if m := s.moves[ip.ID]; m != nil && s.keepsOld(m, s.now) {
+		s.announce(ip.Addr, m.from)
 	}
 }
 
@@ -222,9 +231,7 @@ func (s *balancerStep) arrive(c *plan.Claim) {
 	}
 	m.to = c.Target
 	s.took()
-	if s.keepsOld(m, s.now) {
-		s.announce(c.Address.Addr, m.from)
-	}
+	s.announceOld(c.Address)
 	s.announce(c.Address.Addr, c.Target)
 	published, is := s.placePublishedAt(s.balancer, c.Address.Addr, c.Target)
 	if !is {
@@ -410,6 +417,7 @@ func (s *balancerStep) release() {
 		}
 		if s.m.operations.of(r.Address.ID) != nil {
 			s.progressing, s.unsettled = true, true
+			s.keepIntent(r.Address.ID)
 			continue
 		}
 		if waits || unscheduled {

@@ -109,7 +109,7 @@ func (m *Manager) Plan(ctx context.Context, request PlanRequest) (PlanResponse, 
 		err      error
 	)
 	asked := s.ask(ctx, func(l *loop) {
-		if !l.inSync || !l.observed.complete() {
+		if !l.inSync || !l.isComplete() {
 			err = errSessionRequired(request.Scope)
 			return
 		}
@@ -167,7 +167,11 @@ func (m *Manager) planSet(ctx context.Context, request PlanRequest) (PlanRespons
 			}
 		}
 	}
-	return l.planFor(request, now), ctx.Err()
+	response := l.planFor(request, now)
+	if m.session(set.Opening.Scope) != nil {
+		response.Orphans = nil // they are those of the session
+	}
+	return response, ctx.Err()
 }
 
 // instanceStates returns what all instances do, as one list shows it.

@@ -22,9 +22,9 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 	l.wakeAt, l.busy = time.Time{}, false
 	l.refresh(now)
 	l.register()
-	if !l.inSync || !l.observed.complete() {
+	if !l.inSync || !l.isComplete() {
 		l.sendPending()
-		return l.closing && !l.inSync
+		return l.closing && (!l.inSync || l.observed.problem() != nil)
 	}
 	l.nextIntents = make(map[string]intent)
 	in := l.input(now)
@@ -38,6 +38,10 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 		steps = append(steps, s)
 	}
 	l.intents = l.nextIntents
+	if l.listWanted {
+		l.listWanted = false
+		l.m.addresses.want(l.m.ctx, now)
+	}
 	if l.opening.ObserveOnly {
 		l.sendWould(result)
 	} else {
@@ -93,7 +97,8 @@ func (l *loop) input(now time.Time) *plan.Input {
 	}
 	for id, c := range l.candidates {
 		in.Candidates = append(in.Candidates, l.candidate(id, c))
-		if vpc := o.instances[id].Interface.VPCID; vpc != "" && in.Firewalls[vpc] == nil {
+		if vpc := o.instances[id].Interface.VPCID; vpc != "" && in.Firewalls[vpc] == nil &&
+			len(l.balancers) > 0 {
 			if rules, known := l.firewallRules(now, vpc); known {
 				in.Firewalls[vpc] = rules
 			}
@@ -318,6 +323,13 @@ func (l *loop) decide(id, what string, now time.Time) time.Time {
 	}
 	l.nextIntents[id] = intent{what, since}
 	return since
+}
+
+// keepIntent keeps what was decided for an address while a request is under way.
+func (l *loop) keepIntent(id string) {
+	if before, ok := l.intents[id]; ok {
+		l.nextIntents[id] = before
+	}
 }
 
 // endRebalance ends a rebalance that has nothing left to move.

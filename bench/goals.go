@@ -1,0 +1,25 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package main
+
+// goals are the most that figures may be. The others have no goal.
+func goals() figures {
+	return figures{
+		"lb_create_requests": 3, "lb_noop_requests": 1,
+		// Three, and the read before a detach.
+		"lb_move_requests": 4, "lb_delete_requests": 4,
+		"restart_requests_20_nodes_10_services": 31, "steady_requests_5min_1000": 108,
+
+		"plan_1000_ms": 20, "plan_1000_moving_ms": 20, "plan_5000_ms": 150, "plan_5000_moving_ms": 150,
+		"rebalance_1000_ms": 100, "plan_growth": 8,
+
+		"failover_stopped_seconds": 3.1, "failover_notready_seconds": 2.3,
+		"failover_leader_node_seconds": 20.3, "failover_20_addresses_seconds": 6,
+		"failover_local_dark_seconds": 2.6,
+		"failover_again_seconds": 5,
+
+		"leader_start_1000_services_seconds": 15, "moves_on_scale_up": 0,
+	}
+}
