@@ -18,7 +18,7 @@ func goals() figures {
 		"failover_stopped_seconds": 3.1, "failover_notready_seconds": 2.3,
 		"failover_leader_node_seconds": 20.3, "failover_20_addresses_seconds": 6,
 		"failover_local_dark_seconds": 2.6,
-		"failover_again_seconds": 5,
+		"failover_again_seconds":      5,
 
 		"leader_start_1000_services_seconds": 15, "moves_on_scale_up": 0,
 	}

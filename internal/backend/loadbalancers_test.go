@@ -17,8 +17,8 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// aSet is a cluster of one node that is to serve some load balancers, of which the last one needs a port that
-// the first one has.
+// aSet is a cluster of one node that is to serve some load balancers, of which the last one needs a
+// port that the first one has.
 func aSet(instanceID string, n int) *backendv1.LoadBalancerSet {
 	set := &backendv1.LoadBalancerSet{
 		Open: &backendv1.OpenSession{Scope: "c1"},

@@ -20,8 +20,8 @@ import (
 // DefaultListen is the address that is served by default.
 const DefaultListen = "unix:///run/oxide/backend/backend.sock"
 
-// The addresses of the health endpoints. Two pairs of programs may be on one node, of which one only
-// reads.
+// The addresses of the health endpoints. Two pairs of programs may be on one node, of which one
+// only reads.
 const (
 	defaultHealthListen  = "127.0.0.1:10268"
 	readOnlyHealthListen = "127.0.0.1:10368"

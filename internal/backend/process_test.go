@@ -277,7 +277,8 @@ func TestNotReadyUntilItHeals(t *testing.T) {
 	}
 }
 
-// A working connection is proven every half minute only, but a call that finds it broken is believed.
+// A working connection is proven every half minute only, but a call that finds it broken is
+// believed.
 func TestAFailedCallMakesItNotReady(t *testing.T) {
 	rack := oxidesim.Start(t, oxidesim.Config{})
 	p := start(t, rack.URL)

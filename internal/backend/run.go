@@ -39,7 +39,7 @@ func Run(ctx context.Context, cfg Config) error {
 	addresses := &ownership.Registry{}
 	inventory := instances.NewInventory(client, addresses)
 	finder := instances.NewFinder(client, inventory)
-	manager := session.NewManager(session.Config{
+	manager := session.NewManager(ctx, session.Config{
 		API: client, Inventory: finder, Watcher: inventory, Registry: addresses,
 		ReadOnly: cfg.Oxide.ReadOnly, TimeScale: cfg.TimeScale,
 	})
@@ -66,17 +66,17 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(func() error { return serveHTTP(ctx, sockets.metrics, metricsHandler(registry)) })
 	group.Go(func() error { server.ready.watch(ctx); return nil })
 	err = group.Wait()
-	stopManager(manager)
+	stopManager(ctx, manager)
 	slog.Info("stopped")
 	return err
 }
 
-// changesTimeout is how long changes that were sent to Oxide are waited for at the end, and the attachment
-// that belongs to a detachment.
+// changesTimeout is how long changes that were sent to Oxide are waited for at the end, and the
+// attachment that belongs to a detachment.
 const changesTimeout = 8 * time.Second
 
-func stopManager(manager *session.Manager) {
-	ctx, cancel := context.WithTimeout(context.Background(), changesTimeout)
+func stopManager(ctx context.Context, manager *session.Manager) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changesTimeout)
 	defer cancel()
 	manager.Stop(ctx)
 }

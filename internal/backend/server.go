@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// stopTimeout is how long the program may take to stop. Calls in flight may go on for endTimeout
-	// of it; after that their contexts end, so that there is time left to say why.
+	// stopTimeout is how long the program may take to stop. Calls in flight may go on for
+	// endTimeout of it; after that their contexts end, so that there is time left to say why.
 	stopTimeout = 20 * time.Second
 	endTimeout  = 18 * time.Second
 	// maxStreams bounds the calls and streams of one connection that run at a time.

@@ -84,8 +84,8 @@ func TestARebuiltClusterAdoptsAddresses(t *testing.T) {
 	}
 }
 
-// A cluster that is restored in its place, with new objects of the same names, keeps every address where
-// it is.
+// A cluster that is restored in its place, with new objects of the same names, keeps every address
+// where it is.
 func TestARestoredClusterMovesNothing(t *testing.T) {
 	e := newEnvironment(t, settings{})
 	e.join("node-a", "node-b")
@@ -148,8 +148,8 @@ func (e *environment) placesOf() map[string]string {
 	return places
 }
 
-// Two clusters of one id, as after a restore beside the original, do not fight: what is on a node of the
-// one is left alone by the other, which says so.
+// Two clusters of one id, as after a restore beside the original, do not fight: what is on a node
+// of the one is left alone by the other, which says so.
 func TestAClonedClusterDoesNotFight(t *testing.T) {
 	e := newEnvironment(t, settings{
 		machines: machines(4), shimFlags: []string{"--cluster-id=twin"},
@@ -191,8 +191,8 @@ func TestAClonedClusterDoesNotFight(t *testing.T) {
 	e.servedBy("web", address)
 }
 
-// clone starts another cluster with a control plane and a cloud controller manager of its own on the
-// same rack.
+// clone starts another cluster with a control plane and a cloud controller manager of its own on
+// the same rack.
 func (e *environment) clone(s settings) *environment {
 	e.Helper()
 	c := *e

@@ -20,9 +20,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
-// Invariant 1: a node is never deleted on doubt. (A role that is revoked, and a rack that is away, are
-// in tests of their own.) In all of these cases Oxide, or what the backend
-// takes for it, answers as if the instances were gone, or not at all.
+// Invariant 1: a node is never deleted on doubt. (A role that is revoked, and a rack that is away,
+// are in tests of their own.) In all of these cases Oxide, or what the backend takes for it,
+// answers as if the instances were gone, or not at all.
 func TestNoNodeIsRemovedOnDoubt(t *testing.T) {
 	e := newEnvironment(t, settings{shimFlags: []string{quickMonitor}})
 	home := e.ccm.Oxide

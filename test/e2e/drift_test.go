@@ -17,11 +17,12 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
-// driftLimit is how long what people did by hand may go unnoticed: nothing in Kubernetes tells of it, so
-// it is found by the look that comes once a minute.
+// driftLimit is how long what people did by hand may go unnoticed: nothing in Kubernetes tells of
+// it, so it is found by the look that comes once a minute.
 const driftLimit = 90 * time.Second
 
-// What people do to addresses by hand is repaired or told of, although nothing in Kubernetes changes.
+// What people do to addresses by hand is repaired or told of, although nothing in Kubernetes
+// changes.
 func TestDriftIsFound(t *testing.T) {
 	q := &quiet{}
 	q.rows.Add(6)

@@ -39,8 +39,8 @@ type environment struct {
 	group  *process.Group
 	dir    string
 
-	// cluster and kubeconfig are the shared ones, and name is empty, but for a second cluster on the
-	// same rack.
+	// cluster and kubeconfig are the shared ones, and name is empty, but for a second cluster on
+	// the same rack.
 	cluster    *cluster.Cluster
 	kubeconfig string
 	name       string

@@ -13,8 +13,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 )
 
-// Invariants 5 and 7: an address moves away from a Node that cannot serve it any more, in seconds, and
-// for nothing else; and the status always tells the truth.
+// Invariants 5 and 7: an address moves away from a Node that cannot serve it any more, in seconds,
+// and for nothing else; and the status always tells the truth.
 func TestFailover(t *testing.T) {
 	together(t, settings{},
 		row{"an instance is stopped", "stopped", 2, instanceStopped},

@@ -29,8 +29,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
-// The command with podman in docs/install.md, without podman: the image's own entrypoint, environment
-// and user, the programs in it, and of this machine's environment only what the command passes on.
+// The command with podman in docs/install.md, without podman: the image's own entrypoint,
+// environment and user, the programs in it, and of this machine's environment only what the command
+// passes on.
 func TestTheImageRunsAloneAsDocumented(t *testing.T) {
 	e := newEnvironment(t, settings{idle: true})
 	e.must(os.Chmod(e.dir, 0o755)) // the image's user goes through it

@@ -13,8 +13,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 )
 
-// Invariant 7: the framework writes statuses, too, from older copies of the Services, and outside of
-// every lock of ours. What is false is mended at once.
+// Invariant 7: the framework writes statuses, too, from older copies of the Services, and outside
+// of every lock of ours. What is false is mended at once.
 func staleStatus(p *pool) {
 	s := p.place("", objects.TCP(80))
 	p.exempt(s.key)
@@ -27,8 +27,8 @@ func staleStatus(p *pool) {
 	}
 }
 
-// The same, in the second in which the status has both nodes and the address is about to move: it does
-// not before the status has them again.
+// The same, in the second in which the status has both nodes and the address is about to move: it
+// does not before the status has them again.
 func staleStatusInTheMiddle(p *pool) {
 	s := p.place("", objects.TCP(80))
 	before := p.service(s.key).Status

@@ -37,8 +37,8 @@ func (e *environment) standby(name string, shimFlags ...string) *stack.CCM {
 	return standby
 }
 
-// The framework tells of a changed set of Nodes once and never again, even if it is told that nothing
-// came of it: so what fails is tried again by us.
+// The framework tells of a changed set of Nodes once and never again, even if it is told that
+// nothing came of it: so what fails is tried again by us.
 func TestAMoveThatFailsIsTriedAgain(t *testing.T) {
 	together(t, settings{}, row{"many moves, some requests spoilt", "spoilt", 12, func(p *pool) {
 		var all []*placed
@@ -125,7 +125,8 @@ func TestAMoveSurvivesTheEndOfEitherProgram(t *testing.T) {
 					leader = next
 				}
 				s.moved()
-				// A new Service, too, which the backend attaches nowhere before it knows all others.
+				// A new Service, too, which the backend attaches nowhere before it knows all
+				// others.
 				p.makeIn(p.nodes[0], 1, objects.TCP(81))
 				p.located(p.name + "-" + p.nodes[0] + "-1")
 			})

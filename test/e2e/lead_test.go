@@ -27,8 +27,8 @@ const (
 	atOnce = 600 * time.Millisecond
 )
 
-// The status leads: what will be true is published first, a second before an address moves where clients
-// would be led astray, and what is not true any more is taken away last.
+// The status leads: what will be true is published first, a second before an address moves where
+// clients would be led astray, and what is not true any more is taken away last.
 func TestTheStatusLeads(t *testing.T) {
 	together(t, settings{},
 		row{"a planned move", "planned", 2, func(p *pool) {
@@ -104,8 +104,9 @@ func (s *placed) led(j *journal, least, most time.Duration) {
 	}
 }
 
-// arrivedAfter checks that an address was attached to its new node a while after that was published: a client that
-// sends datagrams before the proxies know the new node would be lost for good.
+// arrivedAfter checks that an address was attached to its new node a while after that was
+// published: a client that sends datagrams before the proxies know the new node would be lost for
+// good.
 func (s *placed) arrivedAfter(j *journal, least time.Duration) {
 	s.Helper()
 	to, _ := s.state().Instance(s.other)
@@ -185,8 +186,8 @@ func manyFail(p *pool) {
 	}
 }
 
-// arrived waits until the address is served elsewhere, and checks that the status told of each place to
-// which it went before it was there.
+// arrived waits until the address is served elsewhere, and checks that the status told of each
+// place to which it went before it was there.
 func (s *placed) arrived(j *journal) {
 	s.Helper()
 	s.eventually(func(ctx context.Context) (string, error) {

@@ -13,9 +13,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 )
 
-// When most Nodes fall silent at once while Oxide shows their instances running, it is rather the control
-// plane that fails: nothing is moved for a while, and nothing has moved once they are back. (That the
-// wait ends after two minutes is held by a unit test in virtual time.)
+// When most Nodes fall silent at once while Oxide shows their instances running, it is rather the
+// control plane that fails: nothing is moved for a while, and nothing has moved once they are back.
+// (That the wait ends after two minutes is held by a unit test in virtual time.)
 func TestMostNodesThatFallSilentTogetherKeepTheirAddresses(t *testing.T) {
 	together(t, settings{}, row{"all in one", "mass", 7, func(p *pool) {
 		held := p.place("", objects.TCP(80))

@@ -24,8 +24,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
-// What tests do to Services, and what users see of them. A Service is named by NAMESPACE/NAME, or by
-// its name alone in the namespace default.
+// What tests do to Services, and what users see of them. A Service is named by NAMESPACE/NAME, or
+// by its name alone in the namespace default.
 
 // prefix is that of this project's annotations.
 const prefix = "oxide.computer/"
@@ -122,8 +122,8 @@ func (e *environment) remove(key string) {
 	})
 }
 
-// nextSecond waits until what is created now is younger than what was created before: creation times
-// are whole seconds.
+// nextSecond waits until what is created now is younger than what was created before: creation
+// times are whole seconds.
 func (e *environment) nextSecond() {
 	e.Helper()
 	before := time.Now().Unix()
@@ -247,8 +247,8 @@ func (e *environment) warnings(
 	return e.eventsOn(ctx, service, ",type=Warning,reason="+reason, words...)
 }
 
-// eventsOn returns the events on a Service that have all these words, and of which more holds, which is
-// a further part of a field selector.
+// eventsOn returns the events on a Service that have all these words, and of which more holds,
+// which is a further part of a field selector.
 func (e *environment) eventsOn(
 	ctx context.Context, service *corev1.Service, more string, words ...string,
 ) ([]corev1.Event, error) {
@@ -266,7 +266,8 @@ func (e *environment) eventsOn(
 }
 
 const (
-	// syncFailed is the reason of the framework's event when a Service cannot be given what it wants.
+	// syncFailed is the reason of the framework's event when a Service cannot be given what it
+	// wants.
 	syncFailed = "SyncLoadBalancerFailed"
 
 	// Reasons of our own events for an address that is attached nowhere.
@@ -274,8 +275,8 @@ const (
 	noCandidate  = "NoCandidate"
 )
 
-// warned waits until a Service has a warning with these words, and checks that it is one, in one line
-// that people can read. It returns its text.
+// warned waits until a Service has a warning with these words, and checks that it is one, in one
+// line that people can read. It returns its text.
 func (e *environment) warned(key, reason string, words ...string) string {
 	e.Helper()
 	service := e.service(key)
@@ -302,7 +303,8 @@ func (e *environment) warned(key, reason string, words ...string) string {
 	return text
 }
 
-// unchanging checks that the status of a Service is at no moment another one while something is done.
+// unchanging checks that the status of a Service is at no moment another one while something is
+// done.
 func (e *environment) unchanging(key string, do func()) {
 	e.Helper()
 	before := e.service(key)

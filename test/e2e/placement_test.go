@@ -19,8 +19,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 )
 
-// Invariant 4: one port of one node serves one Service. Who comes too late has an address, and gets a
-// place when there is one.
+// Invariant 4: one port of one node serves one Service. Who comes too late has an address, and gets
+// a place when there is one.
 func TestOnePortOfANodeServesOneService(t *testing.T) {
 	e := newEnvironment(t, settings{machines: machines(3)})
 	e.join("node-a", "node-b")
@@ -148,8 +148,8 @@ func (e *environment) hostNetworkPod(name, node string, port int32) {
 	e.must(err)
 }
 
-// Without a node that is fit an address is reserved, one event says why, and the address is attached
-// as soon as there is one.
+// Without a node that is fit an address is reserved, one event says why, and the address is
+// attached as soon as there is one.
 func TestWithoutAFitNodeAnAddressWaits(t *testing.T) {
 	e := newEnvironment(t, settings{})
 	e.join("node-a", "node-b")

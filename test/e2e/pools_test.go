@@ -19,8 +19,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
-// row is a test that shares a world with others, which run at the same time: it has Nodes of its own,
-// so that all their waits are waited for at once.
+// row is a test that shares a world with others, which run at the same time: it has Nodes of its
+// own, so that all their waits are waited for at once.
 type row struct {
 	name string
 	// pool is a short name of its own, and nodes is how many Nodes it has.
@@ -156,8 +156,9 @@ func (s *placed) stayed() {
 	s.servedBy(s.key, s.address)
 }
 
-// settled waits until the controller knows what was done before, and has begun what it has to do about
-// it. It is woken several times: a list may have begun with what was known before, and ended after.
+// settled waits until the controller knows what was done before, and has begun what it has to do
+// about it. It is woken several times: a list may have begun with what was known before, and ended
+// after.
 func (p *pool) settled() {
 	p.Helper()
 	for range 3 {
@@ -175,8 +176,8 @@ func (p *pool) settled() {
 	}
 }
 
-// wake gives the controller a reason to read the rack: a Service of the pool that is served by no Node, the bell,
-// changes in what the backend is sent of it.
+// wake gives the controller a reason to read the rack: a Service of the pool that is served by no
+// Node, the bell, changes in what the backend is sent of it.
 func (p *pool) wake() {
 	p.Helper()
 	name := p.name + "-bell"

@@ -20,8 +20,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
-// Beside a cloud controller manager that holds the lease, a pair with --read-only says what it would
-// do, and does nothing.
+// Beside a cloud controller manager that holds the lease, a pair with --read-only says what it
+// would do, and does nothing.
 func TestReadOnlyChangesNothing(t *testing.T) {
 	e := newEnvironment(t, settings{})
 	e.join("node-a")

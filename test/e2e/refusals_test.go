@@ -107,8 +107,8 @@ func refusals(steady string) map[string]refusal {
 	}
 }
 
-// What cannot be had is told in one line that names the annotation or field, and touches nothing that
-// works.
+// What cannot be had is told in one line that names the annotation or field, and touches nothing
+// that works.
 func TestWhatCannotBeHadIsToldAndTouchesNothing(t *testing.T) {
 	e := newEnvironment(t, settings{machines: dualStack})
 	e.addPools()
@@ -162,8 +162,8 @@ func TestWhatCannotBeHadIsToldAndTouchesNothing(t *testing.T) {
 	}
 }
 
-// refusedToWhoHasAnAddress lets a Service that has an address ask for what it cannot have: it keeps what
-// it has.
+// refusedToWhoHasAnAddress lets a Service that has an address ask for what it cannot have: it keeps
+// what it has.
 func (e *environment) refusedToWhoHasAnAddress(name, annotation, value string, says []string) {
 	e.Helper()
 	e.create(name, objects.TCP(90))

@@ -41,8 +41,8 @@ import (
 )
 
 // A right that is never used would be there for whoever takes over the pod, and one that is used is
-// missed as soon as it goes: so what the shim asks of the API server over a life with all that a CCM
-// does is compared with the manifest, right by right.
+// missed as soon as it goes: so what the shim asks of the API server over a life with all that a
+// CCM does is compared with the manifest, right by right.
 func TestEveryRightOfTheManifestIsUsed(t *testing.T) {
 	e := newEnvironment(t, settings{idle: true})
 	used := e.watchRequests()

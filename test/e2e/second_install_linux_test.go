@@ -16,8 +16,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
-// A second installation does no harm, since there is one lease, and does nothing: that it will not is
-// said where it is installed, and by itself.
+// A second installation does no harm, since there is one lease, and does nothing: that it will not
+// is said where it is installed, and by itself.
 func TestASecondInstallationIsToldThatItIdles(t *testing.T) {
 	const atWork = "Another cloud controller manager is at work in this cluster: "
 	e := newEnvironment(t, settings{idle: true})
@@ -54,8 +54,8 @@ func TestASecondInstallationIsToldThatItIdles(t *testing.T) {
 	e.served("web")
 }
 
-// helmInstall installs the chart, of which no pod ever runs here, until the test ends. It returns what
-// helm says.
+// helmInstall installs the chart, of which no pod ever runs here, until the test ends. It returns
+// what helm says.
 func (e *environment) helmInstall(release string) string {
 	e.Helper()
 	root, err := stack.Root()

@@ -24,8 +24,8 @@ import (
 
 // What killing and delaying the programs has found. Each of these was a fault.
 
-// TestAServiceOnItsWayGivesWayToOneThatStays: a Service that is on its way to a node is edited to a port that
-// another one serves there.
+// TestAServiceOnItsWayGivesWayToOneThatStays: a Service that is on its way to a node is edited to a
+// port that another one serves there.
 func TestAServiceOnItsWayGivesWayToOneThatStays(t *testing.T) {
 	e := newEnvironment(t, settings{})
 	e.join("node-a")
@@ -53,8 +53,8 @@ func TestAServiceOnItsWayGivesWayToOneThatStays(t *testing.T) {
 	}
 }
 
-// TestAStatusOverwrittenJustBeforeAFailoverDelaysNothing holds it with a slow Oxide, and for a foreign write in
-// the middle of a repair as well.
+// TestAStatusOverwrittenJustBeforeAFailoverDelaysNothing holds it with a slow Oxide, and for a
+// foreign write in the middle of a repair as well.
 func TestAStatusOverwrittenJustBeforeAFailoverDelaysNothing(t *testing.T) {
 	e := newEnvironment(t, settings{machines: machines(3)})
 	e.join("node-a", "node-b", "node-c")
@@ -83,7 +83,8 @@ func TestAStatusOverwrittenJustBeforeAFailoverDelaysNothing(t *testing.T) {
 	t.Logf("served elsewhere after %s", time.Since(began))
 }
 
-// TestWhatIsHandedOverIsTheUsers: a Service names its own address as the user's, and stops naming it.
+// TestWhatIsHandedOverIsTheUsers: a Service names its own address as the user's, and stops naming
+// it.
 func TestWhatIsHandedOverIsTheUsers(t *testing.T) {
 	for name, between := range map[string]func(e *environment){
 		"without a restart":         func(*environment) {},
@@ -123,8 +124,8 @@ func TestWhatIsHandedOverIsTheUsers(t *testing.T) {
 	}
 }
 
-// TestANodeThatGoesDuringTheFirstAttachmentKeepsNoAddress: both programs die in the first attachment, and the Node
-// is deleted meanwhile.
+// TestANodeThatGoesDuringTheFirstAttachmentKeepsNoAddress: both programs die in the first
+// attachment, and the Node is deleted meanwhile.
 func TestANodeThatGoesDuringTheFirstAttachmentKeepsNoAddress(t *testing.T) {
 	e := newEnvironment(t, settings{})
 	e.join("node-a")
@@ -166,8 +167,8 @@ func TestANodeThatGoesDuringTheFirstAttachmentKeepsNoAddress(t *testing.T) {
 	e.gone(address)
 }
 
-// TestAUsersAddressThatIsLeftAttachedIsNamed: a Service becomes another one while nobody runs, and nothing proves
-// any more that the user's address may be detached.
+// TestAUsersAddressThatIsLeftAttachedIsNamed: a Service becomes another one while nobody runs, and
+// nothing proves any more that the user's address may be detached.
 func TestAUsersAddressThatIsLeftAttachedIsNamed(t *testing.T) {
 	e := newEnvironment(t, settings{})
 	e.must(e.rack.AddAddresses(t.Context(), rack.Address{

@@ -82,8 +82,8 @@ func (p *pool) placeIn(group string, port corev1.ServicePort) *placed {
 	return p.located(p.makeIn(group, 0, port))
 }
 
-// failover makes the Node of an address fall silent, and returns how long it took until the address was
-// attached elsewhere.
+// failover makes the Node of an address fall silent, and returns how long it took until the address
+// was attached elsewhere.
 func (s *placed) failover() time.Duration {
 	s.Helper()
 	began := time.Now()

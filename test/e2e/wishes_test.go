@@ -58,7 +58,8 @@ func TestAnotherAddressIsThereBeforeTheOldOneGoes(t *testing.T) {
 	}
 }
 
-// neverWithout checks, again and again while something is done, that one of two addresses is attached.
+// neverWithout checks, again and again while something is done, that one of two addresses is
+// attached.
 func (e *environment) neverWithout(one, other string, do func()) {
 	e.Helper()
 	ctx, cancel := context.WithCancel(e.Context())
@@ -197,8 +198,8 @@ func TestARetainedAddressComesBack(t *testing.T) {
 	e.gone(address)
 }
 
-// A floating IP that the user owns is attached and detached, and nothing else is done to it. It is no
-// address of the Node that carries it, whatever is restarted.
+// A floating IP that the user owns is attached and detached, and nothing else is done to it. It is
+// no address of the Node that carries it, whatever is restarted.
 func TestAUsersOwnAddressStaysTheUsers(t *testing.T) {
 	quick := settings{idle: true, shimFlags: []string{"--node-status-update-frequency=500ms"}}
 	e := newEnvironment(t, quick)

@@ -119,8 +119,8 @@ func desiredOf(lb *backendv1.DesiredLoadBalancer) session.Desired {
 		case problem == nil:
 			desired.Addresses = append(desired.Addresses, desiredAddressOf(address))
 		case desired.Ending == plan.NotEnding && desired.PreserveReason == "":
-			// It is this load balancer's own problem: what it has stays as it is. One that is ending goes
-			// without what it could never have had.
+			// It is this load balancer's own problem: what it has stays as it is. One that is
+			// ending goes without what it could never have had.
 			desired.PreserveReason = oneLine(problem.Error())
 		}
 	}

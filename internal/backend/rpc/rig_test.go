@@ -60,7 +60,7 @@ func newRig(t *testing.T) *rig {
 	}, prometheus.NewRegistry())
 	r.must(err)
 	inventory := instances.NewInventory(api, noAddresses{})
-	r.manager = session.NewManager(session.Config{
+	r.manager = session.NewManager(t.Context(), session.Config{
 		API: api, Inventory: instances.NewFinder(api, inventory), Watcher: inventory,
 		Registry: &ownership.Registry{},
 	})

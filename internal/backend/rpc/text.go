@@ -13,8 +13,8 @@ import (
 const (
 	// maxText bounds every text for people, in bytes: an event of Kubernetes has room for it.
 	maxText = 400
-	// maxCondition bounds what is said of a condition, which may hold a rule for the firewall; it still fits
-	// into an event.
+	// maxCondition bounds what is said of a condition, which may hold a rule for the firewall; it
+	// still fits into an event.
 	maxCondition = 1000
 	// maxQuoted bounds what is quoted of a request.
 	maxQuoted = 100

@@ -20,14 +20,15 @@ import (
 const (
 	// listSpacing is the least time from the beginning of one list of the floating IPs to the next.
 	listSpacing = time.Second / 2
-	// maxVanished is how many floating IPs that a list does not show are read one by one: a list may miss
-	// some, and an empty one may be a mistake of what is between Oxide and us.
+	// maxVanished is how many floating IPs that a list does not show are read one by one: a list
+	// may miss some, and an empty one may be a mistake of what is between Oxide and us.
 	maxVanished = 20
 	// concurrentViews bounds the reads of single floating IPs.
 	concurrentViews = 8
 )
 
-// addressList has the floating IPs of the project, for all sessions. Own changes are written through.
+// addressList has the floating IPs of the project, for all sessions. Own changes are written
+// through.
 type addressList struct {
 	api    API
 	reader coalesce.Reader[[]oxide.FloatingIP]
@@ -40,14 +41,16 @@ type addressList struct {
 	mu sync.Mutex
 	// known is what was last read or changed, by id.
 	known map[string]knownAddress
-	// deleted are floating IPs that were deleted here, until a list that began later does not show them.
+	// deleted are floating IPs that were deleted here, until a list that began later does not show
+	// them.
 	deleted map[string]time.Time
 	// listedAt is when the last list that succeeded began; zero: there is none yet.
 	listedAt time.Time
 	// version grows with every change of known.
 	version uint64
 	err     error
-	// wantedAt is the latest time after which somebody wants a list to begin; reading: one is under way.
+	// wantedAt is the latest time after which somebody wants a list to begin; reading: one is under
+	// way.
 	wantedAt time.Time
 	reading  bool
 	// viewing are the floating IPs that are being read one by one.
@@ -57,7 +60,8 @@ type addressList struct {
 // knownAddress is a floating IP and when it was read.
 type knownAddress struct {
 	oxide.FloatingIP
-	// readAt is when the reading began that shows it; a change counts as a reading when it was answered.
+	// readAt is when the reading began that shows it; a change counts as a reading when it was
+	// answered.
 	readAt time.Time
 }
 
@@ -88,7 +92,7 @@ func (l *addressList) want(ctx context.Context, after time.Time) {
 // read lists until nobody wants a later list. A failure is left to whoever wants the next one.
 func (l *addressList) read(ctx context.Context) {
 	for {
-		_, err := l.list(ctx)
+		err := l.list(ctx)
 		l.mu.Lock()
 		again := err == nil && l.listedAt.Before(l.wantedAt)
 		if !again {
@@ -102,17 +106,17 @@ func (l *addressList) read(ctx context.Context) {
 	}
 }
 
-// list reads the floating IPs now, together with everybody who does, and returns when the list began.
-func (l *addressList) list(ctx context.Context) (time.Time, error) {
+// list reads the floating IPs now, together with everybody who does.
+func (l *addressList) list(ctx context.Context) error {
 	reading, err := l.reader.After(ctx)
 	if err != nil {
 		l.mu.Lock()
 		l.err = err
 		l.mu.Unlock()
-		return time.Time{}, err
+		return err
 	}
 	l.take(ctx, reading.Facts, reading.Began)
-	return reading.Began, nil
+	return nil
 }
 
 // take takes a list over, but for what was changed after it began.
@@ -154,8 +158,8 @@ func (l *addressList) take(ctx context.Context, list []oxide.FloatingIP, began t
 	l.changed()
 }
 
-// confirm removes floating IPs that a list does not show, once a direct read does not find them, either.
-// Where many vanish at once some of them stand for the others.
+// confirm removes floating IPs that a list does not show, once a direct read does not find them,
+// either. Where many vanish at once some of them stand for the others.
 func (l *addressList) confirm(ctx context.Context, vanished []string, began time.Time) {
 	sample := vanished[:min(len(vanished), maxVanished)]
 	gone := make([]bool, len(sample))
@@ -163,7 +167,7 @@ func (l *addressList) confirm(ctx context.Context, vanished []string, began time
 	group.SetLimit(concurrentViews)
 	for i, id := range sample {
 		group.Go(func() error {
-			_, err := l.view(groupCtx, id)
+			err := l.view(groupCtx, id)
 			gone[i] = oxide.IsKind(err, oxide.KindNotFound)
 			return nil
 		})
@@ -197,11 +201,11 @@ func (l *addressList) confirm(ctx context.Context, vanished []string, began time
 }
 
 // view reads one floating IP.
-func (l *addressList) view(ctx context.Context, id string) (oxide.FloatingIP, error) {
+func (l *addressList) view(ctx context.Context, id string) error {
 	began := time.Now()
 	ip, err := l.api.FloatingIPByID(ctx, id)
 	if err != nil {
-		return ip, err
+		return err
 	}
 	l.mu.Lock()
 	if _, gone := l.deleted[id]; !gone && l.known[id].readAt.Before(began) {
@@ -210,7 +214,7 @@ func (l *addressList) view(ctx context.Context, id string) (oxide.FloatingIP, er
 	}
 	l.mu.Unlock()
 	l.changed()
-	return ip, nil
+	return nil
 }
 
 // record writes a change through: what a request made of a floating IP.
@@ -260,8 +264,8 @@ func (l *addressList) recordDetached(id string) {
 	}
 }
 
-// doubt makes the next change of a floating IP wait for another reading: the last one failed, and may have
-// taken effect.
+// doubt makes the next change of a floating IP wait for another reading: the last one failed, and
+// may have taken effect.
 func (l *addressList) doubt(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -290,7 +294,7 @@ func (l *addressList) viewSoon(ctx context.Context, id string) {
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
-		_, err := l.view(ctx, id)
+		err := l.view(ctx, id)
 		switch {
 		case oxide.IsKind(err, oxide.KindNotFound):
 			l.mu.Lock()

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// ttlCache keeps answers of Oxide for a while, and failures for another. It reads in the background.
+// ttlCache keeps answers of Oxide for a while, and failures for another. It reads in the
+// background.
 type ttlCache[T any] struct {
 	maxAge, failureMaxAge time.Duration
 
@@ -33,8 +34,8 @@ func newTTLCache[T any](maxAge, failureMaxAge time.Duration) *ttlCache[T] {
 	}
 }
 
-// get returns the last answer, and makes sure that one that is too old is read again; then done is called. It
-// returns false if there is none yet.
+// get returns the last answer, and makes sure that one that is too old is read again; then done is
+// called. It returns false if there is none yet.
 func (c *ttlCache[T]) get(
 	ctx context.Context, key string, now time.Time,
 	read func(context.Context, string) (T, error), done func(),

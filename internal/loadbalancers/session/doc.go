@@ -2,9 +2,9 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-// Package session keeps the load balancers of a scope as they are desired, for as long as a client holds a
-// session. One goroutine per session owns all of its state; it plans by package plan, and starts one
-// request after the other as package plan, the publications and the instances allow.
+// Package session keeps the load balancers of a scope as they are desired, for as long as a client
+// holds a session. One goroutine per session owns all of its state; it plans by package plan, and
+// starts one request after the other as package plan, the publications and the instances allow.
 //
 //	types.go      what clients send and are sent
 //	errors.go     the typed errors
@@ -21,5 +21,6 @@
 //	query.go      Get, List, Plan and Rebalance
 //	operator.go   adopt, release and delete addresses by hand
 //
-// It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through internal/oxide.
+// It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through
+// internal/oxide.
 package session

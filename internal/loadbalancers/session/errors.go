@@ -51,8 +51,8 @@ const (
 	ReasonUnreadable
 )
 
-// Error is the typed error of this package; calls of Oxide that fail for Oxide's own reasons end with an
-// *oxide.Error instead.
+// Error is the typed error of this package; calls of Oxide that fail for Oxide's own reasons end
+// with an *oxide.Error instead.
 type Error struct {
 	Reason Reason
 	// Message is one line for people.

@@ -15,13 +15,14 @@ import (
 )
 
 const (
-	// requestTimeout bounds one request: Oxide waits about a minute for a sled that does not answer.
+	// requestTimeout bounds one request: Oxide waits about a minute for a sled that does not
+	// answer.
 	requestTimeout = 90 * time.Second
-	// quickAnswer is within what time a refusal says something about the address, and not about a sled that
-	// did not answer.
+	// quickAnswer is within what time a refusal says something about the address, and not about a
+	// sled that did not answer.
 	quickAnswer = 2 * time.Second
-	// owedWithin is how long after the end of its session a detachment may succeed for the attachment that
-	// belongs to it to follow.
+	// owedWithin is how long after the end of its session a detachment may succeed for the
+	// attachment that belongs to it to follow.
 	owedWithin = 5 * time.Second
 )
 
@@ -59,8 +60,8 @@ type outcome struct {
 	endedAt time.Time
 }
 
-// run makes a request, writes what came of it through, and delivers it to its session. If that has ended by
-// then, the attachment that is owed follows a detachment.
+// run makes a request, writes what came of it through, and delivers it to its session. If that has
+// ended by then, the attachment that is owed follows a detachment.
 func (m *Manager) run(s *Session, op *operation, q request) {
 	ctx, cancel := context.WithTimeout(m.ctx, requestTimeout)
 	defer cancel()
@@ -164,8 +165,8 @@ func isAnswer(err error) bool {
 	return ok && e.Status != 0
 }
 
-// blameFor503 says what a 503 is about: after a while it is the sled that does not answer; at once it is an
-// instance on its way from one state to another, or else the address itself.
+// blameFor503 says what a 503 is about: after a while it is the sled that does not answer; at once
+// it is an instance on its way from one state to another, or else the address itself.
 func (m *Manager) blameFor503(ctx context.Context, o *outcome, took time.Duration) blame {
 	if took > quickAnswer {
 		return blameInstance
@@ -177,8 +178,8 @@ func (m *Manager) blameFor503(ctx context.Context, o *outcome, took time.Duratio
 	return blameInstance
 }
 
-// explainRefusal reads the state of the instance: Oxide refuses for many reasons and distinguishes them only
-// in words.
+// explainRefusal reads the state of the instance: Oxide refuses for many reasons and distinguishes
+// them only in words.
 func (m *Manager) explainRefusal(ctx context.Context, o *outcome) blame {
 	instance, err := m.inventory.Read(ctx, o.Instance)
 	if err == nil && (instance.RunState == oxide.RunStateFailed ||

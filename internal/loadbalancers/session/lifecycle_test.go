@@ -6,6 +6,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -204,7 +205,7 @@ func TestAClientThatClosesItsSideGetsOneReconcile(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Fatal("it does not end")
 		}
-		if o.err != io.EOF {
+		if !errors.Is(o.err, io.EOF) {
 			t.Errorf("it ended with %v", o.err)
 		}
 		o.session.Close()

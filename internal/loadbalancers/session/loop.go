@@ -20,8 +20,8 @@ import (
 const (
 	// maxBatch bounds the items that are taken before the next step.
 	maxBatch = 4096
-	// planningShare is how much longer than a step the pause after it is: at most a quarter of the time is
-	// spent planning.
+	// planningShare is how much longer than a step the pause after it is: at most a quarter of the
+	// time is spent planning.
 	planningShare = 3
 )
 
@@ -51,11 +51,12 @@ type loop struct {
 	attempts map[string]time.Time
 	// orphans are those that were sent last.
 	orphans []LoadBalancer
-	// wakeAt is when the next step is due although nothing happens; busy: something is under way or about to
-	// begin.
+	// wakeAt is when the next step is due although nothing happens; busy: something is under way or
+	// about to begin.
 	wakeAt time.Time
 	busy   bool
-	// listWanted: the client has changed something, so the floating IPs are listed after the next plan.
+	// listWanted: the client has changed something, so the floating IPs are listed after the next
+	// plan.
 	listWanted bool
 	// claimsChanged: what the registry is to know has changed.
 	claimsChanged bool
@@ -79,7 +80,8 @@ type balancer struct {
 	places, names map[string]string
 	// movedAt is when an address of it moved the last time.
 	movedAt time.Time
-	// retries are the backoff of what failed, by the floating IP's id, or the name of one to be created.
+	// retries are the backoff of what failed, by the floating IP's id, or the name of one to be
+	// created.
 	retries map[string]*backoff
 	// creations are the backoff of its creations, which hold even if they succeed, by family.
 	creations map[ownership.Family]*backoff
@@ -92,7 +94,7 @@ type balancer struct {
 	// awaitsPool: a pool that it names was not read yet.
 	awaitsPool bool
 	// would is what was last said that would be done, in an observing session.
-	would    string
+	would    []string
 	sent     *State
 	released bool
 }
@@ -238,8 +240,8 @@ func (l *loop) take(item Item, now time.Time) {
 	l.listWanted = l.listWanted || changed
 }
 
-// takeLoadBalancer takes a load balancer over, and reports whether more of it has changed than what its owner
-// publishes.
+// takeLoadBalancer takes a load balancer over, and reports whether more of it has changed than what
+// its owner publishes.
 func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 	b := l.balancers[d.Key]
 	changed := b == nil || !sameDesired(&b.desired, d)
@@ -294,8 +296,8 @@ func (l *loop) publishesNowhere(b *balancer) bool {
 	return l.closing || l.opening.ObserveOnly || b.desired.NoPublication
 }
 
-// placePublishedAt returns since when the owner of a load balancer publishes an address at an instance; false:
-// it does not.
+// placePublishedAt returns since when the owner of a load balancer publishes an address at an
+// instance; false: it does not.
 func (l *loop) placePublishedAt(b *balancer, addr netip.Addr, instance string) (time.Time, bool) {
 	if l.publishesNowhere(b) {
 		return time.Time{}, true
@@ -312,7 +314,8 @@ func (l *loop) placePublishedAt(b *balancer, addr netip.Addr, instance string) (
 	return own, true
 }
 
-// register makes the registry know what addresses without a marker belong to load balancers of the scope.
+// register makes the registry know what addresses without a marker belong to load balancers of the
+// scope.
 func (l *loop) register() {
 	if !l.claimsChanged || l.opening.ObserveOnly {
 		return

@@ -36,8 +36,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const scope = "cluster-1"
 
-// pipes is a listener whose connections never leave the process, so that a bubble of synctest knows when all
-// wait.
+// pipes is a listener whose connections never leave the process, so that a bubble of synctest knows
+// when all wait.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -76,7 +76,8 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// world is a simulated rack with nodes, and a Manager that works on it, in a bubble with a clock of its own.
+// world is a simulated rack with nodes, and a Manager that works on it, in a bubble with a clock of
+// its own.
 type world struct {
 	*testing.T
 	sim      *oxidesim.Simulator
@@ -87,8 +88,8 @@ type world struct {
 	listener *pipes
 }
 
-// inWorld runs a test in a world with some nodes. Attaching and detaching take a second there, and requests
-// 50 ms, as on a rack.
+// inWorld runs a test in a world with some nodes. Attaching and detaching take a second there, and
+// requests 50 ms, as on a rack.
 func inWorld(t *testing.T, nodes int, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -144,7 +145,7 @@ func (w *world) connect() {
 	w.must(err)
 	w.registry = &ownership.Registry{}
 	inventory := instances.NewInventory(w.api, nobody{})
-	w.manager = session.NewManager(session.Config{
+	w.manager = session.NewManager(w.Context(), session.Config{
 		API: w.api, Inventory: instances.NewFinder(w.api, inventory), Watcher: inventory,
 		Registry: w.registry,
 	})
@@ -333,7 +334,8 @@ func (w *world) await(limit time.Duration, what string, holds func() bool) time.
 	}
 }
 
-// settled waits until a load balancer is as desired, on one address that is attached once, and returns that.
+// settled waits until a load balancer is as desired, on one address that is attached once, and
+// returns that.
 func (o *owner) settled(key ownership.Key) session.Address {
 	o.Helper()
 	var found session.Address

@@ -41,7 +41,8 @@ type Inventory interface {
 
 // Watcher follows the instances.
 type Watcher interface {
-	// Watch calls send for each instance, once for the end of the snapshot, and then for each change.
+	// Watch calls send for each instance, once for the end of the snapshot, and then for each
+	// change.
 	Watch(
 		ctx context.Context, racks bool, send func(instances.Event) error, lag func(time.Duration),
 	) error
@@ -58,7 +59,8 @@ type Config struct {
 	Registry *ownership.Registry
 	// ReadOnly opens no acting session.
 	ReadOnly bool
-	// TimeScale multiplies everything that is waited for; 0 means 1. Tests that do very much use it.
+	// TimeScale multiplies everything that is waited for; 0 means 1. Tests that do very much use
+	// it.
 	TimeScale float64
 }
 
@@ -90,8 +92,8 @@ type Manager struct {
 
 // timings are how long things are waited for.
 type timings struct {
-	// announce is how long a place is published before an address arrives or leaves: every Service proxy
-	// has taken it up by then.
+	// announce is how long a place is published before an address arrives or leaves: every Service
+	// proxy has taken it up by then.
 	announce time.Duration
 	// moveInterval is the least time between two moves of one load balancer.
 	moveInterval time.Duration
@@ -103,7 +105,8 @@ type timings struct {
 	retry time.Duration
 	// maxRetry bounds the exponential backoff of a load balancer's own failures.
 	maxRetry time.Duration
-	// keepOld is for how long a place that an address has left is published until it has arrived elsewhere.
+	// keepOld is for how long a place that an address has left is published until it has arrived
+	// elsewhere.
 	keepOld time.Duration
 	// unblock is how long an address waits for its next place while another one still has that.
 	unblock time.Duration
@@ -125,9 +128,10 @@ const (
 	missingMaxAge = 30 * time.Second
 )
 
-// NewManager returns a Manager, which reads nothing before a session is opened.
-func NewManager(config Config) *Manager {
-	ctx, stop := context.WithCancel(context.Background())
+// NewManager returns a Manager, which reads nothing before a session is opened. It goes on when ctx ends,
+// until Stop.
+func NewManager(ctx context.Context, config Config) *Manager {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m := &Manager{
 		config: config, api: config.API, inventory: config.Inventory, watcher: config.Watcher,
 		registry: config.Registry, timings: newTimings(config.TimeScale),
@@ -170,8 +174,8 @@ func (m *Manager) Open(opening Opening) (*Session, error) {
 
 var errStopping = failf(ReasonStopping, nil, "the backend is about to stop")
 
-// Stop ends all sessions with ReasonStopping, and waits for the requests that are under way, until ctx ends:
-// those that are left go on in Oxide.
+// Stop ends all sessions with ReasonStopping, and waits for the requests that are under way, until
+// ctx ends: those that are left go on in Oxide.
 func (m *Manager) Stop(ctx context.Context) {
 	m.mu.Lock()
 	m.stopping = true

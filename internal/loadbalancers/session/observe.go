@@ -40,7 +40,8 @@ type observed struct {
 	networkErr     error
 	networkAt      time.Time
 	readingNetwork bool
-	// asked are the instances that the last reading was about: those that it did not show are missing.
+	// asked are the instances that the last reading was about: those that it did not show are
+	// missing.
 	asked                map[string]bool
 	networkRetryAt       time.Time
 	networkKnown         bool
@@ -63,8 +64,8 @@ func (o *observed) privateAddr(instance string, family ownership.Family) netip.A
 	return o.instances[instance].Addr(family)
 }
 
-// isComplete reports whether everything was read that it takes to change something. Without load balancers
-// nothing has to be known of the networks.
+// isComplete reports whether everything was read that it takes to change something. Without load
+// balancers nothing has to be known of the networks.
 func (l *loop) isComplete() bool {
 	o := &l.observed
 	return !o.listedAt.IsZero() && o.statesComplete && (o.networkKnown || len(l.balancers) == 0)
@@ -135,8 +136,8 @@ func (l *loop) poolsMayHaveRoom() {
 	}
 }
 
-// concerned returns the instances that a plan has to know: candidates, and those that carry an address. Unread:
-// of one of them the network was never asked for; missing: it was not found.
+// concerned returns the instances that a plan has to know: candidates, and those that carry an
+// address. Unread: of one of them the network was never asked for; missing: it was not found.
 func (l *loop) concerned() (ids []string, unread, missing bool) {
 	seen := make(map[string]bool)
 	add := func(id string) {

@@ -21,7 +21,8 @@ const (
 	oldAfter = 3 * time.Second
 	// provenFor is how long a success proves that an instance takes requests side by side.
 	provenFor = 10 * time.Second
-	// stuckBackoff is how long an instance that was found stuck is left alone before the next probe.
+	// stuckBackoff is how long an instance that was found stuck is left alone before the next
+	// probe.
 	stuckBackoff = 5 * time.Second
 )
 
@@ -60,8 +61,8 @@ type instanceSlot struct {
 	stuckUntil time.Time
 }
 
-// operationTable has the requests that are under way in this process, and what became of those before,
-// by instance.
+// operationTable has the requests that are under way in this process, and what became of those
+// before, by instance.
 type operationTable struct {
 	timeScale float64
 
@@ -77,9 +78,9 @@ func newOperationTable(timeScale float64) *operationTable {
 	}
 }
 
-// start notes a request, if it may begin: the subject has none, its instance has a slot, and permitted, which
-// is asked with the lock held, says so. Otherwise it returns when to ask again; zero: once something has
-// finished.
+// start notes a request, if it may begin: the subject has none, its instance has a slot, and
+// permitted, which is asked with the lock held, says so. Otherwise it returns when to ask again;
+// zero: once something has finished.
 func (t *operationTable) start(
 	op *operation, now time.Time, permitted func() bool,
 ) (bool, time.Time) {
@@ -153,8 +154,8 @@ func (t *operationTable) release(op *operation) {
 	}
 }
 
-// finish notes the end of a request, whose subject stays taken until done is called: no session may plan with
-// what was known before. Stuck: it says that the instance takes none for now.
+// finish notes the end of a request, whose subject stays taken until done is called: no session may
+// plan with what was known before. Stuck: it says that the instance takes none for now.
 func (t *operationTable) finish(op *operation, now time.Time, succeeded, stuck bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -20,9 +20,9 @@ type Outcome struct {
 	Actions []Action
 }
 
-// Adopt marks a floating IP, by name or id, as the address of a load balancer. Its name and the text of its
-// description stay. Errors: ReasonResourceNotFound, ReasonNotOwned, ReasonInUse, ReasonSessionRequired if it is
-// marked already and its session is not here.
+// Adopt marks a floating IP, by name or id, as the address of a load balancer. Its name and the
+// text of its description stay. Errors: ReasonResourceNotFound, ReasonNotOwned, ReasonInUse,
+// ReasonSessionRequired if it is marked already and its session is not here.
 func (m *Manager) Adopt(
 	ctx context.Context, nameOrID string, key ownership.Key, ownerUID string, dryRun bool,
 ) (Outcome, error) {
@@ -57,9 +57,9 @@ func (m *Manager) Adopt(
 	return m.describeByHand(ctx, l, ip, key, description, "it was adopted by hand", dryRun)
 }
 
-// Release replaces the marker of a floating IP, by name or id, by a line that says so: it belongs to the user
-// from then on, and stays attached. The address of a load balancer that desires it is not released. Errors:
-// ReasonResourceNotFound, ReasonInUse, ReasonSessionRequired.
+// Release replaces the marker of a floating IP, by name or id, by a line that says so: it belongs
+// to the user from then on, and stays attached. The address of a load balancer that desires it is
+// not released. Errors: ReasonResourceNotFound, ReasonInUse, ReasonSessionRequired.
 func (m *Manager) Release(ctx context.Context, nameOrID string, dryRun bool) (Outcome, error) {
 	l, ip, err := m.find(ctx, nameOrID)
 	if err != nil {
@@ -92,8 +92,8 @@ func (l *loop) desires(key ownership.Key) bool {
 	return b != nil && !b.released
 }
 
-// userOf returns a load balancer of an acting session that names a floating IP as the user's own; the zero
-// value: none does.
+// userOf returns a load balancer of an acting session that names a floating IP as the user's own;
+// the zero value: none does.
 func (m *Manager) userOf(ctx context.Context, ip *plan.Address) ownership.Key {
 	m.mu.Lock()
 	sessions := make([]*Session, 0, len(m.acting))
@@ -116,11 +116,11 @@ func (m *Manager) userOf(ctx context.Context, ip *plan.Address) ownership.Key {
 	return user
 }
 
-// Orphans returns the addresses that are marked with a scope, or with one that it adopts, while no load
-// balancer of its session claims them, each as the load balancer that its marker names. Errors:
-// ReasonSessionRequired.
+// Orphans returns the addresses that are marked with a scope, or with one that it adopts, while no
+// load balancer of its session claims them, each as the load balancer that its marker names.
+// Errors: ReasonSessionRequired.
 func (m *Manager) Orphans(ctx context.Context, scope string) ([]LoadBalancer, error) {
-	if _, err := m.addresses.list(ctx); err != nil {
+	if err := m.addresses.list(ctx); err != nil {
 		return nil, err
 	}
 	var orphans []LoadBalancer
@@ -132,8 +132,8 @@ func (m *Manager) Orphans(ctx context.Context, scope string) ([]LoadBalancer, er
 	})
 }
 
-// DeleteOrphan detaches and deletes one orphan, by its id. It succeeds if there is no floating IP with this
-// id. Errors: ReasonNotOwned, ReasonSessionRequired.
+// DeleteOrphan detaches and deletes one orphan, by its id. It succeeds if there is no floating IP
+// with this id. Errors: ReasonNotOwned, ReasonSessionRequired.
 func (m *Manager) DeleteOrphan(
 	ctx context.Context, scope, id string, dryRun bool,
 ) ([]Action, error) {

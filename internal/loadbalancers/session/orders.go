@@ -16,8 +16,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 )
 
-// balancerStep finds out what is due for one load balancer: what its owner is to publish, and which requests
-// may begin. An address is attached at an instance only while its owner publishes that place.
+// balancerStep finds out what is due for one load balancer: what its owner is to publish, and which
+// requests may begin. An address is attached at an instance only while its owner publishes that
+// place.
 type balancerStep struct {
 	*loop
 	now time.Time
@@ -172,7 +173,8 @@ func (s *balancerStep) mark(c *plan.Claim) {
 	})
 }
 
-// stay leaves an address where it is. Its next place is published already if its instance is stopping.
+// stay leaves an address where it is. Its next place is published already if its instance is
+// stopping.
 func (s *balancerStep) stay(c *plan.Claim) {
 	id := c.Address.ID
 	delete(s.withdrawn, id)
@@ -364,8 +366,8 @@ func (s *balancerStep) leave(c *plan.Claim) {
 	s.begin(dueRequest{request: s.about(c.Address, q), decidedAt: decidedAt})
 }
 
-// leaveBlocked waits for the next place, which another address still has. Where two wait for each other one
-// of them has to be detached first.
+// leaveBlocked waits for the next place, which another address still has. Where two wait for each
+// other one of them has to be detached first.
 func (s *balancerStep) leaveBlocked(c *plan.Claim, m *move, q request, at situation) {
 	m.to = ""
 	if m.blockedSince.IsZero() {
@@ -380,8 +382,9 @@ func (s *balancerStep) leaveBlocked(c *plan.Claim, m *move, q request, at situat
 	s.change(c.Address, "leave "+c.Current(), q)
 }
 
-// mayBegin reports whether a move may begin now: one move at a time leaves an instance that is taken out of
-// service, and a load balancer rests after a move, unless nothing is served where it is.
+// mayBegin reports whether a move may begin now: one move at a time leaves an instance that is
+// taken out of service, and a load balancer rests after a move, unless nothing is served where it
+// is.
 func (s *balancerStep) mayBegin(c *plan.Claim, at situation) bool {
 	if again := s.movedAt.Add(s.m.timings.moveInterval); at.known && !at.ServesNothing &&
 		!at.Planned && !s.movedAt.IsZero() && s.now.Before(again) {

@@ -42,8 +42,8 @@ func (t *placeTable) others(scope string) map[plan.Place]string {
 	return all
 }
 
-// set makes these the places of a scope. It returns whether all are its own, and whether anything changed:
-// one that another scope has taken meanwhile stays there.
+// set makes these the places of a scope. It returns whether all are its own, and whether anything
+// changed: one that another scope has taken meanwhile stays there.
 func (t *placeTable) set(
 	scope string, places map[plan.Place]ownership.Key,
 ) (all, changed bool) {

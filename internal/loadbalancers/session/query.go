@@ -17,8 +17,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 )
 
-// Get returns the state of one load balancer: as its session knows it, or as the markers in Oxide show it.
-// Errors: ReasonNotFound.
+// Get returns the state of one load balancer: as its session knows it, or as the markers in Oxide
+// show it. Errors: ReasonNotFound.
 func (m *Manager) Get(ctx context.Context, key ownership.Key) (LoadBalancer, error) {
 	all, err := m.all(ctx, key.Scope)
 	if err != nil {
@@ -31,8 +31,8 @@ func (m *Manager) Get(ctx context.Context, key ownership.Key) (LoadBalancer, err
 		"the scope %s", key, key.Scope)
 }
 
-// List returns the load balancers of a scope, or of every scope if it is empty, whose keys follow the given
-// one, ordered by key, at most limit of them. It reports whether there are more.
+// List returns the load balancers of a scope, or of every scope if it is empty, whose keys follow
+// the given one, ordered by key, at most limit of them. It reports whether there are more.
 func (m *Manager) List(
 	ctx context.Context, scope string, after ownership.Key, limit int,
 ) ([]LoadBalancer, bool, error) {
@@ -118,8 +118,8 @@ func (m *Manager) Plan(ctx context.Context, request PlanRequest) (PlanResponse, 
 	return response, errors.Join(asked, err)
 }
 
-// Rebalance returns what it takes to spread the addresses of a scope evenly, and unless it is a dry run makes
-// it part of the session's state.
+// Rebalance returns what it takes to spread the addresses of a scope evenly, and unless it is a dry
+// run makes it part of the session's state.
 func (m *Manager) Rebalance(ctx context.Context, scope string, dryRun bool) (PlanResponse, error) {
 	response, err := m.Plan(ctx, PlanRequest{Scope: scope, Rebalance: true})
 	s := m.session(scope)
@@ -132,7 +132,8 @@ func (m *Manager) Rebalance(ctx context.Context, scope string, dryRun bool) (Pla
 	})
 }
 
-// rebalanceWithin is how long a rebalance is pursued. It ends before, once there is nothing left to move.
+// rebalanceWithin is how long a rebalance is pursued. It ends before, once there is nothing left to
+// move.
 const rebalanceWithin = 10 * time.Minute
 
 // planSet plans a set that no session has.
@@ -195,8 +196,8 @@ func (m *Manager) instanceStates(ctx context.Context) (map[string]health.Instanc
 	return states, err
 }
 
-// complete reads what else a plan has to know of a candidate: the firewall, and whether it is gone if the list
-// does not show it.
+// complete reads what else a plan has to know of a candidate: the firewall, and whether it is gone
+// if the list does not show it.
 func (m *Manager) complete(ctx context.Context, l *loop, id string) error {
 	if vpc := l.observed.instances[id].Interface.VPCID; vpc != "" {
 		_, _ = m.firewalls.wait(ctx, vpc, m.api.FirewallRules) // without it nothing is said of closed ports
@@ -216,12 +217,12 @@ func (m *Manager) complete(ctx context.Context, l *loop, id string) error {
 	return nil
 }
 
-// snapshot returns a loop that nobody runs, with the floating IPs as they are now, and where packets arrive
-// for them and for the given instances.
+// snapshot returns a loop that nobody runs, with the floating IPs as they are now, and where
+// packets arrive for them and for the given instances.
 func (m *Manager) snapshot(ctx context.Context, opening Opening, ids []string) (*loop, error) {
 	opening.ObserveOnly = true
 	l := newLoop(newSession(m, opening))
-	if _, err := m.addresses.list(ctx); err != nil {
+	if err := m.addresses.list(ctx); err != nil {
 		return nil, err
 	}
 	l.takeAddresses(m.addresses.since(0).known)

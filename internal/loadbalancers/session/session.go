@@ -63,7 +63,8 @@ type outbox struct {
 	finished bool
 }
 
-// entry is a place in the outbox: that of an event, of the state of a load balancer, or of the orphans.
+// entry is a place in the outbox: that of an event, of the state of a load balancer, or of the
+// orphans.
 type entry struct {
 	event   Event
 	key     ownership.Key
@@ -96,7 +97,8 @@ func (s *Session) start() {
 	}()
 }
 
-// Send hands an item to the session. It waits while many others wait. It fails once the session has ended.
+// Send hands an item to the session. It waits while many others wait. It fails once the session has
+// ended.
 func (s *Session) Send(ctx context.Context, item Item) error {
 	select {
 	case <-s.ended:
@@ -114,7 +116,8 @@ func (s *Session) Send(ctx context.Context, item Item) error {
 	}
 }
 
-// CloseSend says that nothing further will change: the session finishes what can be finished, and ends.
+// CloseSend says that nothing further will change: the session finishes what can be finished, and
+// ends.
 func (s *Session) CloseSend() {
 	s.mu.Lock()
 	s.closing = true
@@ -122,8 +125,8 @@ func (s *Session) CloseSend() {
 	s.wake()
 }
 
-// Next returns what is to be sent next. It fails with io.EOF when a session is finished after CloseSend, and
-// with the reason when it was ended.
+// Next returns what is to be sent next. It fails with io.EOF when a session is finished after
+// CloseSend, and with the reason when it was ended.
 func (s *Session) Next(ctx context.Context) (Event, error) {
 	for {
 		s.mu.Lock()
@@ -146,7 +149,8 @@ func (s *Session) Next(ctx context.Context) (Event, error) {
 	}
 }
 
-// Close ends the session: no further change begins. It returns when the session has let go of everything.
+// Close ends the session: no further change begins. It returns when the session has let go of
+// everything.
 func (s *Session) Close() {
 	s.end(context.Canceled)
 	<-s.stopped
@@ -259,8 +263,8 @@ func (o *outbox) next() (Event, bool) {
 	return first.event, true
 }
 
-// put puts an event in. Of the states of one load balancer, and of the orphans, only the latest is kept; of
-// actions the last ones.
+// put puts an event in. Of the states of one load balancer, and of the orphans, only the latest is
+// kept; of actions the last ones.
 func (o *outbox) put(event Event) {
 	switch {
 	case event.State != nil:

@@ -89,7 +89,8 @@ func (s *balancerStep) state() *State {
 	}
 	s.describeWaits()
 	for _, c := range s.planned.Conditions {
-		if placement := c.Type == plan.NoCandidate || c.Type == plan.PortConflict; !placement || s.isPlaceable() {
+		placement := c.Type == plan.NoCandidate || c.Type == plan.PortConflict
+		if !placement || s.isPlaceable() {
 			state.Conditions = append(state.Conditions, Condition{planConditions[c.Type], c.Message})
 		}
 	}
@@ -176,8 +177,8 @@ func sortAddresses(addresses []Address) {
 	})
 }
 
-// problem returns what is wrong with the load balancer: what is desired, or what Oxide refuses for it. For one
-// that ends, everything that holds up its end is.
+// problem returns what is wrong with the load balancer: what is desired, or what Oxide refuses for
+// it. For one that ends, everything that holds up its end is.
 func (s *balancerStep) problem() error {
 	switch {
 	case s.desired.PreserveReason != "":
@@ -212,8 +213,8 @@ func (s *balancerStep) problem() error {
 	return nil
 }
 
-// isPlaceable reports whether it can be said why an address has no place: it exists, and what there is to know of
-// the candidates was read.
+// isPlaceable reports whether it can be said why an address has no place: it exists, and what there
+// is to know of the candidates was read.
 func (s *balancerStep) isPlaceable() bool {
 	if s.observed.readingNetwork {
 		if _, _, missing := s.concerned(); missing {
@@ -321,14 +322,14 @@ func (l *loop) sendWould(result *plan.Result) {
 		byKey[a.Key] = append(byKey[a.Key], action)
 	}
 	for key, b := range l.balancers {
-		text := ""
+		var summaries []string
 		for _, a := range byKey[key] {
-			text += a.Summary + "\n"
+			summaries = append(summaries, a.Summary)
 		}
-		if text == b.would {
+		if slices.Equal(summaries, b.would) {
 			continue
 		}
-		b.would = text
+		b.would = summaries
 		for _, a := range byKey[key] {
 			l.session.send(Event{Action: &a})
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 )
 
-// step plans, begins what is due, and sends what differs from what was sent last. It returns true when there is
-// nothing left to do in a session whose client has closed its side.
+// step plans, begins what is due, and sends what differs from what was sent last. It returns true
+// when there is nothing left to do in a session whose client has closed its side.
 func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 	l.wakeAt, l.busy = time.Time{}, false
 	l.refresh(now)
@@ -118,8 +118,8 @@ func (l *loop) input(now time.Time) *plan.Input {
 	return in
 }
 
-// keepsOld reports whether a place that an address has left is still published: it is until the address has
-// arrived at the next one, unless that takes long.
+// keepsOld reports whether a place that an address has left is still published: it is until the
+// address has arrived at the next one, unless that takes long.
 func (l *loop) keepsOld(m *move, now time.Time) bool {
 	return m.from != "" && m.from != m.to && !m.detachedAt.IsZero() &&
 		now.Before(m.detachedAt.Add(l.m.timings.keepOld))
@@ -270,8 +270,8 @@ func (l *loop) begin(ctx context.Context, now time.Time, steps []*balancerStep) 
 	}
 }
 
-// waitsForSlot makes sure that a request which found no slot is tried again: when something has finished, or
-// at a time at which an instance is probed again.
+// waitsForSlot makes sure that a request which found no slot is tried again: when something has
+// finished, or at a time at which an instance is probed again.
 func (l *loop) waitsForSlot(at time.Time) {
 	if at.IsZero() {
 		l.busy = true
@@ -280,8 +280,8 @@ func (l *loop) waitsForSlot(at time.Time) {
 	l.at(at)
 }
 
-// unread returns the addresses that have to be read before they are changed, and has them read: one by
-// itself, several by a list.
+// unread returns the addresses that have to be read before they are changed, and has them read: one
+// by itself, several by a list.
 func (l *loop) unread(due []dueRequest) map[string]bool {
 	unread := make(map[string]bool)
 	for _, d := range due {

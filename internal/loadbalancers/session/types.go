@@ -96,7 +96,8 @@ type State struct {
 	Explanation string
 }
 
-// LoadBalancer is the actual state of one load balancer, as its session or the markers in Oxide show it.
+// LoadBalancer is the actual state of one load balancer, as its session or the markers in Oxide
+// show it.
 type LoadBalancer struct {
 	Key      ownership.Key
 	OwnerUID string
