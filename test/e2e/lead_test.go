@@ -25,6 +25,8 @@ const (
 	lead = 850 * time.Millisecond
 	// atOnce is less than that.
 	atOnce = 600 * time.Millisecond
+	// stopping is more than an instance takes to stop here.
+	stopping = 5 * time.Second
 )
 
 // The status leads: what will be true is published first, a second before an address moves where
@@ -55,7 +57,7 @@ func TestTheStatusLeads(t *testing.T) {
 			s := p.place("", objects.TCP(80))
 			j := p.journal(s.key)
 			p.must(p.rack.StopInstance(p.Context(), s.node))
-			s.led(j, 0, atOnce)
+			s.led(j, 0, stopping) // its next place is published when it begins to stop
 		}},
 		row{"a first attachment after an empty candidate set", "first", 1, func(p *pool) {
 			firstAttachment(p, 0, objects.TCP(80))

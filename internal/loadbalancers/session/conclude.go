@@ -6,6 +6,7 @@ package session
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -69,6 +70,19 @@ func (l *loop) failed(b *balancer, o outcome) {
 	}
 	b.retries[o.op.subject].fail(o.endedAt, o.err, first, most)
 }
+
+// failedAt returns when something failed last for a reason; zero: nothing did.
+func (b *balancer) failedAt(reason Reason) time.Time {
+	var last time.Time
+	for _, r := range b.retries {
+		if IsReason(r.err, reason) && r.at.After(last) {
+			last = r.at
+		}
+	}
+	return last
+}
+
+func (b *balancer) failedFor(reason Reason) bool { return !b.failedAt(reason).IsZero() }
 
 // forgive lets what failed for a reason be tried again at once.
 func (b *balancer) forgive(reason Reason) {

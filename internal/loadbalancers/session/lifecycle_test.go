@@ -284,6 +284,30 @@ func TestAnExhaustedPoolIsItsOwnLoadBalancersTrouble(t *testing.T) {
 	})
 }
 
+func TestAMissingDefaultPoolIsNotAskedForAgainAndAgain(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", func(d *session.Desired) {
+			d.Addresses = []plan.Desired{{Family: ownership.IPv6}}
+		}, 80)
+		w.await(10*time.Second, "the problem", func() bool {
+			state := o.state(key)
+			return state != nil && session.IsReason(state.Problem, session.ReasonPoolNotFound)
+		})
+		time.Sleep(30 * time.Minute)
+		if n := w.sim.Count("floating_ip_create"); n > 2 {
+			t.Errorf("%d requests to create in half an hour", n)
+		}
+		w.must(w.sim.Apply(oxidesim.Seed{Pools: []oxidesim.PoolSeed{{
+			Name: "six", IPVersion: "v6",
+			Ranges: []oxidesim.RangeSeed{{First: "2001:db8:99::10", Last: "2001:db8:99::ff"}},
+			Silos:  []oxidesim.PoolLinkSeed{{Silo: oxidesim.DefaultSilo, Default: true}},
+		}}}))
+		w.await(time.Minute, "an address", func() bool { return len(w.sim.FloatingIPs()) == 1 })
+	})
+}
+
 func TestAnAddressThatWasHandedOverIsNeverTakenBack(t *testing.T) {
 	inWorld(t, 2, func(w *world) {
 		o := w.open().sync()

@@ -20,6 +20,8 @@ import (
 const (
 	// maxBatch bounds the items that are taken before the next step.
 	maxBatch = 4096
+	// minPause is the least time to a step for which nothing has happened.
+	minPause = 10 * time.Millisecond
 	// planningShare is how much longer than a step the pause after it is: at most a quarter of the
 	// time is spent planning.
 	planningShare = 3
@@ -159,7 +161,7 @@ func (l *loop) run(ctx context.Context) {
 		if !rest(ctx, pause) {
 			return
 		}
-		timer.Reset(max(time.Until(l.wakeAt), 0))
+		timer.Reset(max(time.Until(l.wakeAt), minPause))
 	}
 }
 
@@ -358,8 +360,9 @@ func (l *loop) keys() []ownership.Key {
 // backoff grows with each failure.
 type backoff struct {
 	failures int
-	until    time.Time
-	err      error
+	// at is when the last one was, until when nothing is tried.
+	at, until time.Time
+	err       error
 }
 
 // fail notes a failure; the pause doubles from first to most.
@@ -369,5 +372,5 @@ func (b *backoff) fail(now time.Time, err error, first, most time.Duration) {
 		pause = most
 	}
 	b.failures++
-	b.until, b.err = now.Add(pause), err
+	b.at, b.until, b.err = now, now.Add(pause), err
 }

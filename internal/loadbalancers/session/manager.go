@@ -28,6 +28,7 @@ type API interface {
 	AttachFloatingIP(ctx context.Context, id, instanceID string) (oxide.FloatingIP, error)
 	DetachFloatingIP(ctx context.Context, id string) error
 	IPPool(ctx context.Context, nameOrID string) (oxide.IPPool, error)
+	IPPools(ctx context.Context) ([]oxide.IPPool, error)
 	FirewallRules(ctx context.Context, vpcID string) ([]firewall.Rule, error)
 }
 

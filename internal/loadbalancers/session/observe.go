@@ -300,6 +300,26 @@ func (l *loop) pool(now time.Time, nameOrID string) (plan.Pool, bool) {
 	return toPool(known.value, known.err), true
 }
 
+// defaultPool reads the silo's default pool of a family, by the key of the planner.
+func (m *Manager) defaultPool(ctx context.Context, key string) (oxide.IPPool, error) {
+	pools, err := m.api.IPPools(ctx)
+	if err != nil {
+		return oxide.IPPool{}, err
+	}
+	for _, pool := range pools {
+		family := ownership.IPv4
+		if pool.Bits == ownership.IPv6.Bits() {
+			family = ownership.IPv6
+		}
+		if pool.Default && pool.Unicast && key == plan.DefaultPool(family) {
+			return pool, nil
+		}
+	}
+	return oxide.IPPool{}, &oxide.Error{
+		Operation: "find the silo's default pool", Kind: oxide.KindNotFound, Detail: "there is none",
+	}
+}
+
 func toPool(pool oxide.IPPool, err error) plan.Pool {
 	switch {
 	case oxide.IsKind(err, oxide.KindNotFound):

@@ -14,6 +14,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
 // step plans, begins what is due, and sends what differs from what was sent last. It returns true
@@ -185,6 +186,10 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 	in.LoadBalancers = append(in.LoadBalancers, &b.lb)
 	for _, want := range b.lb.Desired {
 		name := want.Source.Pool
+		if want.Source == (ownership.Source{}) {
+			l.addDefaultPool(in, b, want.Family, now)
+			continue
+		}
 		if _, have := in.Pools[name]; name == "" || have {
 			continue
 		}
@@ -195,8 +200,26 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 		}
 		if !pool.Missing {
 			b.forgive(ReasonPoolNotFound)
+		} else {
+			l.at(now.Add(missingMaxAge))
 		}
 		in.Pools[name] = pool
+	}
+}
+
+// addDefaultPool adds what is known of the silo's default pool, once an address was not to be had from it:
+// until there is one nothing has to be tried.
+func (l *loop) addDefaultPool(in *plan.Input, b *balancer, family ownership.Family, now time.Time) {
+	if !b.failedFor(ReasonPoolNotFound) {
+		return
+	}
+	known, ok := l.m.pools.get(l.m.ctx, plan.DefaultPool(family), now, l.m.defaultPool, l.m.wake)
+	switch {
+	case ok && known.err == nil && known.at.After(b.failedAt(ReasonPoolNotFound)):
+		b.forgive(ReasonPoolNotFound)
+	case ok && oxide.IsKind(known.err, oxide.KindNotFound):
+		in.Pools[plan.DefaultPool(family)] = plan.Pool{Missing: true}
+		l.at(now.Add(missingMaxAge))
 	}
 }
 
