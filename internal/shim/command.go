@@ -38,7 +38,7 @@ type exitError struct {
 	code int
 	err  error
 
-	// printed tells that whoever made the error has shown it to the user already.
+	// printed: whoever made the error has shown it to the user already.
 	printed bool
 }
 
@@ -74,7 +74,7 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 	cmd.Use = "ccm-shim"
 	cmd.Long = longHelp
 	cmd.Flags().Lookup("help").Usage = "help for ccm-shim"
-	// The usage text is two hundred lines long: after a mistake it would hide the mistake.
+	// The usage text is two hundred lines long: after an error it would hide the error.
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &exitError{code: exitMisconfigured, err: fmt.Errorf("%w: see ccm-shim --help", err)}
@@ -94,12 +94,12 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 			return err
 		}
 		if own.ReadOnly {
-			beReadOnly(framework, cmd.Flags())
+			applyReadOnlyDefaults(framework, cmd.Flags())
 		}
-		mistakes := errors.Join(own.Complete(), own.Validate(),
+		errs := errors.Join(own.Complete(), own.Validate(),
 			validateFramework(framework, app.ControllerNames(controllers), aliases))
-		if mistakes != nil {
-			return &exitError{code: exitMisconfigured, err: mistakes}
+		if errs != nil {
+			return &exitError{code: exitMisconfigured, err: errs}
 		}
 		return run.run(cmd.Flag("logging-format").Value.String(), func() error {
 			return runFramework(cmd, args)
@@ -123,8 +123,9 @@ func setDefaults(framework *ccmoptions.CloudControllerManagerOptions) {
 // readOnlyPort is where a process that changes nothing listens, beside one that does.
 const readOnlyPort = 10358
 
-// beReadOnly lets a process that changes nothing run at once, without the lease, which is for who does.
-func beReadOnly(framework *ccmoptions.CloudControllerManagerOptions, flags *pflag.FlagSet) {
+// applyReadOnlyDefaults lets a process that changes nothing run at once, without the lease, which is
+// for those that do.
+func applyReadOnlyDefaults(framework *ccmoptions.CloudControllerManagerOptions, flags *pflag.FlagSet) {
 	framework.Generic.LeaderElection.LeaderElect = false
 	if !flags.Changed("secure-port") {
 		framework.SecureServing.BindPort = readOnlyPort
@@ -142,31 +143,31 @@ func controllerAliases(of map[string]app.ControllerInitFuncConstructor) map[stri
 	return aliases
 }
 
-// validateFramework returns the mistakes in the framework's own flags, one line each. The framework
+// validateFramework returns the errors in the framework's own flags, one line each. The framework
 // would find most of them too, but one by one, and later.
 func validateFramework(
 	o *ccmoptions.CloudControllerManagerOptions, controllers []string, aliases map[string]string,
 ) error {
-	var mistakes []error
+	var errs []error
 	if name := o.KubeCloudShared.CloudProvider.Name; name != provider.Name && name != "" {
-		mistakes = append(mistakes, fmt.Errorf("--cloud-provider: this program is the provider %q "+
+		errs = append(errs, fmt.Errorf("--cloud-provider: this program is the provider %q "+
 			"and no other, not %q: leave the flag out", provider.Name, name))
 	}
 	if file := o.KubeCloudShared.CloudProvider.CloudConfigFile; file != "" {
-		mistakes = append(mistakes, errors.New("--cloud-config: there is no configuration file: "+
+		errs = append(errs, errors.New("--cloud-config: there is no configuration file: "+
 			"give oxide-backend the settings of Oxide, by its flags or environment"))
 	}
-	mistakes = append(mistakes, validateKubeconfig(o))
+	errs = append(errs, validateKubeconfig(o))
 	if err := o.Validate(controllers, app.ControllersDisabledByDefault.List(), aliases,
 		app.AllWebhooks, app.DisabledByDefaultWebhooks); err != nil {
 		var list utilerrors.Aggregate
 		if errors.As(err, &list) {
-			mistakes = append(mistakes, list.Errors()...)
+			errs = append(errs, list.Errors()...)
 		} else {
-			mistakes = append(mistakes, err)
+			errs = append(errs, err)
 		}
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
 // validateKubeconfig says whether there is an API server to talk to, without talking to it.
@@ -182,7 +183,7 @@ func validateKubeconfig(o *ccmoptions.CloudControllerManagerOptions) error {
 	_, err := clientcmd.LoadFromFile(file)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		// In a container the file belongs to whoever started it, as a rule.
+		// In a container the file usually belongs to whoever started it.
 		uid, gid := os.Geteuid(), os.Getegid()
 		return fmt.Errorf("--kubeconfig: %s cannot be read by the UID %d, as which this program "+
 			"runs: let that user read it, or with podman become that user by "+

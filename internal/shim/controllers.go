@@ -17,6 +17,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/nodes"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
 // controllers returns the controllers of the framework and our own, by the names that --controllers
@@ -71,7 +72,7 @@ func (r *running) nodeLabels(
 	ctx context.Context, client kubernetes.Interface, completed *config.CompletedConfig,
 ) (controller.Interface, error) {
 	labels, err := nodes.New(nodes.Config{
-		Instances: r.instances,
+		Instances: backendv1.NewInstanceServiceClient(r.conn),
 		Nodes:     client.CoreV1().Nodes(),
 		Informer:  completed.SharedInformers.Core().V1().Nodes(),
 		Topology:  r.options.topology(),
@@ -84,7 +85,7 @@ func (r *running) nodeLabels(
 	return labels, nil
 }
 
-// nodeReport tells what would be done to Nodes, where nothing may be changed.
+// nodeReport logs what would be done to Nodes, where nothing may be changed.
 func (r *running) nodeReport(
 	ctx context.Context, _ kubernetes.Interface, completed *config.CompletedConfig,
 ) (controller.Interface, error) {
@@ -100,7 +101,6 @@ func (r *running) nodeReport(
 func (r *running) balancing(
 	ctx context.Context, client kubernetes.Interface, _ *config.CompletedConfig,
 ) (controller.Interface, error) {
-	go r.instances.Run(ctx)
 	go r.loadBalancers.Run(ctx, client)
 	return r.loadBalancers, nil
 }

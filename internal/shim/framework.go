@@ -21,8 +21,8 @@ import (
 	"k8s.io/controller-manager/controller"
 )
 
-// mustStart makes it an error that a controller of the framework, which was asked for, does not start: the
-// framework itself only logs why, and goes on without it.
+// mustStart makes it an error that a controller of the framework, which was asked for, does not
+// start: the framework itself only logs why, and goes on without it.
 func mustStart(name string, start app.InitFunc) app.InitFunc {
 	return func(ctx context.Context, c genericcontrollermanager.ControllerContext,
 	) (controller.Interface, bool, error) {
@@ -35,8 +35,8 @@ func mustStart(name string, start app.InitFunc) app.InitFunc {
 	}
 }
 
-// serviceController starts the framework's service controller as the framework would, but for its informer
-// of Services: by that it is told of Services that have been released, too.
+// serviceController starts the framework's service controller as the framework would, but for its
+// informer of Services: by that it is notified of Services that have been released, too.
 func (r *running) serviceController(
 	names app.ControllerInitContext, completed *config.CompletedConfig, cloud cloudprovider.Interface,
 ) app.InitFunc {
@@ -77,7 +77,8 @@ func (i releaseInformer) Informer() cache.SharedIndexInformer { return i }
 // Lister implements coreinformers.ServiceInformer.
 func (i releaseInformer) Lister() corelisters.ServiceLister { return i.lister }
 
-// AddEventHandlerWithResyncPeriod implements cache.SharedInformer; it is the one that the controller uses.
+// AddEventHandlerWithResyncPeriod implements cache.SharedInformer; it is the one that the controller
+// uses.
 func (i releaseInformer) AddEventHandlerWithResyncPeriod(
 	handler cache.ResourceEventHandler, resync time.Duration,
 ) (cache.ResourceEventHandlerRegistration, error) {

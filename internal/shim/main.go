@@ -20,7 +20,7 @@ import (
 )
 
 // Main runs ccm-shim with the given arguments until it fails or ctx ends, writes what went wrong to
-// stderr, one line for each mistake, and returns the exit code: 0 when it was asked to stop, 2 when
+// stderr, one line for each error, and returns the exit code: 0 when it was asked to stop, 2 when
 // the configuration is wrong, 1 for anything else.
 func Main(ctx context.Context, args []string, stderr io.Writer) int {
 	// While the backend is away gRPC warns of each attempt to reach it; the connection's own watch

@@ -45,7 +45,7 @@ type Options struct {
 	// NodeName is the Node that this program runs on; empty: it is not on one.
 	NodeName string
 
-	// ReadOnly changes nothing, in Oxide or in Kubernetes, and tells what would be changed.
+	// ReadOnly changes nothing, in Oxide or in Kubernetes, and logs what would be changed.
 	ReadOnly bool
 
 	// TimeScale multiplies what the controller of load balancers waits for.
@@ -126,7 +126,7 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 			"are bound to the old ones will not follow.")
 }
 
-// legacyNamePattern is what the names of floating IPs may begin with.
+// legacyNamePattern is what the backend accepts as OpenSession.legacy_name.
 var legacyNamePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
 // clusterIDPattern is what the backend accepts as LoadBalancerKey.scope.
@@ -134,80 +134,67 @@ var clusterIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
 // Complete parses what was given as text. Its error is one line with the name of the flag.
 func (o *Options) Complete() error {
-	var mistakes []error
+	var errs []error
 	reserved, err := parseReservedPorts(o.ReservedPorts)
 	if err != nil {
-		mistakes = append(mistakes, fmt.Errorf("--reserved-ports: %w", err))
+		errs = append(errs, fmt.Errorf("--reserved-ports: %w", err))
 	}
 	o.reservedPorts = reserved
 	if o.Backend != "" {
 		if o.socket, err = uds.ParseAddress(o.Backend); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("--backend: %q: %w", o.Backend, err))
+			errs = append(errs, fmt.Errorf("--backend: %q: %w", o.Backend, err))
 		}
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
-// Validate returns all mistakes together, one line each, with the name of the flag.
+// Validate returns all errors together, one line each, with the name of the flag.
 func (o *Options) Validate() error {
-	var mistakes []error
-	if o.BackendUnreachableExit < 0 {
-		mistakes = append(mistakes, fmt.Errorf("--backend-unreachable-exit: %s is negative: "+
-			"give a duration such as 30s, or 0 for never", o.BackendUnreachableExit))
-	}
-	if o.ClusterID != "" && !clusterIDPattern.MatchString(o.ClusterID) {
-		mistakes = append(mistakes, fmt.Errorf("--cluster-id: %q is not 1 to 63 letters, digits, "+
-			"\".\", \"_\" and \"-\": leave it out to use the UID of the namespace kube-system",
-			o.ClusterID))
-	}
-	for _, id := range o.AdoptedClusterIDs {
-		if id == o.ClusterID && id != "" {
-			mistakes = append(mistakes, fmt.Errorf("--adopt-cluster-id: %q is --cluster-id: nothing is "+
-				"taken over from the cluster itself, leave one of them out", id))
-		} else if !clusterIDPattern.MatchString(id) {
-			mistakes = append(mistakes, fmt.Errorf("--adopt-cluster-id: %q is not 1 to 63 letters, "+
-				"digits, \".\", \"_\" and \"-\": give the UID of the namespace kube-system of the "+
-				"cluster that is gone", id))
+	var errs []error
+	refuse := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	if o.LegacyClusterName != "" && !legacyNamePattern.MatchString(o.LegacyClusterName) {
-		mistakes = append(mistakes, fmt.Errorf("--legacy-cluster-name: %q cannot begin the name of "+
-			"a floating IP: give lower-case letters, digits and \"-\", or nothing",
-			o.LegacyClusterName))
+	refuse(o.BackendUnreachableExit < 0, "--backend-unreachable-exit: %s is negative: "+
+		"give a duration such as 30s, or 0 for never", o.BackendUnreachableExit)
+	refuse(o.ClusterID != "" && !clusterIDPattern.MatchString(o.ClusterID),
+		"--cluster-id: %q is not 1 to 63 letters, digits, \".\", \"_\" and \"-\": leave it out to use "+
+			"the UID of the namespace kube-system", o.ClusterID)
+	for _, id := range o.AdoptedClusterIDs {
+		itself := id == o.ClusterID && id != ""
+		refuse(itself, "--adopt-cluster-id: %q is --cluster-id: nothing is "+
+			"taken over from the cluster itself, leave one of them out", id)
+		refuse(!itself && !clusterIDPattern.MatchString(id), "--adopt-cluster-id: %q is not "+
+			"1 to 63 letters, digits, \".\", \"_\" and \"-\": give the UID of the namespace kube-system "+
+			"of the cluster that is gone", id)
 	}
-	if o.NodeName != "" && len(validation.IsDNS1123Subdomain(o.NodeName)) > 0 {
-		mistakes = append(mistakes, fmt.Errorf("--node-name: %q cannot be the name of a Node: give the "+
-			"one that this program runs on, or leave it out", o.NodeName))
-	}
-	if o.TimeScale <= 0 {
-		mistakes = append(mistakes, fmt.Errorf("--load-balancer-time-scale: %v is no factor for a "+
-			"time to wait: leave it out", o.TimeScale))
-	}
-	if o.NodeRemovalInterval <= 0 {
-		mistakes = append(mistakes, fmt.Errorf("--node-removal-interval: %s is no time to wait: "+
-			"give a duration such as 5s", o.NodeRemovalInterval))
-	}
+	refuse(o.LegacyClusterName != "" && !legacyNamePattern.MatchString(o.LegacyClusterName),
+		"--legacy-cluster-name: %q cannot begin the name of a floating IP: give lower-case letters, "+
+			"digits and \"-\", or nothing", o.LegacyClusterName)
+	refuse(o.NodeName != "" && len(validation.IsDNS1123Subdomain(o.NodeName)) > 0,
+		"--node-name: %q cannot be the name of a Node: give the one that this program runs on, or "+
+			"leave it out", o.NodeName)
+	refuse(o.TimeScale <= 0, "--load-balancer-time-scale: %v is no factor for a time to wait: leave it "+
+		"out", o.TimeScale)
+	refuse(o.NodeRemovalInterval <= 0, "--node-removal-interval: %s is no time to wait: give a "+
+		"duration such as 5s", o.NodeRemovalInterval)
 	for _, flag := range []struct{ name, value string }{
 		{"--region", o.Region}, {"--zone", o.Zone},
 	} {
-		if flag.value != "" && len(validation.IsValidLabelValue(flag.value)) > 0 {
-			mistakes = append(mistakes, fmt.Errorf("%s: %q cannot be the value of a label: give 1 "+
-				"to 63 letters, digits, \".\", \"_\" and \"-\", a letter or digit at both ends",
-				flag.name, flag.value))
-		}
+		refuse(flag.value != "" && len(validation.IsValidLabelValue(flag.value)) > 0,
+			"%s: %q cannot be the value of a label: give 1 to 63 letters, digits, \".\", \"_\" and "+
+				"\"-\", a letter or digit at both ends", flag.name, flag.value)
 	}
-	if o.ZoneFromRack && o.Zone != "" {
-		mistakes = append(mistakes, fmt.Errorf("--zone-from-rack: --zone says %q already: leave one "+
-			"of them out", o.Zone))
-	}
-	if o.RelabelTopology && o.Region == "" && o.Zone == "" && !o.ZoneFromRack {
-		mistakes = append(mistakes, errors.New("--relabel-topology: there is nothing to relabel "+
-			"with: give --region, --zone or --zone-from-rack, too"))
-	}
-	return errors.Join(mistakes...)
+	refuse(o.ZoneFromRack && o.Zone != "", "--zone-from-rack: --zone says %q already: leave one of "+
+		"them out", o.Zone)
+	refuse(o.RelabelTopology && o.Region == "" && o.Zone == "" && !o.ZoneFromRack,
+		"--relabel-topology: there is nothing to relabel with: give --region, --zone or "+
+			"--zone-from-rack, too")
+	return errors.Join(errs...)
 }
 
-// topology returns what nodes are told of where they are.
+// topology says where nodes are.
 func (o *Options) topology() provider.Topology {
 	return provider.Topology{
 		Region: o.Region, Zone: o.Zone, ZoneFromRack: o.ZoneFromRack, Relabel: o.RelabelTopology,

@@ -21,15 +21,14 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// stopPatience is how long the framework may take to return once it is told to stop. While it
+// stopTimeout is how long the framework may take to return once it is asked to stop. While it
 // starts up it does not listen.
-const stopPatience = 5 * time.Second
+const stopTimeout = 5 * time.Second
 
 // running is one run of the process: what is started, and why it ends.
 type running struct {
@@ -37,9 +36,6 @@ type running struct {
 	ctx     context.Context //nolint:containedctx // the framework wants it before the run begins
 	end     context.CancelCauseFunc
 	conn    *connection.Conn
-
-	// instances are followed for all controllers.
-	instances *instancewatch.Follower
 
 	provider *provider.Provider
 
@@ -113,7 +109,7 @@ func (r *running) runFramework(framework func() error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(stopPatience):
+	case <-time.After(stopTimeout):
 		return nil
 	}
 }
@@ -173,7 +169,6 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		recorder = &record.FakeRecorder{} // which drops what it is given
 	}
 	reporter := events.NewReporter(recorder)
-	r.instances = instancewatch.New(backendv1.NewInstanceServiceClient(r.conn), r.options.ZoneFromRack)
 	r.loadBalancers = services.New(services.Config{
 		Conn:              r.conn,
 		ClusterID:         r.options.ClusterID,
@@ -188,35 +183,21 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 			r.end(&exitError{code: exitFailed, err: fmt.Errorf("another process has taken over: %w", err)})
 		},
 	})
-	cloud := provider.New(provider.Config{
+	leads := make(chan struct{})
+	r.provider = provider.New(provider.Config{
 		Instances:       backendv1.NewInstanceServiceClient(r.conn),
 		LoadBalancers:   r.loadBalancers,
 		Reporter:        reporter,
 		RemovalInterval: r.options.NodeRemovalInterval,
 		Topology:        r.options.topology(),
+		Leading:         func() { close(leads) },
 	})
-	cloud.RegisterMetrics()
-	r.provider = cloud
-	leads := make(chan struct{})
+	r.provider.RegisterMetrics()
 	if election := c.ComponentConfig.Generic.LeaderElection; election.LeaderElect {
 		go standby{
 			leases: c.Client.CoordinationV1().Leases(election.ResourceNamespace),
 			lease:  election.ResourceName,
 		}.watch(r.ctx, leads)
 	}
-	return &ledCloud{Provider: cloud, leads: leads}
-}
-
-// ledCloud is the provider, and tells when this replica leads: only then is it initialized.
-type ledCloud struct {
-	*provider.Provider
-	leads chan struct{}
-}
-
-// Initialize implements cloudprovider.Interface. The framework calls it once.
-func (l *ledCloud) Initialize(
-	clients cloudprovider.ControllerClientBuilder, stop <-chan struct{},
-) {
-	close(l.leads)
-	l.Provider.Initialize(clients, stop)
+	return r.provider
 }

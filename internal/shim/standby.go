@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// standbyPatience is how long a replica may take to become the leader before it says why it does
+	// standbyTimeout is how long a replica may take to become the leader before it says why it does
 	// not: a lease that nobody renews is free for the taking after 15 s.
-	standbyPatience = 20 * time.Second
-	// standbyInterval is how often it looks who leads.
+	standbyTimeout = 20 * time.Second
+	// standbyInterval is how often it reads who leads.
 	standbyInterval = 15 * time.Second
 )
 
@@ -28,10 +28,10 @@ type standby struct {
 	lease  string
 }
 
-// watch tells each new holder of the lease once, until this process leads or the context ends.
+// watch logs each new holder of the lease once, until this process leads or the context ends.
 func (s standby) watch(ctx context.Context, leads <-chan struct{}) {
-	told := ""
-	for wait := standbyPatience; ; wait = standbyInterval {
+	reported := ""
+	for wait := standbyTimeout; ; wait = standbyInterval {
 		select {
 		case <-leads:
 			return
@@ -39,16 +39,16 @@ func (s standby) watch(ctx context.Context, leads <-chan struct{}) {
 			return
 		case <-time.After(wait):
 		}
-		// What goes wrong with reading it, the election has told already.
+		// What goes wrong with reading it, the election has reported already.
 		lease, err := s.leases.Get(ctx, s.lease, metav1.GetOptions{})
 		if err != nil || lease.Spec.HolderIdentity == nil {
 			continue
 		}
 		holder := *lease.Spec.HolderIdentity
-		if holder == "" || holder == told {
+		if holder == "" || holder == reported {
 			continue
 		}
-		told = holder
+		reported = holder
 		klog.InfoS("Standing by and changing nothing: another process holds the lease. It is another "+
 			"replica, or another installation in this cluster, of which one is too many",
 			"lease", lease.Namespace+"/"+lease.Name, "holder", holder)

@@ -87,6 +87,15 @@ func FromError(err error) (*Error, bool) {
 	return out, true
 }
 
+// AsError returns the *Error of a call where FromError finds one, and any other error as it is; nil
+// stays nil.
+func AsError(err error) error {
+	if known, ok := FromError(err); ok {
+		return known
+	}
+	return err
+}
+
 // transportMessages are the texts for statuses that were not made by the backend.
 var transportMessages = map[codes.Code]string{
 	codes.Unavailable:      "oxide-backend is not there: see whether it runs, and its log",
@@ -99,6 +108,15 @@ var transportMessages = map[codes.Code]string{
 func HasReason(err error, reason backendv1.ErrorReason) bool {
 	e, ok := FromError(err)
 	return ok && e.Reason == reason
+}
+
+// Text makes a text fit for a field of the API: one line, at most so many bytes of whole characters.
+func Text(s string, most int) string {
+	const ellipsis = "…"
+	if s = OneLine(s); len(s) > most {
+		s = strings.ToValidUTF8(s[:max(0, most-len(ellipsis))], "") + ellipsis
+	}
+	return s
 }
 
 // OneLine makes a text fit for an event: no control characters, no more than a few sentences.

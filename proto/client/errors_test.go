@@ -117,3 +117,21 @@ func TestErrorTextsAreOneLine(t *testing.T) {
 		t.Errorf("the text has %d characters, want %d", n, maxMessage)
 	}
 }
+
+func TestTextsOfFieldsHaveAtMostSoManyBytesOfWholeCharacters(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{"as it\nis", 10, "as it is"},
+		{"exactly ten", 11, "exactly ten"},
+		{"one too many", 11, "one too …"},
+		{"éééé", 6, "é…"},
+		{strings.Repeat("x", 2000), 400, strings.Repeat("x", 397) + "…"},
+	} {
+		if got := Text(tt.text, tt.most); got != tt.want || len(got) > tt.most {
+			t.Errorf("Text(%.20q, %d) = %q, want %q", tt.text, tt.most, got, tt.want)
+		}
+	}
+}

@@ -145,23 +145,15 @@ func (s *Session) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // a requested end is no failure
 		}
-		if known, ok := FromError(err); ok {
-			err = known
-		}
-		if s.handler.Disconnected != nil {
-			s.handler.Disconnected(err)
-		}
+		err = AsError(err)
+		call(s.handler.Disconnected, err)
 		if HasReason(err, backendv1.ErrorReason_ERROR_REASON_SESSION_SUPERSEDED) {
 			return err
 		}
 		if answered {
 			pause = s.firstRetry
 		}
-		wait := time.NewTimer(s.retryDelay(err, pause))
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
+		if !sleep(ctx, s.retryDelay(err, pause)) {
 			return nil
 		}
 		pause = min(2*pause, s.lastRetry)
@@ -181,8 +173,24 @@ func (s *Session) retryDelay(err error, pause time.Duration) time.Duration {
 	default:
 		pause = max(pause, min(e.RetryDelay, s.slowRetry))
 	}
-	// Jitter of 20 %, so that many clients of one backend do not come at once.
+	return jitter(pause)
+}
+
+// jitter changes a pause by up to 20 %, so that many clients of one backend do not come at once.
+func jitter(pause time.Duration) time.Duration {
 	return time.Duration(float64(pause) * (0.8 + 0.4*rand.Float64()))
+}
+
+// sleep waits, and reports false if the context has ended before.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	wait := time.NewTimer(pause)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // hold opens a stream and returns why it ended, and whether the server has sent anything on it.

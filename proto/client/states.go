@@ -76,10 +76,22 @@ func (i *items) state(key lbKey) *backendv1.LoadBalancerState {
 func (s *Session) AwaitState(ctx context.Context, key *backendv1.LoadBalancerKey,
 	accept func(*backendv1.LoadBalancerState) bool,
 ) (*backendv1.LoadBalancerState, error) {
+	return s.await(ctx, keyOf(key), nil, accept)
+}
+
+// await waits for a state that is accepted; nil if `done` is closed before.
+func (s *Session) await(ctx context.Context, key lbKey, done <-chan struct{},
+	accept func(*backendv1.LoadBalancerState) bool,
+) (*backendv1.LoadBalancerState, error) {
 	var last *backendv1.LoadBalancerState
 	for {
+		select {
+		case <-done: // which counts over a state that came with it
+			return nil, nil
+		default:
+		}
 		s.mu.Lock()
-		state := s.items.state(keyOf(key))
+		state := s.items.state(key)
 		if s.changed == nil {
 			s.changed = make(chan struct{})
 		}
@@ -90,6 +102,8 @@ func (s *Session) AwaitState(ctx context.Context, key *backendv1.LoadBalancerKey
 		}
 		last = state
 		select {
+		case <-done:
+			return nil, nil
 		case <-changed:
 		case <-s.ended:
 			return nil, s.endErr
@@ -112,6 +126,16 @@ type releaseWaiter struct {
 func (s *Session) AwaitReleased(
 	ctx context.Context, key *backendv1.LoadBalancerKey, ownerUID string,
 ) error {
+	_, err := s.AwaitReleasedOr(ctx, key, ownerUID,
+		func(*backendv1.LoadBalancerState) bool { return false })
+	return err
+}
+
+// AwaitReleasedOr is AwaitReleased for as long as no state of the load balancer is accepted, which it
+// returns; it returns nil for a release.
+func (s *Session) AwaitReleasedOr(ctx context.Context, key *backendv1.LoadBalancerKey,
+	ownerUID string, accept func(*backendv1.LoadBalancerState) bool,
+) (*backendv1.LoadBalancerState, error) {
 	waiter := &releaseWaiter{key: keyOf(key), owner: ownerUID, done: make(chan struct{})}
 	s.mu.Lock()
 	lb := s.items.loadBalancers[waiter.key]
@@ -121,21 +145,14 @@ func (s *Session) AwaitReleased(
 	}
 	s.mu.Unlock()
 	if released {
-		return nil
+		return nil, nil
 	}
 	defer func() {
 		s.mu.Lock()
 		delete(s.releases, waiter)
 		s.mu.Unlock()
 	}()
-	select {
-	case <-waiter.done:
-		return nil
-	case <-s.ended:
-		return s.endErr
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.await(ctx, waiter.key, waiter.done, accept)
 }
 
 // Lag is for how long the server has not taken into account a generation that it was sent; 0: it

@@ -99,3 +99,34 @@ func TestAReleaseIsAwaited(t *testing.T) {
 		t.Error("a release outlives the end that it was about")
 	}
 }
+
+func TestAReleaseIsAwaitedUntilAStateIsAccepted(t *testing.T) {
+	p := newPeer(t)
+	s := p.session(t, Handler{})
+	generation := s.SetLoadBalancer(ending("a"))
+	s.MarkSynced()
+	run(t, s)
+	stream := p.next(t)
+	stream.snapshot(t)
+	publishes := func(state *backendv1.LoadBalancerState) bool { return len(state.GetPublish()) > 0 }
+	result := make(chan string, 1)
+	await := func() {
+		state, err := s.AwaitReleasedOr(within(t, patience), key("a"), "uid-a", publishes)
+		result <- fmt.Sprint(state.GetPublish(), err)
+	}
+	go await()
+	stream.state(t, "a", generation)
+	stream.state(t, "a", generation, "198.51.100.7")
+	if got := <-result; got != "[198.51.100.7] <nil>" {
+		t.Errorf("awaited %s", got)
+	}
+	// A release counts over a state that is there, too.
+	stream.released(t, "a")
+	if err := s.AwaitReleased(within(t, patience), key("a"), "uid-a"); err != nil {
+		t.Fatal(err)
+	}
+	await()
+	if got := <-result; got != "[] <nil>" {
+		t.Errorf("awaited %s although there is nothing any more", got)
+	}
+}

@@ -25,7 +25,7 @@ const (
 
 	socketName = "backend.sock"
 
-	// lifelineFD is the descriptor under which the child inherits the pipe that tells it when the
+	// lifelineFD is the descriptor under which the child inherits the pipe that shows it when the
 	// shim is gone: the first one after standard input, output and error.
 	lifelineFD = 3
 
@@ -150,7 +150,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Done is closed when the child has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// ExitError tells how the child ended. It is to be called after Done is closed.
+// ExitError says how the child ended. It is to be called after Done is closed.
 type ExitError struct {
 	// Code is the exit code, -1 if a signal ended the child.
 	Code int
@@ -159,7 +159,7 @@ type ExitError struct {
 	State string
 }
 
-// Error is one line that says what happened and where to look.
+// Error is one line that says what happened and where to read more.
 func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s ended by itself (%s): its own lines above say why", Program, e.State)
 }

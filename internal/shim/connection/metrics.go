@@ -27,14 +27,8 @@ var (
 		Help:           "1 while there is a connection to oxide-backend, else 0.",
 		StabilityLevel: metrics.ALPHA,
 	})
-
-	registerOnce sync.Once
 )
 
-// RegisterMetrics adds the metrics of the connection to the registry that the framework serves at
-// /metrics. Further calls do nothing.
-func RegisterMetrics() {
-	registerOnce.Do(func() {
-		legacyregistry.MustRegister(callDuration, connected)
-	})
-}
+// RegisterMetrics adds the metrics of the connection, once, to the registry that the framework serves
+// at /metrics.
+var RegisterMetrics = sync.OnceFunc(func() { legacyregistry.MustRegister(callDuration, connected) })

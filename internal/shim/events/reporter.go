@@ -14,31 +14,31 @@ import (
 	"k8s.io/client-go/tools/record"
 )
 
-// repeatAfter is when something that still holds is told again: API servers keep events for an hour
-// by default, and who looks at an object after that should still see why it is as it is.
+// repeatAfter is when something that still holds is recorded again: API servers keep events for an hour
+// by default, and whoever inspects an object after that should still see why it is as it is.
 const repeatAfter = time.Hour
 
-// Reporter sends events on Nodes and Services. It may be used concurrently.
+// Reporter records events on Nodes and Services. It may be used concurrently.
 type Reporter struct {
 	recorder record.EventRecorder
 
-	mu   sync.Mutex
-	told map[types.UID]map[subject]time.Time
+	mu       sync.Mutex
+	recorded map[types.UID]map[subject]time.Time
 }
 
-// subject identifies what was told of an object.
-type subject struct{ topic, cause string }
+// subject identifies what was recorded on an object.
+type subject struct{ key, dedupKey string }
 
-// NewReporter returns a Reporter that sends by way of recorder, which must not block.
+// NewReporter returns a Reporter that records by way of recorder, which must not block.
 func NewReporter(recorder record.EventRecorder) *Reporter {
-	return &Reporter{recorder: recorder, told: make(map[types.UID]map[subject]time.Time)}
+	return &Reporter{recorder: recorder, recorded: make(map[types.UID]map[subject]time.Time)}
 }
 
-// Event is what is told.
+// Event is what is recorded.
 type Event struct {
-	// Topic and Cause identify what is told: the same is told once for each object; a warning again
-	// after an hour, if it still holds. The text may differ from time to time, these may not.
-	Topic, Cause string
+	// Key and DedupKey identify what is recorded: the same is recorded once on each object; a warning
+	// again after an hour, if it still holds. The text may differ from time to time, these may not.
+	Key, DedupKey string
 
 	// Type is v1.EventTypeNormal or v1.EventTypeWarning.
 	Type string
@@ -47,8 +47,8 @@ type Event struct {
 	Reason, Message string
 }
 
-// Tell sends an event about an object, unless that was told before. It reports whether it did.
-func (r *Reporter) Tell(object *v1.ObjectReference, event Event) bool {
+// Record records an event on an object, unless that was done before. It reports whether it did.
+func (r *Reporter) Record(object *v1.ObjectReference, event Event) bool {
 	if !r.isNews(object.UID, event) {
 		return false
 	}
@@ -73,26 +73,26 @@ func (r *Reporter) isNews(object types.UID, event Event) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	about := subject{event.Topic, event.Cause}
-	last, told := r.told[object][about]
-	if told && (event.Type != v1.EventTypeWarning || now.Sub(last) < repeatAfter) {
+	about := subject{event.Key, event.DedupKey}
+	last, again := r.recorded[object][about]
+	if again && (event.Type != v1.EventTypeWarning || now.Sub(last) < repeatAfter) {
 		return false
 	}
-	if r.told[object] == nil {
-		r.told[object] = make(map[subject]time.Time)
+	if r.recorded[object] == nil {
+		r.recorded[object] = make(map[subject]time.Time)
 	}
-	r.told[object][about] = now
+	r.recorded[object][about] = now
 	return true
 }
 
-// Settle ends a topic of an object, but for what is told by these causes: what else was told of it holds
-// no more, and would be news again.
-func (r *Reporter) Settle(object types.UID, topic string, except ...string) {
+// Clear forgets what was recorded on an object under a key, but for these: it holds no more, and would
+// be news again.
+func (r *Reporter) Clear(object types.UID, key string, except ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for about := range r.told[object] {
-		if about.topic == topic && !slices.Contains(except, about.cause) {
-			delete(r.told[object], about)
+	for about := range r.recorded[object] {
+		if about.key == key && !slices.Contains(except, about.dedupKey) {
+			delete(r.recorded[object], about)
 		}
 	}
 }
@@ -101,5 +101,5 @@ func (r *Reporter) Settle(object types.UID, topic string, except ...string) {
 func (r *Reporter) Forget(object types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.told, object)
+	delete(r.recorded, object)
 }

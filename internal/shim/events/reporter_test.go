@@ -32,10 +32,10 @@ func sent(recorder *record.FakeRecorder) []string {
 func TestEachThingIsToldOnce(t *testing.T) {
 	warning := func(cause string) Event {
 		return Event{
-			Topic: "t", Cause: cause, Type: v1.EventTypeWarning, Reason: "R", Message: cause,
+			Key: "t", DedupKey: cause, Type: v1.EventTypeWarning, Reason: "R", Message: cause,
 		}
 	}
-	hello := Event{Topic: "hello", Type: v1.EventTypeNormal, Reason: "R", Message: "hello"}
+	hello := Event{Key: "hello", Type: v1.EventTypeNormal, Reason: "R", Message: "hello"}
 	a := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: types.UID("1")}}
 	again := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: types.UID("2")}}
 	for _, tt := range []struct {
@@ -44,52 +44,52 @@ func TestEachThingIsToldOnce(t *testing.T) {
 		want []string
 	}{
 		{"the same again", func(r *Reporter) {
-			r.Tell(Node(a), warning("x"))
-			r.Tell(Node(a), warning("x"))
+			r.Record(Node(a), warning("x"))
+			r.Record(Node(a), warning("x"))
 		}, []string{"Warning R x"}},
 		{"another cause, and back", func(r *Reporter) {
-			r.Tell(Node(a), warning("x"))
-			r.Tell(Node(a), warning("y"))
-			r.Tell(Node(a), warning("x"))
+			r.Record(Node(a), warning("x"))
+			r.Record(Node(a), warning("y"))
+			r.Record(Node(a), warning("x"))
 		}, []string{"Warning R x", "Warning R y"}},
 		{"another Node under the same name", func(r *Reporter) {
-			r.Tell(Node(a), warning("x"))
-			r.Tell(Node(again), warning("x"))
+			r.Record(Node(a), warning("x"))
+			r.Record(Node(again), warning("x"))
 		}, []string{"Warning R x", "Warning R x"}},
 		{"a warning that still holds after an hour", func(r *Reporter) {
-			r.Tell(Node(a), warning("x"))
+			r.Record(Node(a), warning("x"))
 			time.Sleep(repeatAfter)
-			r.Tell(Node(a), warning("x"))
-			r.Tell(Node(a), warning("x"))
+			r.Record(Node(a), warning("x"))
+			r.Record(Node(a), warning("x"))
 		}, []string{"Warning R x", "Warning R x"}},
 		{"what is no warning, after an hour", func(r *Reporter) {
-			r.Tell(Node(a), hello)
+			r.Record(Node(a), hello)
 			time.Sleep(repeatAfter)
-			r.Tell(Node(a), hello)
+			r.Record(Node(a), hello)
 		}, []string{"Normal R hello"}},
 		{"a topic that was settled", func(r *Reporter) {
-			r.Tell(Node(a), warning("x"))
-			r.Tell(Node(a), hello)
-			r.Settle(a.UID, "t")
-			r.Tell(Node(a), warning("x"))
-			r.Tell(Node(a), hello)
+			r.Record(Node(a), warning("x"))
+			r.Record(Node(a), hello)
+			r.Clear(a.UID, "t")
+			r.Record(Node(a), warning("x"))
+			r.Record(Node(a), hello)
 		}, []string{"Warning R x", "Normal R hello", "Warning R x"}},
 		{"a topic that was settled but for one cause", func(r *Reporter) {
-			r.Tell(Node(a), warning("x"))
-			r.Tell(Node(a), warning("y"))
-			r.Settle(a.UID, "t", "y", "z")
-			r.Tell(Node(a), warning("y"))
-			r.Tell(Node(a), warning("x"))
+			r.Record(Node(a), warning("x"))
+			r.Record(Node(a), warning("y"))
+			r.Clear(a.UID, "t", "y", "z")
+			r.Record(Node(a), warning("y"))
+			r.Record(Node(a), warning("x"))
 		}, []string{"Warning R x", "Warning R y", "Warning R x"}},
 		{"a Service of the same name as a Node", func(r *Reporter) {
-			r.Tell(Node(a), warning("x"))
-			r.Tell(Service(&v1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: "3"}}),
+			r.Record(Node(a), warning("x"))
+			r.Record(Service(&v1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: "3"}}),
 				warning("x"))
 		}, []string{"Warning R x", "Warning R x"}},
 		{"a Node that was forgotten", func(r *Reporter) {
-			r.Tell(Node(a), hello)
+			r.Record(Node(a), hello)
 			r.Forget(a.UID)
-			r.Tell(Node(a), hello)
+			r.Record(Node(a), hello)
 		}, []string{"Normal R hello", "Normal R hello"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -107,8 +107,8 @@ func TestEachThingIsToldOnce(t *testing.T) {
 func TestTellSaysWhetherItTold(t *testing.T) {
 	r := NewReporter(record.NewFakeRecorder(10))
 	node := &v1.Node{ObjectMeta: metav1.ObjectMeta{UID: types.UID("1")}}
-	event := Event{Topic: "t", Cause: "c", Type: v1.EventTypeWarning}
-	if !r.Tell(Node(node), event) || r.Tell(Node(node), event) {
+	event := Event{Key: "t", DedupKey: "c", Type: v1.EventTypeWarning}
+	if !r.Record(Node(node), event) || r.Record(Node(node), event) {
 		t.Error("it tells the first time, and no more")
 	}
 }

@@ -25,8 +25,8 @@ import (
 	"k8s.io/controller-manager/pkg/healthz"
 	"k8s.io/klog/v2"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -49,8 +49,8 @@ const (
 
 // Config is what a Controller is made of.
 type Config struct {
-	// Instances tells the instances. Nodes patches Nodes.
-	Instances *instancewatch.Follower
+	// Instances is the service of the backend. Nodes patches Nodes.
+	Instances backendv1.InstanceServiceClient
 	Nodes     corev1.NodeInterface
 
 	// Informer is the shared one, which has not been started yet.
@@ -68,7 +68,10 @@ type Controller struct {
 	client   corev1.NodeInterface
 	topology provider.Topology
 	readOnly bool
-	follower *instancewatch.Follower
+	watch    *client.InstanceWatch
+	// watchEnd is why the last stream of instances ended, if none has listed all of them since. Only
+	// the watch uses it.
+	watchEnd string
 
 	lister  corelisters.NodeLister
 	indexer cache.Indexer
@@ -93,8 +96,10 @@ func New(config Config) (*Controller, error) {
 			workqueue.DefaultTypedControllerRateLimiter[string](),
 			workqueue.TypedRateLimitingQueueConfig[string]{Name: Name}),
 	}
-	c.follower = config.Instances
-	c.follower.Subscribe(c.instanceChanged)
+	c.watch = client.NewInstanceWatch(client.InstanceWatchConfig{
+		Service: config.Instances, IncludeRack: config.Topology.ZoneFromRack,
+		Changed: c.instanceChanged, Synced: c.instancesSynced, Disconnected: c.watchEnded,
+	})
 	err := informer.AddIndexers(cache.Indexers{instanceIndex: func(object any) ([]string, error) {
 		if node, ok := object.(*v1.Node); ok {
 			if id, ok := provider.InstanceID(node); ok {
@@ -128,7 +133,10 @@ func (c *Controller) Run(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced) {
 		return
 	}
-	group.Go(func() { c.follower.Run(ctx) })
+	group.Go(func() {
+		defer following.Set(0)
+		c.watch.Run(ctx)
+	})
 	for worker := range workers {
 		group.Go(func() {
 			for c.work(ctx, worker) {
@@ -155,7 +163,21 @@ func (c *Controller) instanceChanged(id string) {
 	}
 }
 
-// work takes one Node off the queue, and tells whether there may be more.
+func (c *Controller) instancesSynced() {
+	following.Set(1)
+	c.watchEnd = ""
+}
+
+// watchEnded logs why a stream of instances ended, but not each time that it cannot be opened.
+func (c *Controller) watchEnded(err error) {
+	following.Set(0)
+	if why := client.OneLine(err.Error()); why != c.watchEnd {
+		c.watchEnd = why
+		klog.InfoS("The stream of changes of instances ended, it is opened again", "reason", why)
+	}
+}
+
+// work takes one Node off the queue, and reports whether there may be more.
 func (c *Controller) work(ctx context.Context, worker int) bool {
 	name, shutDown := c.queue.Get()
 	if shutDown {
@@ -171,7 +193,7 @@ func (c *Controller) work(ctx context.Context, worker int) bool {
 		c.queue.Forget(name)
 	case ctx.Err() != nil:
 	case apierrors.IsConflict(err):
-		// Somebody else was faster. The informer brings what they did, as a rule before this.
+		// Somebody else was faster. The informer brings what they did, usually before this.
 		patches.WithLabelValues("conflict").Inc()
 		c.queue.AddRateLimited(name)
 	default:
@@ -196,11 +218,11 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	if !ok || provider.IsJoining(node) || node.DeletionTimestamp != nil {
 		return nil
 	}
-	instance := c.follower.Instance(id)
+	instance := c.watch.Instance(id)
 	if instance == nil {
 		return nil
 	}
-	c.tellUnlabelled(instance)
+	c.reportUnlabelled(instance)
 	labels := changes(node, instance, c.topology)
 	if len(labels) == 0 {
 		return nil
@@ -232,13 +254,13 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	return nil
 }
 
-// tellUnlabelled says once of each anti-affinity group if its name is too long for a label.
-func (c *Controller) tellUnlabelled(instance *backendv1.Instance) {
+// reportUnlabelled logs once of each anti-affinity group if its name is too long for a label.
+func (c *Controller) reportUnlabelled(instance *backendv1.Instance) {
 	for _, group := range instance.GetAntiAffinityGroups() {
 		if _, ok := provider.GroupLabel(group); ok {
 			continue
 		}
-		if _, told := c.unlabelled.LoadOrStore(group, true); !told {
+		if _, again := c.unlabelled.LoadOrStore(group, true); !again {
 			klog.InfoS("The name of this anti-affinity group does not fit into a label, so the "+
 				"nodes in it are not labelled with it", "group", group)
 		}

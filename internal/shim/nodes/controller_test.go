@@ -28,8 +28,6 @@ import (
 	cloudproviderapi "k8s.io/cloud-provider/api"
 	"k8s.io/klog/v2"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/instancewatch/instancewatchtest"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 )
 
@@ -37,16 +35,16 @@ import (
 type world struct {
 	*testing.T
 	client *fake.Clientset
-	peer   *instancewatchtest.Peer
-	stream *instancewatchtest.Stream
+	peer   *peer
+	stream *instanceStream
 }
 
 // newWorld starts a controller in a cluster with these nodes, and tells it of no instance yet.
 func newWorld(t *testing.T, config Config, nodes ...runtime.Object) *world {
 	t.Helper()
-	w := &world{T: t, client: fake.NewClientset(nodes...), peer: instancewatchtest.NewPeer()}
+	w := &world{T: t, client: fake.NewClientset(nodes...), peer: newPeer()}
 	factory := informers.NewSharedInformerFactory(w.client, 0)
-	config.Instances = instancewatch.New(w.peer, config.Topology.ZoneFromRack)
+	config.Instances = w.peer
 	config.Nodes = w.client.CoreV1().Nodes()
 	config.Informer = factory.Core().V1().Nodes()
 	c, err := New(config)
@@ -60,7 +58,7 @@ func newWorld(t *testing.T, config Config, nodes ...runtime.Object) *world {
 		close(ended)
 	}()
 	factory.Start(ctx.Done())
-	w.stream = <-w.peer.Opened
+	w.stream = <-w.peer.opened
 	synctest.Wait() // until it knows the Nodes, and rests
 	t.Cleanup(func() {
 		cancel()
@@ -136,8 +134,8 @@ func TestStampsAreRestoredByOnePatchAndThenNothingIsPatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{}, node("a", "oxide://"+id1, nil),
 			node("b", "oxide://"+id2, labelled("b", nil)))
-		w.stream.Is(machine(id1, "a"), machine(id2, "b"))
-		w.stream.Complete()
+		w.stream.send(machine(id1, "a"), machine(id2, "b"))
+		w.stream.complete()
 		if got := w.patches(); len(got) != 1 {
 			t.Fatalf("%d patches, want one: %v", len(got), got)
 		}
@@ -146,7 +144,7 @@ func TestStampsAreRestoredByOnePatchAndThenNothingIsPatched(t *testing.T) {
 			t.Errorf("labels (-want +got):\n%s", diff)
 		}
 		for i := range 10 {
-			w.stream.Is(machine(id1, "a"), machine(id2, "b"))
+			w.stream.send(machine(id1, "a"), machine(id2, "b"))
 			w.update("a", func(n *v1.Node) {
 				n.Annotations = map[string]string{"heartbeat": strconv.Itoa(i)}
 			})
@@ -179,10 +177,10 @@ func TestAGroupThatHasNoLabelIsToldOnce(t *testing.T) {
 		a, b := machine(id1, "a"), machine(id2, "b")
 		a.AntiAffinityGroups = []string{strings.Repeat("x", 44)}
 		b.AntiAffinityGroups = a.AntiAffinityGroups
-		w.stream.Is(a, b)
-		w.stream.Complete()
+		w.stream.send(a, b)
+		w.stream.complete()
 		synctest.Wait()
-		w.stream.Is(a)
+		w.stream.send(a)
 		if got := w.patches(); len(got) != 2 {
 			t.Errorf("%d patches, want two: %v", len(got), got)
 		}
@@ -197,7 +195,7 @@ func TestRacksAreAskedForOnlyIfTheyAreTheZone(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, Config{Topology: provider.Topology{ZoneFromRack: want}},
 				node("a", "oxide://"+id1, nil))
-			if got := w.stream.Req.GetIncludeRack(); got != want {
+			if got := w.stream.req.GetIncludeRack(); got != want {
 				t.Errorf("asked for racks: %t, want %t", got, want)
 			}
 		})
@@ -207,11 +205,13 @@ func TestRacksAreAskedForOnlyIfTheyAreTheZone(t *testing.T) {
 func TestAResizedInstanceIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{}, node("a", "oxide://"+id1, labelled("a", nil)))
-		w.stream.Is(machine(id1, "a"))
-		w.stream.Complete()
+		w.stream.send(machine(id1, "a"))
+		w.stream.complete()
+		// Or the first sync finds it already, and a second one comes before the cache shows the patch.
+		synctest.Wait()
 		bigger := machine(id1, "a")
 		bigger.CpuCount, bigger.MemoryBytes = 8, 32<<30
-		w.stream.Is(bigger)
+		w.stream.send(bigger)
 		want := []map[string]any{{
 			"beta.kubernetes.io/instance-type": "8-32", "node.kubernetes.io/instance-type": "8-32",
 		}}
@@ -235,8 +235,8 @@ func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 		t.Run(n.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, Config{}, n)
-				w.stream.Is(machine(id1, n.Name))
-				w.stream.Complete()
+				w.stream.send(machine(id1, n.Name))
+				w.stream.complete()
 				if got := w.patches(); len(got) != 0 {
 					t.Errorf("patches: %v", got)
 				}
@@ -259,7 +259,7 @@ func TestAPatchThatFailsIsTriedAgain(t *testing.T) {
 						failures--
 						return failures >= 0, nil, failure
 					})
-				w.stream.Is(machine(id1, "a"))
+				w.stream.send(machine(id1, "a"))
 				time.Sleep(time.Second)
 				if got := len(w.patches()); got != 4 {
 					t.Errorf("%d patches, want 3 that fail and one that does not", got)

@@ -50,7 +50,7 @@ func changes(
 	return out
 }
 
-// mayGo tells whether a label goes when the instance does not say it any more: an instance may do
+// mayGo reports whether a label goes when the instance does not say it any more: an instance may do
 // without a platform, and leave a group, but silence about groups says nothing.
 func mayGo(key string, instance *backendv1.Instance) bool {
 	return key == provider.LabelCPUPlatform ||

@@ -26,10 +26,15 @@ var (
 		StabilityLevel: metrics.ALPHA,
 	})
 
-	registerOnce sync.Once
+	following = metrics.NewGauge(&metrics.GaugeOpts{
+		Name: "oxide_ccm_instances_followed",
+		Help: "1 while the leader follows the changes of instances by a stream from " +
+			"oxide-backend, else 0.",
+		StabilityLevel: metrics.ALPHA,
+	})
 )
 
-// registerMetrics adds the metrics to the registry that the framework serves at /metrics.
-func registerMetrics() {
-	registerOnce.Do(func() { legacyregistry.MustRegister(patches, nodesDue) })
-}
+// registerMetrics adds the metrics, once, to the registry that the framework serves at /metrics.
+var registerMetrics = sync.OnceFunc(func() {
+	legacyregistry.MustRegister(patches, nodesDue, following)
+})

@@ -11,6 +11,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/wait"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
@@ -18,12 +19,13 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 )
 
 // ReportName is the name under --controllers of what reports on Nodes while nothing may be changed.
 const ReportName = "oxide-node-report-controller"
 
-// reportInterval is how often all Nodes are looked at.
+// reportInterval is how often all Nodes are checked.
 const reportInterval = time.Minute
 
 // Report logs, and counts in a metric, what would be done to Nodes: which would be initialized, tainted
@@ -36,7 +38,7 @@ type Report struct {
 	said map[string]string
 }
 
-// NewReport returns a report, which looks at nothing before it runs.
+// NewReport returns a report, which checks nothing before it runs.
 func NewReport(cloud cloudprovider.InstancesV2, informer coreinformers.NodeInformer) *Report {
 	registerMetrics()
 	return &Report{
@@ -53,17 +55,11 @@ func (r *Report) Run(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), r.synced) {
 		return
 	}
-	for ctx.Err() == nil {
-		r.look(ctx)
-		select {
-		case <-ctx.Done():
-		case <-time.After(reportInterval):
-		}
-	}
+	wait.UntilWithContext(ctx, r.report, reportInterval)
 }
 
-// look looks at all Nodes, and says of each what is new.
-func (r *Report) look(ctx context.Context) {
+// report logs what is new of each Node.
+func (r *Report) report(ctx context.Context) {
 	nodes, err := r.lister.List(labels.Everything())
 	if err != nil {
 		klog.ErrorS(err, "Listing the nodes")
@@ -91,7 +87,7 @@ func (r *Report) wouldDo(ctx context.Context, node *v1.Node) string {
 		found, err := r.cloud.InstanceMetadata(ctx, node)
 		switch {
 		case err != nil:
-			return "initialize the node, but: " + provider.OneLine(err.Error())
+			return "initialize the node, but: " + client.OneLine(err.Error())
 		case found == nil:
 			return ""
 		}
@@ -104,7 +100,7 @@ func (r *Report) wouldDo(ctx context.Context, node *v1.Node) string {
 	exists, err := r.cloud.InstanceExists(ctx, node)
 	switch {
 	case err != nil:
-		return "keep the node, which is not ready: " + provider.OneLine(err.Error())
+		return "keep the node, which is not ready: " + client.OneLine(err.Error())
 	case !exists:
 		return "remove the node: its instance is gone"
 	}

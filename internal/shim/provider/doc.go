@@ -6,7 +6,7 @@
 // controllers of Kubernetes ask into calls of oxide-backend, and the answers back. It takes no
 // decision about Oxide resources.
 //
-// What it does decide is what Kubernetes is told when an answer is in doubt: a node is reported as
+// What it does decide is what Kubernetes is answered when an answer is in doubt: a node is reported as
 // gone only if its absence is proven, and anything else is an error.
 //
 // It must not import the Oxide SDK, nor any package that knows the Oxide API.

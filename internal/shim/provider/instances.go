@@ -15,11 +15,12 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	cloudproviderapi "k8s.io/cloud-provider/api"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// maxWitnesses is how many witnesses the backend looks at.
-const maxWitnesses = 5
+// maxReferences is how many reference instances the backend reads.
+const maxReferences = 5
 
 // Reasons why a node is kept although its instance was not found. A user reads them in the log, and
 // deletes the node by hand if they know better.
@@ -34,20 +35,20 @@ var (
 
 // errPaced is why a node is still there although its instance is gone.
 var errPaced = errors.New("its instance is gone, but many nodes are being removed: it waits for its " +
-	"turn, and is looked at again then")
+	"turn, and is checked again then")
 
-// InstanceExists tells whether the instance of a node exists. False makes the framework delete the
+// InstanceExists reports whether the instance of a node exists. False makes the framework delete the
 // Node at once, so it is the answer only if the backend proves it: see AbsenceProof in its API for
 // what that takes. Any doubt is an error that says why the node is kept. A node of another provider
 // exists as far as we are concerned.
 func (p *Provider) InstanceExists(ctx context.Context, node *v1.Node) (bool, error) {
 	exists, err := p.instanceExists(ctx, node)
 	if err != nil {
-		p.tellKept(node, err)
+		p.recordKept(node, err)
 		return false, fmt.Errorf("node %s is kept: %w", node.Name, err)
 	}
 	if exists {
-		p.reporter.Settle(node.UID, topicRemoval)
+		p.reporter.Clear(node.UID, keyRemoval)
 	}
 	return exists, nil
 }
@@ -59,11 +60,11 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 	case err != nil:
 		return false, err
 	case kind == idForeign:
-		p.tellForeign(node)
+		p.recordForeign(node)
 		return true, nil
 	case kind == idAbsent:
 		_, err := p.lookUp(ctx, node.Name, "", existence)
-		if HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
+		if client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			err = errNoProviderID
 		}
 		return err == nil, err
@@ -71,7 +72,7 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 	proof, nodes, unprovable := p.absenceProof(node, id)
 	if unprovable != nil {
 		_, err := p.lookUp(ctx, node.Name, id, existence)
-		if HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
+		if client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			err = fmt.Errorf("%w, but %w", err, unprovable)
 		}
 		return err == nil, err
@@ -87,14 +88,14 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 		View:     existence.view, Freshness: existence.freshness, AbsenceProof: proof,
 	})
 	switch {
-	case !HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND):
+	case !client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND):
 		return err == nil, err
 	case !attempt.Gone():
 		removalsPaced.Inc()
 		return false, errPaced
 	}
 	removalsTotal.Inc()
-	p.tellGone(node)
+	p.recordGone(node)
 	return false, nil
 }
 
@@ -120,7 +121,7 @@ func (p *Provider) absenceProof(node *v1.Node, id string,
 	if err != nil {
 		return nil, 0, err
 	}
-	proof.WitnessInstanceIds = witnesses(all, id)
+	proof.WitnessInstanceIds = referenceInstances(all, id)
 	if len(proof.WitnessInstanceIds) == 0 {
 		return nil, 0, errLastNode
 	}
@@ -132,9 +133,9 @@ func (p *Provider) absenceProof(node *v1.Node, id string,
 	return proof, nodes, nil
 }
 
-// witnesses returns the ids of instances that the nodes name, but for one: ready nodes first,
+// referenceInstances returns the ids of instances that the nodes name, but for one: ready nodes first,
 // because their instances are the likeliest to be seen, then by name.
-func witnesses(nodes []*v1.Node, except string) []string {
+func referenceInstances(nodes []*v1.Node, except string) []string {
 	sorted := slices.SortedFunc(slices.Values(nodes), func(a, b *v1.Node) int {
 		ready := func(n *v1.Node) int {
 			if IsReady(n) {
@@ -150,14 +151,14 @@ func witnesses(nodes []*v1.Node, except string) []string {
 		if !ok || id == except || slices.Contains(ids, id) {
 			continue
 		}
-		if ids = append(ids, id); len(ids) == maxWitnesses {
+		if ids = append(ids, id); len(ids) == maxReferences {
 			break
 		}
 	}
 	return ids
 }
 
-// InstanceShutdown tells whether the instance of a node is off and stays so until somebody starts
+// InstanceShutdown reports whether the instance of a node is off and stays so until somebody starts
 // it. The framework taints such nodes, so that volumes and pods may move on.
 func (p *Provider) InstanceShutdown(ctx context.Context, node *v1.Node) (bool, error) {
 	id, kind, err := parseProviderID(node.Spec.ProviderID)
@@ -190,29 +191,25 @@ var existence = question{
 }
 
 // lookUp finds the instance of a node: by id if the node has one in its provider ID; else by the
-// node's name as the instance's name, where it can be one, and then as its hostname, which is what
-// kubelet names a node after.
+// node's name as the instance's name, and then as its hostname, which is what kubelet names a node
+// after. Not every hostname can be a name; which can the backend knows.
 func (p *Provider) lookUp(ctx context.Context, nodeName, id string, ask question,
 ) (*backendv1.Instance, error) {
+	request := &backendv1.GetInstanceRequest{
+		View: ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
+	}
 	if id != "" {
-		return p.getInstance(ctx, &backendv1.GetInstanceRequest{
-			Instance: &backendv1.GetInstanceRequest_Id{Id: id},
-			View:     ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
-		})
+		request.Instance = &backendv1.GetInstanceRequest_Id{Id: id}
+		return p.getInstance(ctx, request)
 	}
-	if isInstanceName(nodeName) {
-		instance, err := p.getInstance(ctx, &backendv1.GetInstanceRequest{
-			Instance: &backendv1.GetInstanceRequest_Name{Name: nodeName},
-			View:     ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
-		})
-		if !HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
-			return instance, err
-		}
+	request.Instance = &backendv1.GetInstanceRequest_Name{Name: nodeName}
+	instance, err := p.getInstance(ctx, request)
+	if !client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) &&
+		!client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST) {
+		return instance, err
 	}
-	return p.getInstance(ctx, &backendv1.GetInstanceRequest{
-		Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName},
-		View:     ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
-	})
+	request.Instance = &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName}
+	return p.getInstance(ctx, request)
 }
 
 // getInstance calls the backend.
@@ -220,7 +217,7 @@ func (p *Provider) getInstance(ctx context.Context, request *backendv1.GetInstan
 ) (*backendv1.Instance, error) {
 	response, err := p.instances.GetInstance(ctx, request)
 	if err != nil {
-		return nil, AsBackendError(err)
+		return nil, client.AsError(err)
 	}
 	instance := response.GetInstance()
 	if instance.GetId() == "" {
@@ -229,14 +226,14 @@ func (p *Provider) getInstance(ctx context.Context, request *backendv1.GetInstan
 	return instance, nil
 }
 
-// IsJoining tells whether a node still has the taint that it registered with.
+// IsJoining reports whether a node still has the taint that it registered with.
 func IsJoining(node *v1.Node) bool {
 	return slices.ContainsFunc(node.Spec.Taints, func(taint v1.Taint) bool {
 		return taint.Key == cloudproviderapi.TaintExternalCloudProvider
 	})
 }
 
-// IsReady tells whether kubelet says that the node is ready.
+// IsReady reports whether kubelet says that the node is ready.
 func IsReady(node *v1.Node) bool {
 	return slices.ContainsFunc(node.Status.Conditions, func(c v1.NodeCondition) bool {
 		return c.Type == v1.NodeReady && c.Status == v1.ConditionTrue

@@ -155,7 +155,7 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
 	}
 }
 
-func TestWitnesses(t *testing.T) {
+func TestReferenceInstances(t *testing.T) {
 	id := func(n string) string { return strings.Repeat(n, 8) + id1[8:] }
 	nodes := []*v1.Node{
 		notReady(node("a", id("a"))), node("g", id("6")), node("b", id("b")), node("c", id("b")),
@@ -163,11 +163,11 @@ func TestWitnesses(t *testing.T) {
 		node("h", id("7")), node("j", id("9")), node("self", id1),
 	}
 	want := []string{id("b"), id("6"), id("7"), id("8"), id("9")}
-	if diff := cmp.Diff(want, witnesses(nodes, id1)); diff != "" {
+	if diff := cmp.Diff(want, referenceInstances(nodes, id1)); diff != "" {
 		t.Errorf("ready nodes first, each instance once, five at most (-want +got):\n%s", diff)
 	}
 	few := []*v1.Node{notReady(node("a", id("a"))), node("self", id1), node("z", id("b"))}
-	if diff := cmp.Diff([]string{id("b"), id("a")}, witnesses(few, id1)); diff != "" {
+	if diff := cmp.Diff([]string{id("b"), id("a")}, referenceInstances(few, id1)); diff != "" {
 		t.Errorf("a node that is not ready is a witness too (-want +got):\n%s", diff)
 	}
 }
@@ -217,10 +217,14 @@ func TestHowAnInstanceIsFound(t *testing.T) {
 		{"by hostname, if no instance has the name", joining(node("worker-2", "")),
 			[]*backendv1.GetInstanceRequest{byName("worker-2"), byHostname("worker-2")}, id2},
 		{"by hostname, if the name has dots", joining(node("worker-3.example.com", "")),
-			[]*backendv1.GetInstanceRequest{byHostname("worker-3.example.com")}, id3},
+			[]*backendv1.GetInstanceRequest{
+				byName("worker-3.example.com"), byHostname("worker-3.example.com"),
+			}, id3},
 		{"by hostname, if Oxide would take the name for an id",
 			joining(node(uuidLike.GetHostname(), "")),
-			[]*backendv1.GetInstanceRequest{byHostname(uuidLike.GetHostname())}, id1},
+			[]*backendv1.GetInstanceRequest{
+				byName(uuidLike.GetHostname()), byHostname(uuidLike.GetHostname()),
+			}, id1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, p := newPeer(t, uuidLike, renamed, dotted)

@@ -38,7 +38,7 @@ func GroupLabel(group string) (string, bool) {
 	return key, len(validation.IsQualifiedName(key)) == 0
 }
 
-// InstanceLabels returns the labels under oxide.computer/ that tell about an instance. What cannot
+// InstanceLabels returns the labels under oxide.computer/ that describe an instance. What cannot
 // be a label value is left out: one bad label would keep a node from being initialized at all.
 func InstanceLabels(instance *backendv1.Instance) map[string]string {
 	all := map[string]string{
@@ -60,7 +60,7 @@ func InstanceLabels(instance *backendv1.Instance) map[string]string {
 }
 
 // Topology says where the nodes of a cluster are: what the operator says, the same for all nodes, but
-// that the zone may be the rack, which Oxide tells of each instance.
+// that the zone may be the rack, which Oxide reports of each instance.
 type Topology struct {
 	// Region and Zone are label values; empty: not labelled.
 	Region, Zone string
@@ -101,7 +101,7 @@ func (t Topology) ZoneOf(instance *backendv1.Instance) string {
 	return ""
 }
 
-// Admits tells whether a node may be given a value under a pair of labels: it has none yet, or this
+// Admits reports whether a node may be given a value under a pair of labels: it has none yet, or this
 // very value, or it may be relabelled.
 func (t Topology) Admits(node *v1.Node, pair LabelPair, value string) bool {
 	if value == "" {

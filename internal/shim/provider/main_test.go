@@ -7,10 +7,12 @@ package provider
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -105,6 +107,10 @@ func (b *peer) GetInstance(_ context.Context, r *backendv1.GetInstanceRequest,
 	case *backendv1.GetInstanceRequest_Id:
 		found = byID(by.Id)
 	case *backendv1.GetInstanceRequest_Name:
+		if strings.Contains(by.Name, ".") || uuid.Validate(by.Name) == nil {
+			return nil, backendtest.Fail(codes.InvalidArgument,
+				backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "this cannot be a name in Oxide")
+		}
 		found = find(func(i *backendv1.Instance) bool { return i.GetName() == by.Name })
 	case *backendv1.GetInstanceRequest_Hostname:
 		found = find(func(i *backendv1.Instance) bool { return i.GetHostname() == by.Hostname })

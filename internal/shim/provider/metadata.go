@@ -32,7 +32,7 @@ func (p *Provider) InstanceMetadata(ctx context.Context, node *v1.Node,
 		return nil, err
 	}
 	if kind == idForeign {
-		p.tellForeign(node)
+		p.recordForeign(node)
 		if IsJoining(node) {
 			return nil, nil
 		}

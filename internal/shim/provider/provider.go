@@ -5,8 +5,6 @@
 package provider
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -24,22 +22,33 @@ import (
 // Name is the name of the cloud provider, and the scheme of its provider IDs.
 const Name = "oxide"
 
+// LoadBalancers answers what the framework asks about Services. It is given the informers once,
+// before it is asked anything.
+type LoadBalancers interface {
+	cloudprovider.LoadBalancer
+	cloudprovider.InformerUser
+}
+
 // Config is what a Provider is made of.
 type Config struct {
 	// Instances is the service of the backend. Deadlines and repetitions are the connection's
 	// business.
 	Instances backendv1.InstanceServiceClient
 
-	// LoadBalancers sees to Services.
+	// LoadBalancers answers what the framework asks about Services.
 	LoadBalancers LoadBalancers
 
-	// Reporter tells people about Nodes.
+	// Leading is called when this process leads: the framework initializes the provider of the
+	// leader alone.
+	Leading func()
+
+	// Reporter records events on Nodes.
 	Reporter *events.Reporter
 
 	// RemovalInterval is how far apart Nodes are removed when there are many.
 	RemovalInterval time.Duration
 
-	// Topology says what new nodes are told of where they are.
+	// Topology says where new nodes are.
 	Topology Topology
 }
 
@@ -47,6 +56,7 @@ type Config struct {
 type Provider struct {
 	instances     backendv1.InstanceServiceClient
 	loadBalancers LoadBalancers
+	leading       func()
 
 	// nodes is set by SetInformers, before any controller runs.
 	nodes corelisters.NodeLister
@@ -66,30 +76,26 @@ func New(config Config) *Provider {
 	return &Provider{
 		instances:     config.Instances,
 		loadBalancers: config.LoadBalancers,
+		leading:       config.Leading,
 		reporter:      config.Reporter,
 		removals:      removals.NewPacer(config.RemovalInterval),
 		topology:      config.Topology,
 	}
 }
 
-// Initialize keeps the means to make a Kubernetes client. The framework calls it on the leader
-// alone, and nothing may block here: no informer runs yet.
-func (p *Provider) Initialize(clients cloudprovider.ControllerClientBuilder, _ <-chan struct{}) {
-	p.loadBalancers.UseClients(clients)
-}
+// Initialize says that this process leads. Nothing may block here: no informer runs yet.
+func (p *Provider) Initialize(cloudprovider.ControllerClientBuilder, <-chan struct{}) { p.leading() }
 
 // SetInformers keeps the lister of nodes.
 func (p *Provider) SetInformers(factory informers.SharedInformerFactory) {
 	_, err := factory.Core().V1().Nodes().Informer().AddEventHandler(
 		cache.ResourceEventHandlerFuncs{DeleteFunc: p.forget})
-	if err = errors.Join(err, p.loadBalancers.UseInformers(factory)); err != nil {
-		// Only an informer that has ended refuses, and then the process ends as well.
-		utilruntime.HandleError(fmt.Errorf("following Nodes and Services: %w", err))
-	}
+	utilruntime.Must(err) // only an informer that has ended refuses
+	p.loadBalancers.SetInformers(factory)
 	p.nodes = factory.Core().V1().Nodes().Lister()
 }
 
-// forget forgets what was told of a Node that is deleted.
+// forget forgets what was recorded on a Node that is deleted.
 func (p *Provider) forget(object any) {
 	if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
 		object = unknown.Obj
@@ -102,7 +108,7 @@ func (p *Provider) forget(object any) {
 // ProviderName returns "oxide".
 func (p *Provider) ProviderName() string { return Name }
 
-// HasClusterID returns true: the cluster is told apart from others by the UID of its namespace
+// HasClusterID returns true: the cluster is distinguished from others by the UID of its namespace
 // kube-system, or by the flag.
 func (p *Provider) HasClusterID() bool { return true }
 
@@ -110,7 +116,7 @@ func (p *Provider) HasClusterID() bool { return true }
 func (p *Provider) InstancesV2() (cloudprovider.InstancesV2, bool) { return p, true }
 
 // LoadBalancer is supported.
-func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) { return p, true }
+func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) { return p.loadBalancers, true }
 
 // Instances is not supported: InstancesV2 replaces it, and the framework prefers that.
 func (p *Provider) Instances() (cloudprovider.Instances, bool) { return nil, false }

@@ -6,7 +6,6 @@ package provider
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/google/uuid"
@@ -23,7 +22,7 @@ const canonicalUUIDLength = 36
 // providerID returns the provider ID of an instance.
 func providerID(instanceID string) string { return providerIDPrefix + instanceID }
 
-// idKind tells what a node's provider ID is.
+// idKind is what a node's provider ID is.
 type idKind int
 
 const (
@@ -73,13 +72,4 @@ func WhyNoInstance(node *v1.Node) string {
 		return "has no provider ID"
 	}
 	return ""
-}
-
-// instanceName is the syntax of names in Oxide, but for the UUIDs that it excludes.
-var instanceName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-// isInstanceName tells whether an instance can have this name. Oxide takes whatever parses as a
-// UUID for an id.
-func isInstanceName(s string) bool {
-	return instanceName.MatchString(s) && uuid.Validate(s) != nil
 }

@@ -45,16 +45,3 @@ func TestProviderIDs(t *testing.T) {
 		t.Errorf("providerID() = %q", got)
 	}
 }
-
-func TestInstanceNames(t *testing.T) {
-	for name, want := range map[string]bool{
-		"a": true, "worker-1": true, "a--b": true, strings.Repeat("a", 63): true,
-		"": false, "-a": false, "a-": false, "1a": false, "A": false, "a.b": false, "a_b": false,
-		strings.Repeat("a", 64): false, "abcdefabcdefabcdefabcdefabcdefab": false,
-		"abcdefab-1111-4111-8111-111111111111": false,
-	} {
-		if got := isInstanceName(name); got != want {
-			t.Errorf("isInstanceName(%q) = %v, want %v", name, got, want)
-		}
-	}
-}

@@ -24,7 +24,7 @@ const (
 // one in ten of the nodes if that is more, go at once. Whatever is beyond waits, is proven again
 // when its turn comes, and goes one by one, an interval apart.
 //
-// It remembers nothing beyond its process: another leader begins to count anew. It may be used
+// It remembers nothing beyond its process: another leader begins to count again. It may be used
 // concurrently.
 type Pacer struct {
 	interval time.Duration
@@ -55,9 +55,9 @@ type Attempt struct {
 	ended bool
 }
 
-// Begin is called before the instance of a node is looked for. It returns nil if the node was found
-// to be gone before and it is not its turn yet: then nothing needs to be looked for. The node is
-// told apart from others by a text that no other node ever has; nodes is how many there are now.
+// Begin is called before the instance of a node is asked about. It returns nil if the node was found
+// to be gone before and it is not its turn yet: then nothing needs to be asked. The node is
+// distinguished from others by a text that no other node ever has; nodes is how many there are now.
 func (p *Pacer) Begin(node string, nodes int) *Attempt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,7 +73,7 @@ func (p *Pacer) Begin(node string, nodes int) *Attempt {
 	return &Attempt{pacer: p, node: node, nodes: nodes}
 }
 
-// Gone ends an attempt with the proof that the instance is gone, and tells whether the node may be
+// Gone ends an attempt with the proof that the instance is gone, and reports whether the node may be
 // removed now. If not, it waits for its turn. A node that was to be removed before and is still
 // there may be removed again.
 func (a *Attempt) Gone() bool {
@@ -122,7 +122,7 @@ func (p *Pacer) Waiting() int {
 	return len(p.waiting)
 }
 
-// isFree tells whether a node may be removed without being paced. The share is one of the nodes
+// isFree reports whether a node may be removed without being paced. The share is one of the nodes
 // that there were before the removals that are counted.
 func (p *Pacer) isFree(node string, nodes int) bool {
 	if _, again := p.removed[node]; again {

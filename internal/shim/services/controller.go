@@ -24,7 +24,6 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
-	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/controller-manager/pkg/healthz"
 	"k8s.io/klog/v2"
 
@@ -37,9 +36,9 @@ import (
 // Name is the name of the controller under --controllers, and of its Kubernetes client.
 const Name = "oxide-load-balancer-controller"
 
-// statusWorkers is how many statuses are written side by side, so that one that cannot be written
-// holds up no other.
-const statusWorkers = 10
+// statusWorkers is how many statuses are written side by side, so that those that cannot be written
+// hold up no others: a webhook that does not answer takes writeTimeout for each write.
+const statusWorkers = 50
 
 // Config is what a Controller is made of.
 type Config struct {
@@ -81,7 +80,7 @@ type Config struct {
 type Controller struct {
 	config Config
 
-	// These are set by UseInformers, before any controller runs.
+	// These are set by SetInformers, before any controller runs.
 	nodes    corelisters.NodeLister
 	services corelisters.ServiceLister
 	synced   []cache.InformerSynced
@@ -136,20 +135,14 @@ var _ provider.LoadBalancers = (*Controller)(nil)
 // Name returns the controller's name; the framework asks for it.
 func (c *Controller) Name() string { return Name }
 
-// UseClients does nothing: Run is given a client.
-func (c *Controller) UseClients(cloudprovider.ControllerClientBuilder) {}
-
-// UseInformers follows Nodes and Services.
-func (c *Controller) UseInformers(factory informers.SharedInformerFactory) error {
+// SetInformers follows Nodes and Services.
+func (c *Controller) SetInformers(factory informers.SharedInformerFactory) {
 	nodes, services := factory.Core().V1().Nodes(), factory.Core().V1().Services()
 	nodesAdded, nodesErr := nodes.Informer().AddEventHandler(handler(c.nodeChanged))
 	servicesAdded, servicesErr := services.Informer().AddEventHandler(handler(c.serviceChanged))
-	if err := errors.Join(nodesErr, servicesErr); err != nil {
-		return fmt.Errorf("following Nodes and Services: %w", err)
-	}
+	utilruntime.Must(errors.Join(nodesErr, servicesErr)) // only an informer that has ended refuses
 	c.nodes, c.services = nodes.Lister(), services.Lister()
 	c.synced = []cache.InformerSynced{nodesAdded.HasSynced, servicesAdded.HasSynced}
-	return nil
 }
 
 // handler returns an event handler that calls a function with an object as it was, nil if it is
@@ -204,6 +197,9 @@ func (c *Controller) Run(ctx context.Context, kubernetesClient kubernetes.Interf
 		c.workers.Go(func() { work(c.statuses, c.syncStatus) })
 	}
 	<-ctx.Done()
+	// Whoever began to follow slices has counted that as a worker before this; nobody does later.
+	c.pushing.Lock()
+	defer c.pushing.Unlock()
 }
 
 // work does something for each key of a queue, until that is shut down.
@@ -225,7 +221,7 @@ func (c *Controller) start(ctx context.Context, factory informers.SharedInformer
 
 // waitFor notes what is waited for, and reports whether it is something else than before.
 func (c *Controller) waitFor(what string) bool {
-	what = provider.OneLine(what)
+	what = client.OneLine(what)
 	before := c.waits.Swap(&what)
 	return before == nil || *before != what
 }

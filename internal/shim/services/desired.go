@@ -18,6 +18,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -45,12 +46,6 @@ func isEnding(service *v1.Service) bool {
 	return !isDesired(service) && servicehelpers.HasLBFinalizer(service)
 }
 
-// isLocal reports whether a Service takes its traffic only on nodes that have an endpoint of it:
-// others drop what arrives.
-func isLocal(service *v1.Service) bool {
-	return service.Spec.ExternalTrafficPolicy == v1.ServiceExternalTrafficPolicyLocal
-}
-
 // item is a Service as it is sent.
 type item struct {
 	*backendv1.DesiredLoadBalancer
@@ -76,7 +71,7 @@ func (c *Controller) desired(service *v1.Service) *item {
 		d.Addresses = []*backendv1.DesiredAddress{address}
 	}
 	if reason := annotations.OneLine(mistakes, waits); reason != nil {
-		d.PreserveReason = cut(provider.OneLine(reason.Error()), maxText)
+		d.PreserveReason = client.Text(reason.Error(), maxText)
 	}
 	return &item{d, mistakes, waits != nil}
 }
@@ -124,13 +119,14 @@ func (c *Controller) eligible(
 ) (*backendv1.EligibleInstances, error) {
 	var what []string
 	var serving map[string]backendv1.ServingState
+	local := servicehelpers.RequestsOnlyLocalTraffic(service)
 	if selector == nil {
 		selector = labels.Everything()
 	} else {
 		what = append(what, fmt.Sprintf("has labels that the annotation %s selects (%s)",
-			annotations.NodeSelector, cut(selector.String(), maxText/2)))
+			annotations.NodeSelector, client.Text(selector.String(), maxText/2)))
 	}
-	if isLocal(service) {
+	if local {
 		var err error
 		if serving, err = c.serving(service); err != nil {
 			return nil, err
@@ -145,7 +141,7 @@ func (c *Controller) eligible(
 	for _, node := range c.allNodes() {
 		state, serves := serving[node.Name]
 		id, ok := provider.InstanceID(node)
-		if !ok || isLocal(service) && !serves || !selector.Matches(labels.Set(node.Labels)) {
+		if !ok || local && !serves || !selector.Matches(labels.Set(node.Labels)) {
 			continue
 		}
 		if had, twice := states[id]; !twice || state < had { // SERVING counts over LEAVING
@@ -153,7 +149,7 @@ func (c *Controller) eligible(
 		}
 	}
 	eligible := &backendv1.EligibleInstances{
-		Description: strings.Join(what, " and "), FollowsServing: isLocal(service),
+		Description: strings.Join(what, " and "), FollowsServing: local,
 	}
 	for _, id := range slices.Sorted(maps.Keys(states)) {
 		eligible.Instances = append(eligible.Instances,
@@ -200,13 +196,4 @@ func desiredPorts(service *v1.Service) (ports []*backendv1.Port, err error) {
 			"least one port, and at most %d", n, maxPorts))
 	}
 	return ports[:min(len(ports), maxPorts)], err
-}
-
-// cut returns a text in at most so many bytes, whole characters only.
-func cut(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	const ellipsis = "…"
-	return strings.ToValidUTF8(text[:most-len(ellipsis)], "") + ellipsis
 }

@@ -41,7 +41,7 @@ func (c *Controller) needSlices(key string, needed bool) {
 		delete(c.local, key)
 	}
 	switch {
-	case len(c.local) > 0 && c.slices == nil:
+	case len(c.local) > 0 && c.slices == nil && c.ctx.Err() == nil:
 		c.slices = c.followSlices()
 	case len(c.local) == 0 && c.slices != nil:
 		c.slices.stop()

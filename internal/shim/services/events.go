@@ -19,7 +19,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -50,12 +50,12 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 	holds := make(map[string][]string)
 	for _, condition := range state.GetConditions() {
 		reason, known := conditionReasons[condition.GetType()]
-		message := provider.OneLine(condition.GetMessage())
+		message := client.OneLine(condition.GetMessage())
 		cause := message
 		switch condition.GetType() {
 		case backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:
 			cause = "" // which nodes there are changes all the time
-			message = provider.OneLine(message + strangers(c.allNodes()))
+			message = client.OneLine(message + strangers(c.allNodes()))
 		case backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED:
 			known = c.config.ReadOnly || c.remembered(service).accepted
 		}
@@ -68,7 +68,7 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 		}
 	}
 	for _, reason := range conditionReasons {
-		c.config.Reporter.Settle(service.UID, reason, holds[reason]...)
+		c.config.Reporter.Clear(service.UID, reason, holds[reason]...)
 	}
 }
 
@@ -94,8 +94,8 @@ func (c *Controller) actionTaken(action *backendv1.Action) {
 	default:
 		return
 	}
-	c.config.Reporter.Settle(service.UID, reason)
-	c.record(service, v1.EventTypeNormal, reason, "", provider.OneLine(action.GetSummary()))
+	c.config.Reporter.Clear(service.UID, reason)
+	c.record(service, v1.EventTypeNormal, reason, "", client.OneLine(action.GetSummary()))
 }
 
 // logOrphans logs each orphan once.
@@ -126,7 +126,7 @@ func (c *Controller) reportSettings(service *v1.Service) {
 		c.warn(service, "UnknownAnnotation", name, fmt.Sprintf(
 			"The annotation %s is not known: did you mean %s?", name, misspelt[name]))
 	}
-	c.config.Reporter.Settle(service.UID, "UnknownAnnotation", names...)
+	c.config.Reporter.Clear(service.UID, "UnknownAnnotation", names...)
 	one := ""
 	policy, families := service.Spec.IPFamilyPolicy, service.Spec.IPFamilies
 	if policy != nil && *policy == v1.IPFamilyPolicyPreferDualStack && len(families) > 1 &&
@@ -135,7 +135,7 @@ func (c *Controller) reportSettings(service *v1.Service) {
 		c.warn(service, "OneIPFamily", one, fmt.Sprintf("The Service prefers both IP families, and "+
 			"gets an %s address only: a second address is not supported yet", one))
 	}
-	c.config.Reporter.Settle(service.UID, "OneIPFamily", one)
+	c.config.Reporter.Clear(service.UID, "OneIPFamily", one)
 }
 
 func (c *Controller) warn(service *v1.Service, reason, cause, message string) bool {
@@ -144,8 +144,8 @@ func (c *Controller) warn(service *v1.Service, reason, cause, message string) bo
 
 // record records an event on a Service, unless the same was recorded before; then it returns false.
 func (c *Controller) record(service *v1.Service, kind, reason, cause, message string) bool {
-	recorded := c.config.Reporter.Tell(events.Service(service), events.Event{
-		Topic: reason, Cause: cause, Type: kind, Reason: reason, Message: message,
+	recorded := c.config.Reporter.Record(events.Service(service), events.Event{
+		Key: reason, DedupKey: cause, Type: kind, Reason: reason, Message: message,
 	})
 	if recorded {
 		klog.InfoS(message, serviceKeys(service, "reason", reason)...)
@@ -160,7 +160,7 @@ func actionKeys(action *backendv1.Action) []any {
 		"namespace", namespace, "service", name, "load_balancer", key,
 		"action", action.GetType(), "address", action.GetAddress(),
 		"resource", action.GetResourceName(), "instance", action.GetInstanceId(),
-		"why", provider.OneLine(action.GetWhy()),
+		"why", client.OneLine(action.GetWhy()),
 	}
 }
 

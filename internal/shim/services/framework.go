@@ -18,17 +18,36 @@ import (
 	"k8s.io/cloud-provider/api"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
 // awaitTimeout is how long the framework's calls wait for the backend.
 const awaitTimeout = 10 * time.Second
 
-// Ensure has the load balancer of a Service made, and returns its status as soon as it is known
-// where its address will be. An address that is reserved and has no place yet is no failure, and no
-// success: the status is written when it has one.
-func (c *Controller) Ensure(ctx context.Context, service *v1.Service) (*v1.LoadBalancerStatus, error) {
+// GetLoadBalancerName implements cloudprovider.LoadBalancer. The framework has no use for it.
+func (c *Controller) GetLoadBalancerName(_ context.Context, _ string, service *v1.Service) string {
+	return keyOf(service)
+}
+
+// GetLoadBalancer returns what a Service publishes, and always that something of it remains: whether
+// it does is found out by EnsureLoadBalancerDeleted. The framework asks in two places, and in both
+// "no" does harm. Before a deletion it makes it drop its finalizer without deleting anything. After
+// an update that failed it makes it forget the failure, and no marker in Oxide says anything about
+// an address that is the user's own, or a predecessor's.
+func (c *Controller) GetLoadBalancer(
+	_ context.Context, _ string, service *v1.Service,
+) (*v1.LoadBalancerStatus, bool, error) {
+	return service.Status.LoadBalancer.DeepCopy(), true, nil
+}
+
+// EnsureLoadBalancer has the load balancer of a Service made, and returns its status as soon as it
+// is known where its address will be. An address that is reserved and has no place yet is no
+// failure, and no success: the status is written when it has one. The Nodes do not matter: of those
+// that may carry an address, and of those that may not, all must be known.
+func (c *Controller) EnsureLoadBalancer(
+	ctx context.Context, _ string, service *v1.Service, _ []*v1.Node,
+) (*v1.LoadBalancerStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	if !c.awaitStart(ctx) {
@@ -42,7 +61,7 @@ func (c *Controller) Ensure(ctx context.Context, service *v1.Service) (*v1.LoadB
 		sent.GetEnding() != backendv1.Ending_ENDING_UNSPECIFIED:
 		return nil, api.NewRetryError("the Service has changed meanwhile", minRetryDelay)
 	case sent.mistakes != nil:
-		return nil, errors.New(provider.OneLine(sent.mistakes.Error()))
+		return nil, errors.New(client.OneLine(sent.mistakes.Error()))
 	}
 	state, err := c.session.AwaitState(ctx, sent.GetKey(), func(s *backendv1.LoadBalancerState) bool {
 		return c.isCurrent(s) && !c.remembered(service).waits && isAnswer(s)
@@ -82,7 +101,7 @@ func (c *Controller) unanswered(key string) error {
 			why = "the address has no place yet: " + state.GetExplanation()
 		}
 	}
-	return api.NewRetryError(provider.OneLine(why), defaultRetryDelay)
+	return api.NewRetryError(client.OneLine(why), defaultRetryDelay)
 }
 
 // isCurrent reports whether a state takes into account what was sent of a Service last.
@@ -119,8 +138,8 @@ func places(state *backendv1.LoadBalancerState) (attached, planned bool) {
 	return attached, planned
 }
 
-// outcome is what Ensure returns for a state. An address that is attached and not to be published
-// is on an instance that is not of this cluster: then the status stays as it is.
+// outcome is what EnsureLoadBalancer returns for a state. An address that is attached and not to be
+// published is on an instance that is not of this cluster: then the status stays as it is.
 func outcome(
 	service *v1.Service, sent *item, state *backendv1.LoadBalancerState,
 ) (*v1.LoadBalancerStatus, error) {
@@ -137,12 +156,17 @@ func outcome(
 	return nil, cloudprovider.ImplementedElsewhere
 }
 
-// Update does nothing: Nodes are followed anyway.
-func (c *Controller) Update(context.Context, *v1.Service) error { return nil }
+// UpdateLoadBalancer does nothing: Nodes are followed anyway.
+func (c *Controller) UpdateLoadBalancer(context.Context, string, *v1.Service, []*v1.Node) error {
+	return nil
+}
 
-// Release has everything released, or retained, that a Service has in Oxide. It succeeds if there
-// is nothing, and fails at once if what there is has to wait for Oxide or a person.
-func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
+// EnsureLoadBalancerDeleted has everything released, or retained, that a Service has in Oxide. It
+// succeeds if there is nothing, and fails at once if what there is has to wait for Oxide or a
+// person.
+func (c *Controller) EnsureLoadBalancerDeleted(
+	ctx context.Context, _ string, service *v1.Service,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	if !c.awaitStart(ctx) {
@@ -156,29 +180,24 @@ func (c *Controller) Release(ctx context.Context, service *v1.Service) error {
 	}
 	c.pushing.Lock()
 	sent := c.push(c.ending(service), service)
+	c.update(key, string(service.UID), func(t *tracked) { t.releasing = true })
 	c.pushing.Unlock()
 	defer c.changed.Add(key)
-	pending := make(chan *backendv1.LoadBalancerState, 1)
-	go func() {
-		state, _ := c.session.AwaitState(ctx, sent.GetKey(), func(s *backendv1.LoadBalancerState) bool {
+	defer c.update(key, string(service.UID), func(t *tracked) { t.releasing = false })
+	state, err := c.session.AwaitReleasedOr(ctx, sent.GetKey(), sent.GetOwnerUid(),
+		func(s *backendv1.LoadBalancerState) bool {
 			is, unknown := isPending(s)
 			return is && c.isCurrent(s) && (!unknown || s.GetProblem() != nil)
 		})
-		cancel() // or it has ended already
-		pending <- state
-	}()
-	err := c.session.AwaitReleased(ctx, sent.GetKey(), sent.GetOwnerUid())
-	cancel()
-	state := <-pending
 	switch {
-	case err == nil:
-		return nil
+	case err != nil:
+		return c.unanswered(key)
 	case state.GetProblem() != nil:
-		return errors.New(provider.OneLine(state.GetProblem().GetMessage()))
+		return errors.New(client.OneLine(state.GetProblem().GetMessage()))
 	case state != nil:
-		return errors.New(provider.OneLine(state.GetConditions()[0].GetMessage()))
+		return errors.New(client.OneLine(state.GetConditions()[0].GetMessage()))
 	}
-	return c.unanswered(key)
+	return nil
 }
 
 // releaseGrace is how long after a release the framework has had the time to take its finalizer
@@ -219,7 +238,7 @@ func isPlacement(reason backendv1.ErrorReason) bool {
 // problemError makes an error of a problem. Where waiting helps the framework is to retry after a
 // fixed delay; otherwise it does so with growing ones.
 func problemError(service *v1.Service, sent *item, problem *backendv1.Problem) error {
-	message := provider.OneLine(problem.GetMessage()) + remedy(service, sent, problem)
+	message := client.OneLine(problem.GetMessage()) + remedy(service, sent, problem)
 	delay := problem.GetRetryDelay().AsDuration()
 	switch codes.Code(problem.GetCode()) {
 	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
@@ -234,9 +253,6 @@ func problemError(service *v1.Service, sent *item, problem *backendv1.Problem) e
 // remedy says which field or annotation of the Service asks for what cannot be had, and what to
 // write there: the backend knows nothing of these. Empty: the problem is about something else.
 func remedy(service *v1.Service, sent *item, problem *backendv1.Problem) string {
-	if len(sent.GetAddresses()) == 0 {
-		return ""
-	}
 	asked, what := annotations.Remedy(service, sent.GetAddresses()[0].GetFloatingIp())
 	ofPool := problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND ||
 		problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_POOL_EXHAUSTED

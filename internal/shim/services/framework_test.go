@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
 	cloudprovider "k8s.io/cloud-provider"
@@ -108,7 +109,7 @@ func TestEnsureReturnsWhatTheBackendSays(t *testing.T) {
 			if tt.state != nil {
 				e.peer.answers(tt.state)
 			}
-			got, err := e.c.Ensure(t.Context(), tt.service)
+			got, err := e.c.EnsureLoadBalancer(t.Context(), "", tt.service, nil)
 			switch {
 			case tt.wantErr == "" && err != nil, tt.wantErr != "" && err == nil,
 				err != nil && !strings.Contains(err.Error(), tt.wantErr):
@@ -139,7 +140,7 @@ func TestAnAddressWithoutAPlaceIsNeitherSuccessNorFailure(t *testing.T) {
 			e := run(t, Config{}, s)
 			e.inSync()
 			e.peer.answers(state)
-			if status, err := e.c.Ensure(t.Context(), s); err != cloudprovider.ImplementedElsewhere { //nolint:errorlint // as the framework does
+			if status, err := e.c.EnsureLoadBalancer(t.Context(), "", s, nil); err != cloudprovider.ImplementedElsewhere { //nolint:errorlint // as the framework does
 				t.Errorf("Ensure returned %v, %v", status, err)
 			}
 			e.status("shop/web") // what has no place is not published
@@ -162,7 +163,7 @@ func TestEnsureWaitsUntilTheBackendKnows(t *testing.T) {
 	}
 	done := make(chan result)
 	go func() {
-		status, err := e.c.Ensure(t.Context(), s)
+		status, err := e.c.EnsureLoadBalancer(t.Context(), "", s, nil)
 		done <- result{status, err}
 	}()
 	e.await("the state has arrived", func() bool {
@@ -241,7 +242,7 @@ func TestAServiceIsDesiredOnceTheFrameworkHasSeenIt(t *testing.T) {
 		t.Error("a Service that is of another class now is released")
 	}
 	e.peer.answers(toPublish("198.51.100.9"))
-	if _, err := e.c.Ensure(t.Context(), s); err != nil {
+	if _, err := e.c.EnsureLoadBalancer(t.Context(), "", s, nil); err != nil {
 		t.Fatal(err)
 	}
 	e.item("shop/web", func(*backendv1.DesiredLoadBalancer) bool { return true })
@@ -255,7 +256,7 @@ func TestAServiceIsDesiredOnceTheFrameworkHasSeenIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.await("it is forgotten", func() bool { return e.peer.sent("shop/web") == nil })
-	_, err := e.c.Ensure(t.Context(), s)
+	_, err := e.c.EnsureLoadBalancer(t.Context(), "", s, nil)
 	checkRetry(t, err, minRetryDelay)
 }
 
@@ -271,7 +272,7 @@ func TestReleaseWaitsUntilNothingIsLeft(t *testing.T) {
 		return d.GetEnding() == backendv1.Ending_ENDING_RELEASE
 	})
 	done := make(chan error)
-	go func() { done <- e.c.Release(t.Context(), s) }()
+	go func() { done <- e.c.EnsureLoadBalancerDeleted(t.Context(), "", s) }()
 	select {
 	case err := <-done:
 		t.Fatalf("Release returned %v", err)
@@ -281,7 +282,7 @@ func TestReleaseWaitsUntilNothingIsLeft(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := e.c.Release(t.Context(), s); err != nil {
+	if err := e.c.EnsureLoadBalancerDeleted(t.Context(), "", s); err != nil {
 		t.Errorf("released already: %v", err)
 	}
 }
@@ -306,14 +307,14 @@ func TestTheFrameworkAsksAgainOnceAServiceIsReleased(t *testing.T) {
 				return []*backendv1.SyncLoadBalancersResponse{stateEvent(d, all(phase(pendingPhase), state))}
 			}
 			e := runWith(t, fake.NewClientset(s), p, Config{})
-			if err := e.c.Release(t.Context(), s); err == nil || err.Error() != "the sled does not answer" {
+			if err := e.c.EnsureLoadBalancerDeleted(t.Context(), "", s); err == nil || err.Error() != "the sled does not answer" {
 				t.Errorf("Release returned %v", err)
 			}
 			e.peer.send(releasedEvent(e.peer.sent("shop/web")))
 			if got := <-asked; keyOf(got) != "shop/web" {
 				t.Errorf("it asks for %s", keyOf(got))
 			}
-			if err := e.c.Release(t.Context(), s); err != nil {
+			if err := e.c.EnsureLoadBalancerDeleted(t.Context(), "", s); err != nil {
 				t.Error(err)
 			}
 		})
@@ -347,7 +348,7 @@ func TestAServiceThatIsGoneIsReleasedAsTheFrameworkRemembersIt(t *testing.T) {
 		return []*backendv1.SyncLoadBalancersResponse{releasedEvent(d)}
 	}
 	e.peer.mu.Unlock()
-	if err := e.c.Release(t.Context(), service(publishing("198.51.100.9"))); err != nil {
+	if err := e.c.EnsureLoadBalancerDeleted(t.Context(), "", service(publishing("198.51.100.9"))); err != nil {
 		t.Error(err)
 	}
 	e.await("it is forgotten", func() bool { return e.peer.sent("shop/web") == nil })
@@ -361,7 +362,7 @@ func TestAServiceThatIsGoneIsReleasedAsTheFrameworkRemembersIt(t *testing.T) {
 func TestALivingServiceIsNotReleased(t *testing.T) {
 	e := run(t, Config{}, service(finalized))
 	e.inSync()
-	if err := e.c.Release(t.Context(), service(finalized, going)); err == nil {
+	if err := e.c.EnsureLoadBalancerDeleted(t.Context(), "", service(finalized, going)); err == nil {
 		t.Error("it was released")
 	}
 	if got := e.peer.sent("shop/web").GetEnding(); got != backendv1.Ending_ENDING_UNSPECIFIED {
@@ -370,7 +371,7 @@ func TestALivingServiceIsNotReleased(t *testing.T) {
 }
 
 func TestUpdateDoesNothing(t *testing.T) {
-	if err := bare(t).Update(t.Context(), service()); err != nil {
+	if err := bare(t).UpdateLoadBalancer(t.Context(), "", service(), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -389,5 +390,67 @@ func TestWithoutABackendTheCauseIsSaid(t *testing.T) {
 	checkRetry(t, err, defaultRetryDelay)
 	if !strings.Contains(err.Error(), "broken") && !strings.Contains(err.Error(), "cancel") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// "No" would make the framework drop its finalizer without deleting anything, or forget that an update
+// failed.
+func TestSomethingOfAServiceIsAlwaysSaidToRemain(t *testing.T) {
+	now := metav1.Now()
+	published := v1.LoadBalancerStatus{Ingress: []v1.LoadBalancerIngress{{IP: "198.51.100.9"}}}
+	for name, s := range map[string]*v1.Service{
+		"desired":          {Spec: v1.ServiceSpec{Type: v1.ServiceTypeLoadBalancer}},
+		"not desired":      {Spec: v1.ServiceSpec{Type: v1.ServiceTypeClusterIP}},
+		"being deleted":    {ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &now}},
+		"with its address": {Status: v1.ServiceStatus{LoadBalancer: published}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, exists, err := bare(t).GetLoadBalancer(t.Context(), "any", s)
+			if err != nil || !exists {
+				t.Errorf("GetLoadBalancer() = %v, %v", exists, err)
+			}
+			if diff := cmp.Diff(&s.Status.LoadBalancer, status); diff != "" {
+				t.Errorf("status (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if got := bare(t).GetLoadBalancerName(t.Context(), "any", service()); got != keyOf(service()) {
+		t.Errorf("the name is %q", got)
+	}
+}
+
+// Somebody has taken the finalizer off: the Service is gone from the cache, or another one has its
+// name, while the framework waits for the release of the one that it remembers.
+func TestAReleaseThatIsWaitedForIsNotForgotten(t *testing.T) {
+	for name, now := range map[string][]runtime.Object{
+		"the Service is gone":          nil,
+		"another Service has its name": {service(func(s *v1.Service) { s.UID = "uid-2" })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := run(t, Config{}, now...)
+			e.inSync()
+			done := make(chan error, 1)
+			go func() { done <- e.c.EnsureLoadBalancerDeleted(t.Context(), "", service()) }()
+			sent := e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool {
+				return d.GetEnding() == backendv1.Ending_ENDING_RELEASE
+			})
+			if e.c.syncService("shop/web") != nil {
+				t.Error("an item was sent for what has no load balancer")
+			}
+			e.c.session.SetCandidate(&backendv1.Candidate{InstanceId: id3}, time.Time{}, time.Time{})
+			e.await("what was sent before has arrived", func() bool {
+				e.peer.mu.Lock()
+				defer e.peer.mu.Unlock()
+				return e.peer.candidates[id3] != nil
+			})
+			if e.peer.sent("shop/web") == nil {
+				t.Error("the backend was asked to forget what it releases")
+			}
+			e.peer.send(releasedEvent(sent))
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			e.await("it is forgotten", func() bool { return e.peer.sent("shop/web") == nil })
+		})
 	}
 }

@@ -27,18 +27,17 @@ const everything = ""
 // tracked is what is remembered of one Service.
 type tracked struct {
 	uid types.UID
-	// sent: it is in the session. generation is that of its item, changedAt when that became
-	// another one.
-	sent       bool
+	// generation is that of its item, changedAt when that became another one.
 	generation int64
 	changedAt  time.Time
 	// waits: where its endpoints are is not known yet.
 	waits bool
-	// ensured: the framework has called Ensure for it. accepted: the last such call was no failure,
-	// so no event of the framework says what is wrong with it.
+	// ensured: the framework has called EnsureLoadBalancer for it. accepted: the last such call was
+	// no failure, so no event of the framework says what is wrong with it.
 	ensured, accepted bool
-	// released: it has nothing any more, and the framework is to ask.
-	released bool
+	// releasing: the framework waits for its release. released: it has nothing any more, and the
+	// framework is to ask.
+	releasing, released bool
 	// published and ports are what it published and served last.
 	published []string
 	ports     []*backendv1.Port
@@ -79,9 +78,7 @@ func (c *Controller) remembered(service *v1.Service) (copied tracked) {
 // forget forgets a Service; the caller holds the lock.
 func (c *Controller) forget(key string) {
 	if t := c.byKey[key]; t != nil {
-		if t.sent {
-			c.session.RemoveLoadBalancer(c.lbKey(key), string(t.uid))
-		}
+		c.session.RemoveLoadBalancer(c.lbKey(key), string(t.uid))
 		t.count(nil)
 		delete(c.byKey, key)
 	}
@@ -99,7 +96,7 @@ func (c *Controller) serviceChanged(before, now *v1.Service) {
 	}
 	if before != nil && (!maps.Equal(before.Annotations, now.Annotations) ||
 		!equality.Semantic.DeepEqual(before.Spec, now.Spec)) {
-		// The framework will call Ensure for it.
+		// The framework will call EnsureLoadBalancer for it.
 		c.update(keyOf(now), string(now.UID), func(t *tracked) { t.accepted = false })
 	}
 	c.changed.Add(keyOf(now))
@@ -129,7 +126,7 @@ func (c *Controller) translate(key string) {
 	c.syncAll()
 	for _, service := range c.allServices() {
 		selector := annotations.Value(service, annotations.NodeSelector)
-		if isDesired(service) && (isLocal(service) || selector != "") {
+		if isDesired(service) && (servicehelpers.RequestsOnlyLocalTraffic(service) || selector != "") {
 			c.syncService(keyOf(service))
 		}
 	}
@@ -170,7 +167,7 @@ func (c *Controller) syncService(key string) *item {
 	service := c.cached(key)
 	desired := service != nil && isDesired(service) && (c.config.ReadOnly ||
 		servicehelpers.HasLBFinalizer(service) || c.remembered(service).ensured)
-	c.needSlices(key, desired && isLocal(service))
+	c.needSlices(key, desired && servicehelpers.RequestsOnlyLocalTraffic(service))
 	switch {
 	case desired:
 		c.reportSettings(service)
@@ -180,7 +177,9 @@ func (c *Controller) syncService(key string) *item {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forget(key)
+	if t := c.byKey[key]; t != nil && !t.releasing {
+		c.forget(key)
+	}
 	return nil
 }
 
@@ -204,7 +203,7 @@ func (c *Controller) push(it *item, service *v1.Service) *item {
 		if len(t.ports) == 0 {
 			return // no such item may be sent, and no such Service is admitted
 		}
-		it.Generation, t.sent = c.session.SetLoadBalancer(it.DesiredLoadBalancer), true
+		it.Generation = c.session.SetLoadBalancer(it.DesiredLoadBalancer)
 		if t.generation != it.GetGeneration() {
 			t.generation, t.changedAt = it.GetGeneration(), time.Now()
 		}

@@ -30,6 +30,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -79,7 +80,7 @@ const (
 func bare(t *testing.T, objects ...metav1.Object) *Controller {
 	t.Helper()
 	c := New(Config{ClusterID: scope, Reporter: events.NewReporter(&backendtest.Events{})})
-	c.scope = scope
+	c.scope, c.session = scope, client.NewSession(client.SessionConfig{})
 	t.Cleanup(c.statuses.ShutDown)
 	t.Cleanup(c.changed.ShutDown)
 	nodes := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
@@ -280,9 +281,7 @@ func runWith(t *testing.T, client *fake.Clientset, p *peer, config Config) *clus
 		p.prepare(e.c)
 	}
 	factory := informers.NewSharedInformerFactory(client, 0)
-	if err := e.c.UseInformers(factory); err != nil {
-		t.Fatal(err)
-	}
+	e.c.SetInformers(factory)
 	ctx, cancel := context.WithCancel(t.Context())
 	factory.Start(ctx.Done())
 	var running sync.WaitGroup

@@ -76,6 +76,7 @@ func (c *Controller) syncStatus(key string) {
 	service := c.cached(key)
 	state, ok := c.session.State(c.lbKey(key))
 	if !ok || service == nil || string(service.UID) != state.GetOwnerUid() {
+		c.statuses.Forget(key)
 		return
 	}
 	c.reportConditions(service, state)
@@ -113,6 +114,7 @@ func (c *Controller) syncStatus(key string) {
 func (c *Controller) compare(
 	service *v1.Service, state *backendv1.LoadBalancerState,
 ) (wait time.Duration) {
+	wait = -1 // which holds for a Service that was forgotten meanwhile, too
 	overwritten := false
 	c.update(keyOf(service), string(service.UID), func(t *tracked) {
 		record := &t.status
@@ -120,11 +122,11 @@ func (c *Controller) compare(
 			*record = statusRecord{publish: state.GetPublish(), repairs: record.repairs}
 		}
 		if shows(&service.Status.LoadBalancer, state.GetPublish()) {
-			record.shown, wait = true, -1
+			record.shown = true
 			t.failoverPublished(state)
+			return
 		}
-		if wait < 0 || record.written == service {
-			wait = -1
+		if record.written == service {
 			return
 		}
 		if record.shown {

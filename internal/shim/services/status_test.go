@@ -232,10 +232,10 @@ func TestTheClusterIDIsReadFromTheCluster(t *testing.T) {
 			t.Errorf("the error does not name %s: %v", part, err)
 		}
 	}
-	if _, err := forbidden.Ensure(ctx, service()); err == nil {
+	if _, err := forbidden.EnsureLoadBalancer(ctx, "", service(), nil); err == nil {
 		t.Error("a load balancer was ensured")
 	}
-	if err := forbidden.Release(ctx, service()); err == nil {
+	if err := forbidden.EnsureLoadBalancerDeleted(ctx, "", service()); err == nil {
 		t.Error("a load balancer was released")
 	}
 }
@@ -296,4 +296,33 @@ func TestNodesThatComeAndGoAreSent(t *testing.T) {
 	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool {
 		return len(d.GetEligibleInstances().GetInstances()) == 0
 	})
+}
+
+// What was to be published for a Service that is not followed any more is nobody's business.
+func TestNothingIsPublishedForAServiceThatWasForgotten(t *testing.T) {
+	c := bare(t)
+	state := &backendv1.LoadBalancerState{
+		Key: c.lbKey("shop/web"), OwnerUid: "uid-1", Publish: []string{"198.51.100.9"},
+	}
+	if wait := c.compare(service(), state); wait >= 0 {
+		t.Errorf("it is published after %s", wait)
+	}
+	c.track(service(), func(*tracked) {})
+	if wait := c.compare(service(), state); wait != 0 {
+		t.Errorf("for a Service that is followed it waits for %s", wait)
+	}
+}
+
+// The end of the process may come while the framework asks for a Local Service.
+func TestNoSlicesAreFollowedOnceTheControllerHasEnded(t *testing.T) {
+	e := run(t, Config{}, service(finalized, local))
+	e.inSync()
+	e.stop()
+	e.c.pushing.Lock()
+	e.c.needSlices("shop/web", false)
+	e.c.pushing.Unlock()
+	e.c.syncService("shop/web")
+	if e.c.slices != nil {
+		t.Error("they are followed, and nobody waits for their end")
+	}
 }
