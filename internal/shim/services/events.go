@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -67,9 +68,25 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 			holdsTotal.Inc()
 		}
 	}
-	for _, reason := range conditionReasons {
+	if p := state.GetProblem(); c.remembered(service).accepted && isLate(p) {
+		text := problemError(service, p).Error()
+		holds[syncFailed] = append(holds[syncFailed], text)
+		c.warn(service, syncFailed, text, "Error syncing load balancer: "+text)
+	}
+	for _, reason := range append(slices.Collect(maps.Values(conditionReasons)), syncFailed) {
 		c.config.Reporter.Clear(service.UID, reason, holds[reason]...)
 	}
+}
+
+// syncFailed is the reason of the framework's event about a failed call. What goes wrong later, when
+// the framework does not ask, is recorded under the same one.
+const syncFailed = "SyncLoadBalancerFailed"
+
+// isLate reports whether a problem is to be recorded that the framework was not told of: no
+// condition says it, and Oxide is not just away.
+func isLate(p *backendv1.Problem) bool {
+	return p != nil && !isPlacement(p.GetReason()) && codes.Code(p.GetCode()) != codes.Unavailable &&
+		p.GetReason() != backendv1.ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED
 }
 
 // actionTaken records a change that was made in Oxide, each time, or logs one that would be made.

@@ -5,7 +5,6 @@
 package services
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -69,7 +68,7 @@ func (c *Controller) EnsureLoadBalancer(
 	if err != nil {
 		return nil, c.unanswered(key)
 	}
-	status, err := outcome(service, sent, state)
+	status, err := outcome(service, state)
 	c.update(key, string(service.UID), func(t *tracked) {
 		t.accepted = err == nil || errors.Is(err, cloudprovider.ImplementedElsewhere)
 	})
@@ -141,13 +140,13 @@ func places(state *backendv1.LoadBalancerState) (attached, planned bool) {
 // outcome is what EnsureLoadBalancer returns for a state. An address that is attached and not to be
 // published is on an instance that is not of this cluster: then the status stays as it is.
 func outcome(
-	service *v1.Service, sent *item, state *backendv1.LoadBalancerState,
+	service *v1.Service, state *backendv1.LoadBalancerState,
 ) (*v1.LoadBalancerStatus, error) {
 	problem := state.GetProblem()
 	attached, _ := places(state)
 	switch {
 	case problem != nil && !isPlacement(problem.GetReason()):
-		return nil, problemError(service, sent, problem)
+		return nil, problemError(service, problem)
 	case len(state.GetPublish()) > 0:
 		return statusOf(state.GetPublish()), nil
 	case attached:
@@ -220,7 +219,7 @@ func (c *Controller) NotifyReleased(handler cache.ResourceEventHandler) {
 }
 
 const (
-	// defaultRetryDelay is used where the backend recommends none.
+	// defaultRetryDelay is used where the backend has not answered.
 	defaultRetryDelay = 10 * time.Second
 
 	// minRetryDelay and maxRetryDelay bound what the backend recommends.
@@ -237,13 +236,9 @@ func isPlacement(reason backendv1.ErrorReason) bool {
 
 // problemError makes an error of a problem. Where waiting helps the framework is to retry after a
 // fixed delay; otherwise it does so with growing ones.
-func problemError(service *v1.Service, sent *item, problem *backendv1.Problem) error {
-	message := client.OneLine(problem.GetMessage()) + remedy(service, sent, problem)
+func problemError(service *v1.Service, problem *backendv1.Problem) error {
+	message := client.OneLine(problem.GetMessage()) + remedy(service, problem)
 	delay := problem.GetRetryDelay().AsDuration()
-	switch codes.Code(problem.GetCode()) {
-	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
-		delay = cmp.Or(delay, defaultRetryDelay)
-	}
 	if delay <= 0 {
 		return errors.New(message)
 	}
@@ -252,8 +247,9 @@ func problemError(service *v1.Service, sent *item, problem *backendv1.Problem) e
 
 // remedy says which field or annotation of the Service asks for what cannot be had, and what to
 // write there: the backend knows nothing of these. Empty: the problem is about something else.
-func remedy(service *v1.Service, sent *item, problem *backendv1.Problem) string {
-	asked, what := annotations.Remedy(service, sent.GetAddresses()[0].GetFloatingIp())
+func remedy(service *v1.Service, problem *backendv1.Problem) string {
+	address, _ := desiredAddress(service)
+	asked, what := annotations.Remedy(service, address.GetFloatingIp())
 	ofPool := problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND ||
 		problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_POOL_EXHAUSTED
 	if codes.Code(problem.GetCode()) == codes.Unavailable || asked == "" && !ofPool ||
