@@ -54,8 +54,9 @@ type hub struct {
 
 	mu   sync.Mutex
 	feed *feed
-	// refreshedAt is when the loop was last asked to list at once.
+	// refreshedAt is when the loop was last asked to list at once, refreshing whether it will be again.
 	refreshedAt time.Time
+	refreshing  bool
 }
 
 // feed is what one loop publishes. The hub's lock guards it.
@@ -247,7 +248,17 @@ func (i *Inventory) Refresh() {
 	h := &i.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.feed == nil || time.Since(h.refreshedAt) < transitionInterval {
+	if h.feed == nil || h.refreshing {
+		return
+	}
+	if wait := transitionInterval - time.Since(h.refreshedAt); wait > 0 {
+		h.refreshing = true
+		time.AfterFunc(wait, func() {
+			h.mu.Lock()
+			h.refreshing = false
+			h.mu.Unlock()
+			i.Refresh()
+		})
 		return
 	}
 	h.refreshedAt = time.Now()

@@ -45,6 +45,12 @@ func TestAServiceOnItsWayGivesWayToOneThatStays(t *testing.T) {
 	e.patch("comes", map[string]any{"spec": map[string]any{"ports": []corev1.ServicePort{
 		objects.TCP(8080),
 	}}})
+	e.eventually(func(context.Context) (string, error) {
+		if n := len(e.service("comes").Status.LoadBalancer.Ingress); n > 0 {
+			return "the empty status of the one that comes", nil
+		}
+		return "", nil
+	})
 	e.reserved("comes")
 	e.warned("comes", portConflict, "TCP 8080 is held by default/stays")
 	e.servedBy("stays", address)

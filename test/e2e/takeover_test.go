@@ -100,6 +100,14 @@ func TestAddressesOfTheExistingCCMAreKeptThereAndBack(t *testing.T) {
 	own := e.served("team-a/web")
 	e.warned("default/ssh", "PortRefused", "TCP 22", "SSH")
 
+	e.eventually(func(context.Context) (string, error) {
+		for _, ip := range e.state().FloatingIPs {
+			if !strings.Contains(ip.Description, "oxide-ccm/v1 ") {
+				return "the marker of " + ip.IP, nil
+			}
+		}
+		return "", nil
+	})
 	after := e.state()
 	for _, old := range before.FloatingIPs {
 		ip, _ := after.FloatingIP(old.IP)

@@ -278,7 +278,8 @@ type Planned struct {
 	// Releases are addresses that it has and that are not desired. They end once every claim has its
 	// place; for an ending load balancer at once.
 	Releases []Release
-	// Kept are those of the addresses of Releases that stay in use because a claim has no place.
+	// Kept are addresses that are not desired and stay in use because a claim has no place; Releases is
+	// empty then.
 	Kept []*Address
 	// Conditions hold now.
 	Conditions []Condition

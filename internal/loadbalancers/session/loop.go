@@ -218,8 +218,10 @@ func (l *loop) take(item Item, now time.Time) {
 	case item.Candidate != nil:
 		c := *item.Candidate
 		c.ReceivedAt = now
-		if before := l.candidates[c.InstanceID]; before != nil && before.Readiness != c.Readiness && l.inSync {
-			l.m.watcher.Refresh() // what Oxide shows of it and of the others may be other as well
+		if before := l.candidates[c.InstanceID]; before != nil && l.inSync &&
+			(before.Readiness != c.Readiness || before.Exclusion != c.Exclusion ||
+				before.OutOfService != c.OutOfService) {
+			l.m.watcher.Refresh() // addresses will move, and must not go to an instance that has stopped
 		}
 		l.candidates[c.InstanceID], l.former[c.InstanceID] = &c, true
 	case item.CandidateRemoved != "":

@@ -410,12 +410,15 @@ func (s *balancerStep) whyLeave(c *plan.Claim, h health.Health) string {
 }
 
 // release ends addresses that are no longer desired, once all that are desired are in their places.
+// Where one has no place, what it replaces stays in use.
 func (s *balancerStep) release() {
-	unscheduled := slices.ContainsFunc(s.planned.Claims, func(c *plan.Claim) bool { return c.Target == "" })
+	for _, ip := range s.planned.Kept {
+		s.announce(ip.Addr, ip.InstanceID)
+	}
 	waits := s.unsettled && s.lb.Ending == plan.NotEnding
 	for _, r := range s.planned.Releases {
 		current := r.Address.InstanceID
-		if current != "" && (!unscheduled || slices.Contains(s.planned.Kept, r.Address)) {
+		if current != "" {
 			s.announce(r.Address.Addr, current)
 		}
 		if s.m.operations.of(r.Address.ID) != nil {
@@ -423,7 +426,7 @@ func (s *balancerStep) release() {
 			s.keepIntent(r.Address.ID)
 			continue
 		}
-		if waits || unscheduled {
+		if waits {
 			continue
 		}
 		s.unsettled = true

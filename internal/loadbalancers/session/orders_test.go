@@ -145,3 +145,32 @@ func TestAStoppedInstanceIsLeftAtOnce(t *testing.T) {
 		o.settled(key)
 	})
 }
+
+func TestAnAddressStaysPublishedWhileWhatReplacesItHasNoPlace(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", nil, 80)
+		former := o.settled(key)
+		for i := range w.nodes {
+			o.observe(i, excluded)
+		}
+		o.want("default/web", func(d *session.Desired) {
+			d.Addresses = []plan.Desired{{
+				Family: ownership.IPv4,
+				Source: ownership.Source{Addr: former.Addr.Next().Next().Next()},
+			}}
+		})
+		o.await(time.Minute, "the address that is desired now", func() bool {
+			return len(o.state(key).Addresses) == 2
+		})
+		time.Sleep(time.Minute)
+		want := []netip.Addr{former.Addr, former.Attached.PrivateAddr}
+		if got := o.state(key).Publish; !slices.Equal(got, want) {
+			t.Errorf("publish %v, want %v", got, want)
+		}
+		if ip := o.ip(former.ID); ip.InstanceID != former.Attached.InstanceID {
+			t.Errorf("the former address was detached: %+v", ip)
+		}
+	})
+}

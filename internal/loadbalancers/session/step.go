@@ -246,6 +246,9 @@ func (l *loop) holdPlaces(result *plan.Result) {
 		for _, release := range planned.Releases {
 			hold(release.Address.InstanceID, ownership.FamilyOf(release.Address.Addr))
 		}
+		for _, kept := range planned.Kept {
+			hold(kept.InstanceID, ownership.FamilyOf(kept.Addr))
+		}
 	}
 	all, changed := l.m.places.set(l.opening.Scope, places)
 	if !all {
