@@ -129,8 +129,8 @@ const (
 	missingMaxAge = 30 * time.Second
 )
 
-// NewManager returns a Manager, which reads nothing before a session is opened. It goes on when ctx ends,
-// until Stop.
+// NewManager returns a Manager, which reads nothing before a session is opened. It goes on when ctx
+// ends, until Stop.
 func NewManager(ctx context.Context, config Config) *Manager {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m := &Manager{

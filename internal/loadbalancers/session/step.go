@@ -207,8 +207,8 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 	}
 }
 
-// addDefaultPool adds what is known of the silo's default pool, once an address was not to be had from it:
-// until there is one nothing has to be tried.
+// addDefaultPool adds what is known of the silo's default pool, once an address was not to be had
+// from it: until there is one nothing has to be tried.
 func (l *loop) addDefaultPool(in *plan.Input, b *balancer, family ownership.Family, now time.Time) {
 	if !b.failedFor(ReasonPoolNotFound) {
 		return
