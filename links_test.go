@@ -41,6 +41,6 @@ func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
 		return nil
 	})
 	if err != nil || pages < 5 {
-		t.Errorf("looked at %d pages: %v", pages, err)
+		t.Errorf("checked %d pages: %v", pages, err)
 	}
 }
