@@ -12,11 +12,15 @@
 //	session.go    a session as its client sees it: Send, Next, CloseSend, Close
 //	loop.go       the goroutine of a session: inbox, timers, one step after the other
 //	observe.go    what is read of Oxide, and when it is read again
-//	step.go       from the plan to what is due now: the orders of publication and change
+//	step.go       one step: plan, begin what is due, send what differs
+//	orders.go     what is due for one load balancer: publications before changes
+//	moves.go      how an address leaves its instance
+//	conclude.go   what follows from the answer to a request
 //	state.go      what is said about each load balancer
 //	operations.go requests under way, slots and backoff per instance; shared by all sessions
 //	execute.go    one request, and what its answer means
 //	places.go     the ports that are taken on instances, across all sessions
+//	cache.go      answers of Oxide that are kept for a while
 //	addresses.go  the floating IPs of the project, listed and kept for all sessions
 //	query.go      Get, List, Plan and Rebalance
 //	operator.go   adopt, release and delete addresses by hand
