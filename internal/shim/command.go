@@ -5,6 +5,7 @@
 package shim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,9 +23,11 @@ import (
 	"k8s.io/cloud-provider/names"
 	ccmoptions "k8s.io/cloud-provider/options"
 	cliflag "k8s.io/component-base/cli/flag"
+	genericcontrollermanager "k8s.io/controller-manager/app"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 )
 
 // Exit codes of the command beside 0.
@@ -167,7 +170,26 @@ func validateFramework(
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, validateControllers(o.Generic.Controllers, aliases))
 	return errors.Join(errs...)
+}
+
+// validateControllers returns an error if the framework's controller of Services was chosen without
+// ours, from which alone it has answers.
+func validateControllers(given []string, aliases map[string]string) error {
+	chosen := make([]string, 0, len(given))
+	for _, text := range given {
+		alias := strings.TrimPrefix(text, "-")
+		chosen = append(chosen, strings.TrimSuffix(text, alias)+cmp.Or(aliases[alias], alias))
+	}
+	enabled := func(name string) bool {
+		return genericcontrollermanager.IsControllerEnabled(name, app.ControllersDisabledByDefault, chosen)
+	}
+	if enabled(names.ServiceLBController) && !enabled(services.Name) {
+		return fmt.Errorf("--controllers: %s needs %s: give both, or leave both out",
+			names.ServiceLBController, services.Name)
+	}
+	return nil
 }
 
 // validateKubeconfig says whether there is an API server to talk to, without talking to it.

@@ -83,8 +83,8 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 			"OXIDE_TOKEN_FILE, OXIDE_PROJECT) and ends with this program.")
 	flags.DurationVar(&o.BackendUnreachableExit, "backend-unreachable-exit",
 		o.BackendUnreachableExit,
-		"Exit when oxide-backend has been unreachable for this long, so that a replica whose "+
-			"backend works takes over. 0 means never.")
+		"Exit when oxide-backend has been unreachable, or has answered nothing, for this long, so "+
+			"that a replica whose backend works takes over. 0 means never.")
 	flags.StringVar(&o.ClusterID, "cluster-id", o.ClusterID,
 		"The id under which this cluster owns its addresses in Oxide. If empty, the UID of the "+
 			"namespace kube-system. To be set only for a cluster that was restored from the backup "+

@@ -110,19 +110,25 @@ func desiredOf(lb *backendv1.DesiredLoadBalancer) session.Desired {
 		Published:     addrsOf(lb.GetPublishedAddresses()),
 		NoPublication: lb.GetNoPublication(), PreserveReason: oneLine(lb.GetPreserveReason()),
 	}
-	for _, port := range lb.GetPorts() {
-		desired.Ports = append(desired.Ports, portOf(port.GetProtocol(), port.GetPort()))
-	}
-	for i, address := range lb.GetAddresses() {
-		problem := sourceProblem(fmt.Sprintf("addresses[%d]", i), address)
-		switch {
-		case problem == nil:
-			desired.Addresses = append(desired.Addresses, desiredAddressOf(address))
-		case desired.Ending == plan.NotEnding && desired.PreserveReason == "":
-			// It is this load balancer's own problem: what it has stays as it is. One that is
-			// ending goes without what it could never have had.
+	// What is wrong is this load balancer's own problem: what it has stays as it is. One that is
+	// ending goes without what it could never have had.
+	preserve := func(problem error) {
+		if desired.Ending == plan.NotEnding && desired.PreserveReason == "" {
 			desired.PreserveReason = oneLine(problem.Error())
 		}
+	}
+	for i, port := range lb.GetPorts() {
+		desired.Ports = append(desired.Ports, portOf(port.GetProtocol(), port.GetPort()))
+		if problem := portProblem(fmt.Sprintf("ports[%d]", i), port); problem != nil {
+			preserve(problem)
+		}
+	}
+	for i, address := range lb.GetAddresses() {
+		if problem := sourceProblem(fmt.Sprintf("addresses[%d]", i), address); problem != nil {
+			preserve(problem)
+			continue
+		}
+		desired.Addresses = append(desired.Addresses, desiredAddressOf(address))
 	}
 	return desired
 }

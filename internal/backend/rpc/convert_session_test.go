@@ -83,6 +83,21 @@ func TestItemsArriveComplete(t *testing.T) {
 	}
 }
 
+// Oxide carries no SCTP: a load balancer with such a port gets nothing, and keeps what it has.
+func TestAPortThatOxideDoesNotCarryIsTheLoadBalancersOwnProblem(t *testing.T) {
+	lb := goodDesired()
+	lb.Ports = []*backendv1.Port{{Protocol: tcp, Port: 80}, {Protocol: sctp, Port: 81}}
+	checkField(t, validateLoadBalancer("load_balancer", "c1", lb), "")
+	const want = "ports[1].protocol is SCTP, which Oxide does not carry: use TCP or UDP"
+	if got := desiredOf(lb); got.PreserveReason != want || len(got.Addresses) == 0 {
+		t.Errorf("got %q, %v", got.PreserveReason, got.Addresses)
+	}
+	lb.Ending = backendv1.Ending_ENDING_RELEASE
+	if got := desiredOf(lb); got.PreserveReason != "" {
+		t.Errorf("it is preserved although it is ending: %q", got.PreserveReason)
+	}
+}
+
 // A user's typing error is the problem of one load balancer: what it has stays, and nobody else
 // notices.
 func TestASourceThatCannotBeIsTheLoadBalancersOwnProblem(t *testing.T) {

@@ -160,6 +160,12 @@ func explain(err error) (verdict, string) {
 		slog.Error("a call failed for a reason that was not foreseen", "error", err)
 		return v, "oxide-backend failed in a way that was not foreseen; its log has the details"
 	}
+	switch err { //nolint:errorlint // of one that wraps these the text says more
+	case context.Canceled:
+		return v, "the call was cancelled"
+	case context.DeadlineExceeded:
+		return v, "the time for the call was up"
+	}
 	return v, oneLine(err.Error())
 }
 

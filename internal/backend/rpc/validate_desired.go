@@ -106,6 +106,14 @@ func sourceProblem(at string, address *backendv1.DesiredAddress) error {
 		at+".floating_ip", source.FloatingIp, families[address.GetFamily()].Bits())
 }
 
+// portProblem returns what is wrong with a port that is well-formed: Oxide does not carry it.
+func portProblem(at string, port *backendv1.Port) error {
+	if port.GetProtocol() == backendv1.Protocol_PROTOCOL_SCTP {
+		return invalidf(at+".protocol", "is SCTP, which Oxide does not carry: use TCP or UDP")
+	}
+	return nil
+}
+
 func validatePlan(req *backendv1.PlanLoadBalancersRequest) error {
 	switch input := req.GetInput().(type) {
 	case *backendv1.PlanLoadBalancersRequest_Scope:

@@ -272,6 +272,24 @@ func TestWhatCannotBeHad(t *testing.T) {
 			set:   []*LoadBalancer{web(preserved)}, actions: [][]string{nil},
 		},
 		{
+			name:  "it is not known what is desired: what is attached and published nowhere stays reserved",
+			facts: ips{ip("a 192.0.2.1")}, set: []*LoadBalancer{web(preserved)}, actions: [][]string{nil},
+		},
+		{
+			name:    "it is not known what is desired: what is published comes back",
+			facts:   ips{ip("a 192.0.2.1")},
+			set:     []*LoadBalancer{web(preserved, publishing("192.0.2.1"))},
+			actions: [][]string{{"attach a n1"}},
+		},
+		{
+			name:  "it is not known what is desired: what its owner publishes nowhere comes back",
+			facts: ips{ip("a 192.0.2.1")},
+			set: []*LoadBalancer{web(preserved, func(d *LoadBalancer) {
+				d.NoPublication = true
+			})},
+			actions: [][]string{{"attach a n1"}},
+		},
+		{
 			name:  "it is not known what is desired: a user's own address fails over, too",
 			facts: ips{foreign("a 192.0.2.1 n2")},
 			set:   []*LoadBalancer{web(preserved, publishing("192.0.2.1", "10.0.0.2"))}, actions: moved,

@@ -5,6 +5,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -30,6 +31,7 @@ func (m *model) ips() ips {
 	for _, a := range m.found {
 		all = append(all, a)
 	}
+	slices.SortFunc(all, func(x, y Address) int { return cmp.Compare(x.ID, y.ID) })
 	return all
 }
 

@@ -30,29 +30,38 @@ const (
 // before the younger.
 func (p *planner) locate() {
 	staying, going := p.sortOut()
+	expected := p.expected(going)
+	var yielding []*claim
 	for _, c := range staying {
-		if p.isHeld(c.b, c.Current(), c.Desired.Family) {
-			c.lost = true
-			going = append(going, c)
-			continue
-		}
-		p.occupy(c.b, c.Current(), c.Desired.Family)
-		if c.Target = c.Current(); c.standing != stays || c.planNext {
+		switch {
+		case c.b.edited && c.isExpected(expected):
+			yielding = append(yielding, c)
+		case !p.keepPlace(c):
 			going = append(going, c)
 		}
 	}
 	p.guard(going)
 	slices.SortStableFunc(going, compareUrgency)
-	var rest, onTheirWay []*claim
+	var rest, unbound []*claim
 	for _, c := range going {
 		switch {
 		case c.heading == "":
-			onTheirWay = append(onTheirWay, c)
+			unbound = append(unbound, c)
 		case !p.keepHeading(c):
 			rest = append(rest, c)
 		}
 	}
-	for _, c := range onTheirWay {
+	for _, c := range yielding {
+		if p.keepPlace(c) {
+			continue
+		}
+		if c.lost {
+			p.vacate(c, c.Current())
+		}
+		unbound = append(unbound, c)
+	}
+	slices.SortStableFunc(unbound, compareUrgency)
+	for _, c := range unbound {
 		if !p.keepAnnounced(c) {
 			rest = append(rest, c)
 		}
@@ -70,6 +79,43 @@ func (p *planner) locate() {
 			p.keepProof(c)
 		}
 	}
+}
+
+// keepPlace gives an address the place where it is, unless another one has it, and reports whether that
+// is all there is to decide.
+func (p *planner) keepPlace(c *claim) bool {
+	if p.isHeld(c.b, c.Current(), c.Desired.Family) {
+		c.lost = true
+		return false
+	}
+	p.occupy(c.b, c.Current(), c.Desired.Family)
+	c.Target = c.Current()
+	return c.standing == stays && !c.planNext
+}
+
+// expected returns the places to which requests under way bring addresses of load balancers whose
+// ports were not edited: one that was edited makes way for those that keep their targets.
+func (p *planner) expected(going []*claim) map[Place]bool {
+	var places map[Place]bool
+	for _, c := range going {
+		if c.heading == "" || c.b.edited {
+			continue
+		}
+		if places == nil {
+			places = make(map[Place]bool)
+		}
+		for _, port := range c.b.LoadBalancer.Ports {
+			places[Place{c.heading, c.Desired.Family, port}] = true
+		}
+	}
+	return places
+}
+
+// isExpected reports whether an address of another load balancer will be in the place of this one.
+func (c *claim) isExpected(places map[Place]bool) bool {
+	return slices.ContainsFunc(c.b.LoadBalancer.Ports, func(port Port) bool {
+		return places[Place{c.Current(), c.Desired.Family, port}]
+	})
 }
 
 // compareUrgency orders addresses in use before others, unedited before edited ones, and older
@@ -110,6 +156,7 @@ func (p *planner) sortOut() (staying, going []*claim) {
 				p.leaveForeign(c)
 			case c.heading != "":
 				going = append(going, c)
+			case c.staysReserved():
 			default:
 				if c.standing = p.standingOf(c); c.standing == mustLeave {
 					going = append(going, c)
@@ -121,6 +168,14 @@ func (p *planner) sortOut() (staying, going []*claim) {
 	}
 	slices.SortStableFunc(staying, func(x, y *claim) int { return compareBools(x.b.edited, y.b.edited) })
 	return staying, going
+}
+
+// staysReserved reports whether an address gets no place: it is in use nowhere, and it is not known
+// what is desired of it, which instances may carry it among that.
+func (c *claim) staysReserved() bool {
+	lb := c.b.LoadBalancer
+	return lb.Preserve && !lb.NoPublication && !c.inUse() && c.announced() == "" &&
+		c.Address != nil && !lb.Publishes(c.Address.Addr)
 }
 
 // standingOf says whether an address may stay where it is.

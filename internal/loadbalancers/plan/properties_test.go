@@ -251,9 +251,9 @@ func (w *world) checkWhatIsOnItsWay(t *testing.T) {
 	}
 	// One that is attached nowhere is on its way.
 	w.inFlight = make(map[string]InFlight)
-	for id, a := range w.model.found {
+	for _, a := range w.model.ips() {
 		if a.InstanceID == "" && w.chance(50) {
-			w.inFlight[id] = InFlight{Instance: w.instance()}
+			w.inFlight[a.ID] = InFlight{Instance: w.instance()}
 		}
 	}
 	in := w.input()
@@ -264,12 +264,33 @@ func (w *world) checkWhatIsOnItsWay(t *testing.T) {
 			if c.Address == nil || c.Target == c.Current() || !staying[c.Address.ID] {
 				continue
 			}
+			if isEdited(p.LoadBalancer) && w.makesWay(r, p, c) {
+				continue
+			}
 			if health := healthOf(in, c.Current()); health <= Suspect && !isLeavingAt(p, c.Current()) {
 				t.Errorf("%s leaves %s because of %v", c.Address.ID, c.Current(), w.inFlight)
 			}
 		}
 	}
 	w.inFlight = nil
+}
+
+// makesWay reports whether an address that was not edited is on its way to the place of another one.
+func (w *world) makesWay(r *Result, p *Planned, c *Claim) bool {
+	for _, q := range r.LoadBalancers {
+		if q == p || isEdited(q.LoadBalancer) || !slices.ContainsFunc(q.LoadBalancer.Ports, func(port Port) bool {
+			return slices.Contains(p.LoadBalancer.Ports, port)
+		}) {
+			continue
+		}
+		for _, other := range q.Claims {
+			if other.Address != nil && other.Desired.Family == c.Desired.Family && other.Target == c.Current() &&
+				w.inFlight[other.Address.ID].Instance == other.Target {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func hasCondition(p *Planned, condition ConditionType) bool {

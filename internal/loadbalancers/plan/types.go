@@ -230,8 +230,10 @@ type LoadBalancer struct {
 	Retain bool
 	// Published are the addresses that its owner publishes.
 	Published []netip.Addr
-	// Preserve: it is not known what is desired. What it has is placed as ever; nothing is allocated,
-	// exchanged or released.
+	// NoPublication: its owner publishes nowhere.
+	NoPublication bool
+	// Preserve: it is not known what is desired. What it has and publishes is placed as ever; an address
+	// that is in use nowhere gets no place, and nothing is allocated, exchanged or released.
 	Preserve bool
 
 	// LastPorts are the ports with which it had its place the last time, if LastPortsKnown: one that

@@ -132,6 +132,24 @@ func TestInvariant4AnEditMakesWayThoughItIsOnItsWay(t *testing.T) {
 	}
 }
 
+// X serves 80 on n1; Y, which serves 8080, is on its way there; X is edited to 8080. X makes way.
+func TestInvariant4AnEditMakesWayForOneOnItsWay(t *testing.T) {
+	y := other(serving(tcp8080), held(tcp8080))
+	x := web(serving(tcp8080), held(tcp80), func(d *LoadBalancer) { d.Created -= 10 * day })
+	found := ips{ip("a 192.0.2.1 n1"), ip("b 192.0.2.2", ofOther)}
+	r := planned(found, []*LoadBalancer{y, x}, cluster("n1", "n2"), inFlight("b", "n1"))
+	if c := r.ByKey[webKey].Claims[0]; c.Target != "n2" {
+		t.Errorf("the edited one goes to %q", c.Target)
+	}
+	if c := r.ByKey[otherKey].Claims[0]; c.Target != "n1" {
+		t.Errorf("the one on its way goes to %q", c.Target)
+	}
+	r = planned(found, []*LoadBalancer{y, x}, cluster("n1 unhealthy", "n2"), inFlight("b", "n1"))
+	if c := r.ByKey[webKey].Claims[0]; c.Target == "" {
+		t.Error("the edited one makes way where nobody comes")
+	}
+}
+
 // A place that another address is about to leave is taken last, and by nobody who can wait.
 func TestInvariant4APlaceThatIsBeingLeft(t *testing.T) {
 	b := ip("b 192.0.2.2 n1", ofOther)

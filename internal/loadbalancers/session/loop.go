@@ -219,8 +219,8 @@ func (l *loop) take(item Item, now time.Time) {
 		c := *item.Candidate
 		c.ReceivedAt = now
 		if before := l.candidates[c.InstanceID]; before != nil && l.inSync &&
-			(before.Readiness != c.Readiness || before.Exclusion != c.Exclusion ||
-				before.OutOfService != c.OutOfService) {
+			len(l.balancers) > 0 && (before.Readiness != c.Readiness || before.Exclusion != c.Exclusion ||
+			before.OutOfService != c.OutOfService) {
 			l.m.watcher.Refresh() // addresses will move, and must not go to an instance that has stopped
 		}
 		l.candidates[c.InstanceID], l.former[c.InstanceID] = &c, true
@@ -241,7 +241,8 @@ func (l *loop) take(item Item, now time.Time) {
 	case item.Rebalance != nil:
 		l.rebalance = *item.Rebalance
 	}
-	l.listWanted = l.listWanted || changed
+	// Nodes that come and go cost nothing while there is no load balancer.
+	l.listWanted = l.listWanted || changed && len(l.balancers) > 0
 }
 
 // takeLoadBalancer takes a load balancer over, and reports whether more of it has changed than what
@@ -269,7 +270,7 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 	b.lb.Key, b.lb.OwnerUID, b.lb.Created = d.Key, d.OwnerUID, d.Created.UnixNano()
 	b.lb.Ending, b.lb.Desired, b.lb.Ports = d.Ending, d.Addresses, d.Ports
 	b.lb.Eligible, b.lb.Retain, b.lb.Published = d.Eligible, d.Retain, d.Published
-	b.lb.Preserve = d.PreserveReason != ""
+	b.lb.Preserve, b.lb.NoPublication = d.PreserveReason != "", d.NoPublication
 	for _, want := range d.Addresses {
 		if want.Source.Existing != "" {
 			l.userOwned[want.Source.Existing] = true

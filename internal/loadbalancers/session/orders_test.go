@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
@@ -28,6 +29,13 @@ func (o *owner) firstPublished(key ownership.Key, addr netip.Addr, after time.Ti
 	}
 	o.Fatalf("%s was never published by %s", addr, key.Name)
 	return time.Time{}
+}
+
+// publishedBy returns what a load balancer has published so far.
+func (o *owner) publishedBy(key ownership.Key) []publication {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.journal[key])
 }
 
 // done returns the actions of a kind that were done for a load balancer after a time.
@@ -172,5 +180,38 @@ func TestAnAddressStaysPublishedWhileWhatReplacesItHasNoPlace(t *testing.T) {
 		if ip := o.ip(former.ID); ip.InstanceID != former.Attached.InstanceID {
 			t.Errorf("the former address was detached: %+v", ip)
 		}
+	})
+}
+
+func TestAnEditedOneMakesWayAndNobodyElse(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		o := w.open()
+		o.observe(1, excluded)
+		o.observe(2, excluded)
+		o.sync()
+		defer o.close()
+		x := o.want("default/x", nil, 443)
+		o.settled(x)
+		y := o.want("default/y", nil, 80)
+		before := o.settled(y)
+		for i := range w.nodes {
+			o.observe(i, func(*health.Observation) {})
+		}
+		began, publications := time.Now(), len(o.publishedBy(y))
+		o.want("default/x", nil, 80)
+		w.await(time.Minute, "the move of x", func() bool {
+			return len(o.did(x, plan.ActionAttach, began)) > 0
+		})
+		time.Sleep(time.Minute)
+		if n := len(o.did(y, plan.ActionDetach, began)); n != 0 {
+			t.Errorf("the one that was not edited was detached %d times", n)
+		}
+		if after := o.settled(y); after.Attached != before.Attached {
+			t.Errorf("the one that was not edited is on %s", after.Attached.InstanceID)
+		}
+		if all := o.publishedBy(y); len(all) != publications {
+			t.Errorf("the one that was not edited publishes something else: %v", all)
+		}
+		o.settled(x)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -77,4 +78,59 @@ func (t *placeTable) heldByOther(scope string, place plan.Place) bool {
 		}
 	}
 	return false
+}
+
+// keepsOld reports whether a place that an address has left is still published: it is until the
+// address has arrived at the next one, unless that takes long.
+func (l *loop) keepsOld(m *move, now time.Time) bool {
+	return m.from != "" && m.from != m.to && !m.detachedAt.IsZero() &&
+		now.Before(m.detachedAt.Add(l.m.timings.keepOld))
+}
+
+// occupyOld keeps others from coming to the places that are still published though an address has
+// left them. Who is there already stays.
+func (l *loop) occupyOld(in *plan.Input, now time.Time) {
+	var present map[plan.Place]bool
+	for key, b := range l.balancers {
+		for id, m := range b.moves {
+			ip := l.observed.addresses.ByID(id)
+			if ip == nil || ip.InstanceID != "" || !l.keepsOld(m, now) {
+				continue
+			}
+			l.at(m.detachedAt.Add(l.m.timings.keepOld))
+			if present == nil {
+				present = l.present(in)
+			}
+			if in.Occupied == nil {
+				in.Occupied = make(map[plan.Place]string)
+			}
+			for _, port := range b.lb.Ports {
+				place := plan.Place{Instance: m.from, Family: ownership.FamilyOf(ip.Addr), Port: port}
+				if !present[place] {
+					in.Occupied[place] = key.Name
+				}
+			}
+		}
+	}
+}
+
+// present returns the places in which addresses are, or to which a request brings them.
+func (l *loop) present(in *plan.Input) map[plan.Place]bool {
+	present := make(map[plan.Place]bool)
+	for _, b := range l.balancers {
+		for id := range b.places {
+			ip := l.observed.addresses.ByID(id)
+			if ip == nil {
+				continue
+			}
+			for _, instance := range []string{ip.InstanceID, in.InFlight[id].Instance} {
+				for _, port := range b.lb.Ports {
+					present[plan.Place{
+						Instance: instance, Family: ownership.FamilyOf(ip.Addr), Port: port,
+					}] = true
+				}
+			}
+		}
+	}
+	return present
 }

@@ -119,34 +119,6 @@ func (l *loop) input(now time.Time) *plan.Input {
 	return in
 }
 
-// keepsOld reports whether a place that an address has left is still published: it is until the
-// address has arrived at the next one, unless that takes long.
-func (l *loop) keepsOld(m *move, now time.Time) bool {
-	return m.from != "" && m.from != m.to && !m.detachedAt.IsZero() &&
-		now.Before(m.detachedAt.Add(l.m.timings.keepOld))
-}
-
-// occupyOld keeps others off the places that are still published though an address has left them.
-func (l *loop) occupyOld(in *plan.Input, now time.Time) {
-	for key, b := range l.balancers {
-		for id, m := range b.moves {
-			ip := l.observed.addresses.ByID(id)
-			if ip == nil || ip.InstanceID != "" || !l.keepsOld(m, now) {
-				continue
-			}
-			l.at(m.detachedAt.Add(l.m.timings.keepOld))
-			if in.Occupied == nil {
-				in.Occupied = make(map[plan.Place]string)
-			}
-			for _, port := range b.lb.Ports {
-				in.Occupied[plan.Place{
-					Instance: m.from, Family: ownership.FamilyOf(ip.Addr), Port: port,
-				}] = key.Name
-			}
-		}
-	}
-}
-
 func (l *loop) instanceState(id string) health.Instance { return l.observed.states[id] }
 
 // candidate translates a candidate for the plan.

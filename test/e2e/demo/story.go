@@ -58,8 +58,8 @@ func (d *demo) story(ctx context.Context) (times string, err error) {
 	if err != nil {
 		return "", err
 	}
-	d.console.title("The kubelet under the other address falls silent; a UDP port lets " +
-		"the status lead by a second")
+	d.console.title("The kubelet under the other address falls silent; with a UDP " +
+		"port the new place is published for a second before the address arrives")
 	silent, err := d.failover(ctx, services, dns, (*failoverWatcher).silenceKubelet)
 	if err != nil {
 		return "", err
@@ -71,7 +71,7 @@ func (d *demo) story(ctx context.Context) (times string, err error) {
 		return "", err
 	}
 	return fmt.Sprintf("%d Nodes initialized in %s, %d Services got their addresses in %s, "+
-		"1 address left a stopped instance in %s and 1 a silent node in %s, 1 address was given back "+
+		"1 address left a stopped instance in %s and 1 a silent node in %s, 1 address was released "+
 		"in %s", len(machines), cluster.Seconds(nodes), len(services.all), cluster.Seconds(created),
 		cluster.Seconds(stopped), cluster.Seconds(silent), cluster.Seconds(removed)), nil
 }

@@ -107,6 +107,26 @@ func moved(id, to string) doctor {
 	return ip(id, func(f *rack.FloatingIP) { f.Instance = to })
 }
 
+// kept makes a Service one that comes back, and for which an address was kept; it may ask for one.
+func kept(name, wish string) doctor {
+	return func(e *expectation, _ snapshot, _ *step) {
+		v := e.services[name]
+		v.had, v.wish = nil, wish
+		v.kept = []address{{id: fipKept, ip: "198.51.100.3", name: "lb-old"}}
+	}
+}
+
+// before applies a doctor to the snapshot before the operation.
+func before(change doctor) doctor {
+	return func(e *expectation, _ snapshot, st *step) { change(e, st.before, st) }
+}
+
+func edited(name string, ports ...corev1.ServicePort) doctor {
+	return func(e *expectation, _ snapshot, st *step) {
+		st.edited[name], e.services[name].ports = e.services[name].ports, ports
+	}
+}
+
 func detachedNow(id string) doctor {
 	return ip(id, func(f *rack.FloatingIP) { f.AttachState, f.Instance = detached, "" })
 }
@@ -189,6 +209,38 @@ func TestTheCheckerFindsWhatIsBroken(t *testing.T) {
 			func(_ *expectation, _ snapshot, st *step) { st.moved["web"] = true },
 			moved(fipWeb, "node-3"), status("web", "198.51.100.1", "172.30.0.3"),
 		}, "", ""},
+		{"an edited Service makes way for one that was there", []doctor{
+			before(moved(fipDNS, "node-1")), moved(fipDNS, "node-1"),
+			status("dns", "198.51.100.2", "172.30.0.1"), edited("web", objects.UDP(53)),
+			moved(fipWeb, "node-3"), status("web", "198.51.100.1", "172.30.0.3"),
+		}, "", ""},
+		{"an edited Service makes way for one that was on its way there", []doctor{
+			before(detachedNow(fipDNS)), moved(fipDNS, "node-1"),
+			status("dns", "198.51.100.2", "172.30.0.1"), edited("web", objects.UDP(53)),
+			moved(fipWeb, "node-3"), status("web", "198.51.100.1", "172.30.0.3"),
+		}, "", ""},
+		{"an edited Service makes way for one that is held up on its way there", []doctor{
+			func(e *expectation, _ snapshot, _ *step) { e.nodes["node-2"].lost = true },
+			before(status("dns", "198.51.100.2", "172.30.0.2", "172.30.0.1")),
+			status("dns", "198.51.100.2", "172.30.0.2", "172.30.0.1"), edited("web", objects.UDP(53)),
+			moved(fipWeb, "node-3"), status("web", "198.51.100.1", "172.30.0.3"),
+		}, "", ""},
+		{"an edited Service makes way for one that comes", []doctor{
+			moved(fipDNS, "node-1"), status("dns", "198.51.100.2", "172.30.0.1"),
+			edited("web", objects.UDP(53)),
+			moved(fipWeb, "node-3"), status("web", "198.51.100.1", "172.30.0.3"),
+		}, leastMovement, "web was on node-1"},
+		{"an edited Service has another one make way", []doctor{
+			before(moved(fipDNS, "node-1")), moved(fipDNS, "node-1"),
+			status("dns", "198.51.100.2", "172.30.0.1"), edited("dns", objects.TCP(80)),
+			moved(fipWeb, "node-3"), status("web", "198.51.100.1", "172.30.0.3"),
+		}, leastMovement, "web was on node-1"},
+		{"another address than the one that was kept", []doctor{
+			kept("web", ""),
+		}, noneLost, "kept for it"},
+		{"another address than the one that was kept, as asked for", []doctor{
+			kept("web", "198.51.100.1"),
+		}, "", ""},
 		{"a Service has no address", []doctor{
 			ip(fipWeb, func(f *rack.FloatingIP) { f.Description = "shop" }),
 		}, converges, "web has no address"},
@@ -269,6 +321,7 @@ func TestTheCheckerFindsWhatIsBroken(t *testing.T) {
 			_, now := settledWorld()
 			st := step{
 				before: before, now: now, moved: make(map[string]bool), replaced: make(map[string]bool),
+				edited: make(map[string][]corev1.ServicePort),
 				steady: func(*node) bool { return true },
 			}
 			for _, change := range tc.doctors {

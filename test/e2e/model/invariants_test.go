@@ -53,6 +53,8 @@ type step struct {
 	// replaced are Services whose address may be another one now; moved are those whose address may be
 	// elsewhere for another reason than its node.
 	replaced, moved map[string]bool
+	// edited are Services whose ports were edited, with their ports before.
+	edited map[string][]corev1.ServicePort
 	// restart: nothing but programs were ended and begun.
 	restart bool
 	// steady reports whether a node has been fit for so long that nothing may leave it.
@@ -135,9 +137,12 @@ func (e *expectation) checkAddresses(found *problems, st step) {
 		for _, a := range v.kept {
 			same(v, a)
 		}
-		if ip, ok := e.current(st.now, v); ok && v.borrows == "" && len(v.had) == 0 && len(v.kept) > 0 && !v.wished &&
-			!slices.ContainsFunc(v.kept, func(a address) bool { return a.id == ip.ID }) {
-			found.add(noneLost, "%s has %s, and %v were kept for it", v.name, ip.IP, v.kept)
+		kept := slices.DeleteFunc(slices.Clone(v.kept), func(a address) bool {
+			return v.wish != "" && v.wish != a.ip // it asks for this very address, and no other
+		})
+		if ip, ok := e.current(st.now, v); ok && v.borrows == "" && len(v.had) == 0 && len(kept) > 0 &&
+			!v.wished && !slices.ContainsFunc(kept, func(a address) bool { return a.id == ip.ID }) {
+			found.add(noneLost, "%s has %s, and %v were kept for it", v.name, ip.IP, kept)
 		}
 		if len(v.had) > 0 && v.balanced && !v.deleted && !st.replaced[v.name] && v.borrows == "" {
 			same(v, v.had[0])
@@ -189,10 +194,8 @@ func (e *expectation) checkMovement(found *problems, st step) (held int) {
 		if n := e.nodes[before.Instance]; n == nil || !n.fit() || !st.steady(n) {
 			continue
 		}
-		if slices.ContainsFunc(e.at(st.before, before.Instance), func(other *service) bool {
-			return other != v && overlap(other.ports, v.ports)
-		}) {
-			continue // an edit has made a conflict
+		if e.mayMakeWay(st, v, before.Instance) {
+			continue
 		}
 		held++
 		if now.Instance != before.Instance {
@@ -201,6 +204,35 @@ func (e *expectation) checkMovement(found *problems, st step) (held int) {
 		}
 	}
 	return held
+}
+
+// mayMakeWay reports whether a Service may leave an instance because another one has a port of it
+// there. An edit moves the edited one, also off a place that another was on its way to; a conflict
+// that was there before may end either way.
+func (e *expectation) mayMakeWay(st step, v *service, instance string) bool {
+	_, isEdited := st.edited[v.name]
+	return slices.ContainsFunc(e.live(), func(other *service) bool {
+		if other == v || !overlap(other.ports, v.ports) {
+			return false
+		}
+		isThere := func(s snapshot) bool { return slices.Contains(e.at(s, instance), other) }
+		isComing := slices.Contains(e.stuckFor(st.before, instance), other)
+		former, otherEdited := st.edited[other.name]
+		switch {
+		case isEdited:
+			return isThere(st.before) || isComing || isThere(st.now) && !e.isSteadyAt(st.before, other)
+		case otherEdited:
+			return isThere(st.before) && overlap(former, v.ports)
+		}
+		return isThere(st.before)
+	})
+}
+
+// isSteadyAt reports whether the address of a Service is somewhere where it can be taken off: it is
+// on its way nowhere.
+func (e *expectation) isSteadyAt(s snapshot, v *service) bool {
+	ip, ok := e.current(s, v)
+	return ok && ip.AttachState == rack.Attached && !e.isStuck(s, ip)
 }
 
 // checkRestart finds everything that is another way than before.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
@@ -117,6 +118,7 @@ func (w *world) play(operations int) {
 		at := time.Now()
 		st := step{
 			before: before, replaced: make(map[string]bool), moved: make(map[string]bool),
+			edited: make(map[string][]corev1.ServicePort),
 			steady: func(n *node) bool {
 				return !n.fitSince.IsZero() && at.Sub(n.fitSince) > steadyAfter
 			},

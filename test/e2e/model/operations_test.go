@@ -154,8 +154,8 @@ func serviceKinds() []kind {
 		{8, ofService(isLive, "edit the ports of", func(w *world, v *service) change {
 			ports := w.somePorts()
 			w.detail = portsText(ports)
-			return func(ctx context.Context, _ *step) error {
-				v.ports = ports
+			return func(ctx context.Context, st *step) error {
+				st.edited[v.name], v.ports = v.ports, ports
 				return w.patch(ctx, v.name, map[string]any{"spec": map[string]any{"ports": ports}})
 			}
 		})},

@@ -311,7 +311,7 @@ const (
 	Protocol_PROTOCOL_TCP Protocol = 1
 	// UDP.
 	Protocol_PROTOCOL_UDP Protocol = 2
-	// SCTP.
+	// SCTP. Oxide does not carry it: no load balancer is served on such a port.
 	Protocol_PROTOCOL_SCTP Protocol = 3
 )
 
@@ -1024,8 +1024,9 @@ type DesiredLoadBalancer struct {
 	// `preserve_reason` is set.
 	//
 	// What a user may have written wrongly is the problem of this load balancer alone, and no malformed
-	// item: a source that is not offered, or a name or an address in it that cannot be one. Then all that
-	// it has is preserved, as with `preserve_reason`, and the problem names the field.
+	// item: a source that is not offered, a name or an address in it that cannot be one, or a port with
+	// the protocol SCTP. Then all that it has is preserved, as with `preserve_reason`, and the problem
+	// names the field.
 	Addresses []*DesiredAddress `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// The ports served: at least one, at most 1,000. REQUIRED.
 	Ports []*Port `protobuf:"bytes,7,rep,name=ports,proto3" json:"ports,omitempty"`
@@ -1042,7 +1043,8 @@ type DesiredLoadBalancer struct {
 	NoPublication bool `protobuf:"varint,11,opt,name=no_publication,json=noPublication,proto3" json:"no_publication,omitempty"`
 	// Why it cannot be known now what is desired, in one line for people, at most 400 bytes; empty: it is
 	// known. Everything that the load balancer has is kept, none of it is released or exchanged, nothing is
-	// allocated. The state repeats the reason as its problem (INVALID_REQUEST).
+	// allocated, and an address that is neither attached nor published gets no place. The state repeats the
+	// reason as its problem (INVALID_REQUEST).
 	PreserveReason string `protobuf:"bytes,12,opt,name=preserve_reason,json=preserveReason,proto3" json:"preserve_reason,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
