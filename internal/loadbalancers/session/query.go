@@ -163,8 +163,11 @@ func (m *Manager) planSet(ctx context.Context, request PlanRequest) (PlanRespons
 	for _, d := range set.LoadBalancers {
 		l.take(Item{LoadBalancer: &d}, now)
 		for _, want := range d.Addresses {
+			// A failure is part of the plan.
 			if name := want.Source.Pool; name != "" {
-				_, _ = m.pools.wait(ctx, name, m.api.IPPool) // a failure is part of the plan
+				_, _ = m.pools.wait(ctx, name, m.api.IPPool)
+			} else if want.Source == (ownership.Source{}) {
+				_, _ = m.pools.wait(ctx, plan.DefaultPool(want.Family), m.defaultPool)
 			}
 		}
 	}

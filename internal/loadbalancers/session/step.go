@@ -180,13 +180,16 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 }
 
 // addDefaultPool adds what is known of the silo's default pool, once an address was not to be had
-// from it: until there is one nothing has to be tried.
+// from it: until there is one nothing has to be tried. Where nothing is tried at all it is added at
+// once.
 func (l *loop) addDefaultPool(in *plan.Input, b *balancer, family ownership.Family, now time.Time) {
-	if !b.failedFor(ReasonPoolNotFound) {
+	if !l.opening.ObserveOnly && !b.failedFor(ReasonPoolNotFound) {
 		return
 	}
 	known, ok := l.m.pools.get(l.m.ctx, plan.DefaultPool(family), now, l.m.defaultPool, l.m.wake)
 	switch {
+	case ok && known.err == nil && l.opening.ObserveOnly:
+		in.Pools[plan.DefaultPool(family)] = toPool(known.value, nil)
 	case ok && known.err == nil && known.at.After(b.failedAt(ReasonPoolNotFound)):
 		b.forgive(ReasonPoolNotFound)
 	case ok && oxide.IsKind(known.err, oxide.KindNotFound):

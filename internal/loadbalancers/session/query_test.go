@@ -1,0 +1,33 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session_test
+
+import (
+	"testing"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
+)
+
+func TestAPlanOfASetRefusesAMissingDefaultPool(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		key := ownership.Key{Scope: scope, Name: "default/web"}
+		planned, err := w.manager.Plan(w.Context(), session.PlanRequest{Set: &session.Set{
+			Opening: session.Opening{Scope: scope},
+			LoadBalancers: []session.Desired{{
+				Key: key, OwnerUID: "uid-1", Generation: 1,
+				Addresses: []plan.Desired{{Family: ownership.IPv6}},
+				Ports:     []plan.Port{{Protocol: firewall.TCP, Number: 80}},
+			}},
+		}})
+		w.must(err)
+		if len(planned.LoadBalancers) != 1 || len(planned.Actions) != 0 ||
+			!session.IsReason(planned.LoadBalancers[0].Problem, session.ReasonPoolNotFound) {
+			t.Errorf("planned %+v", planned)
+		}
+	})
+}
