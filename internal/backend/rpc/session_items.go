@@ -49,6 +49,9 @@ func (r *receiver) run(ctx context.Context, stream syncStream, opened *session.S
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
+			if !r.inSync {
+				return invalidf("in_sync", "is required before the end of the items: nothing is done without it")
+			}
 			opened.CloseSend()
 			return nil
 		}

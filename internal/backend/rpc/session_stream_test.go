@@ -117,6 +117,19 @@ func TestAStreamWithoutAnyItemIsRefused(t *testing.T) {
 	wantEnd(t, err, codes.InvalidArgument, "INVALID_REQUEST", "item is required")
 }
 
+func TestItemsThatEndBeforeTheSnapshotIsCompleteAreRefused(t *testing.T) {
+	r := newRig(t)
+	stream := r.stream(itemOpen(&backendv1.OpenSession{Scope: "c1"}), itemBalancer(goodDesired()))
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := endOf(stream)
+	wantEnd(t, err, codes.InvalidArgument, "INVALID_REQUEST", "in_sync is required")
+	if ips := r.rack.FloatingIPs(); len(ips) != 0 {
+		t.Errorf("something was changed: %+v", ips)
+	}
+}
+
 func TestANewerSessionEndsTheOlder(t *testing.T) {
 	r := newRig(t)
 	older := r.stream(itemOpen(&backendv1.OpenSession{Scope: "c1"}), itemInSync())

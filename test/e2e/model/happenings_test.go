@@ -374,6 +374,9 @@ func ofPrograms(
 			case <-ctx.Done():
 			case <-time.After(time.Until(w.hardwareAt.Add(noticedAfter))):
 			}
+			if err := w.awaitRest(ctx); err != nil {
+				return err
+			}
 			before, missing, err := w.settle(ctx)
 			if err != nil || len(missing) > 0 {
 				return errors.Join(err, fmt.Errorf("before the restart: %v", missing))

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
 // settle waits until everything is as it has to be, and stays so when the programs look again. It
@@ -128,4 +129,20 @@ func (w *world) awaitLook(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// awaitRest waits until each address that is stuck was seen at rest, between two attempts to take
+// it off. One whose detachment was cut off by a restart of Nexus is not, until Nexus takes that up
+// half a minute later and finishes it, whoever is there.
+func (w *world) awaitRest(ctx context.Context) error {
+	rested := make(map[string]bool)
+	return process.Await(ctx, func(ctx context.Context) (bool, error) {
+		state, err := w.rack.State(ctx)
+		all := true
+		for _, ip := range state.FloatingIPs {
+			rested[ip.ID] = rested[ip.ID] || ip.AttachState == rack.Attached
+			all = all && (rested[ip.ID] || !w.isStuck(snapshot{rack: state}, ip))
+		}
+		return all, err
+	})
 }

@@ -65,16 +65,18 @@ type LoadBalancerServiceClient interface {
 	// publishes.
 	//
 	// When the stream ends, no further change begins, but for the attachment of an address whose detachment
-	// was sent already. Closing the sending side means that nothing further will change, and counts as
-	// `no_publication` for all: the backend finishes what can be finished and ends the stream with OK.
+	// was sent already. Closing the sending side after `in_sync` means that nothing further will change, and
+	// counts as `no_publication` for all: the backend finishes what can be finished and ends the stream with
+	// OK.
 	//
 	// There is one acting session per scope: a newer one ends the older with SESSION_SUPERSEDED, whose
 	// client must not come back. Never open an acting session with the scope of a living cluster by
 	// hand: use observe_only.
 	//
 	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and 256 MiB of items. A
-	// malformed item, an item before `open`, a second `open` or `in_sync`, and a load balancer of another
-	// scope end the stream with INVALID_REQUEST, and nothing of that item is applied.
+	// malformed item, an item before `open`, a second `open` or `in_sync`, the end of the items before
+	// `in_sync`, and a load balancer of another scope end the stream with INVALID_REQUEST, and nothing of
+	// that item is applied.
 	//
 	// Errors: SESSION_SUPERSEDED, BACKEND_STOPPING (retry), READ_ONLY for an acting session of a backend
 	// that changes nothing, VERSION_SKEW.
@@ -198,16 +200,18 @@ type LoadBalancerServiceServer interface {
 	// publishes.
 	//
 	// When the stream ends, no further change begins, but for the attachment of an address whose detachment
-	// was sent already. Closing the sending side means that nothing further will change, and counts as
-	// `no_publication` for all: the backend finishes what can be finished and ends the stream with OK.
+	// was sent already. Closing the sending side after `in_sync` means that nothing further will change, and
+	// counts as `no_publication` for all: the backend finishes what can be finished and ends the stream with
+	// OK.
 	//
 	// There is one acting session per scope: a newer one ends the older with SESSION_SUPERSEDED, whose
 	// client must not come back. Never open an acting session with the scope of a living cluster by
 	// hand: use observe_only.
 	//
 	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and 256 MiB of items. A
-	// malformed item, an item before `open`, a second `open` or `in_sync`, and a load balancer of another
-	// scope end the stream with INVALID_REQUEST, and nothing of that item is applied.
+	// malformed item, an item before `open`, a second `open` or `in_sync`, the end of the items before
+	// `in_sync`, and a load balancer of another scope end the stream with INVALID_REQUEST, and nothing of
+	// that item is applied.
 	//
 	// Errors: SESSION_SUPERSEDED, BACKEND_STOPPING (retry), READ_ONLY for an acting session of a backend
 	// that changes nothing, VERSION_SKEW.
