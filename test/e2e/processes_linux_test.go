@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
@@ -83,6 +84,26 @@ func TestAStandbyTakesOverWhenTheLeaderDies(t *testing.T) {
 	if err := standby.Shim.Err(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A backend that keeps its socket and answers nothing is as good as none.
+func TestAShimWhoseBackendIsFrozenEnds(t *testing.T) {
+	e := newEnvironment(t, settings{})
+	other := e.standby("-frozen", append(quickLease, "--backend-unreachable-exit=5s")...)
+	e.must(syscall.Kill(other.Backend.PID(), syscall.SIGSTOP))
+	select {
+	case <-other.Shim.Done():
+	case <-time.After(limit):
+		t.Fatalf("the shim has not ended %s after its backend froze", limit)
+	}
+	if code := other.Shim.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	if said := strings.Join(other.Shim.Tail(5), "\n"); !strings.Contains(said, "oxide-backend is unreachable") {
+		t.Errorf("it does not say why it ends:\n%s", said)
+	}
+	other.Backend.Kill()
+	e.join("node-a")
 }
 
 func TestBadConfigurationIsToldAtOnceAndWhole(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -204,6 +205,45 @@ func TestAUsersAddressThatIsLeftAttachedIsNamed(t *testing.T) {
 	if ip, _ := e.state().FloatingIP("198.51.100.200"); ip.AttachState != rack.Attached {
 		t.Errorf("the user's address became %+v", ip)
 	}
+}
+
+// TestAnEmptyListOfAddressesMakesNoFloodOfChanges: what Oxide says there is nothing of is neither
+// made again and again nor withdrawn.
+func TestAnEmptyListOfAddressesMakesNoFloodOfChanges(t *testing.T) {
+	e := newEnvironment(t, settings{})
+	e.join("node-a", "node-b")
+	e.create("web", objects.TCP(80))
+	address := e.served("web")
+	before := e.mutations()
+	e.must(e.rack.AddFault(t.Context(), rack.Fault{
+		Operation: "floating_ip_list", Status: http.StatusOK, ContentType: "application/json",
+		Body: `{"items": [], "next_page": null}`,
+	}))
+	e.create("new", objects.TCP(81))
+	// So long that what is tried again without backing off would be seen.
+	requests, err := e.rack.Requests(t.Context())
+	e.must(err)
+	lists := requests["floating_ip_list"] + 5
+	e.eventually(func(ctx context.Context) (string, error) {
+		requests, err := e.rack.Requests(ctx)
+		if n := requests["floating_ip_list"]; n < lists {
+			return fmt.Sprintf("the list %d more times", lists-n), err
+		}
+		return "", err
+	})
+	changes := 0
+	for operation, n := range e.mutations() {
+		changes += n - before[operation]
+	}
+	if changes > 4 {
+		t.Errorf("%d changes: %v before, %v after", changes, before, e.mutations())
+	}
+	if got := e.service("web").Status.LoadBalancer.Ingress; len(got) != 1 || got[0].IP != address {
+		t.Errorf("the status became %v", got)
+	}
+	e.must(e.rack.ClearFaults(t.Context()))
+	e.servedBy("web", address)
+	e.served("new")
 }
 
 // TestARebalanceOutlivesTheBackend: it is part of the session, which sends it again.

@@ -334,6 +334,9 @@ type Fault struct {
 	// Status and ErrorCode are answered.
 	Status    int    `json:"status,omitempty"`
 	ErrorCode string `json:"error_code,omitempty"`
+	// Body and ContentType replace what is answered.
+	Body        string `json:"body,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
 	// Reset drops the connection instead of answering.
 	Reset bool `json:"reset,omitempty"`
 	// Execute does the work all the same: only the answer is spoiled.
