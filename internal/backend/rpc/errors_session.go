@@ -61,6 +61,9 @@ var sessionVerdicts = map[session.Reason]verdict{
 	session.ReasonReadOnly: {
 		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_READ_ONLY, 0,
 	},
+	session.ReasonTooMany: {
+		codes.ResourceExhausted, backendv1.ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS, retryExhausted,
+	},
 	session.ReasonUnreadable: {
 		codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, retryUnavailable,
 	},

@@ -7,11 +7,36 @@ package rpc
 import (
 	"sync"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// maxSessionBytes bounds all items that a session holds at a time, as they are on the wire.
-const maxSessionBytes = 256 << 20
+// maxSessionBytes bounds all items that a session holds at a time, about as they are in memory.
+const maxSessionBytes = 128 << 20
+
+// What parts of an item take in memory, in bytes, beyond what they take on the wire: an entry of
+// two bytes becomes a string of its own.
+const (
+	weightOfItem   = 1024
+	weightOfEntry  = 128
+	weightOfString = 32
+)
+
+// weigh returns about how much memory an item takes.
+func weigh(req *backendv1.SyncLoadBalancersRequest) int {
+	weight := weightOfItem + proto.Size(req)
+	for _, used := range req.GetCandidate().GetUsedPorts() {
+		weight += weightOfEntry + weightOfString*len(used.GetServes())
+	}
+	for _, reserved := range req.GetReservedPorts().GetPorts() {
+		weight += weightOfEntry + weightOfString*len(reserved.GetServes())
+	}
+	lb := req.GetLoadBalancer()
+	return weight + weightOfEntry*(len(lb.GetAddresses())+len(lb.GetPorts())+
+		len(lb.GetEligibleInstances().GetInstances())+len(lb.GetPublishedAddresses()))
+}
 
 // ledger counts the items that a session holds, so that no client can make it hold ever more.
 type ledger struct {

@@ -10,8 +10,6 @@ import (
 	"io"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -73,7 +71,7 @@ func (r *receiver) item(req *backendv1.SyncLoadBalancersRequest) (session.Item, 
 	if err := checkSkew(req); err != nil {
 		return session.Item{}, err
 	}
-	size := proto.Size(req)
+	size := weigh(req)
 	switch item := req.GetItem().(type) {
 	case *backendv1.SyncLoadBalancersRequest_Open:
 		return session.Item{}, invalidf("open", "is only for the first item: a session is opened once")

@@ -348,3 +348,32 @@ func TestASessionHoldsABoundedNumberOfBytes(t *testing.T) {
 		t.Errorf("%d bytes are left", l.bytes)
 	}
 }
+
+// Two bytes on the wire take many times that in memory.
+func TestWhatASessionHoldsIsBoundedAsItIsInMemory(t *testing.T) {
+	serves := make([]string, maxServes)
+	for i := range serves {
+		serves[i] = "s"
+	}
+	c := &backendv1.Candidate{Readiness: backendv1.Readiness_READINESS_READY}
+	for i := range maxUsedPorts {
+		c.UsedPorts = append(c.UsedPorts, &backendv1.UsedPort{
+			Protocol: backendv1.Protocol_PROTOCOL_TCP, Port: int32(i + 1), Serves: serves,
+		})
+	}
+	r := &receiver{scope: "c1", items: newLedger()}
+	held := 0
+	for ; held < 100; held++ {
+		c.InstanceId = fmt.Sprintf("00000000-0000-4000-8000-%012d", held)
+		_, err := r.item(&backendv1.SyncLoadBalancersRequest{
+			Item: &backendv1.SyncLoadBalancersRequest_Candidate{Candidate: c},
+		})
+		if err != nil {
+			checkField(t, err, "candidate")
+			break
+		}
+	}
+	if want := maxSessionBytes / (weightOfString * maxServes * maxUsedPorts); held > want {
+		t.Errorf("%d candidates with a million names each were accepted, want at most %d", held, want)
+	}
+}

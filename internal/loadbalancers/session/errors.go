@@ -49,6 +49,8 @@ const (
 	ReasonReadOnly
 	// ReasonUnreadable: Oxide could not be read.
 	ReasonUnreadable
+	// ReasonTooMany: there are too many sessions already.
+	ReasonTooMany
 )
 
 // Error is the typed error of this package; calls of Oxide that fail for Oxide's own reasons end

@@ -20,6 +20,8 @@ import (
 const (
 	// maxBatch bounds the items that are taken before the next step.
 	maxBatch = 4096
+	// maxAnswering is after how long no further question is answered before the next step.
+	maxAnswering = 100 * time.Millisecond
 	// minPause is the least time to a step for which nothing has happened.
 	minPause = 10 * time.Millisecond
 	// planningShare is how much longer than a step the pause after it is: at most a quarter of the
@@ -99,6 +101,8 @@ type balancer struct {
 	would    []string
 	sent     *State
 	released bool
+	// absence is what is known of an ending one of which no list has shown an address.
+	absence absence
 }
 
 // move is an address that is on its way.
@@ -153,11 +157,12 @@ func (l *loop) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		stepped := time.Now()
 		if l.step(ctx, began) {
 			l.session.finish()
 			return
 		}
-		pause := planningShare * time.Since(began)
+		pause := planningShare * time.Since(stepped)
 		if !rest(ctx, pause) {
 			return
 		}
@@ -206,9 +211,7 @@ func (l *loop) drain(now time.Time) {
 	for _, o := range outcomes {
 		l.conclude(o)
 	}
-	for _, question := range questions {
-		question(l)
-	}
+	l.answer(questions, now)
 }
 
 // take takes an item of the client over.
@@ -234,6 +237,7 @@ func (l *loop) take(item Item, now time.Time) {
 	case item.Removed != nil:
 		if b := l.balancers[item.Removed.Key]; b != nil && b.desired.OwnerUID == item.Removed.OwnerUID {
 			delete(l.balancers, item.Removed.Key)
+			l.session.forget(*item.Removed)
 			l.claimsChanged = true
 		}
 	case item.InSync:

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +87,24 @@ type world struct {
 	manager  *session.Manager
 	nodes    []string
 	listener *pipes
+	// around, if it is set, handles every request in place of the rack.
+	around atomic.Pointer[func(http.ResponseWriter, *http.Request)]
+}
+
+// handle has every request handled by a function that may pass it on to the rack.
+func (w *world) handle(around func(next http.Handler, rw http.ResponseWriter, r *http.Request)) {
+	next := w.sim.Handler()
+	handle := func(rw http.ResponseWriter, r *http.Request) { around(next, rw, r) }
+	w.around.Store(&handle)
+}
+
+// ServeHTTP implements http.Handler.
+func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	if around := w.around.Load(); around != nil {
+		(*around)(rw, r)
+		return
+	}
+	w.sim.Handler().ServeHTTP(rw, r)
 }
 
 // inWorld runs a test in a world with some nodes. Attaching and detaching take a second there, and
@@ -102,7 +121,7 @@ func inWorld(t *testing.T, nodes int, test func(w *world)) {
 			w.must(err)
 			w.nodes = append(w.nodes, node.ID)
 		}
-		server := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: time.Minute}
+		server := &http.Server{Handler: w, ReadHeaderTimeout: time.Minute}
 		served := make(chan struct{})
 		go func() {
 			defer close(served)

@@ -6,6 +6,7 @@ package session
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -83,6 +84,10 @@ type Manager struct {
 	places     *placeTable
 	pools      *ttlCache[oxide.IPPool]
 	firewalls  *ttlCache[[]firewall.Rule]
+	// checks has a token for each instance that is being read because no list shows it.
+	checks chan struct{}
+	// plans has a token for each plan that is being made for a call.
+	plans chan struct{}
 
 	mu       sync.Mutex
 	sessions map[*Session]bool
@@ -140,14 +145,25 @@ func NewManager(ctx context.Context, config Config) *Manager {
 		operations: newOperationTable(config.TimeScale), places: newPlaceTable(),
 		pools:     newTTLCache[oxide.IPPool](poolMaxAge, missingMaxAge),
 		firewalls: newTTLCache[[]firewall.Rule](firewallMaxAge, missingMaxAge),
+		checks:    make(chan struct{}, concurrentChecks),
+		plans:     make(chan struct{}, concurrentPlans),
 		sessions:  make(map[*Session]bool), acting: make(map[string]*Session),
 	}
 	m.addresses = newAddressList(config.API, m.wake)
 	return m
 }
 
+const (
+	// maxActing bounds the scopes that have an acting session, and maxObserving the sessions that
+	// observe: each holds memory, and plans whenever something changes.
+	maxActing    = 32
+	maxObserving = 16
+	// concurrentPlans bounds the plans that are made for calls at a time: each takes memory.
+	concurrentPlans = 2
+)
+
 // Open opens a session. One that acts ends the acting session that there is for its scope. Errors:
-// ReasonReadOnly, ReasonStopping.
+// ReasonReadOnly, ReasonStopping, ReasonTooMany.
 func (m *Manager) Open(opening Opening) (*Session, error) {
 	if m.config.ReadOnly && !opening.ObserveOnly {
 		return nil, failf(ReasonReadOnly, nil, "this backend was started with --read-only, and changes "+
@@ -158,8 +174,18 @@ func (m *Manager) Open(opening Opening) (*Session, error) {
 		m.mu.Unlock()
 		return nil, errStopping
 	}
+	if err := m.roomFor(opening); err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
 	s := newSession(m, opening)
 	var older *Session
+	for _, scope := range opening.Adopted {
+		if other := m.acting[scope]; other != nil && scope != opening.Scope {
+			slog.Warn("a scope is adopted that has an acting session here: its addresses are left alone",
+				"scope", opening.Scope, "adopted", scope)
+		}
+	}
 	if !opening.ObserveOnly {
 		older = m.acting[opening.Scope]
 		m.acting[opening.Scope] = s
@@ -171,6 +197,26 @@ func (m *Manager) Open(opening Opening) (*Session, error) {
 	}
 	s.start()
 	return s, nil
+}
+
+// roomFor fails if there are too many sessions already for another one; the lock is held. One that
+// acts always takes the place of its predecessor.
+func (m *Manager) roomFor(opening Opening) error {
+	observing := 0
+	for s := range m.sessions {
+		if s.opening.ObserveOnly {
+			observing++
+		}
+	}
+	switch {
+	case opening.ObserveOnly && observing >= maxObserving:
+		return failf(ReasonTooMany, nil, "this backend has %d sessions that observe already, and takes no "+
+			"more", observing)
+	case !opening.ObserveOnly && m.acting[opening.Scope] == nil && len(m.acting) >= maxActing:
+		return failf(ReasonTooMany, nil, "this backend has acting sessions of %d scopes already, and "+
+			"takes no more", len(m.acting))
+	}
+	return nil
 }
 
 var errStopping = failf(ReasonStopping, nil, "the backend is about to stop")
@@ -230,6 +276,20 @@ func (m *Manager) remove(s *Session) {
 		m.places.set(s.opening.Scope, nil)
 		m.registry.Remove(s.opening.Scope)
 	}
+}
+
+// adoptable returns the scopes that an opening adopts, but those that have an acting session here:
+// their clusters live, and their addresses are not to be had.
+func (m *Manager) adoptable(opening Opening) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var free []string
+	for _, scope := range opening.Adopted {
+		if scope == opening.Scope || m.acting[scope] == nil {
+			free = append(free, scope)
+		}
+	}
+	return free
 }
 
 // session returns the acting session of a scope; nil: there is none.

@@ -24,6 +24,8 @@ const (
 	endpointMaxAge = time.Minute
 	// readTimeout bounds the reading of instances.
 	readTimeout = time.Minute
+	// concurrentChecks bounds the direct reads of instances that no list shows, over all sessions.
+	concurrentChecks = 8
 )
 
 // observed is what a session knows of Oxide.
@@ -266,14 +268,27 @@ func (l *loop) check(id string) {
 	}
 	l.observed.checking[id] = true
 	go func() {
-		ctx, cancel := context.WithTimeout(l.m.ctx, readTimeout)
-		defer cancel()
-		instance, err := l.m.inventory.Read(ctx, id)
+		// A list that shows nothing makes every candidate one to be read, and a client may name
+		// thousands that do not exist.
+		select {
+		case l.m.checks <- struct{}{}:
+		case <-l.session.ended:
+			return
+		}
+		instance, err := l.m.readInstance(id)
+		<-l.m.checks
 		if err != nil && !errors.Is(err, instances.ErrNotFound) {
-			rest(ctx, 6*l.m.timings.retry)
+			rest(l.m.ctx, 6*l.m.timings.retry)
 		}
 		l.session.observe(func(l *loop) { l.takeCheck(id, instance.RunState, err) })
 	}()
+}
+
+// readInstance reads an instance directly.
+func (m *Manager) readInstance(id string) (instances.Instance, error) {
+	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
+	defer cancel()
+	return m.inventory.Read(ctx, id)
 }
 
 func (l *loop) takeCheck(id, runState string, err error) {

@@ -97,6 +97,12 @@ func (s *State) loadBalancer() LoadBalancer {
 
 // Plan returns what would be done, and changes nothing. Errors: ReasonSessionRequired.
 func (m *Manager) Plan(ctx context.Context, request PlanRequest) (PlanResponse, error) {
+	select {
+	case m.plans <- struct{}{}:
+		defer func() { <-m.plans }()
+	case <-ctx.Done():
+		return PlanResponse{}, ctx.Err()
+	}
 	if request.Set != nil {
 		return m.planSet(ctx, request)
 	}
@@ -115,7 +121,10 @@ func (m *Manager) Plan(ctx context.Context, request PlanRequest) (PlanResponse, 
 		}
 		response = l.planFor(request, time.Now())
 	})
-	return response, errors.Join(asked, err)
+	if asked != nil {
+		return PlanResponse{}, asked // the answer may be being made even now
+	}
+	return response, err
 }
 
 // Rebalance returns what it takes to spread the addresses of a scope evenly, and unless it is a dry
@@ -304,4 +313,23 @@ func (l *loop) plannedLoadBalancer(planned *plan.Planned) PlannedLoadBalancer {
 		lb.Conditions = append(lb.Conditions, Condition{planConditions[c.Type], c.Message})
 	}
 	return lb
+}
+
+// answer answers questions for a while, and leaves the others for after the next step: whoever asks
+// much delays no failover. What nobody waits for any more is not answered.
+func (l *loop) answer(questions []question, began time.Time) {
+	for i, q := range questions {
+		if q.ctx.Err() != nil {
+			continue
+		}
+		if time.Since(began) > maxAnswering {
+			s := l.session
+			s.mu.Lock()
+			s.questions = append(questions[i:len(questions):len(questions)], s.questions...)
+			s.mu.Unlock()
+			s.wake()
+			return
+		}
+		q.answer(l)
+	}
 }

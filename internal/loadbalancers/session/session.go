@@ -43,19 +43,30 @@ type Session struct {
 	gone bool
 	// outcomes, questions and what was observed wait for the loop.
 	outcomes  []outcome
-	questions []func(*loop)
+	questions []question
 	observed  []func(*loop)
 	out       outbox
+}
+
+// question is something that a call asks of the loop.
+type question struct {
+	// ctx is that of the call: once it has ended nobody waits for the answer.
+	ctx    context.Context //nolint:containedctx // it says whether somebody waits
+	answer func(*loop)
 }
 
 // outbox has what the client has not read yet, in order.
 type outbox struct {
 	// ready has a token when there is something to read.
 	ready chan struct{}
-	queue []entry
-	// states has the latest of each load balancer that is queued, orphans the latest ones.
-	states  map[ownership.Key]*State
-	orphans *[]LoadBalancer
+	queue []*entry
+	// Of these only the latest is kept: the state of each load balancer, the orphans, the rebalance.
+	states             map[ownership.Key]*entry
+	orphans, rebalance *entry
+	// released are the ends that are queued.
+	released map[Removal]*entry
+	// void is how many places in the queue have nothing to be read any more.
+	void int
 	// actions is how many are queued, dropped how many were lost.
 	actions int
 	dropped int64
@@ -63,12 +74,11 @@ type outbox struct {
 	finished bool
 }
 
-// entry is a place in the outbox: that of an event, of the state of a load balancer, or of the
-// orphans.
+// entry is a place in the outbox.
 type entry struct {
-	event   Event
-	key     ownership.Key
-	orphans bool
+	event Event
+	// void: the client has removed what this was about.
+	void bool
 }
 
 func newSession(m *Manager, opening Opening) *Session {
@@ -77,7 +87,8 @@ func newSession(m *Manager, opening Opening) *Session {
 		items: make(chan Item, maxInbox), woken: make(chan struct{}, 1),
 		ended: make(chan struct{}), stopped: make(chan struct{}),
 		out: outbox{
-			ready: make(chan struct{}, 1), states: make(map[ownership.Key]*State),
+			ready: make(chan struct{}, 1), states: make(map[ownership.Key]*entry),
+			released: make(map[Removal]*entry),
 		},
 	}
 }
@@ -217,13 +228,13 @@ func (s *Session) observe(apply func(*loop)) {
 }
 
 // ask runs a function in the loop, and waits for it. It fails if the session ends first.
-func (s *Session) ask(ctx context.Context, question func(*loop)) error {
+func (s *Session) ask(ctx context.Context, answer func(*loop)) error {
 	done := make(chan struct{})
 	s.mu.Lock()
-	s.questions = append(s.questions, func(l *loop) {
-		question(l)
+	s.questions = append(s.questions, question{ctx, func(l *loop) {
+		answer(l)
 		close(done)
-	})
+	}})
 	s.mu.Unlock()
 	s.wake()
 	select {
@@ -243,58 +254,88 @@ func errSessionRequired(scope string) error {
 
 // next takes the next event out.
 func (o *outbox) next() (Event, bool) {
-	if len(o.queue) == 0 {
-		return Event{}, false
+	for len(o.queue) > 0 {
+		first := o.queue[0]
+		o.queue[0], o.queue = nil, o.queue[1:]
+		if first.void {
+			o.void--
+			continue
+		}
+		switch event := first.event; {
+		case event.State != nil:
+			delete(o.states, event.State.Key)
+		case event.Released != nil:
+			delete(o.released, *event.Released)
+		case event.Orphans != nil:
+			o.orphans = nil
+		case event.Rebalance != nil:
+			o.rebalance = nil
+		case event.Action != nil:
+			o.actions--
+		}
+		return first.event, true
 	}
-	first := o.queue[0]
-	o.queue = o.queue[1:]
-	switch {
-	case first.key != ownership.Key{}:
-		state := o.states[first.key]
-		delete(o.states, first.key)
-		return Event{State: state}, true
-	case first.orphans:
-		event := Event{Orphans: o.orphans}
-		o.orphans = nil
-		return event, true
-	case first.event.Action != nil:
-		o.actions--
-	}
-	return first.event, true
+	return Event{}, false
 }
 
-// put puts an event in. Of the states of one load balancer, and of the orphans, only the latest is
-// kept; of actions the last ones.
+// put puts an event in. Of the states of one load balancer, of the orphans and of the rebalance only
+// the latest is kept; of actions the last ones.
 func (o *outbox) put(event Event) {
+	e := &entry{event: event}
 	switch {
 	case event.State != nil:
-		key := event.State.Key
-		if o.states[key] == nil {
-			o.queue = append(o.queue, entry{key: key})
+		if queued := o.states[event.State.Key]; queued != nil {
+			queued.event = event
+			return
 		}
-		o.states[key] = event.State
-		return
+		o.states[event.State.Key] = e
 	case event.Orphans != nil:
-		if o.orphans == nil {
-			o.queue = append(o.queue, entry{orphans: true})
+		if o.orphans != nil {
+			o.orphans.event = event
+			return
 		}
-		o.orphans = event.Orphans
-		return
+		o.orphans = e
+	case event.Rebalance != nil:
+		if o.rebalance != nil {
+			o.rebalance.event = event
+			return
+		}
+		o.rebalance = e
+	case event.Released != nil:
+		o.released[*event.Released] = e
 	case event.Action != nil:
 		if o.actions++; o.actions > maxActions {
 			o.dropAction()
 		}
 	}
-	o.queue = append(o.queue, entry{event: event})
+	o.queue = append(o.queue, e)
+}
+
+// forget drops what is queued of a load balancer that the client has removed. Otherwise a client
+// that never reads could make the queue grow without end.
+func (o *outbox) forget(removed Removal) {
+	state, released := o.states[removed.Key], o.released[removed]
+	delete(o.states, removed.Key)
+	delete(o.released, removed)
+	for _, e := range []*entry{state, released} {
+		if e != nil {
+			e.event, e.void = Event{}, true
+			o.void++
+		}
+	}
+	if o.void > len(o.queue)/2 {
+		o.queue = slices.DeleteFunc(o.queue, func(e *entry) bool { return e.void })
+		o.void = 0
+	}
 }
 
 // dropAction loses the oldest action, and counts it in one event.
 func (o *outbox) dropAction() {
 	o.actions--
 	o.dropped++
-	o.queue = slices.DeleteFunc(o.queue, func(e entry) bool { return e.event.ActionsDropped > 0 })
-	oldest := slices.IndexFunc(o.queue, func(e entry) bool { return e.event.Action != nil })
-	o.queue[oldest] = entry{event: Event{ActionsDropped: o.dropped}}
+	o.queue = slices.DeleteFunc(o.queue, func(e *entry) bool { return e.event.ActionsDropped > 0 })
+	oldest := slices.IndexFunc(o.queue, func(e *entry) bool { return e.event.Action != nil })
+	o.queue[oldest] = &entry{event: Event{ActionsDropped: o.dropped}}
 }
 
 // send hands an event to the client.
@@ -306,6 +347,13 @@ func (s *Session) send(event Event) {
 	case s.out.ready <- struct{}{}:
 	default:
 	}
+}
+
+// forget drops what is queued of a load balancer that the client has removed.
+func (s *Session) forget(removed Removal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.forget(removed)
 }
 
 // finish ends the session with OK once everything was read.

@@ -68,7 +68,7 @@ func (l *loop) sendState(s *balancerStep) {
 		return
 	}
 	l.sendIfNew(b, s.state())
-	if s.planned.Ended && !l.isUnderWay(b) {
+	if s.planned.Ended && !l.isUnderWay(b) && l.hasNothing(b) {
 		b.released = true
 		l.session.send(Event{Released: &Removal{Key: b.lb.Key, OwnerUID: b.lb.OwnerUID}})
 	}

@@ -89,7 +89,7 @@ func (l *loop) input(now time.Time) *plan.Input {
 	l.healths, next = l.evaluator.Evaluate(now, l.candidates, l.instanceState)
 	l.at(next)
 	in := &plan.Input{
-		Scope: l.opening.Scope, Adopted: l.opening.Adopted, LegacyName: l.opening.LegacyName,
+		Scope: l.opening.Scope, Adopted: l.m.adoptable(l.opening), LegacyName: l.opening.LegacyName,
 		Reserved: l.reserved, Addresses: o.addresses, Instances: o.instances,
 		FormerCandidates: l.former, UserOwned: l.userOwned,
 		Pools: make(map[string]plan.Pool), Firewalls: make(map[string][]firewall.Rule),

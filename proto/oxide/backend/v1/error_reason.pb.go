@@ -122,6 +122,8 @@ const (
 	// UNIMPLEMENTED: a request that changes something has fields or values that this backend does not know;
 	// the message names them. Nothing was changed. Upgrade both programs together.
 	ErrorReason_ERROR_REASON_VERSION_SKEW ErrorReason = 28
+	// RESOURCE_EXHAUSTED with RetryInfo: the backend has as many sessions as it takes.
+	ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS ErrorReason = 29
 )
 
 // Enum value maps for ErrorReason.
@@ -156,6 +158,7 @@ var (
 		26: "ERROR_REASON_SESSION_SUPERSEDED",
 		27: "ERROR_REASON_BACKEND_STOPPING",
 		28: "ERROR_REASON_VERSION_SKEW",
+		29: "ERROR_REASON_TOO_MANY_SESSIONS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -187,6 +190,7 @@ var (
 		"ERROR_REASON_SESSION_SUPERSEDED":            26,
 		"ERROR_REASON_BACKEND_STOPPING":              27,
 		"ERROR_REASON_VERSION_SKEW":                  28,
+		"ERROR_REASON_TOO_MANY_SESSIONS":             29,
 	}
 )
 
@@ -221,7 +225,7 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\x8d\b\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xb1\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -252,7 +256,8 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\x1dERROR_REASON_SESSION_REQUIRED\x10\x19\x12#\n" +
 	"\x1fERROR_REASON_SESSION_SUPERSEDED\x10\x1a\x12!\n" +
 	"\x1dERROR_REASON_BACKEND_STOPPING\x10\x1b\x12\x1d\n" +
-	"\x19ERROR_REASON_VERSION_SKEW\x10\x1cBZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"\x19ERROR_REASON_VERSION_SKEW\x10\x1c\x12\"\n" +
+	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10\x1dBZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once

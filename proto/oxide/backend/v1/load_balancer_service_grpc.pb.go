@@ -73,13 +73,14 @@ type LoadBalancerServiceClient interface {
 	// client must not come back. Never open an acting session with the scope of a living cluster by
 	// hand: use observe_only.
 	//
-	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and 256 MiB of items. A
+	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and items that take about
+	// 128 MiB of memory; a backend has acting sessions of at most 32 scopes, and at most 16 that observe. A
 	// malformed item, an item before `open`, a second `open` or `in_sync`, the end of the items before
 	// `in_sync`, and a load balancer of another scope end the stream with INVALID_REQUEST, and nothing of
 	// that item is applied.
 	//
-	// Errors: SESSION_SUPERSEDED, BACKEND_STOPPING (retry), READ_ONLY for an acting session of a backend
-	// that changes nothing, VERSION_SKEW.
+	// Errors: SESSION_SUPERSEDED, BACKEND_STOPPING (retry), TOO_MANY_SESSIONS (retry), READ_ONLY for an
+	// acting session of a backend that changes nothing, VERSION_SKEW.
 	SyncLoadBalancers(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncLoadBalancersRequest, SyncLoadBalancersResponse], error)
 	// PlanLoadBalancers returns what would be done for the load balancers of the session of a scope, or for
 	// a set that the request holds, also with candidates taken away. It writes nothing anywhere: no later
@@ -208,13 +209,14 @@ type LoadBalancerServiceServer interface {
 	// client must not come back. Never open an acting session with the scope of a living cluster by
 	// hand: use observe_only.
 	//
-	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and 256 MiB of items. A
+	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and items that take about
+	// 128 MiB of memory; a backend has acting sessions of at most 32 scopes, and at most 16 that observe. A
 	// malformed item, an item before `open`, a second `open` or `in_sync`, the end of the items before
 	// `in_sync`, and a load balancer of another scope end the stream with INVALID_REQUEST, and nothing of
 	// that item is applied.
 	//
-	// Errors: SESSION_SUPERSEDED, BACKEND_STOPPING (retry), READ_ONLY for an acting session of a backend
-	// that changes nothing, VERSION_SKEW.
+	// Errors: SESSION_SUPERSEDED, BACKEND_STOPPING (retry), TOO_MANY_SESSIONS (retry), READ_ONLY for an
+	// acting session of a backend that changes nothing, VERSION_SKEW.
 	SyncLoadBalancers(grpc.BidiStreamingServer[SyncLoadBalancersRequest, SyncLoadBalancersResponse]) error
 	// PlanLoadBalancers returns what would be done for the load balancers of the session of a scope, or for
 	// a set that the request holds, also with candidates taken away. It writes nothing anywhere: no later
