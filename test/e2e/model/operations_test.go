@@ -220,6 +220,8 @@ func serviceKinds() []kind {
 			"make a LoadBalancer of", func(w *world, v *service) change {
 				return func(ctx context.Context, st *step) error {
 					v.balanced, v.retained = true, false
+					// What could not be taken off meanwhile is still there, perhaps not what it asks for.
+					v.wished = v.wished || len(w.of(st.before, v.name, false)) > 0
 					st.moved[v.name] = true
 					return w.patch(ctx, v.name, map[string]any{"spec": map[string]any{
 						"type": corev1.ServiceTypeLoadBalancer,
