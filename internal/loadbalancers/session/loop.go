@@ -268,6 +268,7 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 	if changed {
 		b.retries, b.creations = make(map[string]*backoff), make(map[ownership.Family]*backoff)
 		b.withdrawn = make(map[string]withdrawal)
+		b.absence.proven = false
 	}
 	l.claimsChanged = true
 	b.desired, b.publishedAt = *d, publishedAt

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -24,6 +25,8 @@ const (
 	endpointMaxAge = time.Minute
 	// readTimeout bounds the reading of instances.
 	readTimeout = time.Minute
+	// attemptAge is longer than anything waits to be tried again.
+	attemptAge = time.Hour
 	// concurrentChecks bounds the direct reads of instances that no list shows, over all sessions.
 	concurrentChecks = 8
 )
@@ -111,9 +114,17 @@ func (l *loop) retryList(now time.Time) {
 	}
 }
 
+// forgetAttempts forgets when addresses were last tried that nobody tries any more.
+func (l *loop) forgetAttempts() {
+	if len(l.attempts) > 2*(len(l.observed.readAt)+len(l.balancers))+64 {
+		maps.DeleteFunc(l.attempts, func(_ string, at time.Time) bool { return time.Since(at) > attemptAge })
+	}
+}
+
 // takeAddresses brings the index up to date.
 func (l *loop) takeAddresses(known map[string]knownAddress) {
 	o := &l.observed
+	l.forgetAttempts()
 	for id := range o.readAt {
 		if _, there := known[id]; !there {
 			o.addresses.Delete(id)

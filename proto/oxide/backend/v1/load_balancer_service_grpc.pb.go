@@ -84,7 +84,9 @@ type LoadBalancerServiceClient interface {
 	SyncLoadBalancers(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncLoadBalancersRequest, SyncLoadBalancersResponse], error)
 	// PlanLoadBalancers returns what would be done for the load balancers of the session of a scope, or for
 	// a set that the request holds, also with candidates taken away. It writes nothing anywhere: no later
-	// answer and no action is other for it.
+	// answer and no action is other for it. What Oxide refuses only when it is asked, because it shows the
+	// ranges and the use of IP pools to its operators alone (a pool that is full, an address that is in
+	// none), is a problem of the plan once it was refused in the session.
 	//
 	// Errors: SESSION_REQUIRED where the request names a scope whose session is not here.
 	PlanLoadBalancers(ctx context.Context, in *PlanLoadBalancersRequest, opts ...grpc.CallOption) (*PlanLoadBalancersResponse, error)
@@ -220,7 +222,9 @@ type LoadBalancerServiceServer interface {
 	SyncLoadBalancers(grpc.BidiStreamingServer[SyncLoadBalancersRequest, SyncLoadBalancersResponse]) error
 	// PlanLoadBalancers returns what would be done for the load balancers of the session of a scope, or for
 	// a set that the request holds, also with candidates taken away. It writes nothing anywhere: no later
-	// answer and no action is other for it.
+	// answer and no action is other for it. What Oxide refuses only when it is asked, because it shows the
+	// ranges and the use of IP pools to its operators alone (a pool that is full, an address that is in
+	// none), is a problem of the plan once it was refused in the session.
 	//
 	// Errors: SESSION_REQUIRED where the request names a scope whose session is not here.
 	PlanLoadBalancers(context.Context, *PlanLoadBalancersRequest) (*PlanLoadBalancersResponse, error)
