@@ -4,7 +4,11 @@
 
 package plan
 
-import "github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+import (
+	"net/netip"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+)
 
 // holder is who has a place: a load balancer of this plan, or somebody of another scope.
 type holder struct {
@@ -70,4 +74,33 @@ func (p *planner) leaverOf(c *claim, instance string) string {
 		}
 	}
 	return ""
+}
+
+// publishedPlace returns the other candidate at which the owner of an address publishes it: another
+// session has taken that place for it, or an earlier one. Empty: none, or more than one.
+func (p *planner) publishedPlace(c *claim) string {
+	lb := c.b.LoadBalancer
+	if c.Address == nil || !lb.Publishes(c.Address.Addr) {
+		return ""
+	}
+	if p.byPrivate == nil {
+		p.byPrivate = make(map[netip.Addr]string, len(p.candidates))
+		for _, n := range p.candidates {
+			for _, addr := range n.instance.Addrs {
+				p.byPrivate[addr] = n.id
+			}
+		}
+	}
+	found := ""
+	for _, addr := range lb.Published {
+		at := p.byPrivate[addr]
+		switch {
+		case at == "" || at == c.Current() || ownership.FamilyOf(addr) != c.Desired.Family:
+		case found != "":
+			return ""
+		default:
+			found = at
+		}
+	}
+	return found
 }

@@ -61,8 +61,9 @@ func (p *planner) locate() {
 		unbound = append(unbound, c)
 	}
 	slices.SortStableFunc(unbound, compareUrgency)
+	unbound = slices.DeleteFunc(unbound, func(c *claim) bool { return p.keepAnnounced(c, c.announced()) })
 	for _, c := range unbound {
-		if !p.keepAnnounced(c) {
+		if !p.keepAnnounced(c, p.publishedPlace(c)) {
 			rest = append(rest, c)
 		}
 	}
@@ -254,8 +255,7 @@ func (p *planner) keepHeading(c *claim) bool {
 }
 
 // keepAnnounced has an address go to the place that was taken for it, if that can still take it.
-func (p *planner) keepAnnounced(c *claim) bool {
-	to := c.announced()
+func (p *planner) keepAnnounced(c *claim, to string) bool {
 	if to == "" || to == c.Current() {
 		return false
 	}

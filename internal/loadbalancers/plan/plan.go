@@ -54,6 +54,8 @@ type planner struct {
 	// is private: where packets arrive on instances.
 	publishers map[netip.Addr][]*balancer
 	private    map[netip.Addr]bool
+	// byPrivate are the candidates by their private addresses; nil until they are needed.
+	byPrivate map[netip.Addr]string
 	// left are addresses that are attached and belong to nobody, if leftFound.
 	left      []*Address
 	leftFound bool

@@ -109,6 +109,21 @@ func TestInvariant5WhatIsOnItsWay(t *testing.T) {
 			web: []func(*LoadBalancer){publishing("192.0.2.1", "10.0.0.2")}, target: "n2",
 		},
 		{
+			name:       "after a restart a published place is kept before others choose",
+			candidates: []string{"n1", "n2 unhealthy"}, at: "n2",
+			others: []*LoadBalancer{other(older, serving(tcp80))},
+			found:  ips{ip("b 192.0.2.2 n2", ofOther)},
+			web:    []func(*LoadBalancer){publishing("192.0.2.1", "10.0.0.2", "10.0.0.1")}, target: "n1",
+		},
+		{
+			name:       "a published place is not kept before an announced one",
+			candidates: []string{"n1", "n2 unhealthy"}, at: "n2",
+			others: []*LoadBalancer{other(serving(tcp80), announcing("b", "n1"))},
+			found:  ips{ip("b 192.0.2.2", ofOther)},
+			web:    []func(*LoadBalancer){publishing("192.0.2.1", "10.0.0.2", "10.0.0.1"), older}, target: "n2",
+			conditions: []ConditionType{Degraded},
+		},
+		{
 			name:       "what its owner publishes without the address does not count",
 			candidates: []string{"n1", "n2"}, found: ips{foreign("x 192.0.2.9 n2")},
 			web: []func(*LoadBalancer){publishing("10.0.0.2")}, target: "n1",
