@@ -94,7 +94,7 @@ unit: ## Run the tests that start no cluster
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
-	cd test/e2e && go test -count=1 -timeout 15m $$(go list ./... | grep -v /e2e/model$$)
+	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v /e2e/model$$)
 	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
 
 MODEL_OPERATIONS ?= 10000
