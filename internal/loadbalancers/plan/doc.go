@@ -7,7 +7,8 @@
 // context, no clock, no lock, no logger and no client, which a test holds; whoever calls it reads
 // Oxide, keeps the time and carries the plan out.
 //
-//	types.go      what a plan is made of, and what it says
+//	types.go      what a plan is made of
+//	result.go     what a plan says
 //	addresses.go  the index of the floating IPs of the project
 //	plan.go       Make: the order of the steps
 //	claims.go     which address each load balancer has

@@ -94,31 +94,6 @@ func (p *planner) keepPlace(c *claim) bool {
 	return c.standing == stays && !c.planNext
 }
 
-// expected returns the places to which requests under way bring addresses of load balancers whose
-// ports were not edited: one that was edited makes way for those that keep their targets.
-func (p *planner) expected(going []*claim) map[Place]bool {
-	var places map[Place]bool
-	for _, c := range going {
-		if c.heading == "" || c.b.edited {
-			continue
-		}
-		if places == nil {
-			places = make(map[Place]bool)
-		}
-		for _, port := range c.b.LoadBalancer.Ports {
-			places[Place{c.heading, c.Desired.Family, port}] = true
-		}
-	}
-	return places
-}
-
-// isExpected reports whether an address of another load balancer will be in the place of this one.
-func (c *claim) isExpected(places map[Place]bool) bool {
-	return slices.ContainsFunc(c.b.LoadBalancer.Ports, func(port Port) bool {
-		return places[Place{c.Current(), c.Desired.Family, port}]
-	})
-}
-
 // compareUrgency orders addresses in use before others, unedited before edited ones, and older
 // before younger ones.
 func compareUrgency(x, y *claim) int {
