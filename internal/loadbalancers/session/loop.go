@@ -39,7 +39,7 @@ type loop struct {
 	reserved   []plan.ReservedPorts
 	balancers  map[ownership.Key]*balancer
 	rebalance  Rebalance
-	// inSync: the client's snapshot was complete; announcedSync: it was told so.
+	// inSync: the client's snapshot was complete; announcedSync: in_sync was sent back.
 	inSync, announcedSync bool
 	closing               bool
 	// former are all instances that were candidates; userOwned all names of users' addresses.
@@ -202,9 +202,7 @@ func (l *loop) drain(now time.Time) {
 	s.outcomes, s.questions, s.observed = nil, nil, nil
 	closing := s.closing && len(s.items) == 0
 	s.mu.Unlock()
-	if closing && !l.closing {
-		l.closing = true
-	}
+	l.closing = l.closing || closing
 	for _, apply := range reads {
 		apply(l)
 	}

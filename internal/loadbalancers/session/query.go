@@ -238,12 +238,16 @@ func (m *Manager) snapshot(ctx context.Context, opening Opening, ids []string) (
 		return nil, err
 	}
 	l.takeAddresses(m.addresses.since(0).known)
+	all := make(map[string]bool)
+	for _, id := range ids {
+		all[id] = true
+	}
 	for _, ip := range l.observed.addresses.All() {
-		if ip.InstanceID != "" && !slices.Contains(ids, ip.InstanceID) {
-			ids = append(ids, ip.InstanceID)
+		if ip.InstanceID != "" {
+			all[ip.InstanceID] = true
 		}
 	}
-	endpoints, err := m.inventory.Endpoints(ctx, ids)
+	endpoints, err := m.inventory.Endpoints(ctx, slices.Sorted(maps.Keys(all)))
 	if err != nil {
 		return nil, err
 	}
