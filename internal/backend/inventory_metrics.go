@@ -13,8 +13,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 )
 
-// registerInventory registers the metrics of the inventory, and returns the function that is told
-// of the lag of watchers.
+// registerInventory registers the metrics of the inventory, and returns the function that records
+// the lag of watchers.
 func registerInventory(
 	registerer prometheus.Registerer, inventory *instances.Inventory,
 ) func(time.Duration) {

@@ -179,7 +179,7 @@ func TestACallThatTheStopEndsSaysSo(t *testing.T) {
 	})
 }
 
-// Who goes away is told that, also while the program stops.
+// A caller that goes away gets CANCELLED, also while the program stops.
 func TestACallerThatGoesAwayIsNotToldOfTheStop(t *testing.T) {
 	calling, stop := context.WithCancel(t.Context())
 	caller, leave := context.WithCancel(t.Context())

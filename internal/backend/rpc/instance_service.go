@@ -22,8 +22,8 @@ type InstanceService struct {
 	lag       func(time.Duration)
 }
 
-// NewInstanceService returns the service. The function lag is told how old facts were when a
-// watcher had got them.
+// NewInstanceService returns the service. The function lag is called with the age of facts when
+// a watcher has received them.
 func NewInstanceService(
 	finder *instances.Finder, inventory *instances.Inventory, lag func(time.Duration),
 ) *InstanceService {

@@ -45,7 +45,7 @@ const (
 	ReasonSuperseded
 	// ReasonStopping: the backend is about to stop.
 	ReasonStopping
-	// ReasonReadOnly: the backend was told to change nothing.
+	// ReasonReadOnly: the backend was started with --read-only.
 	ReasonReadOnly
 	// ReasonUnreadable: Oxide could not be read.
 	ReasonUnreadable

@@ -176,7 +176,7 @@ type nobody struct{}
 func (nobody) IsLoadBalancerAddress(_, _, _ string, _ netip.Addr) bool { return false }
 func (nobody) Complete() bool                                          { return true }
 
-// owner is a client of a session, and publishes what it is told to publish.
+// owner is a client of a session, and publishes what its states ask it to publish.
 type owner struct {
 	*world
 	session *session.Session

@@ -160,8 +160,8 @@ func (s *Session) Next(ctx context.Context) (Event, error) {
 	}
 }
 
-// Close ends the session: no further change begins. It returns when the session has let go of
-// everything.
+// Close ends the session: no further change begins. It returns when the session has
+// released everything.
 func (s *Session) Close() {
 	s.end(context.Canceled)
 	<-s.stopped
