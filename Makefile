@@ -16,9 +16,18 @@ REPOSITORY ?= $(NAME)
 REVISION = $(shell git rev-parse HEAD)
 
 TOOL    := go tool -modfile=tools/go.mod
-LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) \
-	-X k8s.io/client-go/pkg/version.gitVersion=$(VERSION)
-BUILD   := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+# The Kubernetes release of the framework that ccm-shim is made of, for example 1.37.2. It decides which
+# feature gates are on and which metrics are shown, so it must not be our own version, which stands behind it.
+KUBERNETES = $(shell go list -m -f '{{.Version}}' k8s.io/component-base | sed 's/^v0/1/')
+BASE    := k8s.io/component-base/version
+CLIENT  := k8s.io/client-go/pkg/version
+# The user agent is "ccm-shim/<our version> (<platform>) kubernetes/<theirs>": client-go calls the last a commit.
+LDFLAGS = -s -w \
+	-X $(BASE).gitVersion=v$(KUBERNETES)+oxide-$(VERSION) -X $(BASE).gitCommit= \
+	-X $(BASE).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES))) \
+	-X $(BASE).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES))) \
+	-X $(CLIENT).gitVersion=$(VERSION) -X $(CLIENT).gitCommit=$(KUBERNETES)
+BUILD   = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
 ##@ Try it
 
@@ -34,6 +43,10 @@ demo: ## Show the whole path on loopback: a simulated rack, a real kube-apiserve
 .PHONY: binaries
 binaries: ## Build ccm-shim, oxide-backend and oxide-sim into bin/
 	$(BUILD) -o bin/ ./cmd/ccm-shim ./cmd/oxide-backend ./cmd/oxide-sim
+
+.PHONY: ldflags
+ldflags: # Print the linker flags of the programs, for those that build them by other means
+	@echo "$(LDFLAGS)"
 
 ENGINE := $(shell command -v podman || command -v docker)
 

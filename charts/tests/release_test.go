@@ -179,7 +179,7 @@ func TestValuesReachTheirFlags(t *testing.T) {
 			"--health-listen=:11268", "--oxide-token-file=/etc/oxide/credentials/oxide-token",
 		},
 		shimName: {
-			"--v=4", "--configure-cloud-routes=false", "--profiling=false",
+			"--logging-format=text", "--v=4", "--configure-cloud-routes=false", "--profiling=false",
 			"--cluster-id=11111111-2222-3333-4444-555555555555",
 			"--adopt-cluster-id=22222222-2222-3333-4444-555555555555",
 			"--adopt-cluster-id=old.cluster_2", "--legacy-cluster-name=prod",
@@ -192,6 +192,24 @@ func TestValuesReachTheirFlags(t *testing.T) {
 	for name, args := range want {
 		if diff := cmp.Diff(args, container(t, pod, name).Args); diff != "" {
 			t.Errorf("arguments of %s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// Whoever collects the logs of a pod parses them by one rule.
+func TestBothContainersLogInOneFormat(t *testing.T) {
+	for _, format := range []string{"json", "text"} {
+		values := ""
+		if format != "json" { // the default
+			values = "logging: {format: " + format + "}"
+		}
+		pod := render(t, values).deployment.Spec.Template.Spec
+		for name, want := range map[string]string{
+			backendName: "--log-format=" + format, shimName: "--logging-format=" + format,
+		} {
+			if args := container(t, pod, name).Args; !slices.Contains(args, want) {
+				t.Errorf("%s has no argument %s: %q", name, want, args)
+			}
 		}
 	}
 }

@@ -44,10 +44,10 @@ deployment:
   podAnnotations: {example.com/a: b}
   podLabels: {example.com/c: d}
   extraVolumes: [{name: scratch, emptyDir: {}}]
+logging: {format: text}
 backend:
   healthPort: 11268
   metrics: {enabled: true, bindAddress: "::", port: 11269}
-  logFormat: text
   logLevel: debug
   resources: {limits: {cpu: 1, memory: 1Gi}}
   extraArgs: [--example]

@@ -42,6 +42,7 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		{"port out of range", "shim: {securePort: 65536}", []string{"'/shim/securePort'"}},
 		{"name for an address", "shim: {bindAddress: localhost}", []string{"'/shim/bindAddress'"}},
 		{"argument without dashes", "shim: {extraArgs: [v=4]}", []string{"'/shim/extraArgs/0'"}},
+		{"unknown format of the log", "logging: {format: logfmt}", []string{"'/logging/format'"}},
 		{"memory without a unit", "backend: {resources: {limits: {memory: 1GB}}}",
 			[]string{"'/backend/resources/limits/memory'"}},
 		{"effect misspelt", "deployment: {extraTolerations: [{effect: NoExec}]}",

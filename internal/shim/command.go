@@ -23,6 +23,7 @@ import (
 	"k8s.io/cloud-provider/names"
 	ccmoptions "k8s.io/cloud-provider/options"
 	cliflag "k8s.io/component-base/cli/flag"
+	baseversion "k8s.io/component-base/version"
 	genericcontrollermanager "k8s.io/controller-manager/app"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
@@ -92,8 +93,11 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 
 	runFramework := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if cmd.Flags().Lookup("version").Value.String() == "true" {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ccm-shim", version.String())
+		switch cmd.Flags().Lookup("version").Value.String() {
+		case "true":
+			return printVersion(cmd)
+		case "raw":
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%#v\n", baseversion.Get())
 			return err
 		}
 		if own.ReadOnly {
@@ -109,6 +113,11 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 		})
 	}
 	return cmd, nil
+}
+
+func printVersion(cmd *cobra.Command) error {
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), "ccm-shim", version.String())
+	return err
 }
 
 // setDefaults sets defaults of the framework's flags for clusters of a thousand nodes, none of which

@@ -76,6 +76,22 @@ func TestContainerfileStartsTheSameProgram(t *testing.T) {
 	}
 }
 
+// What the programs take for their versions is stamped by the Makefile's flags, which read these files.
+func TestContainerfileBuildsWithTheFlagsOfTheMakefile(t *testing.T) {
+	if flags := `-ldflags "$(make -s ldflags)"`; !strings.Contains(containerfile(t), flags) {
+		t.Errorf("the Containerfile lacks: %s", flags)
+	}
+	ignored, err := os.ReadFile("../../.dockerignore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"Makefile", "VERSION", "go.mod", "go.sum"} {
+		if !strings.Contains(string(ignored), "\n!"+file+"\n") {
+			t.Errorf("the build of the Containerfile does not see the file %s", file)
+		}
+	}
+}
+
 func containerfile(t *testing.T) string {
 	t.Helper()
 	content, err := os.ReadFile("../../Containerfile")

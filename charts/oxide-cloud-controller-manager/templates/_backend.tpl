@@ -9,7 +9,7 @@ restartPolicy: Always
 command:
   - /usr/bin/oxide-backend
 args:
-  - --log-format={{ .Values.backend.logFormat }}
+  - --log-format={{ .Values.logging.format }}
   - --log-level={{ .Values.backend.logLevel }}
   {{- if .Values.backend.metrics.enabled }}
   - {{ printf "--metrics-listen=%s" (include "ccm.backendMetricsListen" .) | quote }}

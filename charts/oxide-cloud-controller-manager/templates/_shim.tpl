@@ -6,6 +6,7 @@ imagePullPolicy: {{ .Values.deployment.imagePullPolicy }}
 command:
   - /usr/bin/ccm-shim
 args:
+  - --logging-format={{ .Values.logging.format }}
   - --v={{ .Values.shim.verbosity }}
   - --configure-cloud-routes=false
   - --profiling=false

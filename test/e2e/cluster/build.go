@@ -166,7 +166,7 @@ func (b *builder) build(ctx context.Context, name, version, pkg, flags string) (
 	if err := GoBuild(ctx, b.progress, BuildSpec{
 		Title: name + " " + version + " (once; this takes minutes)", Dir: b.dir,
 		Output: half, Packages: []string{pkg},
-		LinkerFlags: flags,
+		LinkerFlags: strings.TrimSpace(smallProgram + " " + flags),
 	}); err != nil {
 		return "", err
 	}

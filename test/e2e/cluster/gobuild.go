@@ -6,6 +6,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -33,9 +34,12 @@ type BuildSpec struct {
 	Output string
 	// Packages are the main packages.
 	Packages []string
-	// LinkerFlags are added to those that make the program small.
+	// LinkerFlags are the flags of the linker; empty: those that make the program small.
 	LinkerFlags string
 }
+
+// smallProgram are the linker flags that leave out what only debuggers need.
+const smallProgram = "-s -w"
 
 // noteInterval is how often a build tells how far it is.
 const noteInterval = time.Second
@@ -47,7 +51,7 @@ func GoBuild(ctx context.Context, progress Progress, spec BuildSpec) error {
 	progress.Step("building " + spec.Title)
 	args := []string{
 		"build", "-v", "-trimpath", "-buildvcs=false",
-		"-ldflags", strings.TrimSpace("-s -w " + spec.LinkerFlags),
+		"-ldflags", cmp.Or(spec.LinkerFlags, smallProgram),
 		"-o", spec.Output,
 	}
 	cmd := goCommand(ctx, spec.Dir, append(args, spec.Packages...)...)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -67,11 +68,10 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return Programs{}, fmt.Errorf("no place for this project's programs: %w", err)
 	}
-	version, err := os.ReadFile(filepath.Join(root, "VERSION"))
+	flags, err := exec.CommandContext(ctx, "make", "-s", "-C", root, "ldflags").Output()
 	if err != nil {
-		return Programs{}, fmt.Errorf("the version of this project is not known: %w", err)
+		return Programs{}, fmt.Errorf("the linker flags of this project's programs (make ldflags): %w", err)
 	}
-	tag := strings.TrimSpace(string(version))
 	// Of two runs at once one builds, and the other finds that there is nothing left to build.
 	unlock, err := cluster.Lock(ctx, filepath.Join(bin, ".lock"), nil)
 	if err != nil {
@@ -83,8 +83,7 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 		Output:   bin + string(filepath.Separator),
 		Packages: []string{"./cmd/oxide-sim", "./cmd/oxide-backend", "./cmd/ccm-shim"},
 		// As `make binaries` builds them, or each would undo what the other has built.
-		LinkerFlags: "-X k8s.io/component-base/version.gitVersion=" + tag +
-			" -X k8s.io/client-go/pkg/version.gitVersion=" + tag,
+		LinkerFlags: strings.TrimSpace(string(flags)),
 	})
 }
 
