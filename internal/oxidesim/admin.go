@@ -101,6 +101,14 @@ var stories = map[string]func(*Simulator, StoryArgs) error{
 	"set-run-state": func(s *Simulator, a StoryArgs) error {
 		return s.SetRunState(a.Instance, a.State)
 	},
+	"show-destroyed": func(s *Simulator, _ StoryArgs) error {
+		s.ShowDestroyed(true)
+		return nil
+	},
+	"hide-destroyed": func(s *Simulator, _ StoryArgs) error {
+		s.ShowDestroyed(false)
+		return nil
+	},
 	"remove-instance": func(s *Simulator, a StoryArgs) error { return s.RemoveInstance(a.Instance) },
 	"power-off-sled":  func(s *Simulator, a StoryArgs) error { return s.PowerOffSled(a.Sled) },
 	"lose-sled":       func(s *Simulator, a StoryArgs) error { return s.LoseSled(a.Sled) },

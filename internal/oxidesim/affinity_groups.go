@@ -43,6 +43,12 @@ func groupMember(i *instance) memberJSON {
 	return memberJSON{"instance", memberValueJSON{i.id.String(), i.name, string(i.state)}}
 }
 
+func (s *Simulator) listedGroupMember(i *instance) memberJSON {
+	m := groupMember(i)
+	m.Value.RunState = s.listedState(i)
+	return m
+}
+
 // groups are the endpoints of one kind of group.
 type groups struct {
 	*Simulator
@@ -132,7 +138,7 @@ func (g groups) memberList(c *call) (any, error) {
 	for _, i := range found.members {
 		members = append(members, i)
 	}
-	return pageOf(c, members, groupMember), nil
+	return pageOf(c, members, g.listedGroupMember), nil
 }
 
 // member resolves group and instance of a path. If one of them is given by name the project

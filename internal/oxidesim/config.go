@@ -37,7 +37,8 @@ type Config struct {
 type Timings struct {
 	Create       time.Duration // an instance is creating
 	Start        time.Duration // an instance is starting
-	Stop         time.Duration // an instance is stopping, by request or after a failure
+	Stop         time.Duration // from the request to stop until the virtual machine has ended
+	Unlink       time.Duration // an instance is still stopping after its virtual machine has ended
 	Reboot       time.Duration // an instance is rebooting
 	Delete       time.Duration // from an instance's end to the release of its addresses
 	Attach       time.Duration // attaching or detaching a floating IP or external subnet
@@ -56,7 +57,8 @@ func (t Timings) withDefaults() Timings {
 	}{
 		{&t.Create, 2 * time.Second},
 		{&t.Start, 6 * time.Second},
-		{&t.Stop, 4 * time.Second},
+		{&t.Stop, 2 * time.Second},
+		{&t.Unlink, 2 * time.Second},
 		{&t.Reboot, 5 * time.Second},
 		{&t.Delete, time.Second},
 		{&t.Attach, time.Second},

@@ -33,11 +33,21 @@ type sled struct {
 	changed chan struct{} // closed at the next change of state
 }
 
-// vmm is a running (or starting, or stopping) virtual machine; an instance has at most one.
+// vmm is a virtual machine; an instance has at most one. It stays linked to its instance for a
+// moment after its end; until then the instance is stopping.
 type vmm struct {
 	id   uuid.UUID
 	sled *sled
+	end  vmmEnd
 }
+
+// vmmEnd is how a virtual machine has ended; empty while it has not.
+type vmmEnd string
+
+const (
+	vmmFailed    vmmEnd = "failed"
+	vmmDestroyed vmmEnd = "destroyed" // the end of an ordinary stop
+)
 
 func newSled(n int) *sled {
 	return &sled{

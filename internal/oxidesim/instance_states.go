@@ -70,22 +70,27 @@ func (s *Simulator) arrive(i *instance) {
 	s.enter(i, running)
 }
 
-// halt ends the VMM: stopping, then stopped.
+// halt ends the VMM: stopping, destroyed but still linked, then the instance is stopped.
 func (s *Simulator) halt(i *instance) {
 	s.enter(i, stopping)
 	s.later(i, s.timings.Stop, func() {
-		i.vmm = nil
-		s.enter(i, stopped)
+		i.vmm.end = vmmDestroyed
+		s.later(i, s.timings.Unlink, func() {
+			i.vmm = nil
+			s.enter(i, stopped)
+		})
 	})
 }
 
-// fail is the loss of a VMM: stopping, then failed, then perhaps started again.
+// fail is the loss of a VMM, which has failed at once; the instance is stopping, then failed, then
+// perhaps started again.
 func (s *Simulator) fail(i *instance) {
 	if i.vmm == nil {
 		return
 	}
 	s.enter(i, stopping)
-	s.later(i, s.timings.Stop, func() {
+	i.vmm.end = vmmFailed
+	s.later(i, s.timings.Unlink, func() {
 		i.vmm = nil
 		s.enter(i, failed)
 		s.scheduleRestart(i)
@@ -207,8 +212,23 @@ func (i *instance) addressable() (*sled, error) {
 		return nil, invalidRequest("instance is failed")
 	case creating:
 		return nil, invalidRequest("instance is still being created")
+	case stopping:
+		return nil, i.vmm.end.refusal()
 	default:
 		return nil, unavailable()
+	}
+}
+
+// refusal is why nothing can be attached to or detached from an instance that is stopping: its VMM
+// has not ended yet, or how it has ended has no answer of its own.
+func (e vmmEnd) refusal() error {
+	switch e {
+	case vmmFailed:
+		return invalidRequest("instance has failed")
+	case vmmDestroyed:
+		return internal()
+	default:
+		return unavailable()
 	}
 }
 

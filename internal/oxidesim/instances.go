@@ -22,6 +22,7 @@ const (
 	stopped   runState = "stopped"
 	migrating runState = "migrating"
 	failed    runState = "failed"
+	destroyed runState = "destroyed" // in lists only, and only of some racks
 )
 
 const (
@@ -87,6 +88,21 @@ func (s *Simulator) instanceJSON(i *instance) instanceJSON {
 	return out
 }
 
+// listedState is the state of an instance where instances are listed. Racks up to v20.2 say there
+// that an instance is destroyed while its virtual machine has ended and is still linked to it.
+func (s *Simulator) listedState(i *instance) string {
+	if s.showDestroyed && i.state == stopping && i.vmm.end == vmmDestroyed {
+		return string(destroyed)
+	}
+	return string(i.state)
+}
+
+func (s *Simulator) listedInstanceJSON(i *instance) instanceJSON {
+	out := s.instanceJSON(i)
+	out.RunState = s.listedState(i)
+	return out
+}
+
 // restartEnabled: no policy means best effort.
 func (i *instance) restartEnabled() bool {
 	return i.restartPolicy == nil || *i.restartPolicy != policyNever
@@ -100,7 +116,7 @@ func (s *Simulator) instanceList(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(c, s.db.instances.in(p.id), s.instanceJSON), nil
+	return pageOf(c, s.db.instances.in(p.id), s.listedInstanceJSON), nil
 }
 
 func (s *Simulator) instanceView(c *call) (any, error) {

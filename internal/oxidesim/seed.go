@@ -21,6 +21,9 @@ type Seed struct {
 	Pools []PoolSeed `json:"ip_pools,omitempty"`
 
 	SubnetPools []SubnetPoolSeed `json:"subnet_pools,omitempty"`
+
+	// ShowDestroyed makes lists say "destroyed" during the end of a stop; see Simulator.ShowDestroyed.
+	ShowDestroyed bool `json:"show_destroyed,omitempty"`
 }
 
 // SiloSeed is a silo with the people and projects in it.
@@ -186,6 +189,7 @@ func DefaultSeed() Seed {
 func (s *Simulator) Apply(seed Seed) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.showDestroyed = s.showDestroyed || seed.ShowDestroyed
 	for len(s.db.sleds) < max(seed.Sleds, 1) {
 		s.db.sleds = append(s.db.sleds, newSled(len(s.db.sleds)))
 	}

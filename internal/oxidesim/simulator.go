@@ -31,6 +31,8 @@ type Simulator struct {
 	db     *store
 	server *Server // nil unless served
 
+	showDestroyed bool // see ShowDestroyed
+
 	nexus  nexus
 	faults faults
 }

@@ -50,7 +50,7 @@ func (s *Simulator) AddFloatingIP(project string, w FloatingIPSeed) (FloatingIP,
 // CrashVM ends an instance's VMM: running, stopping, failed; then perhaps started again.
 func (s *Simulator) CrashVM(which string) error {
 	return s.withInstance(which, func(i *instance) error {
-		if i.vmm == nil {
+		if i.vmm == nil || i.vmm.end != "" {
 			return fmt.Errorf("instance %q has no VMM that could crash", which)
 		}
 		s.fail(i)
@@ -60,9 +60,16 @@ func (s *Simulator) CrashVM(which string) error {
 
 // SetRunState puts an instance into a run state, without any of the usual steps, and leaves
 // it there until something is asked of it. Migrating and failed are reached so in tests.
+// Destroyed is the moment of an ordinary stop in which the virtual machine has ended and is still
+// linked: the instance is stopping, but for the lists after ShowDestroyed.
 func (s *Simulator) SetRunState(which, state string) error {
 	return s.withInstance(which, func(i *instance) error {
-		switch st := runState(state); st {
+		st := runState(state)
+		ended := st == destroyed
+		if ended {
+			st = stopping
+		}
+		switch st {
 		case running, rebooting, migrating, starting, stopping:
 			if i.vmm == nil {
 				on, err := s.place(i)
@@ -71,7 +78,11 @@ func (s *Simulator) SetRunState(which, state string) error {
 				}
 				i.vmm = newVMM(on)
 			}
+			i.vmm.end = ""
 			s.enter(i, st)
+			if ended {
+				i.vmm.end = vmmDestroyed
+			}
 		case stopped, failed, creating:
 			i.vmm = nil
 			s.enter(i, st)
@@ -80,6 +91,15 @@ func (s *Simulator) SetRunState(which, state string) error {
 		}
 		return nil
 	})
+}
+
+// ShowDestroyed makes the lists of the rack say that an instance is destroyed between the end of its
+// virtual machine and the end of its stop, as racks up to v20.2 do, or no longer. Reading one instance
+// says stopping.
+func (s *Simulator) ShowDestroyed(shown bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.showDestroyed = shown
 }
 
 // RemoveInstance makes an instance disappear as if it had been deleted, in whatever state.

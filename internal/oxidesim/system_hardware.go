@@ -159,7 +159,7 @@ func (s *Simulator) sledInstances(c *call) (any, error) {
 		return sledInstanceJSON{
 			rackJSON:     rackJSON{i.vmm.id.String(), stamp(i.created), stamp(i.modified)},
 			ActiveSledID: sl.id.String(), Name: i.name, SiloName: siloName,
-			ProjectName: projectName, State: string(i.state), NCPUs: int64(i.ncpus),
+			ProjectName: projectName, State: s.listedState(i), NCPUs: int64(i.ncpus),
 			Memory: int64(i.memory),
 		}
 	}), nil
