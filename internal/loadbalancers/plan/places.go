@@ -5,6 +5,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -225,7 +226,11 @@ func (p *planner) keepHeading(c *claim) bool {
 		p.vacate(c, c.heading) // it will be there, and leave
 		return false
 	}
-	p.send(c, n, "it is on its way there")
+	why := "it is on its way there"
+	if leaves := p.whyLeaves(c); leaves != "" {
+		why = p.displayName(c.Current()) + " " + leaves
+	}
+	p.send(c, n, why)
 	return true
 }
 
@@ -290,8 +295,7 @@ func (p *planner) stay(c *claim) {
 		return
 	}
 	c.degraded = true
-	c.b.warn(Degraded, fmt.Sprintf("the address %s stays on instance %s, which is not healthy: no other "+
-		"candidate can carry it", c.Address.Addr, p.displayName(c.Target)))
+	c.b.warn(Degraded, p.whyDegraded(c))
 }
 
 // chooseNext chooses where an address will have to go soon.
@@ -352,25 +356,5 @@ func (p *planner) whyMove(c *claim) string {
 	if c.lost {
 		return p.describeHolders(c, current)
 	}
-	name, candidate := p.displayName(current), p.node(current).candidate
-	_, eligible := c.b.serving(current)
-	switch {
-	case candidate == nil:
-		return "instance " + name + " is no candidate"
-	case candidate.Health != Healthy && candidate.Health != Suspect:
-		return why(name, candidate)
-	case !eligible:
-		return name + " is not eligible"
-	case c.standing == leavesServing:
-		return "what it reaches on " + name + " is leaving"
-	}
-	return name + " no longer has its place"
-}
-
-// why says why a candidate is not healthy.
-func why(name string, candidate *Candidate) string {
-	if candidate.Why == "" {
-		return name + " is not healthy"
-	}
-	return name + " " + candidate.Why
+	return p.displayName(current) + " " + cmp.Or(p.whyLeaves(c), "no longer has its place")
 }

@@ -240,14 +240,14 @@ func (p *planner) whyNoCandidate(c *claim) string {
 		if n.candidate.Health == Healthy {
 			others++
 		} else {
-			parts = append(parts, why(p.displayName(n.id), n.candidate))
+			parts = append(parts, p.displayName(n.id)+" "+cmp.Or(n.candidate.Why, "is not healthy"))
 		}
 	}
 	switch {
 	case len(p.candidates) == 0:
 		return "there is none"
 	case eligible == 0:
-		return "none " + c.b.LoadBalancer.Eligible.Description
+		return "none " + c.b.LoadBalancer.Eligible.description()
 	case len(parts) == 0:
 		return "none has " + missing
 	}

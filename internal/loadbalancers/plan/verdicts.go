@@ -62,10 +62,8 @@ func (b *balancer) isChosen(n *node) bool {
 func (p *planner) whyUnfit(c *claim, n *node, serving bool) string {
 	has, eligible := c.b.serving(n.id)
 	switch {
-	case !eligible && c.b.LoadBalancer.Eligible.Description != "":
-		return "is not one that " + c.b.LoadBalancer.Eligible.Description
 	case !eligible:
-		return "is not eligible"
+		return c.b.whyIneligible()
 	case n.candidate.Health != Healthy:
 		return cmp.Or(n.candidate.Why, "is not healthy")
 	case !n.addr(c.Desired.Family).IsValid():

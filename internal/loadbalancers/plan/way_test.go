@@ -283,7 +283,8 @@ func TestInvariant5LocalFollowsItsEndpoints(t *testing.T) {
 		},
 		{
 			name: "it leaves where they are leaving", candidates: []string{"n1", "n2"}, at: "n1",
-			web: []func(*LoadBalancer){local("n1 leaving", "n2")}, target: "n2", why: "is leaving",
+			web: []func(*LoadBalancer){local("n1 leaving", "n2")}, target: "n2",
+			why: "node-n1 has only endpoints that are about to end",
 		},
 		{
 			name: "it stays while they are leaving everywhere", candidates: []string{"n1", "n2"}, at: "n1",
@@ -292,6 +293,7 @@ func TestInvariant5LocalFollowsItsEndpoints(t *testing.T) {
 		{
 			name: "it leaves where there is none", candidates: []string{"n1", "n2"}, at: "n1",
 			web: []func(*LoadBalancer){local("n2")}, target: "n2",
+			why: "node-n1 is not one that has a ready endpoint",
 		},
 		{
 			name: "it comes where they serve rather than leave", candidates: []string{"n1", "n2"},

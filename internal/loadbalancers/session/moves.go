@@ -26,7 +26,6 @@ func (s *balancerStep) situationAt(c *plan.Claim) situation {
 	if state := s.observed.states[current]; !known {
 		h.Off = state.Gone || state.RunState == oxide.RunStateStopped
 		h.ServesNothing = h.Off
-		h.Why = "is no candidate any more"
 	}
 	if e := s.lb.Eligible; e != nil && e.FollowsServing {
 		if _, eligible := e.Instances[current]; !eligible {
@@ -49,7 +48,7 @@ func (s *balancerStep) leave(c *plan.Claim) {
 		m = &move{}
 		s.moves[id] = m
 	}
-	m.from, m.to, m.cause, m.why = c.Current(), c.Target, at.Since, s.whyLeave(c, at.Health)
+	m.from, m.to, m.cause, m.why = c.Current(), c.Target, at.Since, c.Why
 	q := request{
 		Action: plan.Action{Type: plan.ActionDetach, Instance: c.Current(), Why: m.why},
 		next:   c.Target, cause: m.cause,
@@ -108,12 +107,4 @@ func (s *balancerStep) mayBegin(c *plan.Claim, at situation) bool {
 		s.pacing[c.Current()]++
 	}
 	return true
-}
-
-// whyLeave says why an address leaves its place, for people.
-func (s *balancerStep) whyLeave(c *plan.Claim, h health.Health) string {
-	if h.Why != "" {
-		return s.nameOf(c.Current()) + " " + h.Why
-	}
-	return c.Why
 }

@@ -196,7 +196,9 @@ func (s *balancerStep) stay(c *plan.Claim) {
 		delete(s.moves, id)
 		return
 	}
-	s.moves[id] = &move{from: c.Target, to: c.Next, cause: h.Since, why: s.whyLeave(c, h)}
+	s.moves[id] = &move{
+		from: c.Target, to: c.Next, cause: h.Since, why: s.nameOf(c.Target) + " " + h.Why,
+	}
 	s.announce(c.Address.Addr, c.Next)
 }
 

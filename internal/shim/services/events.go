@@ -57,6 +57,8 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 		case backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:
 			cause = "" // which nodes there are changes all the time
 			message = client.OneLine(message + strangers(c.allNodes()))
+		case backendv1.ConditionType_CONDITION_TYPE_DEGRADED:
+			cause = "" // it names the other nodes, too
 		case backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED:
 			known = c.config.ReadOnly || c.remembered(service).accepted
 		}
