@@ -144,7 +144,7 @@ func TestExternalIPsAreTheInstancesOwnInAStableOrder(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("-want +got:\n%s", diff)
 		}
-		if len(raw) != 9 { // with those of outbound NAT, one of each IP version
+		if len(raw) != 8 { // with that of outbound NAT
 			t.Fatalf("Oxide lists %v", raw)
 		}
 	}

@@ -77,8 +77,8 @@ func (s *Simulator) instanceExternalIPs(c *call) (any, error) {
 		return nil, err
 	}
 	var items []any
-	for _, e := range i.snat {
-		items = append(items, e.snatJSON())
+	if i.snat != nil {
+		items = append(items, i.snat.snatJSON())
 	}
 	for _, e := range i.ephemeral {
 		if e.state == attached {
@@ -94,14 +94,24 @@ func (s *Simulator) instanceExternalIPs(c *call) (any, error) {
 	return wholePage(items), nil
 }
 
-// giveEphemeral reserves an ephemeral address for an instance, not yet attached. There may be
-// one of each IP version.
-func (s *Simulator) giveEphemeral(i *instance, sel poolSelector) (*ephemeralIP, error) {
-	silo := s.db.projects.rows[i.project].parent
-	pool, err := s.selectPool(silo, sel)
+// ephemeralFrom is the ephemeral address of an instance from the pool that is selected: the one that
+// it has already, or else a new one, not yet attached.
+func (s *Simulator) ephemeralFrom(i *instance, sel poolSelector) (*ephemeralIP, error) {
+	pool, err := s.selectPool(s.db.projects.rows[i.project].parent, sel)
 	if err != nil {
 		return nil, err
 	}
+	for _, e := range i.ephemeral {
+		if e.pool == pool {
+			return e, nil
+		}
+	}
+	return s.giveEphemeral(i, pool)
+}
+
+// giveEphemeral reserves an ephemeral address for an instance, not yet attached. There may be
+// one of each IP version.
+func (s *Simulator) giveEphemeral(i *instance, pool *ipPool) (*ephemeralIP, error) {
 	some := netip.IPv6Unspecified()
 	if pool.version == v4 {
 		some = netip.IPv4Unspecified()
@@ -127,6 +137,7 @@ func (s *Simulator) giveEphemeral(i *instance, sel poolSelector) (*ephemeralIP, 
 	return e, nil
 }
 
+// ephemeralAttach is idempotent: what is attached already is answered with the same address.
 func (s *Simulator) ephemeralAttach(c *call) (any, error) {
 	f := c.fields()
 	sel := f.poolSelector()
@@ -137,7 +148,7 @@ func (s *Simulator) ephemeralAttach(c *call) (any, error) {
 	i, err := findInProject(c, s.db.instances, "instance", roleLimited)
 	var e *ephemeralIP
 	if err == nil {
-		e, err = s.giveEphemeral(i, sel)
+		e, err = s.ephemeralFrom(i, sel)
 	}
 	if err != nil {
 		s.mu.Unlock()

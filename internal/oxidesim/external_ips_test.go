@@ -54,7 +54,7 @@ func TestExternalIPs(t *testing.T) {
 	}
 	kinds, items := r.externalIPs(id)
 	slices.Sort(kinds)
-	if got := strings.Join(kinds, " "); got != "floating floating floating floating snat snat" {
+	if got := strings.Join(kinds, " "); got != "floating floating floating floating snat" {
 		t.Errorf("kinds: %s", got)
 	}
 	for _, i := range items {
@@ -65,7 +65,7 @@ func TestExternalIPs(t *testing.T) {
 	if err := r.SetAttachState("f0", "detaching", id); err != nil {
 		t.Fatal(err)
 	}
-	if kinds, _ := r.externalIPs(id); len(kinds) != 5 {
+	if kinds, _ := r.externalIPs(id); len(kinds) != 4 {
 		t.Errorf("one in transition is listed: %v", kinds)
 	}
 }
@@ -86,8 +86,8 @@ func TestSNATBlocks(t *testing.T) {
 			t.Errorf("%s: %v", ip, firsts)
 		}
 	}
-	if len(seen) != 4 {
-		t.Errorf("5 dual-stack instances on %d addresses, want 2 of each version", len(seen))
+	if len(seen) != 2 {
+		t.Errorf("5 instances on %d addresses, want 2", len(seen))
 	}
 }
 
@@ -104,7 +104,6 @@ func TestEphemeralIPs(t *testing.T) {
 	if got := r.post(path, auto("v4")).ok(202); got.str("kind") != "ephemeral" || len(got) != 3 {
 		t.Errorf("attached: %v", got)
 	}
-	r.post(path, auto("v4")).want(400, "InvalidRequest")
 	r.post(path, auto("v6")).ok(202)
 	r.del(path).want(400, "InvalidRequest") // which one?
 	r.del(path + "?ip_version=v4").ok(204)
@@ -123,41 +122,109 @@ func TestEphemeralIPs(t *testing.T) {
 	r.del(path).want(400, "InvalidRequest")
 }
 
-// OXIDE_API.md §7: 32 addresses besides SNAT on a single-stack instance, 31 on a dual-stack
-// one, ephemeral ones counted. The IPv6 pool is not a default one here: the SNAT entry of that
-// version is there all the same.
+// OXIDE_API.md §7: SNAT exists for IPv4 only, and comes from the silo's default IPv4 pool.
+func TestSNATIsForIPv4Only(t *testing.T) {
+	r := startRack(t, oxidesim.Config{Seed: dualDefault()})
+	for nic, want := range map[string]int{"v4": 1, "dual": 1, "v6": 0, "none": 0} {
+		i, err := r.AddInstance("demo", oxidesim.InstanceSeed{Name: nic, NIC: nic})
+		must(t, err)
+		kinds, items := r.externalIPs(i.ID)
+		if len(kinds) != want {
+			t.Errorf("%s: %v, want %d entries", nic, kinds, want)
+		}
+		for _, item := range items {
+			if !strings.HasPrefix(item.str("ip"), "198.51.100.") {
+				t.Errorf("%s: not from the default IPv4 pool: %v", nic, item)
+			}
+		}
+	}
+}
+
+// OXIDE_API.md §7: without a default IPv4 pool only what has no IPv4 stack can be created; another pool
+// of that version does not do.
+func TestAnIPv4InstanceNeedsADefaultIPv4Pool(t *testing.T) {
+	seed := dualDefault()
+	seed.Pools[0].Silos[0].Default = false
+	r := startRack(t, oxidesim.Config{Seed: seed})
+	for _, kind := range []string{"default_ipv4", "default_dual_stack"} {
+		r.post("/v1/instances?project=demo", newInstanceBody("node-1", obj{
+			"network_interfaces": obj{"type": kind},
+		})).want(404, "ObjectNotFound")
+	}
+	for _, kind := range []string{"default_ipv6", "none"} {
+		r.post("/v1/instances?project=demo", newInstanceBody(strings.ReplaceAll(kind, "_", "-"), obj{
+			"network_interfaces": obj{"type": kind},
+		})).ok(201)
+	}
+}
+
+// OXIDE_API.md §7: attaching an ephemeral IP again answers with the same one, also when the pool has no
+// other.
+func TestAttachingAnEphemeralIPAgainChangesNothing(t *testing.T) {
+	r := startRack(t, oxidesim.Config{Seed: dualDefault()})
+	id := r.instance("node-1")
+	path := "/v1/instances/" + id + "/external-ips/ephemeral"
+	for _, version := range []string{"v4", "v6"} {
+		body := obj{"pool_selector": obj{"type": "auto", "ip_version": version}}
+		first := r.post(path, body).ok(202).str("ip")
+		for _, pool := range []string{"default", "default-v6"} {
+			must(t, r.FillPool(pool))
+		}
+		if again := r.post(path, body).ok(202).str("ip"); again != first {
+			t.Errorf("%s: first %s, then %s", version, first, again)
+		}
+		for _, pool := range []string{"default", "default-v6"} {
+			must(t, r.DrainPool(pool))
+		}
+	}
+	if kinds, _ := r.externalIPs(id); len(kinds) != 3 {
+		t.Errorf("then there are %v, want SNAT and one ephemeral IP of each version", kinds)
+	}
+	must(t, r.SetRunState(id, "failed"))
+	r.post(path, obj{"pool_selector": obj{"type": "auto", "ip_version": "v4"}}).
+		want(400, "InvalidRequest")
+}
+
+// OXIDE_API.md §7: 32 addresses besides SNAT on an instance with an IPv4 stack, 33 on one without,
+// ephemeral ones counted.
 func TestExternalIPLimit(t *testing.T) {
 	for _, tc := range []struct {
-		nic       string
+		nic, pool string
 		ephemeral bool
 		floating  int
 	}{
-		{"v4", false, 32}, {"dual", false, 31}, {"v4", true, 31}, {"dual", true, 30},
+		{"v4", "default", false, 32},
+		{"dual", "default", false, 32},
+		{"v6", "default-v6", false, 33},
+		{"v4", "default", true, 31},
+		{"dual", "default", true, 31},
+		{"v6", "default-v6", true, 32},
 	} {
 		t.Run(fmt.Sprintf("%s, ephemeral %v", tc.nic, tc.ephemeral), func(t *testing.T) {
-			r := startRack(t, oxidesim.Config{})
-			i, err := r.AddInstance("demo", oxidesim.InstanceSeed{
-				Name: "node-1", NIC: tc.nic, Ephemeral: tc.ephemeral,
-			})
-			if err != nil {
-				t.Fatal(err)
+			r := startRack(t, oxidesim.Config{Seed: dualDefault()})
+			i, err := r.AddInstance("demo", oxidesim.InstanceSeed{Name: "node-1", NIC: tc.nic})
+			must(t, err)
+			pool := obj{"pool_selector": obj{"type": "explicit", "pool": tc.pool}}
+			ephemeral := "/v1/instances/" + i.ID + "/external-ips/ephemeral"
+			if tc.ephemeral {
+				r.post(ephemeral, pool).ok(202)
 			}
 			for n := range tc.floating {
 				_, err := r.AddFloatingIP("demo", oxidesim.FloatingIPSeed{
-					Name: fmt.Sprintf("f%d", n), Pool: "default", Instance: "node-1",
+					Name: fmt.Sprintf("f%d", n), Pool: tc.pool, Instance: "node-1",
 				})
 				if err != nil {
 					t.Fatalf("number %d: %v", n+1, err)
 				}
 			}
+			allocator := obj{"type": "auto", "pool_selector": pool["pool_selector"]}
 			over := r.post("/v1/floating-ips?project=demo", obj{
-				"name": "over", "description": "", "address_allocator": obj{
-					"type": "auto", "pool_selector": obj{"type": "explicit", "pool": "default"},
-				},
+				"name": "over", "description": "", "address_allocator": allocator,
 			}).ok(201).str("id")
 			r.post("/v1/floating-ips/"+over+"/attach", attachTo(i.ID)).want(400, "InvalidRequest")
-			r.post("/v1/instances/"+i.ID+"/external-ips/ephemeral", obj{}).
-				want(400, "InvalidRequest")
+			if !tc.ephemeral {
+				r.post(ephemeral, pool).want(400, "InvalidRequest")
+			}
 			r.post("/v1/floating-ips/f0/detach?project=demo", nil).ok(202)
 			r.post("/v1/floating-ips/"+over+"/attach", attachTo(i.ID)).ok(202)
 		})

@@ -301,36 +301,28 @@ func (s *Simulator) giveDisks(i *instance, w instanceParams) error {
 	return nil
 }
 
-// giveSNAT gives an instance with a NIC one block of ports per IP version of its NIC. It is
-// from the silo's default pool of that version, or else from another that the silo may use; a
-// version that has no pool at all is left out, but a silo without any cannot have such an
-// instance.
+// giveSNAT gives an instance with an IPv4 stack a block of ports of a shared address, from the silo's
+// default IPv4 pool; a silo without one cannot have such an instance. There is no SNAT for IPv6.
 func (s *Simulator) giveSNAT(i *instance) error {
 	n := s.primaryNIC(i)
-	if n == nil {
+	if n == nil || n.stacks[v4] == nil {
 		return nil
 	}
-	silo := s.db.projects.rows[i.project].parent
-	for _, version := range []string{v4, v6} {
-		pool := s.snatPool(silo, version)
-		if n.stacks[version] == nil || pool == nil {
-			continue
-		}
-		e, err := pool.allocateSNAT()
-		if err != nil {
-			return err
-		}
-		i.snat = append(i.snat, e)
+	pool, err := s.selectPool(s.db.projects.rows[i.project].parent, poolSelector{version: v4})
+	if err != nil {
+		return err
 	}
-	if s.snatPool(silo, v4) == nil && s.snatPool(silo, v6) == nil {
-		return notFoundOther("ip-pool", "no default pool for the current silo")
-	}
-	return nil
+	i.snat, err = pool.allocateSNAT()
+	return err
 }
 
 func (s *Simulator) giveExternalIP(i *instance, w externalIPParams) error {
 	if w.floatingIP == nil {
-		e, err := s.giveEphemeral(i, w.pool)
+		pool, err := s.selectPool(s.db.projects.rows[i.project].parent, w.pool)
+		if err != nil {
+			return err
+		}
+		e, err := s.giveEphemeral(i, pool)
 		if err == nil {
 			e.attachment = attachment{state: attached, instance: i.id}
 		}
@@ -371,7 +363,10 @@ func (s *Simulator) hasRoomFor(i *instance, a netip.Addr) error {
 		return invalidRequest("the instance's primary network interface has no IP stack of "+
 			"version %s", familyOf(a))
 	}
-	count := len(i.snat) + len(i.ephemeral)
+	count := len(i.ephemeral)
+	if i.snat != nil {
+		count++
+	}
 	for _, f := range s.db.floatingIPs.in(i.project) {
 		if f.instance == i.id {
 			count++

@@ -49,7 +49,7 @@ type instance struct {
 	vmm             *vmm // nil when no virtual machine exists
 	step            int  // counts state changes, so that late timers do nothing
 
-	snat      []externalAddr
+	snat      *externalAddr // nil without an IPv4 stack
 	ephemeral []*ephemeralIP
 	sshKeys   []uuid.UUID
 	madeDisks []*disk // made along with it
@@ -159,10 +159,10 @@ func (s *Simulator) releaseAll(i *instance) {
 	for _, n := range s.db.nics.in(i.id) {
 		s.removeNIC(n)
 	}
-	for _, e := range i.snat {
-		e.pool.releaseSNAT(e)
+	if i.snat != nil {
+		i.snat.pool.releaseSNAT(*i.snat)
+		i.snat = nil
 	}
-	i.snat = nil
 	for _, e := range i.ephemeral {
 		e.becomes(detached, s.clock.now())
 	}

@@ -93,23 +93,23 @@ type snatAddr struct {
 }
 
 // allocateSNAT takes a block of ports, on an address that already has free ones if possible.
-func (p *ipPool) allocateSNAT() (externalAddr, error) {
+func (p *ipPool) allocateSNAT() (*externalAddr, error) {
 	for _, sa := range p.snat {
 		for i, taken := range sa.taken {
 			if !taken {
 				sa.taken[i] = true
-				return externalAddr{pool: p, addr: sa.addr, block: i}, nil
+				return &externalAddr{pool: p, addr: sa.addr, block: i}, nil
 			}
 		}
 	}
 	a, err := p.allocate()
 	if err != nil {
-		return externalAddr{}, err
+		return nil, err
 	}
 	sa := &snatAddr{addr: a}
 	sa.taken[0] = true
 	p.snat = append(p.snat, sa)
-	return externalAddr{pool: p, addr: a}, nil
+	return &externalAddr{pool: p, addr: a}, nil
 }
 
 func (p *ipPool) releaseSNAT(e externalAddr) {
@@ -272,24 +272,6 @@ func (s *Simulator) defaultPool(silo uuid.UUID, version string) *ipPool {
 		}
 	}
 	return nil
-}
-
-// snatPool is where shared addresses of a version come from: the default pool, or without one
-// the first by name that the silo may use; nil if there is none.
-func (s *Simulator) snatPool(silo uuid.UUID, version string) *ipPool {
-	found := s.defaultPool(silo, version)
-	if found != nil {
-		return found
-	}
-	for _, p := range s.db.pools.rows {
-		if _, linked := p.links[silo]; !linked || p.kind != unicast || p.version != version {
-			continue
-		}
-		if found == nil || p.name < found.name {
-			found = p
-		}
-	}
-	return found
 }
 
 // poolOf is the unicast pool, linked to the silo, that has the address in a range, or nil.

@@ -353,7 +353,7 @@ func (s *Simulator) siloUses(silo uuid.UUID, p *ipPool) bool {
 		}
 	}
 	for _, i := range s.db.instances.rows {
-		held := slices.ContainsFunc(i.snat, func(e externalAddr) bool { return e.pool == p }) ||
+		held := i.snat != nil && i.snat.pool == p ||
 			slices.ContainsFunc(i.ephemeral, func(e *ephemeralIP) bool { return e.pool == p })
 		if held && in(i.project) {
 			return true
