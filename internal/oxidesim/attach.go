@@ -8,8 +8,6 @@ import (
 	"errors"
 	"slices"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // attachable is a floating or ephemeral IP or an external subnet: all follow the same state
@@ -19,34 +17,56 @@ type attachable interface {
 	becomes(attachState, time.Time)
 }
 
+// transition is the saga of an attach or of a detach. The same one, begun again while it is under
+// way or after it was cut off, joins it: the first to finish moves the state.
+type transition struct {
+	of            attachable
+	with          *instance
+	from, via, to attachState
+}
+
+func (t transition) underWay() bool {
+	h := t.of.held()
+	return h.instance == t.with.id && h.state == t.via
+}
+
+// finish moves the state on, or back if the work has failed, unless somebody else has.
+func (t transition) finish(err error, now time.Time) {
+	switch {
+	case !t.underWay():
+	case err != nil:
+		t.of.becomes(t.from, now)
+	default:
+		t.of.becomes(t.to, now)
+	}
+}
+
 // attach ties a to i. The lock must be held for writing; it is released. The order of the
 // checks is the rack's; room checks limits and families.
 func (s *Simulator) attach(a attachable, i *instance, room func() error) error {
 	h := a.held()
-	owner := false
+	var err error
 	switch {
 	case h.instance == i.id && (h.state == attached || h.state == attaching):
-		// Done already, or being done: only the runtime check below remains.
+		// Done already, or taken up where it is.
 	case h.state == attached:
-		s.mu.Unlock()
-		return invalidRequest("cannot be attached to one instance while attached to another")
+		err = invalidRequest("cannot be attached to one instance while attached to another")
 	case h.state != detached:
-		s.mu.Unlock()
-		return unavailable()
+		err = unavailable()
 	default:
-		err := i.settled()
-		if err == nil {
+		if err = i.settled(); err == nil {
 			err = room()
 		}
-		if err != nil {
-			s.mu.Unlock()
-			return err
+		if err == nil {
+			h.instance = i.id
+			a.becomes(attaching, s.clock.now())
 		}
-		owner = true
-		h.instance = i.id
-		a.becomes(attaching, s.clock.now())
 	}
-	return s.push(a, i, owner, detached, attached)
+	if err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	return s.push(transition{a, i, detached, attaching, attached})
 }
 
 // detach unties a, which is not detached. The lock must be held for writing; it is released.
@@ -58,27 +78,29 @@ func (s *Simulator) detach(a attachable, begun func()) error {
 	switch {
 	case !ok: // the instance is being deleted at this moment
 		err = notFoundByID(s.db.instances.kind, h.instance)
-	case h.state != attached:
+	case h.state == attaching:
 		err = unavailable()
-	default:
-		err = i.settled()
+	case h.state == attached:
+		if err = i.settled(); err == nil {
+			a.becomes(detaching, s.clock.now())
+		}
 	}
 	if err != nil {
 		s.mu.Unlock()
 		return err
 	}
-	a.becomes(detaching, s.clock.now())
 	begun()
-	return s.push(a, i, true, attached, detached)
+	return s.push(transition{a, i, attached, detaching, detached})
 }
 
-// push tells the sled and finishes, or unwinds to the state before. The lock must be held;
-// it is released. Only the owner of the transition changes the state.
-func (s *Simulator) push(a attachable, i *instance, owner bool, before, after attachState) error {
-	on, err := i.addressable()
+// push is the work of a transition: it asks the sled and finishes, or unwinds to the state before.
+// What is attached already is only asked about. The lock must be held; it is released.
+func (s *Simulator) push(t transition) error {
+	on, err := t.with.addressable()
+	moves := t.underWay()
 	restart := s.nexus.current()
 	s.mu.Unlock()
-	if owner && err == nil && s.nexus.takeArmed() {
+	if moves && err == nil && s.nexus.takeArmed() {
 		s.RestartNexus()
 	}
 	if err == nil {
@@ -88,35 +110,30 @@ func (s *Simulator) push(a attachable, i *instance, owner bool, before, after at
 		err = s.reach(on, unavailable(), restart)
 	}
 	if errors.Is(err, errConnectionLost) {
-		if owner {
-			s.recoverLater(a, i.id, after)
+		if moves {
+			s.recoverLater(t)
 		}
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, alive := s.db.instances.rows[i.id]; !alive && err == nil {
-		err = notFoundByID(s.db.instances.kind, i.id)
+	if _, alive := s.db.instances.rows[t.with.id]; !alive && err == nil {
+		err = notFoundByID(s.db.instances.kind, t.with.id)
 	}
-	switch {
-	case !owner || a.held().instance != i.id: // the instance's end has detached it
-	case err != nil:
-		a.becomes(before, s.clock.now())
-	default:
-		a.becomes(after, s.clock.now())
-	}
+	t.finish(err, s.clock.now())
 	return err
 }
 
-// recoverLater takes up a transition that a restart of Nexus has cut off: until then it stays
-// as it is, and everything asked of it is a 503.
-func (s *Simulator) recoverLater(a attachable, instance uuid.UUID, after attachState) {
+// recoverLater takes up a transition that a restart of Nexus has cut off, with all its work. Until
+// then it stays as it is, unless the same is asked for again.
+func (s *Simulator) recoverLater(t transition) {
 	s.clock.after(s.timings.SagaRecovery, func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		if a.held().instance == instance {
-			a.becomes(after, s.clock.now())
+		if !t.underWay() {
+			s.mu.Unlock()
+			return
 		}
+		_ = s.push(t) // unlocks; how it ends shows in the state
 	})
 }
 

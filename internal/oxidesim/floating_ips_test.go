@@ -169,7 +169,11 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 		},
 		{
 			"attach again while it is on its way", "running", "attaching", "node-1",
-			"attach", i, 202, "", "attaching",
+			"attach", i, 202, "", "attached",
+		},
+		{
+			"attach again while on its way and failing", "starting", "attaching", "node-1",
+			"attach", i, 503, busy, "detached",
 		},
 		{
 			"attach while attached elsewhere", "running", "attached", "node-1",
@@ -193,7 +197,11 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 		},
 		{
 			"detach while detaching", "running", "detaching", "node-1",
-			"detach", "", 503, busy, "detaching",
+			"detach", "", 202, "", "detached",
+		},
+		{
+			"detach while detaching and failing", "failed", "detaching", "node-1",
+			"detach", "", 400, bad, "attached",
 		},
 		{
 			"detach while failed", "failed", "attached", "node-1",
@@ -245,7 +253,7 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 }
 
 // OXIDE_API.md §8: an unreachable sled makes attach and detach hang, then 503, then unwind;
-// meanwhile everything else is 503.
+// meanwhile whatever else is asked for is 503.
 func TestFloatingIPOnLostSled(t *testing.T) {
 	t.Parallel()
 	r := startRack(t, oxidesim.Config{TimeScale: 0.005})
@@ -259,7 +267,7 @@ func TestFloatingIPOnLostSled(t *testing.T) {
 	done := make(chan *answer, 1)
 	go func() { done <- r.post(path+"/detach", nil) }()
 	eventually(t, "detaching", func() bool { return r.attachState(id) == "detaching" })
-	r.post(path+"/detach", nil).want(503, "ServiceNotAvailable")
+	r.post(path+"/attach", attachTo(i)).want(503, "ServiceNotAvailable")
 	(<-done).want(503, "ServiceNotAvailable")
 	if took := time.Since(began); took < 300*time.Millisecond {
 		t.Errorf("gave up after %v, want the scaled 60 s = 300 ms", took)

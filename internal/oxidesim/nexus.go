@@ -39,7 +39,8 @@ func (s *Simulator) nexusDown() bool {
 
 // RestartNexus restarts the control plane: requests that wait for something are cut off
 // without an answer, and connections are dropped until it is back. What was being attached
-// or detached stays so (every operation on it is a 503) until saga recovery finishes it.
+// or detached stays so until saga recovery finishes it, or the same is asked for again; anything
+// else asked of it is a 503.
 func (s *Simulator) RestartNexus() {
 	s.nexus.mu.Lock()
 	close(s.nexus.generation)

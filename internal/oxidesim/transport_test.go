@@ -158,7 +158,7 @@ func TestOpaqueErrors(t *testing.T) {
 		{"an address in transition", func() *answer {
 			must(t, r.SetRunState(i, "running"))
 			must(t, r.SetAttachState(id, "detaching", i))
-			return r.post(path+"/detach", nil)
+			return r.post(path+"/attach", attachTo(i))
 		}, 503, "ServiceNotAvailable", "Service Unavailable"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
