@@ -41,6 +41,8 @@ var ErrNotFound = errors.New("does not exist")
 // AmbiguousError means that several instances have the hostname.
 type AmbiguousError struct {
 	Hostname string
+	// Short: they have it only if domains are disregarded.
+	Short bool
 	// Names of the instances, sorted.
 	Names []string
 }
@@ -49,11 +51,15 @@ type AmbiguousError struct {
 func (e *AmbiguousError) Error() string {
 	names := e.Names
 	more := ""
-	if len(names) > 5 {
-		names, more = names[:5], fmt.Sprintf(" and %d more", len(names)-5)
+	if len(names) > maxNamed {
+		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
+	}
+	hostname := e.Hostname
+	if e.Short {
+		hostname += " without regard to domains"
 	}
 	return fmt.Sprintf("%d instances have the hostname %s: %s%s; give the node a provider ID, "+
-		"or the instance's name", len(e.Names), e.Hostname, strings.Join(names, ", "), more)
+		"or the instance's name", len(e.Names), hostname, strings.Join(names, ", "), more)
 }
 
 // errElsewhere marks an instance that exists but not in the project.
@@ -166,12 +172,7 @@ func (f *Finder) ByHostname(ctx context.Context, hostname string, view View) (In
 	case 1:
 		return f.complete(ctx, l.identity, matches[0], view)
 	}
-	ambiguous := &AmbiguousError{Hostname: hostname}
-	for _, match := range matches {
-		ambiguous.Names = append(ambiguous.Names, match.Name)
-	}
-	slices.Sort(ambiguous.Names)
-	return Instance{}, ambiguous
+	return Instance{}, ambiguous(hostname, matchesOf(matches), false)
 }
 
 // List returns the instances whose ids follow the given one, ordered by id, at most limit of them. It

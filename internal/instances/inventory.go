@@ -45,6 +45,8 @@ type listing struct {
 	byID       map[string]oxide.Instance
 	byHostname map[string][]oxide.Instance
 	byName     map[string]oxide.Instance
+	// byShortHostname are those whose hostnames have a domain, by what is before its first dot.
+	byShortHostname map[string][]oxide.Instance
 }
 
 // Inventory keeps what Oxide says of the project's instances, read with few lists for all of them.
@@ -124,12 +126,17 @@ func (i *Inventory) readListing(ctx context.Context) (*listing, error) {
 		byID:       make(map[string]oxide.Instance, len(all)),
 		byName:     make(map[string]oxide.Instance, len(all)),
 		byHostname: make(map[string][]oxide.Instance, len(all)),
+
+		byShortHostname: make(map[string][]oxide.Instance),
 	}
 	for _, instance := range all {
 		hostname := strings.ToLower(instance.Hostname)
 		l.byID[instance.ID] = instance
 		l.byName[instance.Name] = instance
 		l.byHostname[hostname] = append(l.byHostname[hostname], instance)
+		if short, _, long := strings.Cut(hostname, "."); long {
+			l.byShortHostname[short] = append(l.byShortHostname[short], instance)
+		}
 	}
 	i.forget(l)
 	return l, nil

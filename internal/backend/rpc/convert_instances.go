@@ -5,6 +5,7 @@
 package rpc
 
 import (
+	"net/netip"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -30,6 +31,40 @@ var runStates = map[string]backendv1.RunState{
 var externalKinds = map[oxide.ExternalIPKind]backendv1.ExternalAddressKind{
 	oxide.ExternalIPEphemeral: backendv1.ExternalAddressKind_EXTERNAL_ADDRESS_KIND_EPHEMERAL,
 	oxide.ExternalIPFloating:  backendv1.ExternalAddressKind_EXTERNAL_ADDRESS_KIND_FLOATING,
+}
+
+var identifiedBy = map[instances.Evidence]backendv1.IdentifiedBy{
+	instances.ByID:         backendv1.IdentifiedBy_IDENTIFIED_BY_ID,
+	instances.BySystemUUID: backendv1.IdentifiedBy_IDENTIFIED_BY_SYSTEM_UUID,
+	instances.ByName:       backendv1.IdentifiedBy_IDENTIFIED_BY_NAME,
+	instances.ByHostname:   backendv1.IdentifiedBy_IDENTIFIED_BY_HOSTNAME,
+}
+
+// toMachine translates a machine that was validated.
+func toMachine(m *backendv1.Machine) instances.Machine {
+	machine := instances.Machine{ID: m.GetId(), SystemUUID: m.GetSystemUuid(), Name: m.GetName()}
+	for _, text := range m.GetAddresses() {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			machine.Addresses = append(machine.Addresses, addr)
+		}
+	}
+	for _, claim := range m.GetClaims() {
+		machine.Claims = append(machine.Claims,
+			instances.Claim{ID: claim.GetId(), Claimant: claim.GetClaimant()})
+	}
+	return machine
+}
+
+func fromIdentified(found instances.Identified) *backendv1.GetInstanceResponse {
+	response := &backendv1.GetInstanceResponse{
+		Instance: fromInstance(found.Instance), IdentifiedBy: identifiedBy[found.By],
+	}
+	for _, other := range found.Others {
+		response.OtherInstances = append(response.OtherInstances, &backendv1.OtherInstance{
+			Id: other.ID, Name: other.Name, IdentifiedBy: identifiedBy[other.By],
+		})
+	}
+	return response
 }
 
 func fromInstance(i instances.Instance) *backendv1.Instance {

@@ -93,11 +93,25 @@ var oxideVerdicts = map[oxide.Kind]verdict{
 	},
 }
 
+// identityVerdicts says what becomes of a machine that is taken for no instance.
+var identityVerdicts = map[instances.IdentityProblem]verdict{
+	instances.NotIdentified: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_IDENTIFIED, 0,
+	},
+	instances.Conflict: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_INSTANCE_IDENTITY_CONFLICT, 0,
+	},
+	instances.Replaced: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_INSTANCE_REPLACED, 0,
+	},
+}
+
 // judge says what an error becomes.
 func judge(err error) verdict {
 	var (
 		oxideErr     *oxide.Error
 		ambiguous    *instances.AmbiguousError
+		identity     *instances.IdentityError
 		notProven    *instances.NotProvenError
 		invalid      *invalidError
 		unavailable  *unofferedError
@@ -131,6 +145,8 @@ func judge(err error) verdict {
 	case errors.As(err, &ambiguous):
 		return verdict{code: precondition,
 			reason: backendv1.ErrorReason_ERROR_REASON_INSTANCE_AMBIGUOUS}
+	case errors.As(err, &identity):
+		known, found = identityVerdicts[identity.Problem]
 	case errors.As(err, &sessionErr):
 		known, found = judgeSession(sessionErr)
 	case errors.As(err, &oxideErr) && oxideErr.Kind == oxide.KindEnded,

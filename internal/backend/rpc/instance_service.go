@@ -49,34 +49,41 @@ func (s *InstanceService) GetInstance(
 	if req.GetIncludeRack() {
 		found.RackID = s.inventory.Rack(ctx, found.ID)
 	}
-	return &backendv1.GetInstanceResponse{Instance: fromInstance(found)}, nil
+	return fromIdentified(found), nil
 }
 
 func (s *InstanceService) get(
 	ctx context.Context, req *backendv1.GetInstanceRequest,
-) (instances.Instance, error) {
+) (instances.Identified, error) {
 	view := instances.Full
 	if req.GetView() == backendv1.InstanceView_INSTANCE_VIEW_BASIC {
 		view = instances.Basic
 	}
 	direct := req.GetFreshness() == backendv1.Freshness_FRESHNESS_DIRECT
-	proof := req.GetAbsenceProof()
 	switch selector := req.GetInstance().(type) {
 	case *backendv1.GetInstanceRequest_Id:
-		switch {
-		case proof != nil:
-			return s.finder.ProveAbsent(ctx, selector.Id, instances.Proof{
-				SiloID: proof.GetSiloId(), ProjectID: proof.GetProjectId(),
-				Witnesses: proof.GetWitnessInstanceIds(),
-			}, view)
-		case direct:
-			return s.finder.ByIDNow(ctx, selector.Id, view)
-		}
-		return s.finder.ByID(ctx, selector.Id, view)
+		return s.identify(ctx, instances.Machine{ID: selector.Id}, req.GetAbsenceProof(), view, direct)
+	case *backendv1.GetInstanceRequest_Machine:
+		return s.identify(ctx, toMachine(selector.Machine), req.GetAbsenceProof(), view, direct)
 	case *backendv1.GetInstanceRequest_Name:
-		return s.finder.ByName(ctx, selector.Name, view)
+		found, err := s.finder.ByName(ctx, selector.Name, view)
+		return instances.Identified{Instance: found, By: instances.ByName}, err
 	}
-	return s.finder.ByHostname(ctx, req.GetHostname(), view)
+	found, err := s.finder.ByHostname(ctx, req.GetHostname(), view)
+	return instances.Identified{Instance: found, By: instances.ByHostname}, err
+}
+
+func (s *InstanceService) identify(
+	ctx context.Context, machine instances.Machine, proof *backendv1.AbsenceProof, view instances.View,
+	direct bool,
+) (instances.Identified, error) {
+	if proof == nil {
+		return s.finder.Identify(ctx, machine, view, direct)
+	}
+	return s.finder.ProveMachineAbsent(ctx, machine, instances.Proof{
+		SiloID: proof.GetSiloId(), ProjectID: proof.GetProjectId(),
+		Witnesses: proof.GetWitnessInstanceIds(),
+	}, view)
 }
 
 // ListInstances implements backendv1.InstanceServiceServer.

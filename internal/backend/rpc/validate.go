@@ -6,6 +6,7 @@ package rpc
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 
 	"github.com/google/uuid"
@@ -33,6 +34,9 @@ var (
 const (
 	maxPort     = 65535
 	maxHostname = 253
+
+	maxMachineAddresses = 64
+	maxClaims           = 20_000
 )
 
 func validateGetInstance(req *backendv1.GetInstanceRequest) error {
@@ -50,8 +54,12 @@ func validateGetInstance(req *backendv1.GetInstanceRequest) error {
 		if len(selector.Hostname) > maxHostname || !hostnamePattern.MatchString(selector.Hostname) {
 			return invalidf("hostname", "%s is not a hostname", quote(selector.Hostname))
 		}
+	case *backendv1.GetInstanceRequest_Machine:
+		if err := validateMachine(selector.Machine); err != nil {
+			return err
+		}
 	default:
-		return invalidf("instance", "is required: an id, a name or a hostname")
+		return invalidf("instance", "is required: an id, a name, a hostname or a machine")
 	}
 	if _, known := backendv1.Freshness_name[int32(req.GetFreshness())]; !known {
 		return invalidf("freshness", "%d is not known", req.GetFreshness())
@@ -62,12 +70,43 @@ func validateGetInstance(req *backendv1.GetInstanceRequest) error {
 	return validateProof(req)
 }
 
+func validateMachine(m *backendv1.Machine) error {
+	if m.GetId() != "" {
+		if err := validateID("machine.id", m.GetId()); err != nil {
+			return err
+		}
+	}
+	switch {
+	case m.GetId() == "" && m.GetSystemUuid() == "" && m.GetName() == "":
+		return invalidf("machine", "needs an id, a system UUID or a name")
+	case len(m.GetName()) > maxHostname:
+		return invalidf("machine.name", "has more than %d bytes", maxHostname)
+	case len(m.GetAddresses()) > maxMachineAddresses:
+		return invalidf("machine.addresses", "has more than %d items", maxMachineAddresses)
+	case len(m.GetClaims()) > maxClaims:
+		return invalidf("machine.claims", "has more than %d items", maxClaims)
+	}
+	for i, text := range m.GetAddresses() {
+		if addr, err := netip.ParseAddr(text); err != nil || addr.Zone() != "" {
+			return invalidf(fmt.Sprintf("machine.addresses[%d]", i), "%s is not an IP address",
+				quote(text))
+		}
+	}
+	for i, claim := range m.GetClaims() {
+		if len(claim.GetClaimant()) > maxHostname {
+			return invalidf(fmt.Sprintf("machine.claims[%d].claimant", i), "has more than %d bytes",
+				maxHostname)
+		}
+	}
+	return nil
+}
+
 func validateProof(req *backendv1.GetInstanceRequest) error {
 	proof := req.GetAbsenceProof()
 	if proof == nil {
 		return nil
 	}
-	if req.GetId() == "" {
+	if req.GetId() == "" && req.GetMachine().GetId() == "" {
 		return invalidf("absence_proof", "needs the instance's id: a name or a hostname may pass to "+
 			"another instance")
 	}

@@ -28,6 +28,11 @@ func TestValidateGetInstance(t *testing.T) {
 			Instance: &backendv1.GetInstanceRequest_Hostname{Hostname: name},
 		}
 	}
+	byMachine := func(m *backendv1.Machine) *backendv1.GetInstanceRequest {
+		return &backendv1.GetInstanceRequest{
+			Instance: &backendv1.GetInstanceRequest_Machine{Machine: m},
+		}
+	}
 	proof := func(
 		req *backendv1.GetInstanceRequest, proof *backendv1.AbsenceProof,
 	) *backendv1.GetInstanceRequest {
@@ -64,6 +69,30 @@ func TestValidateGetInstance(t *testing.T) {
 		{"a witness that is no UUID", proof(byID(someID), &backendv1.AbsenceProof{
 			SiloId: someID, ProjectId: someID, WitnessInstanceIds: []string{someID, "x"},
 		}), "absence_proof.witness_instance_ids[1]"},
+		{"a machine", byMachine(&backendv1.Machine{
+			Id: someID, SystemUuid: "To be filled", Name: "ü", Addresses: []string{"::1"},
+			Claims: []*backendv1.MachineClaim{{Id: "x", Claimant: "y"}},
+		}), ""},
+		{"a proof for a machine", proof(byMachine(&backendv1.Machine{Id: someID}),
+			&backendv1.AbsenceProof{SiloId: someID, ProjectId: someID}), ""},
+		{"a proof for a machine without an id", proof(byMachine(&backendv1.Machine{Name: "n"}),
+			&backendv1.AbsenceProof{SiloId: someID, ProjectId: someID}), "absence_proof"},
+		{"a machine that reports nothing", byMachine(nil), "machine"},
+		{"a machine's id that is none", byMachine(&backendv1.Machine{Id: "x"}), "machine.id"},
+		{"a machine's name that is too long",
+			byMachine(&backendv1.Machine{Name: strings.Repeat("x", 254)}), "machine.name"},
+		{"a machine's address that is none",
+			byMachine(&backendv1.Machine{Name: "n", Addresses: []string{"10.0.0.1", "10.0.0.1/8"}}),
+			"machine.addresses[1]"},
+		{"a machine with too many addresses",
+			byMachine(&backendv1.Machine{Name: "n", Addresses: make([]string, 65)}),
+			"machine.addresses"},
+		{"a machine with too many claims",
+			byMachine(&backendv1.Machine{Name: "n", Claims: make([]*backendv1.MachineClaim, 20_001)}),
+			"machine.claims"},
+		{"a claimant that is too long", byMachine(&backendv1.Machine{
+			Name: "n", Claims: []*backendv1.MachineClaim{{Claimant: strings.Repeat("x", 254)}},
+		}), "machine.claims[0].claimant"},
 		{"an unknown freshness", &backendv1.GetInstanceRequest{
 			Instance: &backendv1.GetInstanceRequest_Id{Id: someID}, Freshness: 99,
 		}, "freshness"},

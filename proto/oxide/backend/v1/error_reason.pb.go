@@ -124,6 +124,16 @@ const (
 	ErrorReason_ERROR_REASON_VERSION_SKEW ErrorReason = 28
 	// RESOURCE_EXHAUSTED with RetryInfo: the backend has as many sessions as it takes.
 	ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS ErrorReason = 29
+	// FAILED_PRECONDITION: no instance of the project is the machine that was described (see
+	// GetInstanceRequest.machine); the message says what was looked for. It proves nothing: the instance may
+	// be in another project, or seconds old.
+	ErrorReason_ERROR_REASON_INSTANCE_NOT_IDENTIFIED ErrorReason = 30
+	// FAILED_PRECONDITION: what a machine reports contradicts itself, Oxide or another machine, and it is
+	// taken for no instance; the message names both sides.
+	ErrorReason_ERROR_REASON_INSTANCE_IDENTITY_CONFLICT ErrorReason = 31
+	// FAILED_PRECONDITION: the instance does not exist, but the machine reports the system UUID of another
+	// one that does. The caller must not give the machine up; it should correct which instance it is.
+	ErrorReason_ERROR_REASON_INSTANCE_REPLACED ErrorReason = 32
 )
 
 // Enum value maps for ErrorReason.
@@ -159,6 +169,9 @@ var (
 		27: "ERROR_REASON_BACKEND_STOPPING",
 		28: "ERROR_REASON_VERSION_SKEW",
 		29: "ERROR_REASON_TOO_MANY_SESSIONS",
+		30: "ERROR_REASON_INSTANCE_NOT_IDENTIFIED",
+		31: "ERROR_REASON_INSTANCE_IDENTITY_CONFLICT",
+		32: "ERROR_REASON_INSTANCE_REPLACED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -191,6 +204,9 @@ var (
 		"ERROR_REASON_BACKEND_STOPPING":              27,
 		"ERROR_REASON_VERSION_SKEW":                  28,
 		"ERROR_REASON_TOO_MANY_SESSIONS":             29,
+		"ERROR_REASON_INSTANCE_NOT_IDENTIFIED":       30,
+		"ERROR_REASON_INSTANCE_IDENTITY_CONFLICT":    31,
+		"ERROR_REASON_INSTANCE_REPLACED":             32,
 	}
 )
 
@@ -225,7 +241,7 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xb1\b\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xac\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -257,7 +273,10 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_SESSION_SUPERSEDED\x10\x1a\x12!\n" +
 	"\x1dERROR_REASON_BACKEND_STOPPING\x10\x1b\x12\x1d\n" +
 	"\x19ERROR_REASON_VERSION_SKEW\x10\x1c\x12\"\n" +
-	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10\x1dBZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10\x1d\x12(\n" +
+	"$ERROR_REASON_INSTANCE_NOT_IDENTIFIED\x10\x1e\x12+\n" +
+	"'ERROR_REASON_INSTANCE_IDENTITY_CONFLICT\x10\x1f\x12\"\n" +
+	"\x1eERROR_REASON_INSTANCE_REPLACED\x10 BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once

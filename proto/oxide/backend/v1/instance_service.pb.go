@@ -26,6 +26,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// IdentifiedBy says what an instance was found by.
+type IdentifiedBy int32
+
+const (
+	// Not used.
+	IdentifiedBy_IDENTIFIED_BY_UNSPECIFIED IdentifiedBy = 0
+	// Its id.
+	IdentifiedBy_IDENTIFIED_BY_ID IdentifiedBy = 1
+	// The system UUID of the machine.
+	IdentifiedBy_IDENTIFIED_BY_SYSTEM_UUID IdentifiedBy = 2
+	// Its name.
+	IdentifiedBy_IDENTIFIED_BY_NAME IdentifiedBy = 3
+	// Its hostname.
+	IdentifiedBy_IDENTIFIED_BY_HOSTNAME IdentifiedBy = 4
+)
+
+// Enum value maps for IdentifiedBy.
+var (
+	IdentifiedBy_name = map[int32]string{
+		0: "IDENTIFIED_BY_UNSPECIFIED",
+		1: "IDENTIFIED_BY_ID",
+		2: "IDENTIFIED_BY_SYSTEM_UUID",
+		3: "IDENTIFIED_BY_NAME",
+		4: "IDENTIFIED_BY_HOSTNAME",
+	}
+	IdentifiedBy_value = map[string]int32{
+		"IDENTIFIED_BY_UNSPECIFIED": 0,
+		"IDENTIFIED_BY_ID":          1,
+		"IDENTIFIED_BY_SYSTEM_UUID": 2,
+		"IDENTIFIED_BY_NAME":        3,
+		"IDENTIFIED_BY_HOSTNAME":    4,
+	}
+)
+
+func (x IdentifiedBy) Enum() *IdentifiedBy {
+	p := new(IdentifiedBy)
+	*p = x
+	return p
+}
+
+func (x IdentifiedBy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (IdentifiedBy) Descriptor() protoreflect.EnumDescriptor {
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[0].Descriptor()
+}
+
+func (IdentifiedBy) Type() protoreflect.EnumType {
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[0]
+}
+
+func (x IdentifiedBy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use IdentifiedBy.Descriptor instead.
+func (IdentifiedBy) EnumDescriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{0}
+}
+
 // InstanceView says which facts about an instance are wanted.
 type InstanceView int32
 
@@ -64,11 +125,11 @@ func (x InstanceView) String() string {
 }
 
 func (InstanceView) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_instance_service_proto_enumTypes[0].Descriptor()
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[1].Descriptor()
 }
 
 func (InstanceView) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_instance_service_proto_enumTypes[0]
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[1]
 }
 
 func (x InstanceView) Number() protoreflect.EnumNumber {
@@ -77,7 +138,7 @@ func (x InstanceView) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InstanceView.Descriptor instead.
 func (InstanceView) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{0}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{1}
 }
 
 // Freshness says how old the facts in an answer may be.
@@ -121,11 +182,11 @@ func (x Freshness) String() string {
 }
 
 func (Freshness) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_instance_service_proto_enumTypes[1].Descriptor()
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[2].Descriptor()
 }
 
 func (Freshness) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_instance_service_proto_enumTypes[1]
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[2]
 }
 
 func (x Freshness) Number() protoreflect.EnumNumber {
@@ -134,7 +195,7 @@ func (x Freshness) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freshness.Descriptor instead.
 func (Freshness) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{1}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{2}
 }
 
 // RunState is what an instance does.
@@ -206,11 +267,11 @@ func (x RunState) String() string {
 }
 
 func (RunState) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_instance_service_proto_enumTypes[2].Descriptor()
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[3].Descriptor()
 }
 
 func (RunState) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_instance_service_proto_enumTypes[2]
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[3]
 }
 
 func (x RunState) Number() protoreflect.EnumNumber {
@@ -219,7 +280,7 @@ func (x RunState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RunState.Descriptor instead.
 func (RunState) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{2}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{3}
 }
 
 // ExternalAddressKind tells where an external address comes from.
@@ -259,11 +320,11 @@ func (x ExternalAddressKind) String() string {
 }
 
 func (ExternalAddressKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_oxide_backend_v1_instance_service_proto_enumTypes[3].Descriptor()
+	return file_oxide_backend_v1_instance_service_proto_enumTypes[4].Descriptor()
 }
 
 func (ExternalAddressKind) Type() protoreflect.EnumType {
-	return &file_oxide_backend_v1_instance_service_proto_enumTypes[3]
+	return &file_oxide_backend_v1_instance_service_proto_enumTypes[4]
 }
 
 func (x ExternalAddressKind) Number() protoreflect.EnumNumber {
@@ -272,7 +333,7 @@ func (x ExternalAddressKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ExternalAddressKind.Descriptor instead.
 func (ExternalAddressKind) EnumDescriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{3}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{4}
 }
 
 // GetInstanceRequest is the request of InstanceService.GetInstance.
@@ -285,11 +346,12 @@ type GetInstanceRequest struct {
 	//	*GetInstanceRequest_Id
 	//	*GetInstanceRequest_Name
 	//	*GetInstanceRequest_Hostname
+	//	*GetInstanceRequest_Machine
 	Instance isGetInstanceRequest_Instance `protobuf_oneof:"instance"`
 	// How fresh the answer must be. UNSPECIFIED means FRESHNESS_BOUNDED.
 	Freshness Freshness `protobuf:"varint,4,opt,name=freshness,proto3,enum=oxide.backend.v1.Freshness" json:"freshness,omitempty"`
 	// If set, INSTANCE_NOT_FOUND is answered only when all of this holds, too; else the answer is
-	// ABSENCE_NOT_PROVEN. Only with `id`; implies FRESHNESS_DIRECT for the absent case.
+	// ABSENCE_NOT_PROVEN. Only with `id` or `machine.id`; implies FRESHNESS_DIRECT for the absent case.
 	AbsenceProof *AbsenceProof `protobuf:"bytes,5,opt,name=absence_proof,json=absenceProof,proto3" json:"absence_proof,omitempty"`
 	// Which facts are wanted. UNSPECIFIED means INSTANCE_VIEW_FULL.
 	View InstanceView `protobuf:"varint,6,opt,name=view,proto3,enum=oxide.backend.v1.InstanceView" json:"view,omitempty"`
@@ -364,6 +426,15 @@ func (x *GetInstanceRequest) GetHostname() string {
 	return ""
 }
 
+func (x *GetInstanceRequest) GetMachine() *Machine {
+	if x != nil {
+		if x, ok := x.Instance.(*GetInstanceRequest_Machine); ok {
+			return x.Machine
+		}
+	}
+	return nil
+}
+
 func (x *GetInstanceRequest) GetFreshness() Freshness {
 	if x != nil {
 		return x.Freshness
@@ -415,11 +486,175 @@ type GetInstanceRequest_Hostname struct {
 	Hostname string `protobuf:"bytes,3,opt,name=hostname,proto3,oneof"`
 }
 
+type GetInstanceRequest_Machine struct {
+	// A machine, by what it reports of itself: which instance is it?
+	Machine *Machine `protobuf:"bytes,8,opt,name=machine,proto3,oneof"`
+}
+
 func (*GetInstanceRequest_Id) isGetInstanceRequest_Instance() {}
 
 func (*GetInstanceRequest_Name) isGetInstanceRequest_Instance() {}
 
 func (*GetInstanceRequest_Hostname) isGetInstanceRequest_Instance() {}
+
+func (*GetInstanceRequest_Machine) isGetInstanceRequest_Instance() {}
+
+// Machine is what a machine reports of itself and what its owner knows of it. The instance that it is
+// is found by the first of these that is present and usable:
+//
+//  1. `id`. It is final: an instance that does not exist is answered INSTANCE_NOT_FOUND, or
+//     INSTANCE_REPLACED if `system_uuid` is that of another instance.
+//  2. `system_uuid`. One that is no instance of the project is INSTANCE_IDENTITY_CONFLICT where `name`
+//     finds one: the machine would be taken for another.
+//  3. `name`: the instance of that name; else the one with that hostname; else the one whose name or
+//     hostname agrees when what follows the first dot is left out of the longer of the two. Several at
+//     one of these steps are INSTANCE_AMBIGUOUS.
+//
+// If nothing finds an instance, the answer is INSTANCE_NOT_IDENTIFIED, which is read from a list that is
+// at most 5 seconds old, whatever the request's freshness: any number of machines that are no instances
+// share at most 12 lists in a minute.
+type Machine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the instance that the machine is known to be, as in Instance.id. Empty: not known.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The system UUID that the firmware of the machine shows (SMBIOS type 1), which is the instance's id on
+	// Oxide. Case does not matter, and the form with the bytes of the first three fields reversed is
+	// accepted. One that is empty, zero, or no UUID in hyphenated form is skipped.
+	SystemUuid string `protobuf:"bytes,2,opt,name=system_uuid,json=systemUuid,proto3" json:"system_uuid,omitempty"`
+	// The name by which the machine calls itself, a hostname: short or with a domain, compared without
+	// regard to case. At most 253 bytes; empty: none. At least one of `id`, `system_uuid` and `name` is
+	// REQUIRED.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The IP addresses that the machine reports, at most 64. Each must be a private or an external address
+	// of the instance; otherwise the answer is INSTANCE_IDENTITY_CONFLICT.
+	Addresses []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// What other machines of the caller are, at most 20,000. An instance that one of them is, or whose
+	// system UUID one of them reports, is INSTANCE_IDENTITY_CONFLICT, unless it was found by `id`.
+	Claims        []*MachineClaim `protobuf:"bytes,5,rep,name=claims,proto3" json:"claims,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Machine) Reset() {
+	*x = Machine{}
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Machine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Machine) ProtoMessage() {}
+
+func (x *Machine) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Machine.ProtoReflect.Descriptor instead.
+func (*Machine) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Machine) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Machine) GetSystemUuid() string {
+	if x != nil {
+		return x.SystemUuid
+	}
+	return ""
+}
+
+func (x *Machine) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Machine) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Machine) GetClaims() []*MachineClaim {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+// MachineClaim says that another machine is an instance, or reports its system UUID.
+type MachineClaim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the instance, or the system UUID in any form that Machine.system_uuid may have; anything
+	// else is skipped.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What the caller calls that machine, for messages; at most 253 bytes.
+	Claimant      string `protobuf:"bytes,2,opt,name=claimant,proto3" json:"claimant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MachineClaim) Reset() {
+	*x = MachineClaim{}
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MachineClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MachineClaim) ProtoMessage() {}
+
+func (x *MachineClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MachineClaim.ProtoReflect.Descriptor instead.
+func (*MachineClaim) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MachineClaim) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MachineClaim) GetClaimant() string {
+	if x != nil {
+		return x.Claimant
+	}
+	return ""
+}
 
 // AbsenceProof is what a caller that would destroy something on INSTANCE_NOT_FOUND asks the backend
 // to prove. Oxide answers 404 not only for what is gone but also for whatever the credentials may
@@ -444,7 +679,7 @@ type AbsenceProof struct {
 
 func (x *AbsenceProof) Reset() {
 	*x = AbsenceProof{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[1]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +691,7 @@ func (x *AbsenceProof) String() string {
 func (*AbsenceProof) ProtoMessage() {}
 
 func (x *AbsenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[1]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +704,7 @@ func (x *AbsenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbsenceProof.ProtoReflect.Descriptor instead.
 func (*AbsenceProof) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{1}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AbsenceProof) GetSiloId() string {
@@ -497,14 +732,19 @@ func (x *AbsenceProof) GetWitnessInstanceIds() []string {
 type GetInstanceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The instance. Always set.
-	Instance      *Instance `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Instance *Instance `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// What it was found by. Always set.
+	IdentifiedBy IdentifiedBy `protobuf:"varint,2,opt,name=identified_by,json=identifiedBy,proto3,enum=oxide.backend.v1.IdentifiedBy" json:"identified_by,omitempty"`
+	// Other instances that the machine would be by something else that it reports: by the system UUID where
+	// `machine.id` was given, by name or hostname where neither was. Only for a `machine`; at most 5.
+	OtherInstances []*OtherInstance `protobuf:"bytes,3,rep,name=other_instances,json=otherInstances,proto3" json:"other_instances,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetInstanceResponse) Reset() {
 	*x = GetInstanceResponse{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[2]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +756,7 @@ func (x *GetInstanceResponse) String() string {
 func (*GetInstanceResponse) ProtoMessage() {}
 
 func (x *GetInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[2]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +769,7 @@ func (x *GetInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInstanceResponse.ProtoReflect.Descriptor instead.
 func (*GetInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{2}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetInstanceResponse) GetInstance() *Instance {
@@ -537,6 +777,84 @@ func (x *GetInstanceResponse) GetInstance() *Instance {
 		return x.Instance
 	}
 	return nil
+}
+
+func (x *GetInstanceResponse) GetIdentifiedBy() IdentifiedBy {
+	if x != nil {
+		return x.IdentifiedBy
+	}
+	return IdentifiedBy_IDENTIFIED_BY_UNSPECIFIED
+}
+
+func (x *GetInstanceResponse) GetOtherInstances() []*OtherInstance {
+	if x != nil {
+		return x.OtherInstances
+	}
+	return nil
+}
+
+// OtherInstance is an instance that a machine was not taken for, although something points to it.
+type OtherInstance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The instance's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The instance's name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What points to it.
+	IdentifiedBy  IdentifiedBy `protobuf:"varint,3,opt,name=identified_by,json=identifiedBy,proto3,enum=oxide.backend.v1.IdentifiedBy" json:"identified_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OtherInstance) Reset() {
+	*x = OtherInstance{}
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OtherInstance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OtherInstance) ProtoMessage() {}
+
+func (x *OtherInstance) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OtherInstance.ProtoReflect.Descriptor instead.
+func (*OtherInstance) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *OtherInstance) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OtherInstance) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OtherInstance) GetIdentifiedBy() IdentifiedBy {
+	if x != nil {
+		return x.IdentifiedBy
+	}
+	return IdentifiedBy_IDENTIFIED_BY_UNSPECIFIED
 }
 
 // ListInstancesRequest is the request of InstanceService.ListInstances.
@@ -553,7 +871,7 @@ type ListInstancesRequest struct {
 
 func (x *ListInstancesRequest) Reset() {
 	*x = ListInstancesRequest{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[3]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +883,7 @@ func (x *ListInstancesRequest) String() string {
 func (*ListInstancesRequest) ProtoMessage() {}
 
 func (x *ListInstancesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[3]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +896,7 @@ func (x *ListInstancesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInstancesRequest.ProtoReflect.Descriptor instead.
 func (*ListInstancesRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{3}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListInstancesRequest) GetPageSize() int32 {
@@ -608,7 +926,7 @@ type ListInstancesResponse struct {
 
 func (x *ListInstancesResponse) Reset() {
 	*x = ListInstancesResponse{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[4]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +938,7 @@ func (x *ListInstancesResponse) String() string {
 func (*ListInstancesResponse) ProtoMessage() {}
 
 func (x *ListInstancesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[4]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +951,7 @@ func (x *ListInstancesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInstancesResponse.ProtoReflect.Descriptor instead.
 func (*ListInstancesResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{4}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListInstancesResponse) GetInstances() []*Instance {
@@ -662,7 +980,7 @@ type WatchInstancesRequest struct {
 
 func (x *WatchInstancesRequest) Reset() {
 	*x = WatchInstancesRequest{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[5]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +992,7 @@ func (x *WatchInstancesRequest) String() string {
 func (*WatchInstancesRequest) ProtoMessage() {}
 
 func (x *WatchInstancesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[5]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +1005,7 @@ func (x *WatchInstancesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInstancesRequest.ProtoReflect.Descriptor instead.
 func (*WatchInstancesRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{5}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchInstancesRequest) GetIncludeRack() bool {
@@ -714,7 +1032,7 @@ type WatchInstancesResponse struct {
 
 func (x *WatchInstancesResponse) Reset() {
 	*x = WatchInstancesResponse{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[6]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +1044,7 @@ func (x *WatchInstancesResponse) String() string {
 func (*WatchInstancesResponse) ProtoMessage() {}
 
 func (x *WatchInstancesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[6]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +1057,7 @@ func (x *WatchInstancesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInstancesResponse.ProtoReflect.Descriptor instead.
 func (*WatchInstancesResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{6}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchInstancesResponse) GetEvent() isWatchInstancesResponse_Event {
@@ -813,7 +1131,7 @@ type SnapshotComplete struct {
 
 func (x *SnapshotComplete) Reset() {
 	*x = SnapshotComplete{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1143,7 @@ func (x *SnapshotComplete) String() string {
 func (*SnapshotComplete) ProtoMessage() {}
 
 func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1156,7 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{7}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotComplete) GetReadTime() *timestamppb.Timestamp {
@@ -916,7 +1234,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[8]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1246,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[8]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1259,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{8}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Instance) GetId() string {
@@ -1112,7 +1430,7 @@ type NetworkInterface struct {
 
 func (x *NetworkInterface) Reset() {
 	*x = NetworkInterface{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1442,7 @@ func (x *NetworkInterface) String() string {
 func (*NetworkInterface) ProtoMessage() {}
 
 func (x *NetworkInterface) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1455,7 @@ func (x *NetworkInterface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInterface.ProtoReflect.Descriptor instead.
 func (*NetworkInterface) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{9}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NetworkInterface) GetId() string {
@@ -1195,7 +1513,7 @@ type ExternalAddress struct {
 
 func (x *ExternalAddress) Reset() {
 	*x = ExternalAddress{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1525,7 @@ func (x *ExternalAddress) String() string {
 func (*ExternalAddress) ProtoMessage() {}
 
 func (x *ExternalAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1538,7 @@ func (x *ExternalAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalAddress.ProtoReflect.Descriptor instead.
 func (*ExternalAddress) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{10}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExternalAddress) GetAddress() string {
@@ -1241,24 +1559,41 @@ var File_oxide_backend_v1_instance_service_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\n" +
-	"'oxide/backend/v1/instance_service.proto\x12\x10oxide.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n" +
+	"'oxide/backend/v1/instance_service.proto\x12\x10oxide.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x02\n" +
 	"\x12GetInstanceRequest\x12\x10\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
 	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x12\x1c\n" +
-	"\bhostname\x18\x03 \x01(\tH\x00R\bhostname\x129\n" +
+	"\bhostname\x18\x03 \x01(\tH\x00R\bhostname\x125\n" +
+	"\amachine\x18\b \x01(\v2\x19.oxide.backend.v1.MachineH\x00R\amachine\x129\n" +
 	"\tfreshness\x18\x04 \x01(\x0e2\x1b.oxide.backend.v1.FreshnessR\tfreshness\x12C\n" +
 	"\rabsence_proof\x18\x05 \x01(\v2\x1e.oxide.backend.v1.AbsenceProofR\fabsenceProof\x122\n" +
 	"\x04view\x18\x06 \x01(\x0e2\x1e.oxide.backend.v1.InstanceViewR\x04view\x12!\n" +
 	"\finclude_rack\x18\a \x01(\bR\vincludeRackB\n" +
 	"\n" +
-	"\binstance\"x\n" +
+	"\binstance\"\xa4\x01\n" +
+	"\aMachine\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
+	"\vsystem_uuid\x18\x02 \x01(\tR\n" +
+	"systemUuid\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\x126\n" +
+	"\x06claims\x18\x05 \x03(\v2\x1e.oxide.backend.v1.MachineClaimR\x06claims\":\n" +
+	"\fMachineClaim\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bclaimant\x18\x02 \x01(\tR\bclaimant\"x\n" +
 	"\fAbsenceProof\x12\x17\n" +
 	"\asilo_id\x18\x01 \x01(\tR\x06siloId\x12\x1d\n" +
 	"\n" +
 	"project_id\x18\x02 \x01(\tR\tprojectId\x120\n" +
-	"\x14witness_instance_ids\x18\x03 \x03(\tR\x12witnessInstanceIds\"M\n" +
+	"\x14witness_instance_ids\x18\x03 \x03(\tR\x12witnessInstanceIds\"\xdc\x01\n" +
 	"\x13GetInstanceResponse\x126\n" +
-	"\binstance\x18\x01 \x01(\v2\x1a.oxide.backend.v1.InstanceR\binstance\"R\n" +
+	"\binstance\x18\x01 \x01(\v2\x1a.oxide.backend.v1.InstanceR\binstance\x12C\n" +
+	"\ridentified_by\x18\x02 \x01(\x0e2\x1e.oxide.backend.v1.IdentifiedByR\fidentifiedBy\x12H\n" +
+	"\x0fother_instances\x18\x03 \x03(\v2\x1f.oxide.backend.v1.OtherInstanceR\x0eotherInstances\"x\n" +
+	"\rOtherInstance\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12C\n" +
+	"\ridentified_by\x18\x03 \x01(\x0e2\x1e.oxide.backend.v1.IdentifiedByR\fidentifiedBy\"R\n" +
 	"\x14ListInstancesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1309,7 +1644,13 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\tsubnet_id\x18\x06 \x01(\tR\bsubnetId\"f\n" +
 	"\x0fExternalAddress\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x129\n" +
-	"\x04kind\x18\x02 \x01(\x0e2%.oxide.backend.v1.ExternalAddressKindR\x04kind*^\n" +
+	"\x04kind\x18\x02 \x01(\x0e2%.oxide.backend.v1.ExternalAddressKindR\x04kind*\x96\x01\n" +
+	"\fIdentifiedBy\x12\x1d\n" +
+	"\x19IDENTIFIED_BY_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10IDENTIFIED_BY_ID\x10\x01\x12\x1d\n" +
+	"\x19IDENTIFIED_BY_SYSTEM_UUID\x10\x02\x12\x16\n" +
+	"\x12IDENTIFIED_BY_NAME\x10\x03\x12\x1a\n" +
+	"\x16IDENTIFIED_BY_HOSTNAME\x10\x04*^\n" +
 	"\fInstanceView\x12\x1d\n" +
 	"\x19INSTANCE_VIEW_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13INSTANCE_VIEW_BASIC\x10\x01\x12\x16\n" +
@@ -1352,52 +1693,61 @@ func file_oxide_backend_v1_instance_service_proto_rawDescGZIP() []byte {
 	return file_oxide_backend_v1_instance_service_proto_rawDescData
 }
 
-var file_oxide_backend_v1_instance_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_oxide_backend_v1_instance_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_oxide_backend_v1_instance_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_oxide_backend_v1_instance_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_oxide_backend_v1_instance_service_proto_goTypes = []any{
-	(InstanceView)(0),              // 0: oxide.backend.v1.InstanceView
-	(Freshness)(0),                 // 1: oxide.backend.v1.Freshness
-	(RunState)(0),                  // 2: oxide.backend.v1.RunState
-	(ExternalAddressKind)(0),       // 3: oxide.backend.v1.ExternalAddressKind
-	(*GetInstanceRequest)(nil),     // 4: oxide.backend.v1.GetInstanceRequest
-	(*AbsenceProof)(nil),           // 5: oxide.backend.v1.AbsenceProof
-	(*GetInstanceResponse)(nil),    // 6: oxide.backend.v1.GetInstanceResponse
-	(*ListInstancesRequest)(nil),   // 7: oxide.backend.v1.ListInstancesRequest
-	(*ListInstancesResponse)(nil),  // 8: oxide.backend.v1.ListInstancesResponse
-	(*WatchInstancesRequest)(nil),  // 9: oxide.backend.v1.WatchInstancesRequest
-	(*WatchInstancesResponse)(nil), // 10: oxide.backend.v1.WatchInstancesResponse
-	(*SnapshotComplete)(nil),       // 11: oxide.backend.v1.SnapshotComplete
-	(*Instance)(nil),               // 12: oxide.backend.v1.Instance
-	(*NetworkInterface)(nil),       // 13: oxide.backend.v1.NetworkInterface
-	(*ExternalAddress)(nil),        // 14: oxide.backend.v1.ExternalAddress
-	(*timestamppb.Timestamp)(nil),  // 15: google.protobuf.Timestamp
+	(IdentifiedBy)(0),              // 0: oxide.backend.v1.IdentifiedBy
+	(InstanceView)(0),              // 1: oxide.backend.v1.InstanceView
+	(Freshness)(0),                 // 2: oxide.backend.v1.Freshness
+	(RunState)(0),                  // 3: oxide.backend.v1.RunState
+	(ExternalAddressKind)(0),       // 4: oxide.backend.v1.ExternalAddressKind
+	(*GetInstanceRequest)(nil),     // 5: oxide.backend.v1.GetInstanceRequest
+	(*Machine)(nil),                // 6: oxide.backend.v1.Machine
+	(*MachineClaim)(nil),           // 7: oxide.backend.v1.MachineClaim
+	(*AbsenceProof)(nil),           // 8: oxide.backend.v1.AbsenceProof
+	(*GetInstanceResponse)(nil),    // 9: oxide.backend.v1.GetInstanceResponse
+	(*OtherInstance)(nil),          // 10: oxide.backend.v1.OtherInstance
+	(*ListInstancesRequest)(nil),   // 11: oxide.backend.v1.ListInstancesRequest
+	(*ListInstancesResponse)(nil),  // 12: oxide.backend.v1.ListInstancesResponse
+	(*WatchInstancesRequest)(nil),  // 13: oxide.backend.v1.WatchInstancesRequest
+	(*WatchInstancesResponse)(nil), // 14: oxide.backend.v1.WatchInstancesResponse
+	(*SnapshotComplete)(nil),       // 15: oxide.backend.v1.SnapshotComplete
+	(*Instance)(nil),               // 16: oxide.backend.v1.Instance
+	(*NetworkInterface)(nil),       // 17: oxide.backend.v1.NetworkInterface
+	(*ExternalAddress)(nil),        // 18: oxide.backend.v1.ExternalAddress
+	(*timestamppb.Timestamp)(nil),  // 19: google.protobuf.Timestamp
 }
 var file_oxide_backend_v1_instance_service_proto_depIdxs = []int32{
-	1,  // 0: oxide.backend.v1.GetInstanceRequest.freshness:type_name -> oxide.backend.v1.Freshness
-	5,  // 1: oxide.backend.v1.GetInstanceRequest.absence_proof:type_name -> oxide.backend.v1.AbsenceProof
-	0,  // 2: oxide.backend.v1.GetInstanceRequest.view:type_name -> oxide.backend.v1.InstanceView
-	12, // 3: oxide.backend.v1.GetInstanceResponse.instance:type_name -> oxide.backend.v1.Instance
-	12, // 4: oxide.backend.v1.ListInstancesResponse.instances:type_name -> oxide.backend.v1.Instance
-	12, // 5: oxide.backend.v1.WatchInstancesResponse.instance:type_name -> oxide.backend.v1.Instance
-	11, // 6: oxide.backend.v1.WatchInstancesResponse.snapshot_complete:type_name -> oxide.backend.v1.SnapshotComplete
-	15, // 7: oxide.backend.v1.SnapshotComplete.read_time:type_name -> google.protobuf.Timestamp
-	2,  // 8: oxide.backend.v1.Instance.run_state:type_name -> oxide.backend.v1.RunState
-	15, // 9: oxide.backend.v1.Instance.run_state_update_time:type_name -> google.protobuf.Timestamp
-	15, // 10: oxide.backend.v1.Instance.create_time:type_name -> google.protobuf.Timestamp
-	13, // 11: oxide.backend.v1.Instance.network_interfaces:type_name -> oxide.backend.v1.NetworkInterface
-	14, // 12: oxide.backend.v1.Instance.external_addresses:type_name -> oxide.backend.v1.ExternalAddress
-	3,  // 13: oxide.backend.v1.ExternalAddress.kind:type_name -> oxide.backend.v1.ExternalAddressKind
-	4,  // 14: oxide.backend.v1.InstanceService.GetInstance:input_type -> oxide.backend.v1.GetInstanceRequest
-	7,  // 15: oxide.backend.v1.InstanceService.ListInstances:input_type -> oxide.backend.v1.ListInstancesRequest
-	9,  // 16: oxide.backend.v1.InstanceService.WatchInstances:input_type -> oxide.backend.v1.WatchInstancesRequest
-	6,  // 17: oxide.backend.v1.InstanceService.GetInstance:output_type -> oxide.backend.v1.GetInstanceResponse
-	8,  // 18: oxide.backend.v1.InstanceService.ListInstances:output_type -> oxide.backend.v1.ListInstancesResponse
-	10, // 19: oxide.backend.v1.InstanceService.WatchInstances:output_type -> oxide.backend.v1.WatchInstancesResponse
-	17, // [17:20] is the sub-list for method output_type
-	14, // [14:17] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	6,  // 0: oxide.backend.v1.GetInstanceRequest.machine:type_name -> oxide.backend.v1.Machine
+	2,  // 1: oxide.backend.v1.GetInstanceRequest.freshness:type_name -> oxide.backend.v1.Freshness
+	8,  // 2: oxide.backend.v1.GetInstanceRequest.absence_proof:type_name -> oxide.backend.v1.AbsenceProof
+	1,  // 3: oxide.backend.v1.GetInstanceRequest.view:type_name -> oxide.backend.v1.InstanceView
+	7,  // 4: oxide.backend.v1.Machine.claims:type_name -> oxide.backend.v1.MachineClaim
+	16, // 5: oxide.backend.v1.GetInstanceResponse.instance:type_name -> oxide.backend.v1.Instance
+	0,  // 6: oxide.backend.v1.GetInstanceResponse.identified_by:type_name -> oxide.backend.v1.IdentifiedBy
+	10, // 7: oxide.backend.v1.GetInstanceResponse.other_instances:type_name -> oxide.backend.v1.OtherInstance
+	0,  // 8: oxide.backend.v1.OtherInstance.identified_by:type_name -> oxide.backend.v1.IdentifiedBy
+	16, // 9: oxide.backend.v1.ListInstancesResponse.instances:type_name -> oxide.backend.v1.Instance
+	16, // 10: oxide.backend.v1.WatchInstancesResponse.instance:type_name -> oxide.backend.v1.Instance
+	15, // 11: oxide.backend.v1.WatchInstancesResponse.snapshot_complete:type_name -> oxide.backend.v1.SnapshotComplete
+	19, // 12: oxide.backend.v1.SnapshotComplete.read_time:type_name -> google.protobuf.Timestamp
+	3,  // 13: oxide.backend.v1.Instance.run_state:type_name -> oxide.backend.v1.RunState
+	19, // 14: oxide.backend.v1.Instance.run_state_update_time:type_name -> google.protobuf.Timestamp
+	19, // 15: oxide.backend.v1.Instance.create_time:type_name -> google.protobuf.Timestamp
+	17, // 16: oxide.backend.v1.Instance.network_interfaces:type_name -> oxide.backend.v1.NetworkInterface
+	18, // 17: oxide.backend.v1.Instance.external_addresses:type_name -> oxide.backend.v1.ExternalAddress
+	4,  // 18: oxide.backend.v1.ExternalAddress.kind:type_name -> oxide.backend.v1.ExternalAddressKind
+	5,  // 19: oxide.backend.v1.InstanceService.GetInstance:input_type -> oxide.backend.v1.GetInstanceRequest
+	11, // 20: oxide.backend.v1.InstanceService.ListInstances:input_type -> oxide.backend.v1.ListInstancesRequest
+	13, // 21: oxide.backend.v1.InstanceService.WatchInstances:input_type -> oxide.backend.v1.WatchInstancesRequest
+	9,  // 22: oxide.backend.v1.InstanceService.GetInstance:output_type -> oxide.backend.v1.GetInstanceResponse
+	12, // 23: oxide.backend.v1.InstanceService.ListInstances:output_type -> oxide.backend.v1.ListInstancesResponse
+	14, // 24: oxide.backend.v1.InstanceService.WatchInstances:output_type -> oxide.backend.v1.WatchInstancesResponse
+	22, // [22:25] is the sub-list for method output_type
+	19, // [19:22] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_instance_service_proto_init() }
@@ -1409,8 +1759,9 @@ func file_oxide_backend_v1_instance_service_proto_init() {
 		(*GetInstanceRequest_Id)(nil),
 		(*GetInstanceRequest_Name)(nil),
 		(*GetInstanceRequest_Hostname)(nil),
+		(*GetInstanceRequest_Machine)(nil),
 	}
-	file_oxide_backend_v1_instance_service_proto_msgTypes[6].OneofWrappers = []any{
+	file_oxide_backend_v1_instance_service_proto_msgTypes[9].OneofWrappers = []any{
 		(*WatchInstancesResponse_Instance)(nil),
 		(*WatchInstancesResponse_SnapshotComplete)(nil),
 		(*WatchInstancesResponse_NoLongerListedId)(nil),
@@ -1420,8 +1771,8 @@ func file_oxide_backend_v1_instance_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_instance_service_proto_rawDesc), len(file_oxide_backend_v1_instance_service_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   11,
+			NumEnums:      5,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

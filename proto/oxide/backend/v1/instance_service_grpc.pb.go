@@ -42,7 +42,8 @@ type InstanceServiceClient interface {
 	//
 	// Errors: INSTANCE_NOT_FOUND if it provably does not exist; ABSENCE_NOT_PROVEN if it was not
 	// found but the proof that the caller asked for failed; INSTANCE_AMBIGUOUS if several instances
-	// have the hostname.
+	// have the hostname. For a `machine` also INSTANCE_NOT_IDENTIFIED, INSTANCE_IDENTITY_CONFLICT and
+	// INSTANCE_REPLACED.
 	GetInstance(ctx context.Context, in *GetInstanceRequest, opts ...grpc.CallOption) (*GetInstanceResponse, error)
 	// ListInstances returns the instances of the project, a page at a time, ordered by id. A page is
 	// never shortened by an error: a call either returns all that it should, or fails.
@@ -125,7 +126,8 @@ type InstanceServiceServer interface {
 	//
 	// Errors: INSTANCE_NOT_FOUND if it provably does not exist; ABSENCE_NOT_PROVEN if it was not
 	// found but the proof that the caller asked for failed; INSTANCE_AMBIGUOUS if several instances
-	// have the hostname.
+	// have the hostname. For a `machine` also INSTANCE_NOT_IDENTIFIED, INSTANCE_IDENTITY_CONFLICT and
+	// INSTANCE_REPLACED.
 	GetInstance(context.Context, *GetInstanceRequest) (*GetInstanceResponse, error)
 	// ListInstances returns the instances of the project, a page at a time, ordered by id. A page is
 	// never shortened by an error: a call either returns all that it should, or fails.
