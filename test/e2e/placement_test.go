@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -118,34 +117,6 @@ func TestPortsOfTheNodesAreRefused(t *testing.T) {
 	own.Spec.Selector = map[string]string{"app": "agent"}
 	e.createService(own)
 	e.served("own")
-}
-
-// hostNetworkPod makes a pod that runs in the network of a node.
-func (e *environment) hostNetworkPod(name, node string, port int32) {
-	e.Helper()
-	never := false
-	core := e.client.CoreV1()
-	// Nobody makes it here.
-	_, err := core.ServiceAccounts("default").Create(e.Context(), &corev1.ServiceAccount{
-		ObjectMeta: metav1.ObjectMeta{Name: "default"},
-	}, metav1.CreateOptions{})
-	if !apierrors.IsAlreadyExists(err) {
-		e.must(err)
-	}
-	pod, err := core.Pods("default").Create(e.Context(), &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": "agent"}},
-		Spec: corev1.PodSpec{
-			NodeName: node, HostNetwork: true, AutomountServiceAccountToken: &never,
-			Containers: []corev1.Container{{
-				Name: "agent", Image: "agent",
-				Ports: []corev1.ContainerPort{{ContainerPort: port, HostPort: port}},
-			}},
-		},
-	}, metav1.CreateOptions{})
-	e.must(err)
-	pod.Status.Phase = corev1.PodRunning
-	_, err = core.Pods("default").UpdateStatus(e.Context(), pod, metav1.UpdateOptions{})
-	e.must(err)
 }
 
 // Without a node that is fit an address is reserved, one event says why, and the address is

@@ -79,7 +79,7 @@ func observationOf(c *backendv1.Candidate, receivedAt time.Time) health.Observat
 	for _, used := range c.GetUsedPorts() {
 		o.Used = append(o.Used, plan.UsedPort{
 			Port:   portOf(used.GetProtocol(), used.GetPort()),
-			Holder: used.GetHolder(), Serves: used.GetServes(),
+			Holder: used.GetHolder(), Serves: used.GetServes(), On: addrOf(used.GetAddress()),
 		})
 	}
 	return o
@@ -87,6 +87,14 @@ func observationOf(c *backendv1.Candidate, receivedAt time.Time) health.Observat
 
 func portOf(protocol backendv1.Protocol, number int32) plan.Port {
 	return plan.Port{Protocol: protocols[protocol], Number: int(number)}
+}
+
+// addrOf returns an address; an invalid one where there is none.
+func addrOf(text string) netip.Addr {
+	if text == "" {
+		return netip.Addr{}
+	}
+	return netip.MustParseAddr(text).Unmap()
 }
 
 func reservedOf(ranges []*backendv1.ReservedPorts) []plan.ReservedPorts {
@@ -97,6 +105,7 @@ func reservedOf(ranges []*backendv1.ReservedPorts) []plan.ReservedPorts {
 			First:    int(r.GetFirstPort()),
 			Last:     int(cmp.Or(r.GetLastPort(), r.GetFirstPort())),
 			Purpose:  cmp.Or(r.GetPurpose(), "the cluster itself"), Serves: r.GetServes(),
+			On: addrOf(r.GetAddress()),
 		})
 	}
 	return reserved

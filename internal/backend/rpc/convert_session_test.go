@@ -56,6 +56,7 @@ func TestItemsArriveComplete(t *testing.T) {
 	}
 	c := goodCandidate()
 	c.ExclusionReason, c.OutOfServiceReason = "has a label", "has a taint"
+	c.UsedPorts[0].Address = "0.0.0.0"
 	c.Cordoned, c.CordonObserved, c.ShuttingDown, c.LeastPreferred = true, true, true, true
 	wantSeen := health.Observation{
 		InstanceID: someID, Name: "node-1",
@@ -64,21 +65,23 @@ func TestItemsArriveComplete(t *testing.T) {
 		Cordoned: true, CordonObserved: true, ShuttingDown: true, LeastPreferred: true,
 		Used: []plan.UsedPort{{
 			Port:   plan.Port{Protocol: firewall.SCTP, Number: 80},
-			Holder: "pod a/b", Serves: []string{"default/web"},
+			Holder: "pod a/b", Serves: []string{"default/web"}, On: netip.IPv4Unspecified(),
 		}},
 		ReceivedAt: now,
 	}
-	if diff := cmp.Diff(wantSeen, observationOf(c, now)); diff != "" {
+	if diff := cmp.Diff(wantSeen, observationOf(c, now), comparable); diff != "" {
 		t.Errorf("candidate (-want +got):\n%s", diff)
 	}
 	reserved := reservedOf([]*backendv1.ReservedPorts{
-		{FirstPort: 22}, {Protocol: tcp, FirstPort: 5, LastPort: 9, Purpose: "p", Serves: []string{"a"}},
+		{FirstPort: 22}, {Protocol: tcp, FirstPort: 5, LastPort: 9, Purpose: "p", Serves: []string{"a"},
+			Address: "::ffff:10.0.0.1"},
 	})
 	wantReserved := []plan.ReservedPorts{
 		{First: 22, Last: 22, Purpose: "the cluster itself"},
-		{Protocol: firewall.TCP, First: 5, Last: 9, Purpose: "p", Serves: []string{"a"}},
+		{Protocol: firewall.TCP, First: 5, Last: 9, Purpose: "p", Serves: []string{"a"},
+			On: netip.MustParseAddr("10.0.0.1")},
 	}
-	if diff := cmp.Diff(wantReserved, reserved); diff != "" {
+	if diff := cmp.Diff(wantReserved, reserved, comparable); diff != "" {
 		t.Errorf("reserved ports (-want +got):\n%s", diff)
 	}
 }

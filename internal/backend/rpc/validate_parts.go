@@ -46,11 +46,26 @@ func validateNameOrID(field, s string) error {
 
 func validateAddresses(field string, texts []string) error {
 	for i, text := range texts {
-		if addr, err := netip.ParseAddr(text); err != nil || addr.Zone() != "" {
-			return invalidf(fmt.Sprintf("%s[%d]", field, i), "%s is not an IP address", quote(text))
+		if err := validateAddress(fmt.Sprintf("%s[%d]", field, i), text); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func validateAddress(field, text string) error {
+	if addr, err := netip.ParseAddr(text); err != nil || addr.Zone() != "" {
+		return invalidf(field, "%s is not an IP address", quote(text))
+	}
+	return nil
+}
+
+// validateOptionalAddress accepts none, too.
+func validateOptionalAddress(field, text string) error {
+	if text == "" {
+		return nil
+	}
+	return validateAddress(field, text)
 }
 
 func validateFloatingIP(field string, source *backendv1.FloatingIpSource, bits int) error {

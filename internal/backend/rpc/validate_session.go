@@ -101,6 +101,9 @@ func validateUsedPorts(at string, ports []*backendv1.UsedPort) error {
 		if err := validateServes(field, used.GetServes()); err != nil {
 			return err
 		}
+		if err := validateOptionalAddress(field+".address", used.GetAddress()); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -137,6 +140,9 @@ func validateReservedPorts(at string, ranges []*backendv1.ReservedPorts) error {
 			return err
 		}
 		if err := validateServes(field, r.GetServes()); err != nil {
+			return err
+		}
+		if err := validateOptionalAddress(field+".address", r.GetAddress()); err != nil {
 			return err
 		}
 	}

@@ -139,6 +139,9 @@ func TestValidateCandidate(t *testing.T) {
 		}, "reachability_duration"},
 		{"a used port without a protocol", func(c *candidate) { c.UsedPorts[0].Protocol = 0 },
 			"used_ports[0].protocol"},
+		{"a used port on an address", func(c *candidate) { c.UsedPorts[0].Address = "0.0.0.0" }, ""},
+		{"a used port on what is no address", func(c *candidate) { c.UsedPorts[0].Address = "fe80::1%a" },
+			"used_ports[0].address"},
 		{"a used port 0", func(c *candidate) { c.UsedPorts[0].Port = 0 }, "used_ports[0].port"},
 		{"a long holder", func(c *candidate) { c.UsedPorts[0].Holder = strings.Repeat("n", 513) },
 			"used_ports[0].holder"},
@@ -171,6 +174,8 @@ func TestValidateReservedPorts(t *testing.T) {
 	}{
 		{"a port", &backendv1.ReservedPorts{FirstPort: 22}, ""},
 		{"a range", &backendv1.ReservedPorts{Protocol: tcp, FirstPort: 1, LastPort: 65535}, ""},
+		{"on an address", &backendv1.ReservedPorts{FirstPort: 22, Address: "fd00::1"}, ""},
+		{"on what is no address", &backendv1.ReservedPorts{FirstPort: 22, Address: "x"}, "p[0].address"},
 		{"no first port", &backendv1.ReservedPorts{LastPort: 9}, "p[0].first_port"},
 		{"a first port too high", &backendv1.ReservedPorts{FirstPort: 65536}, "p[0].first_port"},
 		{"a last port below the first", &backendv1.ReservedPorts{FirstPort: 9, LastPort: 8},

@@ -28,6 +28,8 @@ type node struct {
 	v4, v6    netip.Addr
 	// used are the uses of each port of the candidate.
 	used map[Port][]*UsedPort
+	// reserved are the ranges that are reserved on its private addresses, and not everywhere.
+	reserved []ReservedPorts
 	// load is how many floating IPs it carries in the end, next how many will have to come soon;
 	// present is how many there may be until then: what leaves and what comes.
 	load, next, present int
@@ -43,6 +45,7 @@ func (n *node) addr(family ownership.Family) netip.Addr {
 
 // addNodes adds the candidates and every instance that carries an address, with what they carry.
 func (p *planner) addNodes() {
+	byAddr := p.splitReserved()
 	sorted := slices.Clone(p.in.Candidates)
 	slices.SortFunc(sorted, func(a, b Candidate) int { return cmp.Compare(a.InstanceID, b.InstanceID) })
 	for i := range sorted {
@@ -55,6 +58,8 @@ func (p *planner) addNodes() {
 			used := &sorted[i].Used[j]
 			n.used[used.Port] = append(n.used[used.Port], used)
 		}
+		n.reserved = slices.Concat(byAddr[n.v4], byAddr[n.v6],
+			byAddr[netip.IPv4Unspecified()], byAddr[netip.IPv6Unspecified()])
 		p.candidates = append(p.candidates, n)
 	}
 	for _, ip := range p.in.Addresses.All() {
@@ -76,6 +81,19 @@ func (p *planner) addNodes() {
 			p.node(ip.InstanceID).load--
 		}
 	}
+}
+
+// splitReserved keeps the ranges that are reserved everywhere, and returns the others by address.
+func (p *planner) splitReserved() map[netip.Addr][]ReservedPorts {
+	byAddr := make(map[netip.Addr][]ReservedPorts)
+	for _, r := range p.in.Reserved {
+		if r.On.IsValid() {
+			byAddr[r.On] = append(byAddr[r.On], r)
+		} else {
+			p.reservedEverywhere = append(p.reservedEverywhere, r)
+		}
+	}
+	return byAddr
 }
 
 // node returns an instance.

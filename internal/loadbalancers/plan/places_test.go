@@ -225,6 +225,71 @@ func TestInvariant4RefusedPorts(t *testing.T) {
 	}
 }
 
+// A port is refused where packets for the load balancer would arrive, and nowhere else: instance n1
+// has the addresses 10.0.0.1 and fd00::1.
+func TestInvariant4OnlyTheAddressWherePacketsArriveCounts(t *testing.T) {
+	tcp80 := Port{Protocol: TCP, Number: 80}
+	for _, tc := range []struct {
+		on         string
+		v4, v6     bool
+		elsewhere4 bool
+	}{
+		{on: "", v4: true, v6: true, elsewhere4: true},
+		{on: "0.0.0.0", v4: true, elsewhere4: true},
+		{on: "::", v6: true},
+		{on: "10.0.0.1", v4: true}, {on: "fd00::1", v6: true},
+		{on: "127.0.0.1"}, {on: "::1"}, {on: "192.168.7.7"},
+	} {
+		var on netip.Addr
+		if tc.on != "" {
+			on = netip.MustParseAddr(tc.on)
+		}
+		for what, change := range map[string]func(in *Input){
+			"used": func(in *Input) {
+				for i := range in.Candidates {
+					in.Candidates[i].Used = []UsedPort{{Port: tcp80, Holder: "the pod a/b", On: on}}
+				}
+			},
+			"reserved": func(in *Input) {
+				in.Reserved = []ReservedPorts{{First: 80, Last: 80, Purpose: "the status of a/b", On: on}}
+			},
+		} {
+			refused := func(node string, family func(*LoadBalancer)) bool {
+				p := planWeb(nil, web(family), cluster(node), change)
+				if is := len(conditionsOf(p)) > 0; is != (p.Claims[0].Target == "") {
+					t.Errorf("%s on %q: %v", what, tc.on, p.Claims[0])
+				}
+				return p.Claims[0].Target == ""
+			}
+			if got := refused("n1", func(*LoadBalancer) {}); got != tc.v4 {
+				t.Errorf("%s on %q: an IPv4 address is refused: %t", what, tc.on, got)
+			}
+			if got := refused("n1", ofIPv6); got != tc.v6 {
+				t.Errorf("%s on %q: an IPv6 address is refused: %t", what, tc.on, got)
+			}
+			if got := refused("n2", func(*LoadBalancer) {}); got != tc.elsewhere4 {
+				t.Errorf("%s on %q: elsewhere an IPv4 address is refused: %t", what, tc.on, got)
+			}
+		}
+	}
+}
+
+// What is attached already stays where something else has captured its place since.
+func TestInvariant4WhatIsAttachedStaysOnACapturedAddress(t *testing.T) {
+	captured := func(in *Input) {
+		in.Reserved = []ReservedPorts{{First: 80, Last: 80, Purpose: "the externalIPs of the Service a/b",
+			On: netip.MustParseAddr("10.0.0.1")}}
+	}
+	p := planWeb(ips{ip("a 192.0.2.1 n1")}, web(), cluster("n1", "n2"), captured)
+	same(t, "actions", []string(nil), briefly(p))
+	same(t, "conditions", []ConditionType{PortRefused}, conditionsOf(p))
+	const want = "TCP 80 is reserved for the externalIPs of the Service a/b on 10.0.0.1"
+	if !strings.Contains(says(p), want) {
+		t.Errorf("it says %q", says(p))
+	}
+	same(t, "a new one", "n2", planWeb(nil, web(), cluster("n1", "n2"), captured).Claims[0].Target)
+}
+
 // Invariant 5: an address moves only if it has to.
 func TestInvariant5WhereAddressesGo(t *testing.T) {
 	at := func(n string) ips { return ips{ip("a 192.0.2.1 " + n)} }

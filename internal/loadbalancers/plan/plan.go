@@ -56,6 +56,8 @@ type planner struct {
 	private    map[netip.Addr]bool
 	// byPrivate are the candidates by their private addresses; nil until they are needed.
 	byPrivate map[netip.Addr]string
+	// reservedEverywhere are the ranges that are reserved on all addresses.
+	reservedEverywhere []ReservedPorts
 	// left are addresses that are attached and belong to nobody, if leftFound.
 	left      []*Address
 	leftFound bool

@@ -7,6 +7,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -44,46 +45,57 @@ func (p *planner) reserved(b *balancer) *blocker {
 		return b.reservation
 	}
 	b.reservationKnown = true
+	if found := reservedFor(b, p.reservedEverywhere, netip.Addr{}); len(found) > 0 {
+		b.reservation = &found[0]
+	}
+	return b.reservation
+}
+
+// reservedFor returns which ports of a load balancer are in ranges that are reserved where packets
+// arrive at an address.
+func reservedFor(b *balancer, ranges []ReservedPorts, at netip.Addr) []blocker {
+	if len(ranges) == 0 {
+		return nil
+	}
+	var found []blocker
 	for _, port := range b.LoadBalancer.Ports {
-		for _, r := range p.in.Reserved {
+		for _, r := range ranges {
 			if r.First <= port.Number && port.Number <= r.Last &&
-				(r.Protocol == "" || r.Protocol == port.Protocol) &&
+				(r.Protocol == "" || r.Protocol == port.Protocol) && concerns(r.On, at) &&
 				!slices.Contains(r.Serves, b.key().Name) {
-				b.reservation = &blocker{isReserved, port, "is reserved for", r.Purpose}
-				return b.reservation
+				who := r.Purpose
+				if r.On.IsValid() {
+					who += " on " + r.On.String()
+				}
+				found = append(found, blocker{isReserved, port, "is reserved for", who})
 			}
 		}
 	}
-	return nil
+	return found
+}
+
+// concerns reports whether what is in use on an address, or reserved there, is in the way of packets
+// that arrive at another one.
+func concerns(use, at netip.Addr) bool {
+	return !use.IsValid() || use == at || use.IsUnspecified() && use.BitLen() == at.BitLen()
 }
 
 // isRefused reports whether a port of a load balancer may not be served on a candidate.
-func (p *planner) isRefused(c *claim, n *node) bool {
-	if p.reserved(c.b) != nil {
-		return true
-	}
-	if len(n.used) == 0 {
-		return false
-	}
-	for _, port := range c.b.LoadBalancer.Ports {
-		for _, used := range n.used[port] {
-			if !slices.Contains(used.Serves, c.b.key().Name) {
-				return true
-			}
-		}
-	}
-	return false
-}
+func (p *planner) isRefused(c *claim, n *node) bool { return len(p.refusals(c, n)) > 0 }
 
 // refusals returns why ports of a load balancer may not be served on a candidate.
 func (p *planner) refusals(c *claim, n *node) []blocker {
 	if reserved := p.reserved(c.b); reserved != nil {
 		return []blocker{*reserved}
 	}
-	var found []blocker
+	at := n.addr(c.Desired.Family)
+	found := reservedFor(c.b, n.reserved, at)
+	if len(n.used) == 0 {
+		return found
+	}
 	for _, port := range c.b.LoadBalancer.Ports {
 		for _, used := range n.used[port] {
-			if !slices.Contains(used.Serves, c.b.key().Name) {
+			if concerns(used.On, at) && !slices.Contains(used.Serves, c.b.key().Name) {
 				found = append(found, blocker{isUsed, port, "is used by", used.Holder})
 			}
 		}

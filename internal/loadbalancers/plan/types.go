@@ -115,6 +115,9 @@ type UsedPort struct {
 	Holder string
 	// Serves are the names of load balancers that the holder itself serves: for them it is free.
 	Serves []string
+	// On is the only address on which it is used; an unspecified one (0.0.0.0, ::) stands for all of
+	// its family, an invalid one for all addresses.
+	On netip.Addr
 }
 
 // ReservedPorts are ports that load balancers may not use on any instance.
@@ -126,6 +129,8 @@ type ReservedPorts struct {
 	Purpose string
 	// Serves are the names of load balancers for which they are free.
 	Serves []string
+	// On is the only address on which they are reserved, as in UsedPort.
+	On netip.Addr
 }
 
 // Place is a port of an instance. Packets for a floating IP arrive at the instance's private address,

@@ -178,9 +178,12 @@ func TestOfAPodWhatIsNeededIsKept(t *testing.T) {
 	pod.UID, pod.ResourceVersion = "uid-1", "7"
 	pod.Annotations = map[string]string{"large": strings.Repeat("x", 1000)}
 	pod.Spec.Containers[0].Env = []v1.EnvVar{{Name: "TOKEN", Value: "secret"}}
-	pod.Spec.InitContainers = []v1.Container{{Ports: []v1.ContainerPort{{
-		Protocol: v1.ProtocolUDP, ContainerPort: 443,
-	}}}}
+	pod.Spec.InitContainers = []v1.Container{{
+		RestartPolicy: new(v1.ContainerRestartPolicyAlways),
+		Ports: []v1.ContainerPort{{
+			Protocol: v1.ProtocolUDP, ContainerPort: 443, HostIP: "127.0.0.1",
+		}},
+	}}
 	meta := metav1.ObjectMeta{Namespace: "shop", Name: "proxy", UID: "uid-1", ResourceVersion: "7"}
 	labelled := meta
 	labelled.Labels = map[string]string{"app": "proxy"}
@@ -191,9 +194,10 @@ func TestOfAPodWhatIsNeededIsKept(t *testing.T) {
 		want *v1.Pod
 	}{
 		"one that uses ports of its Node": {pod, &v1.Pod{ObjectMeta: labelled, Spec: v1.PodSpec{
-			NodeName: "worker-1", HostNetwork: true, Containers: []v1.Container{{
+			NodeName: "worker-1", Containers: []v1.Container{{
 				Ports: []v1.ContainerPort{
-					{Protocol: v1.ProtocolUDP, ContainerPort: 443}, {Protocol: v1.ProtocolTCP, ContainerPort: 80},
+					{Protocol: v1.ProtocolUDP, HostPort: 443, HostIP: "127.0.0.1"},
+					{Protocol: v1.ProtocolTCP, HostPort: 80},
 				},
 			}},
 		}}},

@@ -31,26 +31,27 @@ type servedPort struct {
 
 func orTCP(protocol v1.Protocol) v1.Protocol { return cmp.Or(protocol, v1.ProtocolTCP) }
 
+// hostPort is a port of a Node that a pod uses, on one of its addresses; empty: on all of them.
+type hostPort struct {
+	servedPort
+	address string
+}
+
 // portUse is what is known of all ports that are in use for something other than a load balancer.
 type portUse struct {
 	// served are the ports that load balancers serve: only those matter.
 	served map[servedPort]bool
-	// reserved are those of them that are a node port of some Service: on every Node they lead to
-	// that one.
+	// reserved are those of them that lead to some Service: on every Node, those that are a node
+	// port; on an address, wherever packets for it are sent from, those that the Service captures
+	// there.
 	reserved []*backendv1.ReservedPorts
-	// captured are those that Services capture on addresses: packets for them lead to those
-	// Services, wherever they are sent from.
-	captured map[string][]*backendv1.UsedPort
 	// selecting are the load balancers that select pods, by namespace.
 	selecting map[string][]*v1.Service
 }
 
 // portUseOf returns what Services use.
 func portUseOf(services []*v1.Service) *portUse {
-	u := &portUse{
-		served: make(map[servedPort]bool), captured: make(map[string][]*backendv1.UsedPort),
-		selecting: make(map[string][]*v1.Service),
-	}
+	u := &portUse{served: make(map[servedPort]bool), selecting: make(map[string][]*v1.Service)}
 	for _, service := range services {
 		if !isDesired(service) {
 			continue
@@ -64,72 +65,70 @@ func portUseOf(services []*v1.Service) *portUse {
 	}
 	for _, service := range services {
 		for _, port := range service.Spec.Ports {
-			u.reserve(service, orTCP(port.Protocol), port.NodePort, "node port")
+			u.reserve(service, servedPort{orTCP(port.Protocol), port.NodePort}, "node port", "")
 		}
-		u.reserve(service, v1.ProtocolTCP, service.Spec.HealthCheckNodePort, "health check port")
+		u.reserve(service, servedPort{v1.ProtocolTCP, service.Spec.HealthCheckNodePort},
+			"health check port", "")
 		for _, address := range service.Spec.ExternalIPs {
 			u.capture(service, address, "externalIPs")
 		}
+		if isDesired(service) || isEnding(service) {
+			continue // its status is the backend's business
+		}
 		for _, ingress := range service.Status.LoadBalancer.Ingress {
-			if !isDesired(service) && !isEnding(service) { // those of our own are the backend's business
+			if ingress.IPMode == nil || *ingress.IPMode == v1.LoadBalancerIPModeVIP {
 				u.capture(service, ingress.IP, "status")
 			}
 		}
 	}
 	slices.SortFunc(u.reserved, func(a, b *backendv1.ReservedPorts) int {
-		return cmp.Or(cmp.Compare(a.GetFirstPort(), b.GetFirstPort()),
-			cmp.Compare(a.GetPurpose(), b.GetPurpose()), cmp.Compare(a.GetProtocol(), b.GetProtocol()))
+		return cmp.Or(cmp.Compare(min(len(a.GetAddress()), 1), min(len(b.GetAddress()), 1)),
+			cmp.Compare(a.GetFirstPort(), b.GetFirstPort()),
+			cmp.Compare(a.GetPurpose(), b.GetPurpose()), cmp.Compare(a.GetProtocol(), b.GetProtocol()),
+			cmp.Compare(a.GetAddress(), b.GetAddress()))
 	})
 	return u
 }
 
-// reserve notes that a port leads to a Service on every Node.
-func (u *portUse) reserve(service *v1.Service, protocol v1.Protocol, port int32, what string) {
-	if u.served[servedPort{protocol, port}] {
+// capture notes that the ports of a Service lead to it on an address.
+func (u *portUse) capture(service *v1.Service, address, by string) {
+	addr, err := netip.ParseAddr(address)
+	if err != nil || addr.Zone() != "" {
+		return
+	}
+	for _, port := range service.Spec.Ports {
+		u.reserve(service, servedPort{orTCP(port.Protocol), port.Port}, by, addr.Unmap().String())
+	}
+}
+
+// reserve notes that a port leads to a Service, on an address or on all.
+func (u *portUse) reserve(service *v1.Service, port servedPort, what, address string) {
+	if u.served[port] {
 		u.reserved = append(u.reserved, &backendv1.ReservedPorts{
-			Protocol: protocols[protocol], FirstPort: port, Serves: []string{keyOf(service)},
-			Purpose: "the " + what + " of the Service " + keyOf(service),
+			Protocol: protocols[port.protocol], FirstPort: port.port, Serves: []string{keyOf(service)},
+			Purpose: "the " + what + " of the Service " + keyOf(service), Address: address,
 		})
 	}
 }
 
-// capture notes that the ports of a Service lead to it on an address.
-func (u *portUse) capture(service *v1.Service, address, by string) {
-	if addr, err := netip.ParseAddr(address); err == nil {
-		address = addr.Unmap().String()
-	}
-	for _, port := range service.Spec.Ports {
-		if u.served[servedPort{orTCP(port.Protocol), port.Port}] {
-			u.captured[address] = append(u.captured[address], &backendv1.UsedPort{
-				Protocol: protocols[orTCP(port.Protocol)], Port: port.Port,
-				Holder: "the " + by + " of the Service " + keyOf(service), Serves: []string{keyOf(service)},
-			})
-		}
-	}
-}
-
-// of returns which of the ports that load balancers serve are used on Nodes, by their pods and by
-// Services that capture their addresses.
+// of returns which of the ports that load balancers serve are used on Nodes, by their pods.
 func (u *portUse) of(nodes []*v1.Node, pods map[string][]*v1.Pod) []*backendv1.UsedPort {
 	var used []*backendv1.UsedPort
 	for _, node := range nodes {
 		for _, pod := range pods[node.Name] {
 			for _, port := range hostPorts(pod) {
-				if u.served[port] {
+				if u.served[port.servedPort] {
 					used = append(used, &backendv1.UsedPort{
-						Protocol: protocols[port.protocol], Port: port.port,
+						Protocol: protocols[port.protocol], Port: port.port, Address: port.address,
 						Holder: "the pod " + pod.Namespace + "/" + pod.Name, Serves: u.serves(pod),
 					})
 				}
 			}
 		}
-		for _, address := range node.Status.Addresses {
-			used = append(used, u.captured[address.Address]...)
-		}
 	}
 	slices.SortFunc(used, func(a, b *backendv1.UsedPort) int {
 		return cmp.Or(cmp.Compare(a.GetPort(), b.GetPort()), cmp.Compare(a.GetHolder(), b.GetHolder()),
-			cmp.Compare(a.GetProtocol(), b.GetProtocol()))
+			cmp.Compare(a.GetProtocol(), b.GetProtocol()), cmp.Compare(a.GetAddress(), b.GetAddress()))
 	})
 	return used[:min(len(used), maxUsedPorts)]
 }
@@ -191,28 +190,44 @@ func (c *Controller) podsByNode() map[string][]*v1.Pod {
 }
 
 // hostPorts returns the ports of its Node that a pod uses: in the Node's network all that its
-// containers name, else their host ports. One that has finished uses none.
-func hostPorts(pod *v1.Pod) []servedPort {
+// containers name, else their host ports. One that has finished uses none, and so do containers
+// that finish before the others begin.
+func hostPorts(pod *v1.Pod) []hostPort {
 	if pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed {
 		return nil
 	}
-	var ports []servedPort
-	for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+	sidecars := slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c v1.Container) bool {
+		return c.RestartPolicy == nil || *c.RestartPolicy != v1.ContainerRestartPolicyAlways
+	})
+	var ports []hostPort
+	for _, container := range slices.Concat(sidecars, pod.Spec.Containers) {
 		for _, port := range container.Ports {
 			number := port.HostPort
 			if pod.Spec.HostNetwork {
 				number = port.ContainerPort
 			}
 			if number > 0 {
-				ports = append(ports, servedPort{orTCP(port.Protocol), number})
+				ports = append(ports, hostPort{
+					servedPort{orTCP(port.Protocol), number}, hostAddress(port, pod.Spec.HostNetwork),
+				})
 			}
 		}
 	}
 	return ports
 }
 
-// trimPod keeps of a pod what is needed to know its ports on its Node: as those of one container in
-// the Node's network.
+// hostAddress returns the address of its Node on which a port is used, 0.0.0.0 and :: for all of an
+// IP family; empty: on all. A process in the Node's network that listens on :: listens on IPv4, too.
+func hostAddress(port v1.ContainerPort, hostNetwork bool) string {
+	addr, err := netip.ParseAddr(port.HostIP)
+	if err != nil || hostNetwork && addr == netip.IPv6Unspecified() {
+		return ""
+	}
+	return addr.WithZone("").Unmap().String()
+}
+
+// trimPod keeps of a pod what is needed to know its ports on its Node: as the host ports of one
+// container.
 func trimPod(object any) (any, error) {
 	pod, ok := object.(*v1.Pod)
 	if !ok {
@@ -222,11 +237,11 @@ func trimPod(object any) (any, error) {
 		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 	}}
 	if ports := hostPorts(pod); len(ports) > 0 {
-		trimmed.Labels, trimmed.Spec.NodeName, trimmed.Spec.HostNetwork = pod.Labels, pod.Spec.NodeName, true
+		trimmed.Labels, trimmed.Spec.NodeName = pod.Labels, pod.Spec.NodeName
 		trimmed.Spec.Containers = []v1.Container{{}}
 		for _, port := range ports {
 			trimmed.Spec.Containers[0].Ports = append(trimmed.Spec.Containers[0].Ports,
-				v1.ContainerPort{Protocol: port.protocol, ContainerPort: port.port})
+				v1.ContainerPort{Protocol: port.protocol, HostPort: port.port, HostIP: port.address})
 		}
 	}
 	return trimmed, nil

@@ -112,8 +112,12 @@ func TestPortsOfPodsInTheirNodesNetworkAreUsed(t *testing.T) {
 	hostPorted.Spec.Containers[0].Ports[0].HostPort = 443
 	udp := hostPod("proxy", "worker-1", 80)
 	udp.Spec.Containers[0].Ports[0].Protocol = v1.ProtocolUDP
-	sidecar := hostPod("proxy", "worker-1", 443)
-	sidecar.Spec.InitContainers, sidecar.Spec.Containers = sidecar.Spec.Containers, nil
+	first := hostPod("proxy", "worker-1", 443)
+	first.Spec.InitContainers, first.Spec.Containers = first.Spec.Containers, nil
+	sidecar := first.DeepCopy()
+	sidecar.Spec.InitContainers[0].RestartPolicy = new(v1.ContainerRestartPolicyAlways)
+	leaving := hostPod("proxy", "worker-1", 443)
+	leaving.DeletionTimestamp = &metav1.Time{}
 	for _, tt := range []struct {
 		name     string
 		services []*v1.Service
@@ -124,7 +128,10 @@ func TestPortsOfPodsInTheirNodesNetworkAreUsed(t *testing.T) {
 		{"only ports that a load balancer serves are sent", nil,
 			[]*v1.Pod{hostPod("proxy", "worker-1", 80, 443, 8080)},
 			[]*backendv1.UsedPort{used(80, "the pod shop/proxy"), used(443, "the pod shop/proxy")}},
-		{"of containers that begin before the others, too", nil, []*v1.Pod{sidecar},
+		{"of containers that begin before the others and stay", nil, []*v1.Pod{sidecar},
+			[]*backendv1.UsedPort{used(443, "the pod shop/proxy")}},
+		{"not of containers that end before the others begin", nil, []*v1.Pod{first}, nil},
+		{"a pod that is about to end", nil, []*v1.Pod{leaving},
 			[]*backendv1.UsedPort{used(443, "the pod shop/proxy")}},
 		{"several pods, in order", nil,
 			[]*v1.Pod{hostPod("z", "worker-1", 443), hostPod("y", "worker-1", 80), hostPod("a", "worker-1", 80)},
@@ -178,39 +185,82 @@ func TestPortsOfPodsInTheirNodesNetworkAreUsed(t *testing.T) {
 	}
 }
 
+// Where a pod uses its port is said, and whether that is in the way is the backend's business.
+func TestTheAddressOfAHostPortIsSent(t *testing.T) {
+	for _, tt := range []struct {
+		hostIP      string
+		hostNetwork bool
+		want        string
+	}{
+		{"", false, ""}, {"", true, ""}, {"0.0.0.0", false, "0.0.0.0"}, {"0.0.0.0", true, "0.0.0.0"},
+		{"::", false, "::"}, {"::", true, ""}, {"127.0.0.1", false, "127.0.0.1"},
+		{"127.0.0.1", true, "127.0.0.1"}, {"172.30.0.11", false, "172.30.0.11"},
+		{"FD00:0::1", false, "fd00::1"}, {"::ffff:172.30.0.11", false, "172.30.0.11"}, {"x", false, ""},
+	} {
+		pod := hostPod("proxy", "worker-1", 80)
+		pod.Spec.HostNetwork = tt.hostNetwork
+		pod.Spec.Containers[0].Ports[0].HostIP, pod.Spec.Containers[0].Ports[0].HostPort = tt.hostIP, 80
+		trimmed, err := trimPod(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := portUseOf([]*v1.Service{service()}).of([]*v1.Node{node("worker-1", id1)},
+			map[string][]*v1.Pod{"worker-1": {trimmed.(*v1.Pod)}})
+		if len(used) != 1 || used[0].GetAddress() != tt.want {
+			t.Errorf("with the host IP %q in the Node's network: %t, %v are used", tt.hostIP,
+				tt.hostNetwork, used)
+		}
+	}
+}
+
 // What leads to a Service on an address of a Node would not reach the load balancer there.
-func TestAddressesOfNodesThatServicesCaptureAreUsed(t *testing.T) {
-	const address = "172.30.0.11"
+func TestAddressesThatServicesCaptureAreReserved(t *testing.T) {
+	const address, sixth = "172.30.0.11", "fd00::b"
 	at := func(s *v1.Service) { s.Status.LoadBalancer = *statusOf([]string{address}) }
 	class := func(s *v1.Service) { s.Spec.LoadBalancerClass = new("example.com/other") }
-	external := func(s *v1.Service) {
-		s.Spec.Type, s.Spec.ExternalIPs = v1.ServiceTypeClusterIP, []string{address}
+	external := func(addresses ...string) func(s *v1.Service) {
+		return func(s *v1.Service) {
+			s.Spec.Type, s.Spec.ExternalIPs = v1.ServiceTypeClusterIP, addresses
+		}
 	}
-	used := func(holder string) []*backendv1.UsedPort {
-		return []*backendv1.UsedPort{{
-			Protocol: backendv1.Protocol_PROTOCOL_TCP, Port: 80, Holder: holder, Serves: []string{"a/b"},
-		}}
+	reserved := func(holder string, addresses ...string) (all []*backendv1.ReservedPorts) {
+		for _, address := range addresses {
+			all = append(all, &backendv1.ReservedPorts{
+				Protocol: backendv1.Protocol_PROTOCOL_TCP, FirstPort: 80, Address: address,
+				Purpose: "the " + holder + " of the Service a/b", Serves: []string{"a/b"},
+			})
+		}
+		return all
 	}
 	for _, tt := range []struct {
 		name    string
 		service *v1.Service
-		want    []*backendv1.UsedPort
+		want    []*backendv1.ReservedPorts
 	}{
-		{"externalIPs", service(named("a", "b"), external), used("the externalIPs of the Service a/b")},
-		{"the status of another class", service(named("a", "b"), class, at),
-			used("the status of the Service a/b")},
+		{"externalIPs", service(named("a", "b"), external(address)), reserved("externalIPs", address)},
+		{"externalIPs of both IP families", service(named("a", "b"), external(sixth, address)),
+			reserved("externalIPs", address, sixth)},
+		{"externalIPs that are none", service(named("a", "b"), external("x", "fe80::1%eth0")), nil},
+		{"externalIPs of one of ours", service(named("a", "b"), func(s *v1.Service) {
+			s.Spec.ExternalIPs = []string{address}
+		}), reserved("externalIPs", address)},
+		{"the node port of one with externalIPs, too", service(named("a", "b"), external(address),
+			nodePort(80)), append(reserved("node port", ""), reserved("externalIPs", address)...)},
+		{"the status of another class", service(named("a", "b"), class, at), reserved("status", address)},
+		{"a status that only a proxy outside serves", service(named("a", "b"), class, at, func(s *v1.Service) {
+			s.Status.LoadBalancer.Ingress[0].IPMode = new(v1.LoadBalancerIPModeProxy)
+		}), nil},
+		{"a status with a name", service(named("a", "b"), class, func(s *v1.Service) {
+			s.Status.LoadBalancer.Ingress = []v1.LoadBalancerIngress{{Hostname: "lb.example.com"}}
+		}), nil},
 		{"a status of ours", service(named("a", "b"), at), nil},
 		{"a status of ours that is ending", service(named("a", "b"), at, finalized, class), nil},
-		{"another port", service(named("a", "b"), external, port(443)), nil},
+		{"another port", service(named("a", "b"), external(address), port(443)), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			use := portUseOf([]*v1.Service{service(), tt.service})
-			worker := node("worker-1", id1, func(n *v1.Node) {
-				n.Status.Addresses = []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: address}}
-			})
-			got := use.of([]*v1.Node{worker, node("worker-2", id1)}, nil)
+			got := portUseOf([]*v1.Service{service(), tt.service}).reserved
 			if diff := cmp.Diff(tt.want, got, protocmp.Transform()); diff != "" {
-				t.Errorf("used ports (-want +got):\n%s", diff)
+				t.Errorf("reserved (-want +got):\n%s", diff)
 			}
 		})
 	}

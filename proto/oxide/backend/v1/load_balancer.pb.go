@@ -696,7 +696,11 @@ type UsedPort struct {
 	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
 	// Names (LoadBalancerKey.name) of load balancers that the holder itself serves: for those the
 	// port is free. At most 1,000.
-	Serves        []string `protobuf:"bytes,4,rep,name=serves,proto3" json:"serves,omitempty"`
+	Serves []string `protobuf:"bytes,4,rep,name=serves,proto3" json:"serves,omitempty"`
+	// The only address on which it is in use, where that is known: 0.0.0.0 or :: stands for all of that IP
+	// family; empty: all addresses. What is used only on an address at which no packets for a load balancer
+	// arrive, such as 127.0.0.1, is in nobody's way.
+	Address       string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,7 +763,15 @@ func (x *UsedPort) GetServes() []string {
 	return nil
 }
 
-// ReservedPorts is a range of ports that load balancers may not use on any instance.
+func (x *UsedPort) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// ReservedPorts is a range of ports that load balancers may not use on any instance, or not on the one
+// whose private address is given.
 type ReservedPorts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The transport protocol; UNSPECIFIED means every one.
@@ -771,7 +783,11 @@ type ReservedPorts struct {
 	// What the range is for, for messages, for example "the kubelet"; at most 512 bytes.
 	Purpose string `protobuf:"bytes,4,opt,name=purpose,proto3" json:"purpose,omitempty"`
 	// Names (LoadBalancerKey.name) of load balancers for which the range is free. At most 1,000.
-	Serves        []string `protobuf:"bytes,5,rep,name=serves,proto3" json:"serves,omitempty"`
+	Serves []string `protobuf:"bytes,5,rep,name=serves,proto3" json:"serves,omitempty"`
+	// The only address on which the range is reserved, wherever packets for it are sent from; 0.0.0.0 or ::
+	// stands for all of that IP family; empty: all addresses. Instances that do not have it are not
+	// concerned.
+	Address       string `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -839,6 +855,13 @@ func (x *ReservedPorts) GetServes() []string {
 		return x.Serves
 	}
 	return nil
+}
+
+func (x *ReservedPorts) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
 }
 
 // Candidate is an instance that may carry addresses of load balancers, as the client observes it. It holds
@@ -2403,19 +2426,21 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"$oxide/backend/v1/load_balancer.proto\x12\x10oxide.backend.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#oxide/backend/v1/error_reason.proto\";\n" +
 	"\x0fLoadBalancerKey\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x86\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xa0\x01\n" +
 	"\bUsedPort\x126\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.ProtocolR\bprotocol\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\x05R\x04port\x12\x16\n" +
 	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x16\n" +
-	"\x06serves\x18\x04 \x03(\tR\x06serves\"\xb5\x01\n" +
+	"\x06serves\x18\x04 \x03(\tR\x06serves\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\"\xcf\x01\n" +
 	"\rReservedPorts\x126\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.ProtocolR\bprotocol\x12\x1d\n" +
 	"\n" +
 	"first_port\x18\x02 \x01(\x05R\tfirstPort\x12\x1b\n" +
 	"\tlast_port\x18\x03 \x01(\x05R\blastPort\x12\x18\n" +
 	"\apurpose\x18\x04 \x01(\tR\apurpose\x12\x16\n" +
-	"\x06serves\x18\x05 \x03(\tR\x06serves\"\x94\x05\n" +
+	"\x06serves\x18\x05 \x03(\tR\x06serves\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"\x94\x05\n" +
 	"\tCandidate\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12!\n" +
