@@ -8,14 +8,13 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := process.Signals(context.Background())
 	// A second signal ends the process at once, as if it were not handled.
 	context.AfterFunc(ctx, stop)
 	os.Exit(shim.Main(ctx, os.Args[1:], os.Stderr))

@@ -10,14 +10,13 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := process.Signals(context.Background())
 	code := backend.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

@@ -9,14 +9,13 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim/command"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := process.Signals(context.Background())
 	code := command.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 // Exit codes of the program.
@@ -48,7 +49,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitFailure
 }
 
-// NewCommand returns the command oxide-backend with its subcommand.
+// NewCommand returns the command oxide-backend with its subcommands.
 func NewCommand() *cobra.Command {
 	opts := NewOptions()
 	cmd := &cobra.Command{
@@ -75,10 +76,9 @@ func NewCommand() *cobra.Command {
 		return &UsageError{[]error{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}}
 	})
 	opts.AddFlags(cmd.Flags())
-	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.SetVersionTemplate(process.VersionTemplate)
 	cmd.AddCommand(newCheckCommand())
-	// What it would say, --help says.
-	cmd.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
+	process.AddCommands(cmd)
 	return cmd
 }
 

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -26,8 +27,12 @@ func backendPage() string {
 			continue
 		}
 		p.section(sub.CommandPath(), describe(sub))
-		p.table(flagHeader, flagRows(sub.Flags(), nil))
-		p.section("", "```\n"+strings.TrimSpace(sub.Example)+"\n```")
+		if rows := flagRows(sub.Flags(), nil); len(rows) > 0 {
+			p.table(flagHeader, rows)
+		}
+		if sub.Example != "" {
+			p.section("", "```\n"+strings.TrimSpace(sub.Example)+"\n```")
+		}
 	}
 	return p.String()
 }
@@ -50,7 +55,7 @@ func shimPage(ctx context.Context) (string, error) {
 	return p.String(), nil
 }
 
-func describe(cmd *cobra.Command) string { return cell(cmd.Long) }
+func describe(cmd *cobra.Command) string { return cell(cmp.Or(cmd.Long, cmd.Short+".")) }
 
 var flagHeader = []string{"Flag", "Default", "Meaning"}
 

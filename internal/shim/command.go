@@ -9,14 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
-	"k8s.io/client-go/tools/clientcmd"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/app"
 	"k8s.io/cloud-provider/app/config"
@@ -26,7 +23,7 @@ import (
 	baseversion "k8s.io/component-base/version"
 	genericcontrollermanager "k8s.io/controller-manager/app"
 
-	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 )
@@ -53,7 +50,9 @@ const longHelp = `ccm-shim is the cloud controller manager for Kubernetes cluste
 initializes nodes, removes nodes whose instances are gone, and gives Services of type
 LoadBalancer their addresses. It holds no Oxide credential and takes no decision about Oxide
 resources: for that it talks to oxide-backend over a unix socket, or starts one of its own when
---backend is not given.`
+--backend is not given.
+
+The subcommands "version", "help" and "completion" (for bash, fish, powershell or zsh) print and end.`
 
 // NewCommand returns the command ccm-shim: the framework's own with all its flags, with the
 // provider "oxide" by default, and with the flags of Options. It ends when ctx does.
@@ -88,14 +87,15 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 			return nil
 		}
 		return &exitError{code: exitMisconfigured, err: fmt.Errorf(
-			"%q is not a flag, and ccm-shim takes nothing but flags: see ccm-shim --help", args[0])}
+			"%q is neither a flag nor a subcommand: see ccm-shim --help", args[0])}
 	}
+	addSubcommands(cmd)
 
 	runFramework := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch cmd.Flags().Lookup("version").Value.String() {
 		case "true":
-			return printVersion(cmd)
+			return process.PrintVersion(cmd)
 		case "raw":
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%#v\n", baseversion.Get())
 			return err
@@ -115,9 +115,25 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 	return cmd, nil
 }
 
-func printVersion(cmd *cobra.Command) error {
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), "ccm-shim", version.String())
-	return err
+// addSubcommands adds the subcommands that all programs have. The framework's help is about its own
+// flags, and so for the root command only.
+func addSubcommands(cmd *cobra.Command) {
+	process.AddCommands(cmd)
+	help, usage := cmd.HelpFunc(), cmd.UsageFunc()
+	plain := &cobra.Command{}
+	cmd.SetHelpFunc(func(of *cobra.Command, args []string) {
+		if of == cmd {
+			help(of, args)
+			return
+		}
+		plain.HelpFunc()(of, args)
+	})
+	cmd.SetUsageFunc(func(of *cobra.Command) error {
+		if of == cmd {
+			return usage(of)
+		}
+		return plain.UsageFunc()(of)
+	})
 }
 
 // setDefaults sets defaults of the framework's flags for clusters of a thousand nodes, none of which
@@ -169,7 +185,7 @@ func validateFramework(
 		errs = append(errs, errors.New("--cloud-config: there is no configuration file: "+
 			"give oxide-backend the settings of Oxide, by its flags or environment"))
 	}
-	errs = append(errs, validateKubeconfig(o))
+	errs = append(errs, validateKubeconfigs(o))
 	if err := o.Validate(controllers, app.ControllersDisabledByDefault.List(), aliases,
 		app.AllWebhooks, app.DisabledByDefaultWebhooks); err != nil {
 		var list utilerrors.Aggregate
@@ -197,31 +213,6 @@ func validateControllers(given []string, aliases map[string]string) error {
 	if enabled(names.ServiceLBController) && !enabled(services.Name) {
 		return fmt.Errorf("--controllers: %s needs %s: give both, or leave both out",
 			names.ServiceLBController, services.Name)
-	}
-	return nil
-}
-
-// validateKubeconfig says whether there is an API server to talk to, without talking to it.
-func validateKubeconfig(o *ccmoptions.CloudControllerManagerOptions) error {
-	file := o.Generic.ClientConnection.Kubeconfig
-	if file == "" {
-		if o.Master == "" && os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
-			return errors.New("--kubeconfig: no Kubernetes API server is configured: outside a " +
-				"cluster give a kubeconfig file, inside one run as a pod with a service account")
-		}
-		return nil
-	}
-	_, err := clientcmd.LoadFromFile(file)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		// In a container the file usually belongs to whoever started it.
-		uid, gid := os.Geteuid(), os.Getegid()
-		return fmt.Errorf("--kubeconfig: %s cannot be read by the UID %d, as which this program "+
-			"runs: let that user read it, or with podman become that user by "+
-			"--userns=keep-id:uid=%d,gid=%d", file, uid, uid, gid)
-	case err != nil:
-		return fmt.Errorf("--kubeconfig: %s: give a kubeconfig file that can be read",
-			strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	return nil
 }

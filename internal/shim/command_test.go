@@ -6,6 +6,8 @@ package shim
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -109,6 +111,52 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A kubeconfig that cannot be used is found before anything is started, and what stands in it is not
+// repeated.
+func TestAJunkKubeconfigIsOnePlainLine(t *testing.T) {
+	const head = "apiVersion: v1\nkind: Config\ncurrent-context: x\n" +
+		"contexts: [{name: x, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {}}]\n"
+	for _, tt := range []struct{ name, content, want string }{
+		{"no YAML", "a:\n  - se{{cret: [\n", "is not a kubeconfig file (line 2): "},
+		{"binary", "\x00\xff\xfe\x80", "is not a kubeconfig file: "},
+		{"text", "se{{cret", "is not a kubeconfig file: "},
+		{"another object", "apiVersion: v1\nkind: Pod\n", "is not a kubeconfig file: "},
+		{"nothing", "", "names no cluster"},
+		{"no such context", strings.Replace(head, "name: x", "name: other", 1), "context: x"},
+		{"no such cluster", head, "names no cluster"},
+		{"a server that is no URL", head + "clusters: [{name: c, cluster: {server: 'http://u:se{{cret@h:x'}}]\n",
+			"the server of its cluster is not a URL"},
+		{"an authority that is not there", head + "clusters: [{name: c, cluster: " +
+			"{server: 'https://h', certificate-authority: /nowhere/ca}}]\n", "/nowhere/ca"},
+		{"an authority that is none", head + "clusters: [{name: c, cluster: " +
+			"{server: 'https://h', certificate-authority-data: c2V7e2NyZXQ=}}]\n", "certificate"},
+	} {
+		for _, flag := range []string{"kubeconfig", "authentication-kubeconfig"} {
+			t.Run(tt.name+" in "+flag, func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "junk")
+				if err := os.WriteFile(file, []byte(tt.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				args := []string{"--" + flag + "=" + file}
+				if flag != "kubeconfig" {
+					args = append(args, "--kubeconfig="+kubeconfig(t))
+				}
+				code, lines := runMain(t, args...)
+				if code != 2 || len(lines) != 1 || len(lines[0]) > 400 {
+					t.Fatalf("it ends with %d and says %q", code, lines)
+				}
+				if !strings.HasPrefix(lines[0], "ccm-shim: --"+flag+": "+file+" ") &&
+					!strings.HasPrefix(lines[0], "ccm-shim: --"+flag+": "+file+": ") {
+					t.Errorf("it does not begin with the flag and the file: %s", lines[0])
+				}
+				if !strings.Contains(lines[0], tt.want) || strings.Contains(lines[0], "se{{cret") {
+					t.Errorf("it says %s, want %q", lines[0], tt.want)
+				}
+			})
+		}
 	}
 }
 

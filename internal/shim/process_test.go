@@ -20,6 +20,8 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 // backendVariable tells this test program, when it plays oxide-backend, what to do.
@@ -30,7 +32,7 @@ const backendVariable = "OXIDE_TEST_BACKEND"
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "ccm-shim":
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := process.Signals(context.Background())
 		context.AfterFunc(ctx, stop)
 		os.Exit(Main(ctx, os.Args[1:], os.Stderr))
 	case "oxide-backend":

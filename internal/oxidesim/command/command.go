@@ -14,7 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 // errUsage marks mistakes in the options, for the exit code.
@@ -61,6 +63,7 @@ docs/simulator.md says more.`,
 			}
 			return nil
 		},
+		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,6 +77,8 @@ docs/simulator.md says more.`,
 		return errors.Join(err, errUsage)
 	})
 	o.AddFlags(cmd.Flags())
+	cmd.SetVersionTemplate(process.VersionTemplate)
+	process.AddCommands(cmd)
 	return cmd
 }
 
