@@ -73,20 +73,24 @@ func (s *Simulator) login(c *call, rt *route, h http.Header) error {
 	return nil
 }
 
-// roleOn is the caller's role on a project. Objects outside of projects (uuid.Nil) are
+// roleOf is the role of a user on a project. Objects outside of projects (uuid.Nil) are
 // checked by their handlers.
-func (c *call) roleOn(project uuid.UUID) role {
+func (s *Simulator) roleOf(u *user, project uuid.UUID) role {
 	if project == uuid.Nil {
 		return roleAdmin
 	}
-	p, ok := c.sim.db.projects.rows[project]
-	if !ok || p.parent != c.user.parent {
+	p, ok := s.db.projects.rows[project]
+	if !ok || p.parent != u.parent {
 		return roleNone
 	}
-	return max(p.roles[c.user.id], c.siloRole().onProjects())
+	return max(p.roles[u.id], s.siloRoleOf(u).onProjects())
 }
 
-func (c *call) siloRole() role { return c.sim.db.silos.rows[c.user.parent].roles[c.user.id] }
+func (s *Simulator) siloRoleOf(u *user) role { return s.db.silos.rows[u.parent].roles[u.id] }
+
+func (c *call) roleOn(project uuid.UUID) role { return c.sim.roleOf(c.user, project) }
+
+func (c *call) siloRole() role { return c.sim.siloRoleOf(c.user) }
 
 // require answers 404 when the caller may not read in the project, 403 when it may read but
 // not do this.
@@ -108,7 +112,8 @@ func (c *call) requireSilo(least role) error {
 	return nil
 }
 
-// requireFleet asks for a role on the whole rack; without any, system endpoints are 403.
+// requireFleet asks for a role on the whole rack. Who has none may read nothing of it: lists are then
+// 403, and a single object is not found, which its handler checks.
 func (c *call) requireFleet(least role) error {
 	if c.user.fleet < least {
 		return forbidden()

@@ -54,7 +54,8 @@ func (s *snapshot) json() snapshotJSON {
 	return snapshotJSON{s.identity(), s.project.String(), s.disk.String(), "ready", s.size}
 }
 
-// imageList lists those of a project, or without one those of the silo.
+// imageList lists those of a project, or without one those of the silo, which a role on a project
+// alone does not show.
 func (s *Simulator) imageList(c *call) (any, error) {
 	if err := c.beginScan(nameOrIDSorts); err != nil {
 		return nil, err
@@ -66,6 +67,8 @@ func (s *Simulator) imageList(c *call) (any, error) {
 			return nil, err
 		}
 		parent = p.id
+	} else if err := c.requireSilo(roleViewer); err != nil {
+		return nil, err
 	}
 	return pageOf(c, s.db.images.in(parent), (*image).json), nil
 }
@@ -89,7 +92,7 @@ func (s *Simulator) imageFromPath(c *call, least role) (*image, error) {
 	if i.project != uuid.Nil {
 		return i, c.require(i.project, least)
 	}
-	if i.parent != c.user.parent {
+	if i.parent != c.user.parent || c.siloRole() == roleNone {
 		return nil, refNotFound(s.db.images.kind, r)
 	}
 	if least > roleViewer {

@@ -84,10 +84,6 @@ func TestRoles(t *testing.T) {
 			map[string]int{"viewer": 403, "limited": 403, "nobody": 404, "collaborator": 200},
 		},
 		{
-			"list pools", "GET", "/v1/ip-pools", nil,
-			map[string]int{"viewer": 403, "collaborator": 403, "nobody": 403, "silo-viewer": 200},
-		},
-		{
 			"view a pool", "GET", "/v1/ip-pools/default", nil,
 			map[string]int{"viewer": 200, "nobody": 200, "stranger": 404},
 		},
@@ -117,6 +113,56 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// OXIDE_API.md §9: who has roles on projects only can list nothing of the silo, and finds no single
+// image of it.
+func TestARoleOnAProjectAloneListsNothingOfTheSilo(t *testing.T) {
+	r := withUsers(t)
+	for _, tc := range []struct {
+		name, method, path string
+		body               any
+		status             map[string]int // by token
+	}{
+		{
+			"list projects", "GET", "/v1/projects", nil,
+			map[string]int{
+				"viewer": 403, "limited": 403, "collaborator": 403, "nobody": 403,
+				"silo-viewer": 200, "silo-limited": 200, "stranger": 200,
+			},
+		},
+		{
+			"list the silo's images", "GET", "/v1/images", nil,
+			map[string]int{"viewer": 403, "collaborator": 403, "nobody": 403, "silo-viewer": 200},
+		},
+		{
+			"read an image of the silo", "GET", "/v1/images/debian-13", nil,
+			map[string]int{"viewer": 404, "collaborator": 404, "nobody": 404, "silo-viewer": 200},
+		},
+		{
+			"delete an image of the silo", "DELETE", "/v1/images/debian-13", nil,
+			map[string]int{"collaborator": 404, "silo-viewer": 403},
+		},
+		{
+			"list the project's images", "GET", "/v1/images?project=demo", nil,
+			map[string]int{"viewer": 200, "nobody": 404},
+		},
+		{
+			"list IP pools", "GET", "/v1/ip-pools", nil,
+			map[string]int{"viewer": 403, "collaborator": 403, "nobody": 403, "silo-viewer": 200},
+		},
+		{
+			"list subnet pools", "GET", "/v1/subnet-pools", nil,
+			map[string]int{"viewer": 403, "collaborator": 403, "nobody": 403, "silo-viewer": 200},
+		},
+	} {
+		for token, status := range tc.status {
+			t.Run(tc.name+" as "+token, func(t *testing.T) {
+				code := map[int]string{403: "Forbidden", 404: "ObjectNotFound"}[status]
+				r.as(token).do(tc.method, tc.path, tc.body).want(status, code)
+			})
+		}
+	}
+}
+
 // OXIDE_API.md §18 1: a revoked role looks exactly like mass deletion.
 func TestRevokedRoleIs404(t *testing.T) {
 	r := withUsers(t)
@@ -131,9 +177,6 @@ func TestRevokedRoleIs404(t *testing.T) {
 	c.get("/v1/instances/"+inst).want(404, "ObjectNotFound")
 	c.get("/v1/instances?project=demo").want(404, "ObjectNotFound")
 	c.get("/v1/projects/demo").want(404, "ObjectNotFound")
-	if n := len(c.get("/v1/projects").ok(200).items()); n != 0 {
-		t.Errorf("%d projects listed", n)
-	}
 	c.get("/v1/me").ok(200)
 	must(t, r.SetProjectRole("demo/demo", "limited", "viewer"))
 	c.get("/v1/instances/" + inst).ok(200)
@@ -156,5 +199,33 @@ func TestSilosAreApart(t *testing.T) {
 	r.as("stranger").get("/v1/projects/"+mine).want(404, "ObjectNotFound")
 	if users := r.as("stranger").get("/v1/users").ok(200).items(); len(users) != 1 {
 		t.Errorf("users: %v", users)
+	}
+}
+
+// OXIDE_API.md §9: a single object of the fleet is not found by who has no role on the fleet, and its
+// list is refused.
+func TestWithoutAFleetRoleObjectsOfTheFleetAreNotFound(t *testing.T) {
+	r := withUsers(t)
+	op := r.as(oxidesim.DefaultOperatorToken)
+	first := func(list string) string { return op.get(list).ok(200).items()[0].str("id") }
+	rack := "/v1/system/hardware/racks/" + first("/v1/system/hardware/racks")
+	sled := "/v1/system/hardware/sleds/" + first("/v1/system/hardware/sleds")
+	for _, object := range []string{
+		rack, sled, sled + "/instances", "/v1/system/ip-pools/default",
+		"/v1/system/ip-pools/default/ranges", "/v1/system/silos/other",
+		"/v1/system/users?silo=other",
+	} {
+		op.get(object).ok(200)
+		for _, token := range []string{"collaborator", "silo-viewer", oxidesim.DefaultToken} {
+			r.as(token).get(object).want(404, "ObjectNotFound")
+		}
+	}
+	for _, list := range []string{
+		"/v1/system/hardware/racks", "/v1/system/hardware/sleds", "/v1/system/ip-pools",
+		"/v1/system/subnet-pools", "/v1/system/silos", "/v1/system/silo-quotas",
+		"/v1/system/policy", "/v1/system/networking/settings",
+	} {
+		op.get(list).ok(200)
+		r.as(oxidesim.DefaultToken).get(list).want(403, "Forbidden")
 	}
 }

@@ -55,18 +55,24 @@ func (s *silo) quotasJSON() quotasJSON {
 	return q
 }
 
+// visibleSilo resolves a silo that the caller may read: the own one, or any with a role on the fleet.
+func (s *Simulator) visibleSilo(c *call, r ref) (*silo, error) {
+	sl, err := byRef(s.db.silos, r)
+	if err == nil && c.user.fleet == roleNone && sl.id != c.user.parent {
+		return nil, refNotFound(s.db.silos.kind, r)
+	}
+	return sl, err
+}
+
 // systemSilo resolves the silo of a path, for an operator.
 func (s *Simulator) systemSilo(c *call, least role) (*silo, error) {
 	r, err := c.pathRef("silo")
 	if err != nil {
 		return nil, err
 	}
-	sl, err := byRef(s.db.silos, r)
+	sl, err := s.visibleSilo(c, r)
 	if err != nil {
 		return nil, err
-	}
-	if c.user.fleet == roleNone && sl.id != c.user.parent {
-		return nil, refNotFound(s.db.silos.kind, r)
 	}
 	if c.user.fleet == roleNone && least == roleViewer {
 		return sl, nil

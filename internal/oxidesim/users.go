@@ -162,10 +162,11 @@ func (s *Simulator) siloFromQuery(c *call) (*silo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.requireFleet(roleViewer); err != nil {
+	sl, err := s.visibleSilo(c, r)
+	if err != nil {
 		return nil, err
 	}
-	return byRef(s.db.silos, r)
+	return sl, c.requireFleet(roleViewer)
 }
 
 // localUserCreate adds a user to a silo; there is no password to log in with, only tokens
