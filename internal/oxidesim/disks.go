@@ -279,6 +279,8 @@ func (s *Simulator) diskDetach(c *call) (any, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case d.state == diskDetached: // idempotent
+		return d.json(), nil
 	case d.instance != i.id:
 		return nil, invalidRequest("disk is not attached to the instance")
 	case i.bootDisk == d.id:

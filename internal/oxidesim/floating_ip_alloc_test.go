@@ -143,3 +143,33 @@ func TestFloatingIPTimeModified(t *testing.T) {
 		last = now
 	}
 }
+
+// OXIDE_API.md §8: at the creation of an instance, a floating IP by id is looked up wherever the caller
+// sees it, and refused outside of the instance's project.
+func TestAFloatingIPOfAnotherProjectIsRefusedAtCreation(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	seed, err := oxidesim.ParseSeed([]byte(`
+silos:
+- name: demo
+  users: [{name: elsewhere, tokens: [{secret: elsewhere}]}]
+  projects:
+  - name: demo
+    roles: {elsewhere: limited_collaborator}
+  - {name: second, floating_ips: [{name: theirs}]}
+`))
+	must(t, err)
+	must(t, r.Apply(seed))
+	theirs := r.get("/v1/floating-ips/theirs?project=second").ok(200).str("id")
+	create := func(r *rack, which string) *answer {
+		return r.post("/v1/instances?project=demo", newInstanceBody("node-1", obj{
+			"external_ips": []obj{{"type": "floating", "floating_ip": which}},
+		}))
+	}
+	create(r, theirs).want(400, "InvalidRequest")
+	create(r, "theirs").want(404, "ObjectNotFound")               // a name is one of the own project
+	create(r.as("elsewhere"), theirs).want(404, "ObjectNotFound") // who does not see it
+	create(r, r.fip("ours")).ok(201)
+	if s := r.attachState(theirs); s != "detached" {
+		t.Errorf("it is %s", s)
+	}
+}

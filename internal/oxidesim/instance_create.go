@@ -7,8 +7,6 @@ package oxidesim
 import (
 	"encoding/base64"
 	"net/netip"
-
-	"github.com/google/uuid"
 )
 
 const (
@@ -167,7 +165,7 @@ func readStack(f *fields, version string) stack {
 	return st
 }
 
-func (p instanceParams) check() error {
+func (s *Simulator) checkInstance(p instanceParams) error {
 	switch {
 	case p.ncpus < 1 || p.ncpus > maxCPUs:
 		return invalidValue("ncpus", "must be between 1 and %d", maxCPUs)
@@ -175,6 +173,8 @@ func (p instanceParams) check() error {
 		return invalidValue("size", "memory must be between 1 GiB and 1536 GiB")
 	case p.memory%gibibyte != 0:
 		return invalidValue("size", "memory must be divisible by 1 GiB")
+	case p.jumboFrames && !s.jumboFrames:
+		return invalidRequest("the operator has not allowed jumbo frames")
 	case p.multicast:
 		return invalidRequest("the simulated rack knows no multicast groups")
 	case len(p.externalIPs) > maxExternalIPs:
@@ -213,7 +213,7 @@ func (s *Simulator) instanceCreate(c *call) (any, error) {
 
 // newInstance makes an instance in state creating, with all it asks for, or nothing at all.
 func (s *Simulator) newInstance(p *project, by *user, w instanceParams) (*instance, error) {
-	if err := w.check(); err != nil {
+	if err := s.checkInstance(w); err != nil {
 		return nil, err
 	}
 	i := &instance{
@@ -258,7 +258,7 @@ func (s *Simulator) equip(i *instance, by *user, w instanceParams) error {
 		return err
 	}
 	for _, e := range w.externalIPs {
-		if err := s.giveExternalIP(i, e); err != nil {
+		if err := s.giveExternalIP(i, by, e); err != nil {
 			return err
 		}
 	}
@@ -316,7 +316,7 @@ func (s *Simulator) giveSNAT(i *instance) error {
 	return err
 }
 
-func (s *Simulator) giveExternalIP(i *instance, w externalIPParams) error {
+func (s *Simulator) giveExternalIP(i *instance, by *user, w externalIPParams) error {
 	if w.floatingIP == nil {
 		pool, err := s.selectPool(s.db.projects.rows[i.project].parent, w.pool)
 		if err != nil {
@@ -328,7 +328,7 @@ func (s *Simulator) giveExternalIP(i *instance, w externalIPParams) error {
 		}
 		return err
 	}
-	f, err := s.floatingIPIn(i.project, *w.floatingIP)
+	f, err := s.floatingIPFor(i, by, *w.floatingIP)
 	if err != nil {
 		return err
 	}
@@ -344,14 +344,20 @@ func (s *Simulator) giveExternalIP(i *instance, w externalIPParams) error {
 	return nil
 }
 
-// floatingIPIn resolves a floating IP that a body of a project's instance refers to.
-func (s *Simulator) floatingIPIn(project uuid.UUID, r ref) (*floatingIP, error) {
+// floatingIPFor resolves a floating IP that the request for a new instance refers to: by name in the
+// instance's project, by id anywhere, but then it must be in that project.
+func (s *Simulator) floatingIPFor(i *instance, by *user, r ref) (*floatingIP, error) {
 	if !r.isID() {
-		return s.db.floatingIPs.named(project, r.name)
+		return s.db.floatingIPs.named(i.project, r.name)
 	}
 	f, ok := s.db.floatingIPs.rows[r.id]
-	if !ok || f.project != project {
+	switch {
+	case !ok || s.roleOf(by, f.project) == roleNone:
 		return nil, notFoundByID(s.db.floatingIPs.kind, r.id)
+	case s.roleOf(by, f.project) < roleLimited:
+		return nil, forbidden()
+	case f.project != i.project:
+		return nil, invalidRequest("the floating IP must be in the same project")
 	}
 	return f, nil
 }

@@ -25,7 +25,8 @@ func (s *Simulator) instanceUpdate(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := (instanceParams{ncpus: ncpus, memory: memory}).check(); err != nil {
+	wanted := instanceParams{ncpus: ncpus, memory: memory, jumboFrames: jumbo}
+	if err := s.checkInstance(wanted); err != nil {
 		return nil, err
 	}
 	var bootDisk uuid.UUID

@@ -32,6 +32,7 @@ type Simulator struct {
 	server *Server // nil unless served
 
 	showDestroyed bool // see ShowDestroyed
+	jumboFrames   bool // instances may use them, by the operator's setting
 
 	nexus  nexus
 	faults faults

@@ -134,3 +134,22 @@ func TestSSHKeys(t *testing.T) {
 	r.post("/v1/instances?project=demo",
 		newInstanceBody("x", obj{"ssh_public_keys": []string{"zz"}})).want(404, "ObjectNotFound")
 }
+
+// A disk that is attached nowhere is detached already, whatever the state of the instance is.
+func TestDetachingADetachedDiskChangesNothing(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	id := r.instance("node-1")
+	r.post("/v1/disks?project=demo", newDiskBody("data", nil)).ok(201)
+	detach := func(instance string) *answer {
+		return r.post("/v1/instances/"+instance+"/disks/detach", obj{"disk": "data"})
+	}
+	got := detach(id).ok(202)
+	if state, _ := got["state"].(map[string]any); state["state"] != "detached" {
+		t.Errorf("answered %v", got)
+	}
+	must(t, r.SetRunState(id, "stopped"))
+	r.post("/v1/instances/"+id+"/disks/attach", obj{"disk": "data"}).ok(202)
+	detach(r.instance("node-2")).want(400, "InvalidRequest") // attached to another one
+	detach(id).ok(202)
+	detach(id).ok(202)
+}

@@ -209,7 +209,7 @@ func (s *Simulator) systemSubnetPoolMemberRemove(c *call) (any, error) {
 		p.members = append(p.members[:i:i], p.members[i+1:]...)
 		return nil, nil
 	}
-	return nil, invalidRequest("the provided subnet is not a member of the pool")
+	return nil, invalidRequest("the subnet %s does not exist in the pool", net)
 }
 
 func (s *Simulator) systemSubnetPoolUtilization(c *call) (any, error) {

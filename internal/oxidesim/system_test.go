@@ -5,6 +5,7 @@
 package oxidesim_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
@@ -158,5 +159,60 @@ func TestHardware(t *testing.T) {
 	if got := op.get("/v1/system/hardware/sleds/" + sled).ok(200); got.str("state") !=
 		"decommissioned" {
 		t.Errorf("expunged: %v", got)
+	}
+}
+
+// Clients look for these words: Oxide's Terraform provider takes them for a removal that is done.
+func TestRemovingWhatAPoolDoesNotHaveSaysThatItDoesNotExist(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	op := r.as(oxidesim.DefaultOperatorToken)
+	op.post("/v1/system/subnet-pools", obj{
+		"name": "routed", "description": "", "ip_version": "v4",
+	}).ok(201)
+	for path, body := range map[string]obj{
+		"/v1/system/subnet-pools/routed/members/remove": {"subnet": "203.0.113.0/28"},
+		"/v1/system/ip-pools/default/ranges/remove":     {"first": "192.0.2.1", "last": "192.0.2.9"},
+	} {
+		got := op.post(path, body).want(400, "InvalidRequest").str("message")
+		if !strings.Contains(got, "does not exist") {
+			t.Errorf("%s: message %q", path, got)
+		}
+	}
+}
+
+// OXIDE_API.md §5: an instance can be given jumbo frames once the operator's setting allows it.
+func TestJumboFramesNeedTheOperatorsSetting(t *testing.T) {
+	const settings = "/v1/system/networking/settings"
+	r := startRack(t, oxidesim.Config{})
+	op := r.as(oxidesim.DefaultOperatorToken)
+	allow := func(yes bool) {
+		t.Helper()
+		body := obj{"external_jumbo_frames_opt_in_enabled": yes}
+		op.put(settings, body).ok(200)
+		if got := op.get(settings).ok(200)["external_jumbo_frames_opt_in_enabled"]; got != yes {
+			t.Errorf("the setting is %v, want %v", got, yes)
+		}
+	}
+	r.put(settings, obj{"external_jumbo_frames_opt_in_enabled": true}).want(403, "Forbidden")
+	jumbo := obj{"enable_jumbo_frames": true, "start": false}
+	create := func() *answer {
+		return r.post("/v1/instances?project=demo", newInstanceBody("node-1", jumbo))
+	}
+	update := func(yes bool) *answer {
+		return r.put("/v1/instances/node-1?project=demo", obj{
+			"ncpus": 2, "memory": gib, "enable_jumbo_frames": yes, "boot_disk": nil,
+			"cpu_platform": nil, "auto_restart_policy": nil,
+		})
+	}
+	create().want(400, "InvalidRequest")
+	allow(true)
+	create().ok(201)
+	update(false).ok(200)
+	op.put(settings, obj{}).ok(200) // what is left out is off
+	update(true).want(400, "InvalidRequest")
+	update(false).ok(200)
+	allow(true)
+	if got := update(true).ok(200); got["enable_jumbo_frames"] != true {
+		t.Errorf("updated: %v", got)
 	}
 }
