@@ -12,9 +12,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Seed is a description of what is on a rack, in YAML or JSON. Everything in it is named;
-// applying a seed to a rack adds what is not there yet and changes what it says of the rest,
-// so that several seeds may be applied one after another.
+// Seed is a description of what is on a rack, in YAML or JSON. Everything in it is named, and all
+// but users may have a description; applying a seed to a rack adds what is not there yet and changes
+// what it says of the rest, so that several seeds may be applied one after another.
 type Seed struct {
 	Sleds int        `json:"sleds,omitempty"` // how many sleds there are at least
 	Silos []SiloSeed `json:"silos,omitempty"`
@@ -28,10 +28,11 @@ type Seed struct {
 
 // SiloSeed is a silo with the people and projects in it.
 type SiloSeed struct {
-	Name     string        `json:"name"`
-	Users    []UserSeed    `json:"users,omitempty"`
-	Projects []ProjectSeed `json:"projects,omitempty"`
-	Images   []ImageSeed   `json:"images,omitempty"` // for all projects
+	Name        string        `json:"name"`
+	Description string        `json:"description,omitempty"`
+	Users       []UserSeed    `json:"users,omitempty"`
+	Projects    []ProjectSeed `json:"projects,omitempty"`
+	Images      []ImageSeed   `json:"images,omitempty"` // for all projects
 }
 
 // UserSeed is a user. Roles are viewer, limited_collaborator, collaborator or admin.
@@ -63,15 +64,17 @@ type ProjectSeed struct {
 
 // VPCSeed is a VPC; subnets besides its default one.
 type VPCSeed struct {
-	Name    string       `json:"name"`
-	Subnets []SubnetSeed `json:"subnets,omitempty"`
+	Name        string       `json:"name"`
+	Description string       `json:"description,omitempty"`
+	Subnets     []SubnetSeed `json:"subnets,omitempty"`
 }
 
 // SubnetSeed is a subnet with a private IPv4 block such as 10.1.0.0/22.
 type SubnetSeed struct {
-	Name      string `json:"name"`
-	IPv4Block string `json:"ipv4_block"`
-	IPv6Block string `json:"ipv6_block,omitempty"`
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+	IPv4Block   string `json:"ipv4_block"`
+	IPv6Block   string `json:"ipv6_block,omitempty"`
 }
 
 // InstanceSeed is an instance. What is absent is: hostname as the name, 2 CPUs, 4 GiB,
@@ -96,10 +99,11 @@ type InstanceSeed struct {
 
 // ImageSeed is an image to make boot disks from; 1 GiB unless told.
 type ImageSeed struct {
-	Name    string `json:"name"`
-	OS      string `json:"os,omitempty"`
-	Version string `json:"version,omitempty"`
-	SizeGiB uint64 `json:"size_gib,omitempty"`
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+	OS          string `json:"os,omitempty"`
+	Version     string `json:"version,omitempty"`
+	SizeGiB     uint64 `json:"size_gib,omitempty"`
 }
 
 // FloatingIPSeed is a floating IP, from a pool (default: the silo's) or with a given
@@ -114,11 +118,12 @@ type FloatingIPSeed struct {
 
 // PoolSeed is an IP pool with its ranges and the silos that may use it.
 type PoolSeed struct {
-	Name      string         `json:"name"`
-	IPVersion string         `json:"ip_version,omitempty"` // v4 (default) or v6
-	PoolType  string         `json:"pool_type,omitempty"`  // unicast (default) or multicast
-	Ranges    []RangeSeed    `json:"ranges,omitempty"`
-	Silos     []PoolLinkSeed `json:"silos,omitempty"`
+	Name        string         `json:"name"`
+	Description string         `json:"description,omitempty"`
+	IPVersion   string         `json:"ip_version,omitempty"` // v4 (default) or v6
+	PoolType    string         `json:"pool_type,omitempty"`  // unicast (default) or multicast
+	Ranges      []RangeSeed    `json:"ranges,omitempty"`
+	Silos       []PoolLinkSeed `json:"silos,omitempty"`
 }
 
 // RangeSeed is a range of addresses, both ends included.
@@ -194,10 +199,13 @@ func (s *Simulator) Apply(seed Seed) error {
 		s.db.sleds = append(s.db.sleds, newSled(len(s.db.sleds)))
 	}
 	for _, w := range seed.Silos {
-		if _, err := s.db.silos.named(uuid.Nil, w.Name); err == nil {
-			continue
+		sl, err := s.db.silos.named(uuid.Nil, w.Name)
+		if err == nil {
+			err = describe(s, s.db.silos, sl, w.Description)
+		} else {
+			err = s.db.silos.insert(s.newSilo(w.Name, w.Description))
 		}
-		if err := s.db.silos.insert(s.newSilo(w.Name, "")); err != nil {
+		if err != nil {
 			return seedError("silo", w.Name, err)
 		}
 	}
@@ -217,6 +225,14 @@ func (s *Simulator) Apply(seed Seed) error {
 		}
 	}
 	return nil
+}
+
+// describe gives what is there already the description that a seed says, if it says one.
+func describe[T row](s *Simulator, t *table[T], r T, description string) error {
+	if description == "" || description == r.base().description {
+		return nil
+	}
+	return t.rename(r, nil, &description, s.clock.now())
 }
 
 func seedError(kind, name string, err error) error {

@@ -14,10 +14,11 @@ import (
 
 // SubnetPoolSeed is a pool of networks for external subnets.
 type SubnetPoolSeed struct {
-	Name      string                 `json:"name"`
-	IPVersion string                 `json:"ip_version,omitempty"` // v4 (default) or v6
-	Members   []SubnetPoolMemberSeed `json:"members,omitempty"`
-	Silos     []PoolLinkSeed         `json:"silos,omitempty"`
+	Name        string                 `json:"name"`
+	Description string                 `json:"description,omitempty"`
+	IPVersion   string                 `json:"ip_version,omitempty"` // v4 (default) or v6
+	Members     []SubnetPoolMemberSeed `json:"members,omitempty"`
+	Silos       []PoolLinkSeed         `json:"silos,omitempty"`
 }
 
 // SubnetPoolMemberSeed is a network, and the prefix lengths that may be cut out of it (by
@@ -30,12 +31,15 @@ type SubnetPoolMemberSeed struct {
 
 func (s *Simulator) applyPool(w PoolSeed) error {
 	p, err := s.db.pools.named(uuid.Nil, w.Name)
-	if err != nil {
-		p = s.newPool(w.Name, "")
+	if err == nil {
+		err = describe(s, s.db.pools, p, w.Description)
+	} else {
+		p = s.newPool(w.Name, w.Description)
 		p.version, p.kind = orDefault(w.IPVersion, v4), orDefault(w.PoolType, unicast)
-		if err := s.db.pools.insert(p); err != nil {
-			return err
-		}
+		err = s.db.pools.insert(p)
+	}
+	if err != nil {
+		return err
 	}
 	for _, r := range w.Ranges {
 		first, err := netip.ParseAddr(r.First)
@@ -67,11 +71,14 @@ func (s *Simulator) applyPool(w PoolSeed) error {
 
 func (s *Simulator) applySubnetPool(w SubnetPoolSeed) error {
 	p, err := s.db.subnetPools.named(uuid.Nil, w.Name)
+	if err == nil {
+		err = describe(s, s.db.subnetPools, p, w.Description)
+	} else {
+		p = s.newSubnetPool(w.Name, w.Description, orDefault(w.IPVersion, v4))
+		err = s.db.subnetPools.insert(p)
+	}
 	if err != nil {
-		p = s.newSubnetPool(w.Name, "", orDefault(w.IPVersion, v4))
-		if err := s.db.subnetPools.insert(p); err != nil {
-			return err
-		}
+		return err
 	}
 	for _, m := range w.Members {
 		net, err := netip.ParsePrefix(m.Subnet)

@@ -14,10 +14,13 @@ import (
 
 func (s *Simulator) applyProject(sl *silo, w ProjectSeed) error {
 	p, err := s.db.projects.named(sl.id, w.Name)
+	if err == nil {
+		err = describe(s, s.db.projects, p, w.Description)
+	} else {
+		p, err = s.newProject(sl, w.Name, w.Description)
+	}
 	if err != nil {
-		if p, err = s.newProject(sl, w.Name, w.Description); err != nil {
-			return err
-		}
+		return err
 	}
 	for name, given := range w.Roles {
 		u, err := s.db.users.named(sl.id, name)
@@ -52,41 +55,49 @@ func (s *Simulator) applyProject(sl *silo, w ProjectSeed) error {
 }
 
 func (s *Simulator) applyImage(project, parent uuid.UUID, w ImageSeed) error {
-	if _, err := s.db.images.named(parent, w.Name); err == nil {
-		return nil
+	if i, err := s.db.images.named(parent, w.Name); err == nil {
+		return describe(s, s.db.images, i, w.Description)
 	}
 	return s.db.images.insert(&image{
-		meta: s.newMeta(project, parent, w.Name, ""), os: w.OS, version: w.Version,
+		meta: s.newMeta(project, parent, w.Name, w.Description), os: w.OS, version: w.Version,
 		size: orDefault(w.SizeGiB, 1) * gibibyte, blockSize: 512,
 	})
 }
 
 func (s *Simulator) applyVPC(p *project, w VPCSeed) error {
 	v, err := s.db.vpcs.named(p.id, w.Name)
+	if err == nil {
+		err = describe(s, s.db.vpcs, v, w.Description)
+	} else {
+		v, err = s.newVPC(p, w.Name, w.Description, w.Name, netip.Prefix{})
+	}
 	if err != nil {
-		if v, err = s.newVPC(p, w.Name, "", w.Name, netip.Prefix{}); err != nil {
-			return err
-		}
+		return err
 	}
 	for _, n := range w.Subnets {
-		if _, err := s.db.subnets.named(v.id, n.Name); err == nil {
-			continue
-		}
-		block4, err := netip.ParsePrefix(n.IPv4Block)
-		if err != nil {
-			return seedError("subnet", n.Name, err)
-		}
-		var block6 netip.Prefix
-		if n.IPv6Block != "" {
-			if block6, err = netip.ParsePrefix(n.IPv6Block); err != nil {
-				return seedError("subnet", n.Name, err)
-			}
-		}
-		if _, err := s.newSubnet(v, n.Name, "", block4, block6); err != nil {
+		if err := s.applySubnet(v, n); err != nil {
 			return seedError("subnet", n.Name, err)
 		}
 	}
 	return nil
+}
+
+func (s *Simulator) applySubnet(v *vpc, w SubnetSeed) error {
+	if n, err := s.db.subnets.named(v.id, w.Name); err == nil {
+		return describe(s, s.db.subnets, n, w.Description)
+	}
+	block4, err := netip.ParsePrefix(w.IPv4Block)
+	if err != nil {
+		return err
+	}
+	var block6 netip.Prefix
+	if w.IPv6Block != "" {
+		if block6, err = netip.ParsePrefix(w.IPv6Block); err != nil {
+			return err
+		}
+	}
+	_, err = s.newSubnet(v, w.Name, w.Description, block4, block6)
+	return err
 }
 
 func orDefault[T comparable](v, otherwise T) T {
@@ -140,7 +151,7 @@ func seedNIC(w InstanceSeed) (nicsParams, error) {
 // applyInstance makes an instance that is at once in the wanted state.
 func (s *Simulator) applyInstance(p *project, w InstanceSeed) (*instance, error) {
 	if i, err := s.db.instances.named(p.id, w.Name); err == nil {
-		return i, nil
+		return i, describe(s, s.db.instances, i, w.Description)
 	}
 	if !validName(w.Name) {
 		return nil, errors.New("not a valid name")
@@ -190,7 +201,7 @@ func (s *Simulator) seedState(i *instance, w InstanceSeed) error {
 
 func (s *Simulator) applyFloatingIP(p *project, w FloatingIPSeed) (*floatingIP, error) {
 	if f, err := s.db.floatingIPs.named(p.id, w.Name); err == nil {
-		return f, nil
+		return f, describe(s, s.db.floatingIPs, f, w.Description)
 	}
 	if !validName(w.Name) {
 		return nil, errors.New("not a valid name")
