@@ -27,7 +27,10 @@ type API interface {
 	Instances(ctx context.Context) ([]oxide.Instance, error)
 	Subnets(ctx context.Context) ([]oxide.Subnet, error)
 	SubnetInterfaces(ctx context.Context, subnetID string) ([]oxide.NetworkInterface, error)
+	NetworkInterface(ctx context.Context, id string) (oxide.NetworkInterface, error)
 	FloatingIPs(ctx context.Context) ([]oxide.FloatingIP, error)
+	FloatingIPByID(ctx context.Context, id string) (oxide.FloatingIP, error)
+	DoubtLists()
 	ExternalIPs(ctx context.Context, instanceID string) ([]oxide.ExternalIP, error)
 	AntiAffinityGroups(ctx context.Context) ([]oxide.AntiAffinityGroup, error)
 	AntiAffinityGroupMembers(ctx context.Context, groupID string) ([]string, error)
@@ -152,6 +155,7 @@ func (f *Finder) ByName(ctx context.Context, name string, view View) (Instance, 
 	}
 	found, ok := l.byName[name]
 	if !ok {
+		f.api.DoubtLists()
 		// Listing the project's instances has just proven that it is readable.
 		return Instance{}, fmt.Errorf("instance %s %w", name, ErrNotFound)
 	}
@@ -168,6 +172,7 @@ func (f *Finder) ByHostname(ctx context.Context, hostname string, view View) (In
 	matches := l.byHostname[strings.ToLower(hostname)]
 	switch len(matches) {
 	case 0:
+		f.api.DoubtLists()
 		return Instance{}, fmt.Errorf("an instance with the hostname %s %w", hostname, ErrNotFound)
 	case 1:
 		return f.complete(ctx, l.identity, matches[0], view)

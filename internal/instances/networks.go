@@ -99,14 +99,16 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 		floating:   make(map[string][]oxide.FloatingIP),
 		subnets:    make(map[string]oxide.Subnet),
 	}
+	listed := make(map[string]bool)
 	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
+	group, listCtx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentReads)
 	group.Go(func() error {
-		ips, err := i.api.FloatingIPs(ctx)
+		ips, err := i.api.FloatingIPs(listCtx)
 		mu.Lock()
 		defer mu.Unlock()
 		for _, ip := range ips {
+			listed[ip.ID] = true
 			if ip.InstanceID != "" {
 				n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], ip)
 			}
@@ -116,16 +118,20 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 	for _, subnet := range subnets {
 		n.subnets[subnet.ID] = subnet
 		group.Go(func() error {
-			nics, err := i.api.SubnetInterfaces(ctx, subnet.ID)
+			nics, err := i.api.SubnetInterfaces(listCtx, subnet.ID)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, nic := range nics {
+				listed[nic.ID] = true
 				n.interfaces[nic.InstanceID] = append(n.interfaces[nic.InstanceID], nic)
 			}
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := i.addUnlisted(ctx, n, listed); err != nil {
 		return nil, err
 	}
 	for _, nics := range n.interfaces {

@@ -29,9 +29,6 @@ const (
 	// mutationTimeout bounds a mutation: attach and detach wait for the sled, which Oxide gives
 	// up on after about a minute.
 	mutationTimeout = 95 * time.Second
-	// pageLimit is the page size of lists: large, because each page costs a request; Oxide caps
-	// it at 10,000.
-	pageLimit = 10_000
 )
 
 // Client calls the Oxide API for one project. It is safe for concurrent use.
@@ -44,6 +41,8 @@ type Client struct {
 	readOnly bool
 	// pageLimit is the page size of lists.
 	pageLimit int
+	// ends is where lists were found to end.
+	ends *listEnds
 
 	identity identityCache
 	flights  singleflight.Group
@@ -70,7 +69,7 @@ func New(cfg Config, registerer prometheus.Registerer) (*Client, error) {
 	}
 	return &Client{
 		api: client, base: base, metrics: m, project: cfg.Project, readOnly: cfg.ReadOnly,
-		pageLimit: pageLimit,
+		pageLimit: pageLimit, ends: newListEnds(),
 	}, nil
 }
 
@@ -158,58 +157,4 @@ func try[T any](
 		return v, e
 	}
 	return v, nil
-}
-
-// page is one page of a list.
-type page[T any] struct {
-	items []T
-	next  string
-}
-
-// The ways in which JSON can be something else than what was asked for.
-var (
-	errNoID   = errors.New("it holds no object with an id")
-	errNoList = errors.New("it holds no list")
-	errNoSign = errors.New("it is no sign of life of Oxide's")
-)
-
-// toPage converts a page. A list that is missing is no empty list.
-func toPage[A, T any](
-	items []A, next string, convert func(A) (T, error),
-) (page[T], error) {
-	if items == nil {
-		return page[T]{}, errNoList
-	}
-	p := page[T]{items: make([]T, 0, len(items)), next: next}
-	for _, item := range items {
-		v, err := convert(item)
-		if err != nil {
-			return page[T]{}, err
-		}
-		p.items = append(p.items, v)
-	}
-	return p, nil
-}
-
-// readAll reads all pages of a list. Oxide names a next page after every page that is not empty, so
-// a page that is not full is taken for the last one, which saves the request for an empty page.
-func readAll[T any](
-	ctx context.Context, c *Client, op operation,
-	fetch func(ctx context.Context, limit *int, token string) (page[T], error),
-) ([]T, error) {
-	var all []T
-	limit, token := c.pageLimit, ""
-	for {
-		p, err := read(ctx, c, op, func(ctx context.Context) (page[T], error) {
-			return fetch(ctx, &limit, token)
-		})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, p.items...)
-		if len(p.items) < limit || p.next == "" {
-			return all, nil
-		}
-		token = p.next
-	}
 }

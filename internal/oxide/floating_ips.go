@@ -20,6 +20,9 @@ import (
 // one with 500.
 const MaxDescription = 512
 
+// floatingIPList is the operation that lists the floating IPs.
+const floatingIPList = "floating_ip_list"
+
 // FloatingIP is a floating IP of the project.
 type FloatingIP struct {
 	ID, Name, Description string
@@ -47,7 +50,7 @@ func (c *Client) FloatingIPs(ctx context.Context) ([]FloatingIP, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAll(ctx, c, projectCall("floating_ip_list", "list the floating IPs"),
+	return readAll(ctx, c, projectCall(floatingIPList, "list the floating IPs"),
 		func(ctx context.Context, limit *int, token string) (page[FloatingIP], error) {
 			v, err := c.api.FloatingIpList(ctx, api.FloatingIpListParams{
 				Project: api.NameOrId(id.ProjectID), Limit: limit, PageToken: token,
@@ -94,6 +97,8 @@ func (c *Client) CreateFloatingIP(
 	if err != nil {
 		return FloatingIP{}, err
 	}
+	// The list grows, or has grown if the answer is lost.
+	defer c.ends.forget(floatingIPList)
 	return mutate(ctx, c, objectCall("floating_ip_create", "create the floating IP "+name),
 		func(ctx context.Context) (FloatingIP, error) {
 			return orError(c.api.FloatingIpCreate(ctx, api.FloatingIpCreateParams{

@@ -44,8 +44,16 @@ func TestAThousandInstancesCostOneRequest(t *testing.T) {
 	if err != nil || len(got) != 1000 {
 		t.Errorf("%d instances, %v", len(got), err)
 	}
+	if n := r.Count("instance_list"); n != 2 {
+		t.Errorf("%d requests with the proof that nothing follows, want 2", n)
+	}
+	r.ResetCounters()
+	got, err = r.Client.Instances(t.Context())
+	if err != nil || len(got) != 1000 {
+		t.Errorf("%d instances, %v", len(got), err)
+	}
 	if n := r.Count("instance_list"); n != 1 {
-		t.Errorf("%d requests, want 1", n)
+		t.Errorf("%d requests at rest, want 1", n)
 	}
 }
 
@@ -54,9 +62,10 @@ func TestListIsCompleteAndCostsNoRequestTooMany(t *testing.T) {
 	r.SetPageLimit(100)
 	total := 0
 	for _, tc := range []struct{ more, requests int }{
-		{0, 1}, {1, 1}, {98, 1}, // 99: one page
-		{1, 2}, // 100: a full page may not be the last one
-		{1, 2}, // 101
+		{0, 1}, {1, 2}, {0, 1}, // the first time, that nothing follows is proved
+		{98, 2}, {0, 1}, // 99: one page
+		{1, 2}, {0, 2}, // 100: a full page may not be the last one
+		{1, 3}, {0, 2}, // 101
 	} {
 		r.addInstances(tc.more)
 		total += tc.more
@@ -114,6 +123,10 @@ func TestFloatingIPsOfAllPagesAreListed(t *testing.T) {
 		}
 		want[added.IP] = true
 	}
+	if _, err := r.Client.FloatingIPs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.ResetCounters()
 	listed, err := r.Client.FloatingIPs(t.Context())
 	if err != nil {
 		t.Fatal(err)

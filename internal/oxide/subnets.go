@@ -100,6 +100,20 @@ func (c *Client) SubnetInterfaces(
 		})
 }
 
+// NetworkInterface reads one network interface. Errors: KindNotFound.
+func (c *Client) NetworkInterface(ctx context.Context, id string) (NetworkInterface, error) {
+	op := objectCall("instance_network_interface_view", "read the network interface "+id)
+	return read(ctx, c, op, func(ctx context.Context) (NetworkInterface, error) {
+		var text json.RawMessage
+		err := c.rawGet(ctx, "/v1/network-interfaces/{{.interface}}",
+			map[string]string{"interface": id}, nil, &text)
+		if err != nil {
+			return NetworkInterface{}, err
+		}
+		return toSubnetInterface(text)
+	})
+}
+
 // toSubnetInterface decodes one interface by itself.
 func toSubnetInterface(text json.RawMessage) (NetworkInterface, error) {
 	var v api.InstanceNetworkInterface

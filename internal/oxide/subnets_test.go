@@ -133,6 +133,9 @@ func TestInterfacesOfOneNameAreAllListedOverPages(t *testing.T) {
 	if err != nil || len(subnets) != 1 {
 		t.Fatal(subnets, err)
 	}
+	if _, err := r.SubnetInterfaces(t.Context(), subnets[0].ID); err != nil {
+		t.Fatal(err)
+	}
 	r.ResetCounters()
 	nics, err := r.SubnetInterfaces(t.Context(), subnets[0].ID)
 	if err != nil {

@@ -19,6 +19,8 @@ type call struct {
 	query  url.Values
 	body   []byte
 	scan   scan
+	// fault is what spoils the request; nil: nothing does.
+	fault *faultEffect
 
 	contentType string
 }

@@ -52,6 +52,12 @@ type Fault struct {
 	Body string `json:"body,omitempty"`
 	// ContentType replaces the content type.
 	ContentType string `json:"content_type,omitempty"`
+	// PageCap makes pages of lists hold at most so many items, as a rack with a lower limit than
+	// the usual 10,000 would; 0 means that limit.
+	PageCap int `json:"page_cap,omitempty"`
+	// Omit leaves each item of a page of a list out with this probability, as if it did not exist.
+	// What page follows does not depend on it.
+	Omit float64 `json:"omit,omitempty"`
 }
 
 // validate says what is wrong with a rule.
@@ -63,6 +69,9 @@ func (f *Fault) validate() error {
 	if f.Probability < 0 || f.Probability > 1 {
 		errs = append(errs, fmt.Errorf("probability %v: must be between 0 and 1", f.Probability))
 	}
+	if f.Omit < 0 || f.Omit > 1 {
+		errs = append(errs, fmt.Errorf("omit %v: must be between 0 and 1", f.Omit))
+	}
 	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
 		errs = append(errs, fmt.Errorf("status %d: must be between 200 and 599", f.Status))
 	}
@@ -71,15 +80,21 @@ func (f *Fault) validate() error {
 			errs = append(errs, fmt.Errorf("nth %d: the first request is 1", n))
 		}
 	}
-	if f.LatencyMS < 0 || f.Truncate < 0 || f.Times < 0 {
-		errs = append(errs, errors.New("latency_ms, truncate and times: must not be negative"))
+	if f.LatencyMS < 0 || f.Truncate < 0 || f.Times < 0 || f.PageCap < 0 {
+		errs = append(errs,
+			errors.New("latency_ms, truncate, times and page_cap: must not be negative"))
 	}
-	if f.Status == 0 && f.LatencyMS == 0 && !f.Reset && f.Truncate == 0 && f.Body == "" &&
-		f.ContentType == "" {
+	if !f.spoils() {
 		errs = append(errs, errors.New("the rule spoils nothing: give status, latency_ms, "+
-			"reset, truncate, body or content_type"))
+			"reset, truncate, body, content_type, page_cap or omit"))
 	}
 	return errors.Join(errs...)
+}
+
+// spoils reports whether the rule does anything to a request.
+func (f *Fault) spoils() bool {
+	return f.Status != 0 || f.LatencyMS != 0 || f.Reset || f.Truncate != 0 || f.Body != "" ||
+		f.ContentType != "" || f.PageCap != 0 || f.Omit != 0
 }
 
 func (f *Fault) matches(rt *route) bool {
@@ -153,6 +168,21 @@ type faultEffect struct {
 	Fault
 	latency time.Duration
 	skip    bool // the request is not carried out
+	// rand decides which items are left out.
+	rand *rand.Rand
+}
+
+// capped returns how many items a page may hold.
+func (e *faultEffect) capped(limit int) int {
+	if e == nil || e.PageCap == 0 {
+		return limit
+	}
+	return min(limit, e.PageCap)
+}
+
+// omits decides whether the next item of a page is left out.
+func (e *faultEffect) omits() bool {
+	return e != nil && e.Omit > 0 && e.rand.Float64() < e.Omit
 }
 
 func (fs *faults) match(rt *route) *faultEffect {
@@ -173,7 +203,7 @@ func (fs *faults) match(rt *route) *faultEffect {
 		silent := r.Status != 0 || r.Reset && r.Truncate == 0
 		return &faultEffect{
 			Fault: r.Fault, latency: time.Duration(r.LatencyMS) * time.Millisecond,
-			skip: silent && !r.Execute,
+			skip: silent && !r.Execute, rand: rand.New(rand.NewPCG(r.rand.Uint64(), 0)),
 		}
 	}
 	return nil

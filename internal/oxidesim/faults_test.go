@@ -6,6 +6,7 @@ package oxidesim_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -155,4 +156,52 @@ func TestFaultEffects(t *testing.T) {
 			t.Errorf("%v", a.header)
 		}
 	})
+}
+
+func TestFaultsOfLists(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	for n := range 7 {
+		r.fip(fmt.Sprintf("f%d", n))
+	}
+	fault := func(f oxidesim.Fault) {
+		t.Helper()
+		r.ClearFaults()
+		if _, err := r.AddFault(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const path = "/v1/floating-ips?project=demo&limit=100"
+	t.Run("a page holds no more than the cap, whatever is asked for", func(t *testing.T) {
+		fault(oxidesim.Fault{Operation: "floating_ip_list", PageCap: 3})
+		if names, requests := r.scan(path, "limit=100"); len(names) != 7 || requests != 4 {
+			t.Errorf("%v in %d requests", names, requests)
+		}
+		if n := len(r.get("/v1/floating-ips?project=demo&limit=2").ok(200).items()); n != 2 {
+			t.Errorf("%d items of 2", n)
+		}
+	})
+	t.Run("items are left out, the same ones for the same seed", func(t *testing.T) {
+		var shown []int
+		for range 2 {
+			fault(oxidesim.Fault{Operation: "floating_ip_list", Omit: 0.5, Seed: 3})
+			for range 8 {
+				shown = append(shown, len(r.get(path).ok(200).items()))
+			}
+		}
+		if !slices.Equal(shown[:8], shown[8:]) || slices.Max(shown) == slices.Min(shown) {
+			t.Errorf("items per list: %v", shown)
+		}
+	})
+	t.Run("a page whose items are all left out still names the next one", func(t *testing.T) {
+		fault(oxidesim.Fault{Operation: "floating_ip_list", Omit: 1})
+		page := r.get(path).ok(200)
+		if len(page.items()) != 0 || page.str("next_page") == "" {
+			t.Errorf("%v", page)
+		}
+	})
+	for _, f := range []oxidesim.Fault{{PageCap: -1}, {Omit: -0.1}, {Omit: 1.1}} {
+		if _, err := r.AddFault(f); err == nil {
+			t.Errorf("%+v is accepted", f)
+		}
+	}
 }

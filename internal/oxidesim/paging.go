@@ -128,10 +128,12 @@ func pageBy[T, V any](c *call, rows []T, key func(T) string, view func(T) V) res
 		rows = slices.DeleteFunc(rows, func(r T) bool { return !before(*c.scan.after, key(r)) })
 	}
 	sort.Slice(rows, func(i, j int) bool { return before(key(rows[i]), key(rows[j])) })
-	rows = rows[:min(len(rows), c.scan.limit)]
+	rows = rows[:min(len(rows), c.fault.capped(c.scan.limit))]
 	page := resultsPage[V]{Items: make([]V, 0, len(rows))}
 	for _, r := range rows {
-		page.Items = append(page.Items, view(r))
+		if !c.fault.omits() {
+			page.Items = append(page.Items, view(r))
+		}
 	}
 	if n := len(rows); n > 0 {
 		page.NextPage = c.nextToken(key(rows[n-1]))

@@ -90,7 +90,7 @@ func (s *Simulator) answer(
 	}
 	var body any
 	if err == nil && (effect == nil || !effect.skip) {
-		body, err = s.run(rt, params, r)
+		body, err = s.run(rt, params, r, effect)
 	}
 	if effect != nil && (effect.skip || effect.Status != 0) {
 		err = effect.err()
@@ -111,9 +111,12 @@ func (s *Simulator) answer(
 }
 
 // run authenticates the caller and runs the handler, under the lock unless it is phased.
-func (s *Simulator) run(rt *route, params map[string]string, r *http.Request) (any, error) {
+func (s *Simulator) run(
+	rt *route, params map[string]string, r *http.Request, effect *faultEffect,
+) (any, error) {
 	c := &call{
 		sim: s, params: params, query: r.URL.Query(), contentType: r.Header.Get("Content-Type"),
+		fault: effect,
 	}
 	if r.Method == http.MethodPost || r.Method == http.MethodPut {
 		body, err := readBody(r)

@@ -6,66 +6,189 @@ package session
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
-// absence is what is known of the addresses of an ending load balancer of which no list has shown
-// one: a list may miss some, and its address would be left behind for good.
-type absence struct {
-	checking, proven bool
-	retryAt          time.Time
+// lookup is what is known of an address that a load balancer may have and no list shows: a list may
+// miss some. Without a direct read the address would be made a second time, or left behind for good, or
+// its publication withdrawn.
+type lookup struct {
+	reading bool
+	// absentAt is when a direct read did not find it; zero: none was answered yet.
+	absentAt time.Time
+	retryAt  time.Time
+}
+
+// isUnseen reports whether a load balancer may have an address that was not seen yet: until it is
+// proved absent nothing that the load balancer has is changed.
+func (l *loop) isUnseen(b *balancer) bool {
+	if b.released || b.lb.Ending != plan.NotEnding {
+		return false // hasNothing sees to it
+	}
+	names, publishes := l.unseenNames(b)
+	absentAt, areAbsent := l.areAbsent(b, names)
+	if areAbsent && publishes && !l.observed.listedAt.After(absentAt) {
+		// It may have another name: another list shows it.
+		l.m.addresses.want(l.m.ctx, time.Now())
+		l.busy = true
+		return true
+	}
+	return !areAbsent
+}
+
+// unseenNames returns the names and ids of addresses that a load balancer may have and that no list has
+// shown, and whether its owner publishes such an address.
+func (l *loop) unseenNames(b *balancer) (names []string, publishes bool) {
+	for _, d := range b.lb.Desired {
+		switch existing := d.Source.Existing; {
+		case existing != "":
+			if l.observed.addresses.Find(existing) == nil {
+				names = append(names, existing)
+			}
+		case l.publishesUnseen(b, d.Family):
+			publishes = true
+			names = append(names, l.namesOf(b, d)...)
+		}
+	}
+	return names, publishes
+}
+
+// publishesUnseen reports whether the owner of a load balancer publishes an address of a family that
+// is neither a floating IP nor the private address of an instance, as far as these are known, and no
+// floating IP.
+func (l *loop) publishesUnseen(b *balancer, family ownership.Family) bool {
+	var others []netip.Addr
+	for _, addr := range b.desired.Published {
+		switch {
+		case ownership.FamilyOf(addr) != family:
+		case l.observed.addresses.ByAddr(addr) != nil:
+			return false
+		default:
+			others = append(others, addr)
+		}
+	}
+	for _, instance := range l.observed.instances {
+		if len(others) == 0 {
+			break
+		}
+		others = slices.DeleteFunc(others, func(addr netip.Addr) bool {
+			return addr == instance.Addr(family)
+		})
+	}
+	return len(others) > 0
+}
+
+// namesOf returns the names that the address of a load balancer may have.
+func (l *loop) namesOf(b *balancer, d plan.Desired) []string {
+	if d.Source.Existing != "" {
+		return []string{d.Source.Existing}
+	}
+	var names []string
+	key := b.lb.Key
+	for _, key.Scope = range append([]string{l.opening.Scope}, l.m.adoptable(l.opening)...) {
+		for _, source := range []ownership.Source{d.Source, {}} {
+			name := ownership.Name(key, d.Family, source.String(), 0)
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	if l.opening.LegacyName != "" {
+		names = append(names, ownership.LegacyName(l.opening.LegacyName, key))
+	}
+	return names
 }
 
 // hasNothing reports whether an ending load balancer that seems to have nothing really has nothing.
-// Where this session never saw an address of it, those that it would have been given are read by
-// name.
+// Where this session never saw an address of it, those that it may have are read directly.
 func (l *loop) hasNothing(b *balancer) bool {
-	now := time.Now()
-	switch a := &b.absence; {
-	case len(b.places) > 0 || len(b.lb.Desired) == 0 || a.proven || l.opening.ObserveOnly:
+	if len(b.places) > 0 || l.opening.ObserveOnly {
 		return true
-	case a.checking:
-		l.busy = true
-	case now.Before(a.retryAt):
-		l.soon(a.retryAt)
-	default:
-		l.busy, a.checking = true, true
-		var names []string
-		for _, d := range b.lb.Desired {
-			if d.Source.Existing == "" {
-				names = append(names, ownership.Name(b.lb.Key, d.Family, d.Source.String(), 0))
-			}
-		}
-		go l.m.checkAbsence(l.session, b.lb.Key, names)
 	}
-	return false
+	var names []string
+	for _, d := range b.lb.Desired {
+		names = append(names, l.namesOf(b, d)...)
+	}
+	_, areAbsent := l.areAbsent(b, names)
+	return areAbsent
 }
 
-// checkAbsence reads addresses by name, and takes over those that there are.
-func (m *Manager) checkAbsence(s *Session, key ownership.Key, names []string) {
+// areAbsent reports whether direct reads found none of the addresses of these names or ids, and has
+// those read of which that is not known. It returns when the last of them was read.
+func (l *loop) areAbsent(b *balancer, names []string) (last time.Time, areAbsent bool) {
+	now, areAbsent := time.Now(), true
+	var due []string
+	for _, name := range names {
+		known := b.lookups[name]
+		switch {
+		case !known.absentAt.IsZero():
+			if known.absentAt.After(last) {
+				last = known.absentAt
+			}
+			continue
+		case known.reading:
+			l.busy = true
+		case now.Before(known.retryAt):
+			l.soon(known.retryAt)
+		case !slices.Contains(due, name):
+			l.busy = true
+			due = append(due, name)
+			b.lookups[name] = lookup{reading: true}
+		}
+		areAbsent = false
+	}
+	if len(due) > 0 {
+		go l.m.lookUp(l.session, b, due)
+	}
+	return last, areAbsent
+}
+
+// lookUp reads addresses by name or id, one after the other, and takes over those that there are.
+func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
 	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
 	defer cancel()
-	var failed error
 	for _, name := range names {
-		ip, err := m.api.FloatingIPByName(ctx, name)
-		switch {
-		case err == nil:
-			m.addresses.record(ip)
-		case !oxide.IsKind(err, oxide.KindNotFound):
-			failed = err
-		}
+		found, err := m.addresses.find(ctx, name)
+		s.observe(func(l *loop) {
+			known := lookup{}
+			switch {
+			case err != nil:
+				known.retryAt = time.Now().Add(l.m.timings.retry)
+			case !found:
+				known.absentAt = time.Now()
+			}
+			b.lookups[name] = known
+		})
 	}
-	s.observe(func(l *loop) {
-		b := l.balancers[key]
-		if b == nil {
-			return
-		}
-		b.absence = absence{proven: failed == nil}
-		if failed != nil {
-			b.absence.retryAt = time.Now().Add(l.m.timings.retry)
-		}
-	})
+}
+
+// find reads a floating IP by name or id, takes it over, and reports whether there is one.
+func (l *addressList) find(ctx context.Context, nameOrID string) (bool, error) {
+	began := time.Now()
+	var (
+		ip  oxide.FloatingIP
+		err error
+	)
+	switch {
+	case oxide.ValidID(nameOrID):
+		ip, err = l.api.FloatingIPByID(ctx, nameOrID)
+	case oxide.ValidName(nameOrID):
+		ip, err = l.api.FloatingIPByName(ctx, nameOrID)
+	default:
+		return false, nil // nothing can have that name
+	}
+	switch {
+	case oxide.IsKind(err, oxide.KindNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	l.takeOne(ip, began)
+	return true, nil
 }

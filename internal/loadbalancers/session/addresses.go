@@ -20,9 +20,10 @@ import (
 const (
 	// listSpacing is the least time from the beginning of one list of the floating IPs to the next.
 	listSpacing = time.Second / 2
-	// maxVanished is how many floating IPs that a list does not show are read one by one: a list
-	// may miss some, and an empty one may be a mistake of what is between Oxide and us.
-	maxVanished = 20
+	// maxVanished bounds the floating IPs that are read one by one because a list does not show them:
+	// a list may miss some, and an empty one may be an error of what is between Oxide and us. The
+	// others stay what they were until the next list.
+	maxVanished = 256
 	// concurrentViews bounds the reads of single floating IPs.
 	concurrentViews = 8
 )
@@ -158,14 +159,14 @@ func (l *addressList) take(ctx context.Context, list []oxide.FloatingIP, began t
 	l.changed()
 }
 
-// confirm removes floating IPs that a list does not show, once a direct read does not find them,
-// either. Where many vanish at once some of them stand for the others.
+// confirm removes floating IPs that a list does not show, each once a direct read does not find it,
+// either.
 func (l *addressList) confirm(ctx context.Context, vanished []string, began time.Time) {
-	sample := vanished[:min(len(vanished), maxVanished)]
-	gone := make([]bool, len(sample))
+	asked := vanished[:min(len(vanished), maxVanished)]
+	gone := make([]bool, len(asked))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentViews)
-	for i, id := range sample {
+	for i, id := range asked {
 		group.Go(func() error {
 			err := l.view(groupCtx, id)
 			gone[i] = oxide.IsKind(err, oxide.KindNotFound)
@@ -173,30 +174,22 @@ func (l *addressList) confirm(ctx context.Context, vanished []string, began time
 		})
 	}
 	_ = group.Wait()
-	all := true
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	remove := func(id string) {
+	left := len(vanished)
+	for i, id := range asked {
+		if !gone[i] {
+			continue
+		}
+		left--
 		if l.known[id].readAt.Before(began) {
 			delete(l.known, id)
 		}
 	}
-	for i, id := range sample {
-		if gone[i] {
-			remove(id)
-		} else {
-			all = false
-		}
-	}
-	for _, id := range vanished[len(sample):] {
-		if all {
-			remove(id)
-		}
-	}
 	l.version++
-	if !all {
-		slog.WarnContext(ctx, "a list of the floating IPs missed some that exist",
-			"missing", len(vanished), "listed", len(l.known))
+	if left > 0 {
+		slog.WarnContext(ctx, "a list of the floating IPs does not show some that exist, or were not "+
+			"read one by one yet", "missing", left, "known", len(l.known))
 	}
 }
 
@@ -207,14 +200,19 @@ func (l *addressList) view(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	l.takeOne(ip, began)
+	return nil
+}
+
+// takeOne takes over a floating IP that was read by itself, unless something younger is known of it.
+func (l *addressList) takeOne(ip oxide.FloatingIP, began time.Time) {
 	l.mu.Lock()
-	if _, gone := l.deleted[id]; !gone && l.known[id].readAt.Before(began) {
-		l.known[id] = knownAddress{ip, began}
+	if _, gone := l.deleted[ip.ID]; !gone && l.known[ip.ID].readAt.Before(began) {
+		l.known[ip.ID] = knownAddress{ip, began}
 		l.version++
 	}
 	l.mu.Unlock()
 	l.changed()
-	return nil
 }
 
 // record writes a change through: what a request made of a floating IP.

@@ -21,6 +21,7 @@
 //	execute.go    one request, and what its answer means
 //	places.go     the ports that are taken on instances, across all sessions
 //	cache.go      answers of Oxide that are kept for a while
+//	absence.go    addresses that no list shows, read directly before anything follows from that
 //	addresses.go  the floating IPs of the project, listed and kept for all sessions
 //	query.go      Get, List, Plan and Rebalance
 //	operator.go   adopt, release and delete addresses by hand

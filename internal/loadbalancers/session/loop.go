@@ -101,8 +101,10 @@ type balancer struct {
 	would    []string
 	sent     *State
 	released bool
-	// absence is what is known of an ending one of which no list has shown an address.
-	absence absence
+	// lookups are the addresses that it may have and no list has shown, by name or id; unseen: it is
+	// not known yet whether there is one.
+	lookups map[string]lookup
+	unseen  bool
 }
 
 // move is an address that is on its way.
@@ -266,7 +268,7 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 	if changed {
 		b.retries, b.creations = make(map[string]*backoff), make(map[ownership.Family]*backoff)
 		b.withdrawn = make(map[string]withdrawal)
-		b.absence.proven = false
+		b.lookups = make(map[string]lookup)
 	}
 	l.claimsChanged = true
 	b.desired, b.publishedAt = *d, publishedAt
@@ -287,7 +289,7 @@ func newBalancer() *balancer {
 		moves: make(map[string]*move), retries: make(map[string]*backoff), places: make(map[string]string),
 		names: make(map[string]string), creations: make(map[ownership.Family]*backoff),
 		waits: make(map[string]string), withdrawn: make(map[string]withdrawal),
-		uncertain: make(map[string]string),
+		uncertain: make(map[string]string), lookups: make(map[string]lookup),
 	}
 }
 

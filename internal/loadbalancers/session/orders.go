@@ -33,6 +33,8 @@ type balancerStep struct {
 	progressing bool
 	// unsettled: an address is not where it is to be.
 	unsettled bool
+	// placeUnknown: an address is on an instance whose private address is not known.
+	placeUnknown bool
 }
 
 // dueRequest is a request that may begin once its address was read after the decision.
@@ -52,6 +54,7 @@ func (d dueRequest) subject() string {
 
 // derive goes through the addresses of the load balancer.
 func (s *balancerStep) derive() {
+	s.unsettled = s.unseen
 	for _, c := range s.planned.Claims {
 		if c.Address == nil {
 			s.create(c)
@@ -125,6 +128,7 @@ func (s *balancerStep) claim(c *plan.Claim) {
 func (s *balancerStep) announce(addr netip.Addr, instance string) {
 	private := s.observed.privateAddr(instance, ownership.FamilyOf(addr))
 	if instance == "" || !private.IsValid() {
+		s.placeUnknown = s.placeUnknown || instance != ""
 		return
 	}
 	for _, one := range []netip.Addr{addr, private} {

@@ -180,11 +180,28 @@ func (m *Manager) planSet(ctx context.Context, request PlanRequest) (PlanRespons
 			}
 		}
 	}
+	if err := m.findUnseen(ctx, l); err != nil {
+		return PlanResponse{}, err
+	}
 	response := l.planFor(request, now)
 	if m.session(set.Opening.Scope) != nil {
 		response.Orphans = nil // they are those of the session
 	}
 	return response, ctx.Err()
+}
+
+// findUnseen reads the addresses that load balancers may have and that the list did not show.
+func (m *Manager) findUnseen(ctx context.Context, l *loop) error {
+	for _, b := range l.balancers {
+		names, _ := l.unseenNames(b)
+		for _, name := range names {
+			if _, err := m.addresses.find(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	l.takeAddresses(m.addresses.since(0).known)
+	return nil
 }
 
 // instanceStates returns what all instances do, as one list shows it.

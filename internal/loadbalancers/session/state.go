@@ -119,14 +119,21 @@ func (s *balancerStep) published() []netip.Addr {
 		return s.desired.Published
 	}
 	publish := s.publish
-	if p := s.planned.Problem; p != nil && p.Reason != plan.ReasonPortConflict &&
-		p.Reason != plan.ReasonLimit {
-		// What it had before it asked for what it cannot have is kept, and serves on.
+	keep := func(keeps func(netip.Addr) bool) {
 		for _, addr := range s.desired.Published {
-			if !s.desires(ownership.FamilyOf(addr)) && !slices.Contains(publish, addr) {
+			if !slices.Contains(publish, addr) && keeps(addr) {
 				publish = append(publish, addr)
 			}
 		}
+	}
+	if p := s.planned.Problem; p != nil && p.Reason != plan.ReasonPortConflict &&
+		p.Reason != plan.ReasonLimit {
+		// What it had before it asked for what it cannot have is kept, and serves on.
+		keep(func(addr netip.Addr) bool { return !s.desires(ownership.FamilyOf(addr)) })
+	}
+	if s.placeUnknown {
+		// The private address that is missing may be among them.
+		keep(func(netip.Addr) bool { return true })
 	}
 	return publish
 }

@@ -28,6 +28,10 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 		return l.closing && (!l.inSync || l.observed.problem() != nil)
 	}
 	l.nextIntents = make(map[string]intent)
+	for _, b := range l.balancers {
+		b.unseen = l.isUnseen(b)
+		b.lb.Preserve = b.desired.PreserveReason != "" || b.unseen
+	}
 	in := l.input(now)
 	result := plan.Make(in)
 	steps := make([]*balancerStep, 0, len(result.LoadBalancers))

@@ -1,0 +1,112 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session_test
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
+)
+
+// reopen has the session taken over by a backend that has just started, with what its owner published.
+func (o *owner) reopen() *owner {
+	o.Helper()
+	desired := maps.Clone(o.desired)
+	o.close()
+	o.connect()
+	next := o.open()
+	next.desired = desired
+	for key := range desired {
+		next.want(key.Name, nil)
+	}
+	return next.sync()
+}
+
+// publishesAlways fails if a load balancer was ever asked to publish less than so many addresses.
+func (o *owner) publishesAlways(key ownership.Key, least int) {
+	o.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range o.journal[key] {
+		if len(p.addrs) < least {
+			o.Errorf("%s: its owner was asked to publish %v", key.Name, p.addrs)
+		}
+	}
+}
+
+func TestListsThatAreCutOrMissRowsChangeNothingForAnHour(t *testing.T) {
+	for name, fault := range map[string]oxidesim.Fault{
+		"pages of three":              {PageCap: 3},
+		"a third of the rows omitted": {Omit: 0.33, Seed: 1},
+		"both":                        {PageCap: 3, Omit: 0.33, Seed: 2},
+		"nine tenths omitted":         {Omit: 0.9, Seed: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 7, func(w *world) {
+				o := w.open().sync()
+				var keys []ownership.Key
+				before := make(map[ownership.Key]session.Address)
+				for i := range 5 {
+					keys = append(keys, o.want(fmt.Sprintf("default/web-%d", i), nil, 80))
+				}
+				_, err := w.sim.AddFloatingIP("demo", oxidesim.FloatingIPSeed{Name: "of-the-user"})
+				w.must(err)
+				keys = append(keys, o.want("default/own", existing("of-the-user"), 80))
+				for _, key := range keys {
+					before[key] = o.settled(key)
+				}
+				changes := w.changes()
+				fault.Operation = "*_list*"
+				_, err = w.sim.AddFault(fault)
+				w.must(err)
+				journals := make(map[ownership.Key]int)
+				for key := range o.journal {
+					journals[key] = len(o.journal[key])
+				}
+				time.Sleep(30 * time.Minute)
+				for _, key := range keys {
+					if n := len(o.journal[key]); n != journals[key] {
+						t.Errorf("%s: published %v", key.Name, o.journal[key][journals[key]:])
+					}
+				}
+				for range 10 {
+					o = o.reopen()
+					time.Sleep(3 * time.Minute)
+					for _, key := range keys {
+						o.publishesAlways(key, 2)
+					}
+				}
+				defer func() { o.close() }()
+				w.sim.ClearFaults()
+				time.Sleep(5 * time.Minute)
+				for _, key := range keys {
+					if after := o.settled(key); after.ID != before[key].ID ||
+						after.Attached != before[key].Attached {
+						t.Errorf("%s: the address was %+v and is %+v", key.Name, before[key], after)
+					}
+				}
+				if n := w.changes(); n != changes {
+					t.Errorf("%d requests for changes", n-changes)
+				}
+				if n := len(w.sim.FloatingIPs()); n != len(keys) {
+					t.Errorf("%d floating IPs, want %d", n, len(keys))
+				}
+			})
+		})
+	}
+}
+
+// existing desires an address of the user's.
+func existing(name string) func(*session.Desired) {
+	return func(d *session.Desired) {
+		d.Addresses = []plan.Desired{{Family: ownership.IPv4, Source: ownership.Source{Existing: name}}}
+	}
+}

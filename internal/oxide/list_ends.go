@@ -1,0 +1,152 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package oxide
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+)
+
+const (
+	// endMaxAge is how long a list is believed to end where it was found to.
+	endMaxAge = time.Hour
+	// maxEnds bounds how many ends are remembered of the lists of one operation: those of the
+	// members of anti-affinity groups, or of the interfaces in subnets, are many.
+	maxEnds = 1024
+	// doubtSpacing is the least time from one doubt to the next: somebody may look for what does not
+	// exist again and again.
+	doubtSpacing = 10 * time.Minute
+)
+
+// pageEnd is where a page of a list ended.
+type pageEnd struct {
+	// list is the operation that lists.
+	list string
+	// next is the token of the page that follows: it says which list it is of, and after which item
+	// the page ended.
+	next string
+	// items is how many the page had.
+	items int
+}
+
+// listEnds remembers after which pages nothing followed, so that this need not be read each time. It is
+// safe for concurrent use.
+//
+// A page that is not full is the last one if, within the hour, a page of the same list with as many
+// items that ended after the same item was followed by an empty one. Neither a larger nor a smaller
+// number of items proves anything: a page may be smaller because the cap was lowered below the length
+// of the list, and larger because the cap is just that. Of a list that has grown, shrunk or been cut,
+// the page therefore ends elsewhere or has another length, and is read on. What remains is a list that
+// was exactly as long as the cap when its end was proved, and to which an item was added behind all
+// others: both pages look the same. So a page that has at least as many items as one that was cut
+// within the hour, in whichever list, counts as full, until a longer page of that list shows that it
+// was not the cap that had cut it, but an item that had come in between.
+//
+// What it remembers is named by Oxide's answers only, and bounded by maxEnds for each operation of the
+// API.
+type listEnds struct {
+	mu   sync.Mutex
+	seed maphash.Seed
+	// proved is when an empty page followed, by operation and by where the page ended.
+	proved map[string]map[uint64]provedEnd
+	// cuts are the shortest pages after which something followed, by operation.
+	cuts map[string]provedEnd
+	// doubtedAt is when all of it was last forgotten.
+	doubtedAt time.Time
+}
+
+// provedEnd is how many items a page had, and when it was found what follows it.
+type provedEnd struct {
+	items int
+	at    time.Time
+}
+
+func newListEnds() *listEnds {
+	return &listEnds{
+		seed: maphash.MakeSeed(), proved: make(map[string]map[uint64]provedEnd),
+		cuts: make(map[string]provedEnd),
+	}
+}
+
+// isLast reports whether a page that is not full is known to be the last one.
+func (l *listEnds) isLast(end pageEnd) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, cut := range l.cuts {
+		if end.items >= cut.items && time.Since(cut.at) < endMaxAge {
+			return false
+		}
+	}
+	known, ok := l.proved[end.list][maphash.String(l.seed, end.next)]
+	return ok && known.items == end.items && time.Since(known.at) < endMaxAge
+}
+
+// shows takes over how many items a page has.
+func (l *listEnds) shows(list string, items int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cut, known := l.cuts[list]; known && items > cut.items {
+		delete(l.cuts, list)
+	}
+}
+
+// follows takes over whether anything followed a page.
+func (l *listEnds) follows(end pageEnd, more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, key := time.Now(), maphash.String(l.seed, end.next)
+	if more {
+		delete(l.proved[end.list], key)
+		cut, known := l.cuts[end.list]
+		if !known || end.items <= cut.items || now.Sub(cut.at) >= endMaxAge {
+			l.cuts[end.list] = provedEnd{items: end.items, at: now}
+		}
+		return
+	}
+	ends := l.proved[end.list]
+	if ends == nil {
+		ends = make(map[uint64]provedEnd)
+		l.proved[end.list] = ends
+	}
+	if _, known := ends[key]; !known && len(ends) >= maxEnds {
+		makeRoom(ends, now)
+	}
+	ends[key] = provedEnd{items: end.items, at: now}
+}
+
+// forget makes the lists of an operation be read to their end the next time.
+func (l *listEnds) forget(list string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.proved, list)
+}
+
+// doubt is forget for all operations, once in a while.
+func (l *listEnds) doubt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.doubtedAt.IsZero() || now.Sub(l.doubtedAt) >= doubtSpacing {
+		l.doubtedAt = now
+		clear(l.proved)
+	}
+}
+
+// makeRoom forgets the ends that prove nothing any more; if there are none, the oldest one.
+func makeRoom(ends map[uint64]provedEnd, now time.Time) {
+	var oldest uint64
+	oldestAt := now
+	for key, end := range ends {
+		switch {
+		case now.Sub(end.at) >= endMaxAge:
+			delete(ends, key)
+		case !end.at.After(oldestAt):
+			oldest, oldestAt = key, end.at
+		}
+	}
+	if len(ends) >= maxEnds {
+		delete(ends, oldest)
+	}
+}
