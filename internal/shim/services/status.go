@@ -11,11 +11,11 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/time/rate"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
 
@@ -26,11 +26,6 @@ const (
 	// writeTimeout is how long the write of one status may take.
 	writeTimeout = 10 * time.Second
 
-	// A status that somebody overwrites is repaired at once, repairs times in repairWindow; after
-	// that no oftener.
-	repairs      = 5
-	repairWindow = time.Minute
-
 	// firstRetry and lastRetry bound the pauses before a status is written again that could not be.
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 30 * time.Second
@@ -38,16 +33,28 @@ const (
 
 // statusRecord is what is remembered of the status of a Service.
 type statusRecord struct {
-	// publish is what was to be published last, and shown whether the cache has shown just that
-	// since.
-	publish []string
-	shown   bool
-	// written is the Service in whose place it was written: the cache has yet to show what comes of
-	// that.
-	written *v1.Service
-	// repairs limits how often it is repaired, and eligibleAt is when that may be done again.
-	repairs    *rate.Limiter
+	// publish is what was to be published last. established: the status has shown just that since, or
+	// it was written: whatever else it shows was written by somebody else.
+	publish     []string
+	established bool
+	// stale is the Service in whose place it was written, and version the resourceVersion that came
+	// of that: the cache has yet to show it. since is when that was, by the API server's clock.
+	stale   *v1.Service
+	version string
+	since   time.Time
+	// repairs are those of it. One that is due waits until eligibleAt.
+	repairs    repairs
+	due        bool
 	eligibleAt time.Time
+}
+
+// isStale reports whether the cache has yet to show what was written.
+func (r *statusRecord) isStale(service *v1.Service) bool {
+	if r.stale == service {
+		return service != nil
+	}
+	order, err := resourceversion.CompareResourceVersion(service.ResourceVersion, r.version)
+	return err == nil && order < 0
 }
 
 // statusOf returns the status that publishes addresses, in their order. All have the mode VIP:
@@ -115,35 +122,29 @@ func (c *Controller) compare(
 	service *v1.Service, state *backendv1.LoadBalancerState,
 ) (wait time.Duration) {
 	wait = -1 // which holds for a Service that was forgotten meanwhile, too
-	overwritten := false
+	var before, after repairs
+	var since time.Time
 	c.update(keyOf(service), string(service.UID), func(t *tracked) {
 		record := &t.status
+		before = record.repairs
 		if !slices.Equal(record.publish, state.GetPublish()) {
 			*record = statusRecord{publish: state.GetPublish(), repairs: record.repairs}
 		}
-		if shows(&service.Status.LoadBalancer, state.GetPublish()) {
-			record.shown = true
+		switch {
+		case shows(&service.Status.LoadBalancer, state.GetPublish()):
+			record.established, record.due = true, false
 			t.failoverPublished(state)
-			return
-		}
-		if record.written == service {
-			return
-		}
-		if record.shown {
-			record.shown = false
-			if record.repairs == nil {
-				record.repairs = rate.NewLimiter(
-					rate.Limit(repairs/repairWindow.Seconds()/cmp.Or(c.config.TimeScale, 1)), repairs)
+		case record.isStale(service):
+		default:
+			if record.established && !record.due {
+				record.due = true
+				record.eligibleAt = record.repairs.next(time.Now(), cmp.Or(c.config.TimeScale, 1))
 			}
-			delay := record.repairs.Reserve().Delay()
-			record.eligibleAt, overwritten = time.Now().Add(delay), delay > 0
+			wait = max(0, time.Until(record.eligibleAt))
 		}
-		wait = max(0, time.Until(record.eligibleAt))
+		after, since = record.repairs, record.since
 	})
-	if overwritten {
-		c.warn(service, "StatusOverwritten", "", "Somebody keeps overwriting the addresses in the "+
-			"status: it is repaired more slowly now; metadata.managedFields says who it is")
-	}
+	c.reportRepairs(service, before, after, since)
 	return wait
 }
 
@@ -156,10 +157,14 @@ func (c *Controller) publish(service *v1.Service, addresses []string) error {
 		"status":   map[string]any{"loadBalancer": map[string]any{"ingress": statusOf(addresses).Ingress}},
 	})
 	utilruntime.Must(err) // all of it is text
-	_, err = c.client.CoreV1().Services(service.Namespace).Patch(ctx, service.Name,
-		types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	written, err := c.client.CoreV1().Services(service.Namespace).Patch(ctx, service.Name,
+		types.MergePatchType, patch, metav1.PatchOptions{FieldManager: Name}, "status")
 	if err == nil {
-		c.update(keyOf(service), string(service.UID), func(t *tracked) { t.status.written = service })
+		c.update(keyOf(service), string(service.UID), func(t *tracked) {
+			record := &t.status
+			record.established, record.due = true, false
+			record.stale, record.version, record.since = service, written.ResourceVersion, ownWrite(written)
+		})
 		klog.V(2).InfoS("Published addresses", serviceKeys(service, "addresses", addresses)...)
 	}
 	return err

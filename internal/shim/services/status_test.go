@@ -147,40 +147,6 @@ func TestNothingIsWrittenWithoutASession(t *testing.T) {
 	e.status("shop/web", "198.51.100.9")
 }
 
-// Somebody who keeps overwriting a status is named once, and slowed down.
-func TestWhoKeepsOverwritingAStatusIsSlowedDown(t *testing.T) {
-	client := fake.NewClientset(service(finalized))
-	count := patches(client, never)
-	e := runWith(t, client, &peer{}, Config{})
-	e.inSync()
-	e.peer.answers(toPublish("198.51.100.9"))
-	noted := func() bool { return e.c.remembered(service()).status.shown }
-	for i := range int32(repairs) {
-		e.await("the status is right", func() bool { return noted() && count.Load() == i+1 })
-		if events := e.events.Sent(); len(events) > 0 {
-			t.Fatalf("after %d repairs: %q", i, events)
-		}
-		e.change("shop/web", publishing("203.0.113.1"))
-	}
-	e.await("the status is right", func() bool { return noted() && count.Load() == repairs+1 })
-	e.change("shop/web", publishing("203.0.113.1"))
-	e.recorded("Warning StatusOverwritten Somebody keeps overwriting")
-	writes := count.Load()
-	e.change("shop/web", publishing("203.0.113.2"))
-	e.await("it was seen", func() bool {
-		return shows(&e.c.cached("shop/web").Status.LoadBalancer, []string{"203.0.113.2"})
-	})
-	if n := count.Load(); n != writes {
-		t.Error("it was repaired at once")
-	}
-	// What is to be published now does not wait for it.
-	e.peer.answers(toPublish("198.51.100.9", "172.30.0.12"))
-	e.status("shop/web", "198.51.100.9", "172.30.0.12")
-	if n := len(e.events.Sent()); n != 1 {
-		t.Errorf("%d events: %q", n, e.events.Sent())
-	}
-}
-
 func TestASupersededSessionEndsTheProcess(t *testing.T) {
 	superseded := make(chan error, 1)
 	p := &peer{refuse: backendtest.Fail(codes.Aborted,
