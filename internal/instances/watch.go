@@ -22,9 +22,11 @@ const (
 	// watchInterval is how often instances are listed for those who watch, and transitionInterval
 	// while an instance is on its way from one state to another. After a look that failed the next one
 	// comes as soon, too, and then after twice as long each time: whoever begins to watch waits for
-	// the first that succeeds, and an instance may have stopped since the last one.
+	// the first that succeeds, and an instance may have stopped since the last one. Once lists have
+	// failed for so long that the feed has ended, they are tried every downInterval.
 	watchInterval      = 4 * time.Second
 	transitionInterval = time.Second
+	downInterval       = 30 * time.Second
 	// watchedNetworksMaxAge is how old network facts get while no instance changes.
 	watchedNetworksMaxAge = 5 * time.Minute
 	// watchPatience is how long Oxide may be away before those who watch are told so by the end
@@ -54,6 +56,8 @@ type hub struct {
 
 	mu   sync.Mutex
 	feed *feed
+	// down: the last feed was ended by lists that failed, and none has succeeded since.
+	down bool
 	// refreshedAt is when the loop was last asked to list at once, refreshing whether it will be again.
 	refreshedAt time.Time
 	refreshing  bool
@@ -182,7 +186,7 @@ func (h *hub) publish(f *feed, s *snapshot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	news := f.current == nil || !reflect.DeepEqual(f.current.instances, s.instances)
-	f.current = s
+	f.current, h.down = s, false
 	if news {
 		close(f.changed)
 		f.changed = make(chan struct{})
@@ -193,7 +197,7 @@ func (h *hub) publish(f *feed, s *snapshot) {
 func (h *hub) end(f *feed, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f.err = err
+	f.err, h.down = err, true
 	close(f.changed)
 	if h.feed == f {
 		h.feed = nil
@@ -234,6 +238,9 @@ func (h *hub) loop(ctx context.Context, f *feed) {
 		if failed != nil {
 			pause = min(pause, retry)
 			retry = 2 * pause
+			if h.isDown() {
+				pause = downInterval
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -241,6 +248,12 @@ func (h *hub) loop(ctx context.Context, f *feed) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+func (h *hub) isDown() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.down
 }
 
 // Refresh has the instances listed again at once for those who watch, once a second at most.
@@ -290,7 +303,8 @@ func (s *snapshot) interval() time.Duration {
 	for _, instance := range s.instances {
 		switch instance.RunState {
 		case oxide.RunStateCreating, oxide.RunStateStarting, oxide.RunStateStopping,
-			oxide.RunStateRebooting, oxide.RunStateMigrating, oxide.RunStateRepairing:
+			oxide.RunStateRebooting, oxide.RunStateMigrating, oxide.RunStateRepairing,
+			oxide.RunStateDestroyed: // which some racks show for a moment while an instance stops
 			return transitionInterval
 		}
 	}

@@ -22,7 +22,7 @@ type lookup struct {
 	reading bool
 	// absentAt is when a direct read did not find it; zero: none was answered yet.
 	absentAt time.Time
-	retryAt  time.Time
+	backoff  backoff
 }
 
 // isUnseen reports whether a load balancer may have an address that was not seen yet: until it is
@@ -134,12 +134,12 @@ func (l *loop) areAbsent(b *balancer, names []string) (last time.Time, areAbsent
 			continue
 		case known.reading:
 			l.busy = true
-		case now.Before(known.retryAt):
-			l.soon(known.retryAt)
+		case now.Before(known.backoff.until):
+			l.soon(known.backoff.until)
 		case !slices.Contains(due, name):
 			l.busy = true
 			due = append(due, name)
-			b.lookups[name] = lookup{reading: true}
+			b.lookups[name] = lookup{reading: true, backoff: known.backoff}
 		}
 		areAbsent = false
 	}
@@ -156,10 +156,10 @@ func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
 	for _, name := range names {
 		found, err := m.addresses.find(ctx, name)
 		s.observe(func(l *loop) {
-			known := lookup{}
+			known := lookup{backoff: b.lookups[name].backoff}
 			switch {
 			case err != nil:
-				known.retryAt = time.Now().Add(l.m.timings.retry)
+				known.backoff.fail(time.Now(), err, l.m.timings.retry, l.m.timings.maxReadRetry)
 			case !found:
 				known.absentAt = time.Now()
 			}

@@ -31,8 +31,9 @@ const (
 // addressList has the floating IPs of the project, for all sessions. Own changes are written
 // through.
 type addressList struct {
-	api    API
-	reader coalesce.Reader[[]oxide.FloatingIP]
+	api     API
+	timings timings
+	reader  coalesce.Reader[[]oxide.FloatingIP]
 	// changed is called, without the lock, when something was read or changed.
 	changed func()
 
@@ -49,13 +50,15 @@ type addressList struct {
 	listedAt time.Time
 	// version grows with every change of known.
 	version uint64
-	err     error
+	// failure is that of the last list; the zero value: it succeeded.
+	failure backoff
 	// wantedAt is the latest time after which somebody wants a list to begin; reading: one is under
 	// way.
 	wantedAt time.Time
 	reading  bool
-	// viewing are the floating IPs that are being read one by one.
+	// viewing are the floating IPs that are being read one by one, unread those where that failed.
 	viewing map[string]bool
+	unread  map[string]*backoff
 }
 
 // knownAddress is a floating IP and when it was read.
@@ -66,25 +69,26 @@ type knownAddress struct {
 	readAt time.Time
 }
 
-func newAddressList(api API, changed func()) *addressList {
+func newAddressList(api API, timings timings, changed func()) *addressList {
 	l := &addressList{
-		api: api, changed: changed,
+		api: api, timings: timings, changed: changed,
 		known: make(map[string]knownAddress), deleted: make(map[string]time.Time),
-		viewing: make(map[string]bool),
+		viewing: make(map[string]bool), unread: make(map[string]*backoff),
 	}
 	l.reader.Doing, l.reader.Read = "list the floating IPs", api.FloatingIPs
 	l.reader.Spacing = listSpacing
 	return l
 }
 
-// want makes sure that a list begins after a time, soon.
+// want makes sure that a list begins after a time, soon; after one that failed, not before its
+// backoff has ended: whoever wants one asks again then.
 func (l *addressList) want(ctx context.Context, after time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if after.After(l.wantedAt) {
 		l.wantedAt = after
 	}
-	if !l.reading && l.listedAt.Before(l.wantedAt) {
+	if !l.reading && l.listedAt.Before(l.wantedAt) && !time.Now().Before(l.failure.until) {
 		l.reading = true
 		go l.read(ctx)
 	}
@@ -112,7 +116,7 @@ func (l *addressList) list(ctx context.Context) error {
 	reading, err := l.reader.After(ctx)
 	if err != nil {
 		l.mu.Lock()
-		l.err = err
+		l.failure.fail(time.Now(), err, l.timings.retry, l.timings.maxReadRetry)
 		l.mu.Unlock()
 		return err
 	}
@@ -150,7 +154,7 @@ func (l *addressList) take(ctx context.Context, list []oxide.FloatingIP, began t
 			delete(l.deleted, id)
 		}
 	}
-	l.listedAt, l.err = began, nil
+	l.listedAt, l.failure = began, backoff{}
 	l.version++
 	l.mu.Unlock()
 	if len(vanished) > 0 {
@@ -237,14 +241,18 @@ type addressView struct {
 	known    map[string]knownAddress
 	version  uint64
 	listedAt time.Time
-	err      error
+	// err is why the last list failed, retryAt when there may be another one.
+	err     error
+	retryAt time.Time
 }
 
 // since returns what is known if it is another version; known is nil if it is not.
 func (l *addressList) since(version uint64) addressView {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	v := addressView{version: l.version, listedAt: l.listedAt, err: l.err}
+	v := addressView{
+		version: l.version, listedAt: l.listedAt, err: l.failure.err, retryAt: l.failure.until,
+	}
 	if l.version != version {
 		v.known = maps.Clone(l.known)
 	}
@@ -278,7 +286,7 @@ func (l *addressList) doubt(id string) {
 func (l *addressList) isComing(after time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.reading && !l.wantedAt.Before(after) && l.err == nil
+	return l.reading && !l.wantedAt.Before(after) && l.failure.err == nil
 }
 
 // viewSoon reads one floating IP in the background, unless that is under way.
@@ -293,19 +301,31 @@ func (l *addressList) viewSoon(ctx context.Context, id string) {
 		ctx, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 		err := l.view(ctx, id)
-		switch {
-		case oxide.IsKind(err, oxide.KindNotFound):
-			l.mu.Lock()
-			delete(l.known, id)
-			l.version++
-			l.mu.Unlock()
-		case err != nil:
-			slog.WarnContext(ctx, "cannot read a floating IP", "floating_ip", id, "error", err)
-			rest(ctx, time.Second)
-		}
+		rest(ctx, l.viewed(ctx, id, err))
 		l.mu.Lock()
 		delete(l.viewing, id)
 		l.mu.Unlock()
 		l.changed()
 	}()
+}
+
+// viewed takes over how a reading of one floating IP ended, and returns for how long it is not read
+// again.
+func (l *addressList) viewed(ctx context.Context, id string, err error) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if oxide.IsKind(err, oxide.KindNotFound) {
+		delete(l.known, id)
+		l.version++
+	}
+	if _, known := l.known[id]; err == nil || !known {
+		delete(l.unread, id)
+		return 0
+	}
+	slog.WarnContext(ctx, "cannot read a floating IP", "floating_ip", id, "error", err)
+	if l.unread[id] == nil {
+		l.unread[id] = &backoff{}
+	}
+	l.unread[id].fail(time.Now(), err, l.timings.announce, l.timings.maxReadRetry)
+	return time.Until(l.unread[id].until)
 }

@@ -66,29 +66,27 @@ func (l *loop) failed(b *balancer, o outcome) {
 	}
 	first, most := l.m.timings.retry, l.m.timings.maxRetry
 	if oxide.IsKind(o.err, oxide.KindUnavailable) {
-		first, most = l.m.timings.announce, 6*l.m.timings.retry
+		first, most = l.m.timings.announce, l.m.timings.maxReadRetry
 	}
 	b.retries[o.op.subject].fail(o.endedAt, o.err, first, most)
+	b.retries[o.op.subject].instance = o.op.instance
 }
 
-// failedAt returns when something failed last for a reason; zero: nothing did.
-func (b *balancer) failedAt(reason Reason) time.Time {
-	var last time.Time
+// failedFor reports whether something failed for a reason the last time.
+func (b *balancer) failedFor(reason Reason) bool {
 	for _, r := range b.retries {
-		if IsReason(r.err, reason) && r.at.After(last) {
-			last = r.at
+		if IsReason(r.err, reason) {
+			return true
 		}
 	}
-	return last
+	return false
 }
 
-func (b *balancer) failedFor(reason Reason) bool { return !b.failedAt(reason).IsZero() }
-
-// forgive lets what failed for a reason be tried again at once.
-func (b *balancer) forgive(reason Reason) {
-	for subject, r := range b.retries {
-		if IsReason(r.err, reason) {
-			delete(b.retries, subject)
+// forgive lets what failed for a reason, before a time, be tried again at once.
+func (b *balancer) forgive(reason Reason, before time.Time) {
+	for _, r := range b.retries {
+		if IsReason(r.err, reason) && r.at.Before(before) {
+			r.forgive()
 		}
 	}
 }

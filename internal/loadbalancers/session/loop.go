@@ -92,7 +92,7 @@ type balancer struct {
 	// waits are the changes that wait for Oxide, by address: why.
 	waits map[string]string
 	// withdrawn are places that were published and not reached in time, by address.
-	withdrawn map[string]withdrawal
+	withdrawn map[string]*backoff
 	// uncertain are addresses whose attachment was tried and not confirmed, by id: where.
 	uncertain map[string]string
 	// awaitsPool: a pool that it names was not read yet.
@@ -118,12 +118,6 @@ type move struct {
 	detachedAt time.Time
 	// blockedSince is since when its next place is held by another address.
 	blockedSince time.Time
-}
-
-// withdrawal is a place whose publication was withdrawn, until it may be published again.
-type withdrawal struct {
-	instance string
-	until    time.Time
 }
 
 func newLoop(s *Session) *loop {
@@ -254,6 +248,7 @@ func (l *loop) take(item Item, now time.Time) {
 func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 	b := l.balancers[d.Key]
 	changed := b == nil || !sameDesired(&b.desired, d)
+	asksOtherwise := b != nil && !sameRequest(&b.desired, d)
 	if b == nil || b.released {
 		b = newBalancer()
 		l.balancers[d.Key] = b
@@ -265,10 +260,9 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 			publishedAt[addr] = since
 		}
 	}
-	if changed {
+	if asksOtherwise {
 		b.retries, b.creations = make(map[string]*backoff), make(map[ownership.Family]*backoff)
-		b.withdrawn = make(map[string]withdrawal)
-		b.lookups = make(map[string]lookup)
+		b.withdrawn, b.lookups = make(map[string]*backoff), make(map[string]lookup)
 	}
 	l.claimsChanged = true
 	b.desired, b.publishedAt = *d, publishedAt
@@ -288,7 +282,7 @@ func newBalancer() *balancer {
 	return &balancer{
 		moves: make(map[string]*move), retries: make(map[string]*backoff), places: make(map[string]string),
 		names: make(map[string]string), creations: make(map[ownership.Family]*backoff),
-		waits: make(map[string]string), withdrawn: make(map[string]withdrawal),
+		waits: make(map[string]string), withdrawn: make(map[string]*backoff),
 		uncertain: make(map[string]string), lookups: make(map[string]lookup),
 	}
 }
@@ -299,6 +293,14 @@ func sameDesired(a, b *Desired) bool {
 	x.Generation, y.Generation = 0, 0
 	x.Published, y.Published = nil, nil
 	return reflect.DeepEqual(x, y)
+}
+
+// sameRequest reports whether two items ask Oxide for the same. Which instances are eligible does not
+// matter: that changes with every endpoint, and would make a refusal be tried again each time.
+func sameRequest(a, b *Desired) bool {
+	x, y := *a, *b
+	x.Eligible, y.Eligible = nil, nil
+	return sameDesired(&x, &y)
 }
 
 // publishesNowhere reports whether every place of a load balancer counts as published.
@@ -363,22 +365,4 @@ func (l *loop) soon(when time.Time) {
 // keys returns the load balancers in order.
 func (l *loop) keys() []ownership.Key {
 	return slices.SortedFunc(maps.Keys(l.balancers), ownership.CompareKeys)
-}
-
-// backoff grows with each failure.
-type backoff struct {
-	failures int
-	// at is when the last one was, until when nothing is tried.
-	at, until time.Time
-	err       error
-}
-
-// fail notes a failure; the pause doubles from first to most.
-func (b *backoff) fail(now time.Time, err error, first, most time.Duration) {
-	pause := first << min(b.failures, 16)
-	if pause > most || pause <= 0 {
-		pause = most
-	}
-	b.failures++
-	b.at, b.until, b.err = now, now.Add(pause), err
 }

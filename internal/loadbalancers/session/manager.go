@@ -107,10 +107,11 @@ type timings struct {
 	attachTimeout time.Duration
 	// relist is how often the floating IPs are listed although nothing seems to have changed.
 	relist time.Duration
-	// retry is how long is waited after a failed reading, and at first after a failed change.
+	// retry is how long is waited at first after a failed reading, and after a failed change.
 	retry time.Duration
-	// maxRetry bounds the exponential backoff of a load balancer's own failures.
-	maxRetry time.Duration
+	// maxReadRetry bounds the exponential backoff of readings, and of changes while Oxide is away;
+	// maxRetry that of a load balancer's own failures.
+	maxReadRetry, maxRetry time.Duration
 	// keepOld is for how long a place that an address has left is published until it has arrived
 	// elsewhere.
 	keepOld time.Duration
@@ -122,8 +123,9 @@ func newTimings(scale float64) timings {
 	return timings{
 		announce: scaled(time.Second, scale), moveInterval: scaled(30*time.Second, scale),
 		attachTimeout: scaled(30*time.Second, scale), relist: scaled(time.Minute, scale),
-		retry: scaled(5*time.Second, scale), maxRetry: scaled(5*time.Minute, scale),
-		keepOld: scaled(5*time.Second, scale), unblock: scaled(2*time.Second, scale),
+		retry: scaled(5*time.Second, scale), maxReadRetry: scaled(30*time.Second, scale),
+		maxRetry: scaled(5*time.Minute, scale),
+		keepOld:  scaled(5*time.Second, scale), unblock: scaled(2*time.Second, scale),
 	}
 }
 
@@ -149,7 +151,7 @@ func NewManager(ctx context.Context, config Config) *Manager {
 		plans:     make(chan struct{}, concurrentPlans),
 		sessions:  make(map[*Session]bool), acting: make(map[string]*Session),
 	}
-	m.addresses = newAddressList(config.API, m.wake)
+	m.addresses = newAddressList(config.API, m.timings, m.wake)
 	return m
 }
 

@@ -45,10 +45,11 @@ type observed struct {
 	networkErr     error
 	networkAt      time.Time
 	readingNetwork bool
+	// networkBackoff is that of reading them, missingBackoff that of finding those that are missing.
+	networkBackoff, missingBackoff backoff
 	// asked are the instances that the last reading was about: those that it did not show are
 	// missing.
 	asked                map[string]bool
-	networkRetryAt       time.Time
 	networkKnown         bool
 	states               map[string]health.Instance
 	statesComplete       bool
@@ -93,10 +94,9 @@ func (l *loop) refresh(now time.Time) {
 		l.takeAddresses(view.known)
 	}
 	switch due := o.listedAt.Add(l.m.timings.relist); {
-	case o.listErr != nil:
-		l.at(now.Add(l.m.timings.retry))
-		l.retryList(now)
-	case !now.Before(due):
+	case now.Before(view.retryAt):
+		l.at(view.retryAt)
+	case !now.Before(due) || o.listErr != nil:
 		l.m.addresses.want(l.m.ctx, now)
 		l.at(now.Add(l.m.timings.relist))
 	default:
@@ -104,14 +104,6 @@ func (l *loop) refresh(now time.Time) {
 	}
 	l.refreshNetwork(now)
 	l.checkUnlisted()
-}
-
-// retryList lists again some time after a list that failed.
-func (l *loop) retryList(now time.Time) {
-	if now.Sub(l.attempts[""]) >= l.m.timings.retry {
-		l.attempts[""] = now
-		l.m.addresses.want(l.m.ctx, now)
-	}
 }
 
 // forgetAttempts forgets when addresses were last tried that nobody tries any more.
@@ -145,7 +137,7 @@ func (l *loop) takeAddresses(known map[string]knownAddress) {
 // poolsMayHaveRoom lets load balancers that found no free address try again at once.
 func (l *loop) poolsMayHaveRoom() {
 	for _, b := range l.balancers {
-		b.forgive(ReasonPoolExhausted)
+		b.forgive(ReasonPoolExhausted, time.Now())
 	}
 }
 
@@ -176,8 +168,8 @@ func (l *loop) concerned() (ids []string, unread, missing bool) {
 // refreshNetwork has the private addresses of instances read, where they are missing or too old.
 func (l *loop) refreshNetwork(now time.Time) {
 	o := &l.observed
-	if now.Before(o.networkRetryAt) {
-		l.at(o.networkRetryAt)
+	if until := o.networkBackoff.until; now.Before(until) {
+		l.at(until)
 		return
 	}
 	if o.readingNetwork || !l.inSync || len(l.balancers) == 0 {
@@ -185,8 +177,8 @@ func (l *loop) refreshNetwork(now time.Time) {
 	}
 	ids, unread, missing := l.concerned()
 	due := o.networkAt.Add(endpointMaxAge)
-	if missing {
-		due = o.networkAt.Add(l.m.timings.retry)
+	if missing && o.missingBackoff.until.Before(due) {
+		due = o.missingBackoff.until
 	}
 	if o.networkKnown && !unread && now.Before(due) {
 		l.at(due)
@@ -209,12 +201,18 @@ func (l *loop) takeNetwork(found map[string]instances.Endpoint, err error, began
 	o := &l.observed
 	o.readingNetwork, o.networkErr = false, err
 	if err != nil {
-		o.networkRetryAt, o.asked = began.Add(l.m.timings.retry), nil
+		o.networkBackoff.fail(began, err, l.m.timings.retry, l.m.timings.maxReadRetry)
+		o.asked = nil
 		return
 	}
-	o.networkAt, o.networkKnown, o.networkRetryAt = began, true, time.Time{}
+	o.networkAt, o.networkKnown, o.networkBackoff = began, true, backoff{}
 	for id, e := range found {
 		o.instances[id] = fromEndpoint(e)
+	}
+	if _, _, missing := l.concerned(); !missing {
+		o.missingBackoff = backoff{}
+	} else {
+		o.missingBackoff.fail(began, nil, l.m.timings.retry, endpointMaxAge)
 	}
 }
 
@@ -317,13 +315,14 @@ func (l *loop) takeCheck(id, runState string, err error) {
 	}
 }
 
-// pool returns what is known of a pool that a source names.
-func (l *loop) pool(now time.Time, nameOrID string) (plan.Pool, bool) {
+// pool returns what is known of a pool that a source names, and when it was read; zero: it was not
+// yet.
+func (l *loop) pool(now time.Time, nameOrID string) (plan.Pool, time.Time) {
 	known, ok := l.m.pools.get(l.m.ctx, nameOrID, now, l.m.api.IPPool, l.m.wake)
 	if !ok {
-		return plan.Pool{}, false
+		return plan.Pool{}, time.Time{}
 	}
-	return toPool(known.value, known.err), true
+	return toPool(known.value, known.err), known.at
 }
 
 // defaultPool reads the silo's default pool of a family, by the key of the planner.

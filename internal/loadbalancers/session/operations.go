@@ -22,8 +22,10 @@ const (
 	// provenFor is how long a success proves that an instance takes requests side by side.
 	provenFor = 10 * time.Second
 	// stuckBackoff is how long an instance that was found stuck is left alone before the next
-	// probe.
-	stuckBackoff = 5 * time.Second
+	// probe. It doubles with each probe up to maxStuckBackoff, and begins again when the state of the
+	// instance changes.
+	stuckBackoff    = 5 * time.Second
+	maxStuckBackoff = time.Minute
 )
 
 // operation is one request that changes something in Oxide, while it is under way.
@@ -57,8 +59,8 @@ type instanceSlot struct {
 	underWay map[*operation]bool
 	// successAt is when the last request succeeded.
 	successAt time.Time
-	// stuckUntil is when the next probe may begin; zero: the instance is not stuck.
-	stuckUntil time.Time
+	// stuck is that of an instance that was found stuck; nil: it was not.
+	stuck *backoff
 }
 
 // operationTable has the requests that are under way in this process, and what became of those
@@ -117,11 +119,11 @@ func (t *operationTable) hasSlot(instance string, now time.Time) (bool, time.Tim
 	if instance == "" || slot == nil {
 		return young < maxYoung, time.Time{}
 	}
-	if now.Before(slot.stuckUntil) {
-		return false, slot.stuckUntil
+	if slot.stuck != nil && now.Before(slot.stuck.until) {
+		return false, slot.stuck.until
 	}
 	limit := 1
-	if slot.stuckUntil.IsZero() && now.Sub(slot.successAt) <= provenFor && !slot.hasOld(now) {
+	if slot.stuck == nil && now.Sub(slot.successAt) <= provenFor && !slot.hasOld(now) {
 		limit = maxParallel
 	}
 	return young < maxYoung && len(slot.underWay) < limit, time.Time{}
@@ -167,11 +169,23 @@ func (t *operationTable) finish(op *operation, now time.Time, succeeded, stuck b
 	}
 	switch {
 	case succeeded:
-		slot.successAt, slot.stuckUntil = now, time.Time{}
+		slot.successAt, slot.stuck = now, nil
 	case stuck:
-		slot.stuckUntil, slot.successAt = now.Add(scaled(stuckBackoff, t.timeScale)), time.Time{}
+		slot.successAt = time.Time{}
+		slot.foundStuck(now, t.timeScale)
 	}
 	t.forget(now)
+}
+
+// foundStuck notes that the instance takes no request for now. Requests that fail side by side count
+// as one probe.
+func (s *instanceSlot) foundStuck(now time.Time, timeScale float64) {
+	if s.stuck == nil {
+		s.stuck = &backoff{}
+	}
+	if !now.Before(s.stuck.until) {
+		s.stuck.fail(now, nil, scaled(stuckBackoff, timeScale), scaled(maxStuckBackoff, timeScale))
+	}
 }
 
 // done frees the subject of a request that has finished.
@@ -187,7 +201,7 @@ func (t *operationTable) done(op *operation) {
 func (t *operationTable) forget(now time.Time) {
 	for id, slot := range t.slots {
 		if len(slot.underWay) == 0 && now.Sub(slot.successAt) > provenFor &&
-			now.Sub(slot.stuckUntil) > time.Minute {
+			(slot.stuck == nil || now.Sub(slot.stuck.until) > time.Minute) {
 			delete(t.slots, id)
 		}
 	}
@@ -197,8 +211,8 @@ func (t *operationTable) forget(now time.Time) {
 func (t *operationTable) unstick(instance string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if slot := t.slots[instance]; slot != nil && !slot.stuckUntil.IsZero() {
-		slot.stuckUntil = time.Unix(0, 0)
+	if slot := t.slots[instance]; slot != nil && slot.stuck != nil {
+		slot.stuck = &backoff{}
 	}
 }
 
@@ -207,7 +221,7 @@ func (t *operationTable) isStuck(instance string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	slot := t.slots[instance]
-	return slot != nil && !slot.stuckUntil.IsZero()
+	return slot != nil && slot.stuck != nil
 }
 
 // of returns the request that is under way for a floating IP; nil: none.

@@ -52,6 +52,14 @@ func (d dueRequest) subject() string {
 	return d.ID
 }
 
+// place is the instance where it happens; empty: nothing happens there.
+func (d dueRequest) place() string {
+	if d.Type == plan.ActionMark || d.Type == plan.ActionDelete {
+		return ""
+	}
+	return d.Instance
+}
+
 // derive goes through the addresses of the load balancer.
 func (s *balancerStep) derive() {
 	s.unsettled = s.unseen
@@ -222,7 +230,7 @@ func (s *balancerStep) leaveWithoutPlace(c *plan.Claim) {
 func (s *balancerStep) arrive(c *plan.Claim) {
 	s.unsettled = true
 	id := c.Address.ID
-	if w, ok := s.withdrawn[id]; ok && w.instance == c.Target && s.now.Before(w.until) {
+	if w := s.withdrawn[id]; w != nil && w.instance == c.Target && s.now.Before(w.until) {
 		s.timedOut(c)
 		s.at(w.until)
 		return
@@ -274,16 +282,25 @@ func (s *balancerStep) hasDatagrams() bool {
 	return slices.ContainsFunc(s.lb.Ports, func(p plan.Port) bool { return p.Protocol != firewall.TCP })
 }
 
-// withdraw stops publishing a place that was not reached in time.
+// withdraw stops publishing a place that was not reached in time, until the attachment may be tried
+// again.
 func (s *balancerStep) withdraw(c *plan.Claim, m *move) {
 	m.to = ""
-	until := s.now.Add(s.m.timings.attachTimeout)
-	s.withdrawn[c.Address.ID] = withdrawal{instance: c.Target, until: until}
+	id := c.Address.ID
+	w := s.withdrawn[id]
+	if w == nil || w.instance != c.Target {
+		w = &backoff{instance: c.Target}
+		s.withdrawn[id] = w
+	}
+	w.fail(s.now, nil, s.m.timings.attachTimeout, s.m.timings.maxRetry)
+	if b := s.retries[id]; b != nil && b.retryAt(c.Target).After(w.until) {
+		w.until = b.retryAt(c.Target)
+	}
 	s.publish = slices.DeleteFunc(s.publish, func(addr netip.Addr) bool {
 		return addr == c.Address.Addr || addr == s.observed.privateAddr(c.Target, c.Desired.Family)
 	})
 	s.timedOut(c)
-	s.at(until)
+	s.at(w.until)
 }
 
 func (s *balancerStep) timedOut(c *plan.Claim) {
@@ -356,8 +373,8 @@ func (s *balancerStep) about(ip *plan.Address, q request) request {
 
 // begin makes a request due, unless it failed a moment ago.
 func (s *balancerStep) begin(d dueRequest) {
-	if b := s.retries[d.subject()]; b != nil && s.now.Before(b.until) {
-		s.at(b.until)
+	if b := s.retries[d.subject()]; b != nil && s.now.Before(b.retryAt(d.place())) {
+		s.at(b.retryAt(d.place()))
 		return
 	}
 	s.progressing = true

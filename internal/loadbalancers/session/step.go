@@ -169,13 +169,13 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 		if _, have := in.Pools[name]; name == "" || have {
 			continue
 		}
-		pool, known := l.pool(now, name)
-		if !known {
+		pool, readAt := l.pool(now, name)
+		if readAt.IsZero() {
 			b.awaitsPool = true
 			continue
 		}
 		if !pool.Missing {
-			b.forgive(ReasonPoolNotFound)
+			b.forgive(ReasonPoolNotFound, readAt)
 		} else {
 			l.at(now.Add(missingMaxAge))
 		}
@@ -194,8 +194,8 @@ func (l *loop) addDefaultPool(in *plan.Input, b *balancer, family ownership.Fami
 	switch {
 	case ok && known.err == nil && l.opening.ObserveOnly:
 		in.Pools[plan.DefaultPool(family)] = toPool(known.value, nil)
-	case ok && known.err == nil && known.at.After(b.failedAt(ReasonPoolNotFound)):
-		b.forgive(ReasonPoolNotFound)
+	case ok && known.err == nil:
+		b.forgive(ReasonPoolNotFound, known.at)
 	case ok && oxide.IsKind(known.err, oxide.KindNotFound):
 		in.Pools[plan.DefaultPool(family)] = plan.Pool{Missing: true}
 		l.at(now.Add(missingMaxAge))
@@ -255,10 +255,7 @@ func (l *loop) begin(ctx context.Context, now time.Time, steps []*balancerStep) 
 		}
 		op := &operation{
 			scope: l.opening.Scope, key: d.Key, typ: d.Type, subject: d.subject(),
-			instance: d.Instance, next: d.next, family: ownership.FamilyOf(d.Addr),
-		}
-		if d.Type == plan.ActionMark || d.Type == plan.ActionDelete {
-			op.instance = ""
+			instance: d.place(), next: d.next, family: ownership.FamilyOf(d.Addr),
 		}
 		began, at := l.m.operations.start(op, now, func() bool { return ctx.Err() == nil })
 		if !began {
