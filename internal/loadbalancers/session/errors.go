@@ -27,7 +27,7 @@ const (
 	ReasonPoolExhausted
 	// ReasonRefused: Oxide refused in the present state.
 	ReasonRefused
-	// ReasonNotOperable: the instance has failed or is being created.
+	// ReasonNotOperable: the instance is on its way between states, has failed or is being created.
 	ReasonNotOperable
 	// ReasonInvalid: what is desired cannot be had as it stands.
 	ReasonInvalid

@@ -142,6 +142,9 @@ func (m *Manager) explain(ctx context.Context, o *outcome, took time.Duration) {
 	switch {
 	case moves && oxide.IsKind(o.err, oxide.KindRefused):
 		o.blame = m.explainRefusal(ctx, o)
+	case moves && oxide.IsKind(o.err, oxide.KindInternal):
+		o.unknown = true
+		o.blame = m.explainRefusal(ctx, o)
 	case oxide.IsKind(o.err, oxide.KindUnavailable):
 		o.unknown = true
 		o.blame = blameOxide
@@ -179,17 +182,23 @@ func (m *Manager) blameFor503(ctx context.Context, o *outcome, took time.Duratio
 }
 
 // explainRefusal reads the state of the instance: Oxide refuses for many reasons and distinguishes
-// them only in words.
+// them only in words. An instance that has failed, or is about to, is answered with 400, and one at the
+// end of a stop with 500; both pass, and say nothing about the address.
 func (m *Manager) explainRefusal(ctx context.Context, o *outcome) blame {
 	instance, err := m.inventory.Read(ctx, o.Instance)
-	if err == nil && (instance.RunState == oxide.RunStateFailed ||
-		instance.RunState == oxide.RunStateCreating) {
-		o.err = failf(ReasonNotOperable, o.err, "instance %s is %s, and Oxide neither attaches nor "+
-			"detaches addresses until it runs or is stopped", instance.Name, instance.RunState)
-		return blameInstance
+	if err != nil {
+		return blameInstance // its state may be the reason
 	}
-	o.err = failf(ReasonRefused, o.err, "%s", o.err.Error())
-	return blameAddress
+	switch instance.RunState {
+	case oxide.RunStateRunning, oxide.RunStateRebooting, oxide.RunStateStopped:
+		if oxide.IsKind(o.err, oxide.KindRefused) {
+			o.err = failf(ReasonRefused, o.err, "%s", o.err.Error())
+		}
+		return blameAddress
+	}
+	o.err = failf(ReasonNotOperable, o.err, "instance %s is %s, and Oxide neither attaches nor "+
+		"detaches addresses until it runs or is stopped", instance.Name, instance.RunState)
+	return blameInstance
 }
 
 // create makes a floating IP. If the name is taken, then by another backend that made the same

@@ -80,8 +80,9 @@ const (
 	// FAILED_PRECONDITION: Oxide refused the request in the state that its object is in now (HTTP 400
 	// or 409); the message says which.
 	ErrorReason_ERROR_REASON_OXIDE_REFUSED ErrorReason = 12
-	// FAILED_PRECONDITION: the instance is in the state "failed" or "creating", in which Oxide
-	// neither attaches nor detaches. Oxide restarts a failed instance by itself as a rule.
+	// FAILED_PRECONDITION: the instance has failed, is being created, or is on its way from one state
+	// to another, and Oxide neither attaches nor detaches until it runs or is stopped. Oxide usually
+	// restarts a failed instance by itself.
 	ErrorReason_ERROR_REASON_INSTANCE_NOT_OPERABLE ErrorReason = 13
 	// FAILED_PRECONDITION: the address or the name belongs to somebody else: another cluster, another
 	// load balancer, or a person. Nothing was changed.
