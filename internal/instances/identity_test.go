@@ -63,6 +63,7 @@ func TestAMachineIsTheInstanceThatItReports(t *testing.T) {
 		{Name: "eight", Hostname: "other-8"},
 		{Name: "not-eight", Hostname: "eight"},
 		{Name: "ten", Hostname: "10"},
+		{Name: "eleven", Hostname: anID},
 		{Name: capi[:63]},
 	} {
 		if seed.Hostname == "" {
@@ -97,7 +98,7 @@ func TestAMachineIsTheInstanceThatItReports(t *testing.T) {
 		{"without hyphens", uuid(strings.ReplaceAll(ids["worker-2"], "-", ""), "fourth"),
 			"fourth by name", ""},
 		{"a UUID of nothing, and no name", uuid(anID, ""), "",
-			"none of its 13 has the id " + anID + " (its system UUID)"},
+			"none of its 14 has the id " + anID + " (its system UUID)"},
 		{"a UUID of nothing, and the name of an instance", uuid(anID, "fourth"), "",
 			"is no instance of the project demo, but its name is that of the instance fourth"},
 		{"a UUID of another project", uuid(elsewhere, "fourth"), "", "may be in another project"},
@@ -110,6 +111,7 @@ func TestAMachineIsTheInstanceThatItReports(t *testing.T) {
 		{"the hostname, whatever its case", named("worker-3.example.com"), "third by hostname", ""},
 		{"a domain that the hostname has not", named("node-d.example.com"), "fourth by hostname", ""},
 		{"a domain that the name has not", named("node-e.example.com"), "node-e by name", ""},
+		{"a hostname that Oxide would take for an id", named(anID), "eleven by hostname", ""},
 		{"another domain", named("worker-3.other.com"), "", "no instance of the project demo"},
 		{"exact beats short", named("seven"), "seven-short by hostname", ""},
 		{"exact beats short, with a domain", named("seven.example.com"), "seven-long by hostname", ""},

@@ -186,6 +186,7 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 	leads := make(chan struct{})
 	r.provider = provider.New(provider.Config{
 		Instances:       backendv1.NewInstanceServiceClient(r.conn),
+		Nodes:           c.Client.CoreV1().Nodes(),
 		LoadBalancers:   r.loadBalancers,
 		Reporter:        reporter,
 		RemovalInterval: r.options.NodeRemovalInterval,

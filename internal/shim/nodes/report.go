@@ -81,8 +81,12 @@ func (r *Report) report(ctx context.Context) {
 	nodesDue.Set(float64(due))
 }
 
-// wouldDo returns what would be done to a Node; empty: nothing. What fails would be tried again.
+// wouldDo returns what would be done to a Node; empty: nothing. What fails would be tried again. A Node that
+// somebody deletes already is left alone.
 func (r *Report) wouldDo(ctx context.Context, node *v1.Node) string {
+	if node.DeletionTimestamp != nil {
+		return ""
+	}
 	if provider.IsJoining(node) {
 		found, err := r.cloud.InstanceMetadata(ctx, node)
 		switch {

@@ -10,14 +10,20 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	cloudproviderapi "k8s.io/cloud-provider/api"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
+
+// readTimeout is how long reading a Node again may take.
+const readTimeout = 10 * time.Second
 
 // maxReferences is how many reference instances the backend reads.
 const maxReferences = 5
@@ -30,8 +36,12 @@ var (
 		", which say where its instance was seen")
 	errLastNode = errors.New("no other node of this cluster names an Oxide instance, whose being " +
 		"visible would prove that Oxide shows this cluster's instances")
-	errNoProviderID = errors.New("it has no provider ID, and absence is provable by id alone")
+	errChanged = errors.New("it changed while its instance was proven to be gone")
+	errUnread  = errors.New("it could not be read again from the API server")
 )
+
+// errNoLonger is why a Node is not judged that is gone, or was replaced by another of its name.
+var errNoLonger = errors.New("it is not there any more: another of its name may be")
 
 // errPaced is why a node is still there although its instance is gone.
 var errPaced = errors.New("its instance is gone, but many nodes are being removed: it waits for its " +
@@ -40,8 +50,12 @@ var errPaced = errors.New("its instance is gone, but many nodes are being remove
 // InstanceExists reports whether the instance of a node exists. False makes the framework delete the
 // Node at once, so it is the answer only if the backend proves it: see AbsenceProof in its API for
 // what that takes. Any doubt is an error that says why the node is kept. A node of another provider
-// exists as far as we are concerned.
+// exists as far as we are concerned, and so does one that somebody deletes already: nothing is left to
+// be decided about it, however long a finalizer holds it.
 func (p *Provider) InstanceExists(ctx context.Context, node *v1.Node) (bool, error) {
+	if node.DeletionTimestamp != nil {
+		return true, nil
+	}
 	exists, err := p.instanceExists(ctx, node)
 	if err != nil {
 		p.recordKept(node, err)
@@ -63,15 +77,12 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 		p.recordForeign(node)
 		return true, nil
 	case kind == idAbsent:
-		_, err := p.lookUp(ctx, node.Name, "", existence)
-		if client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
-			err = errNoProviderID
-		}
+		_, err := p.lookUp(ctx, node, "", existence)
 		return err == nil, err
 	}
 	proof, nodes, unprovable := p.absenceProof(node, id)
 	if unprovable != nil {
-		_, err := p.lookUp(ctx, node.Name, id, existence)
+		_, err := p.lookUp(ctx, node, id, existence)
 		if client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 			err = fmt.Errorf("%w, but %w", err, unprovable)
 		}
@@ -83,20 +94,46 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 		return false, errPaced
 	}
 	defer attempt.End()
-	_, err = p.getInstance(ctx, &backendv1.GetInstanceRequest{
-		Instance: &backendv1.GetInstanceRequest_Id{Id: id},
-		View:     existence.view, Freshness: existence.freshness, AbsenceProof: proof,
-	})
-	switch {
-	case !client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND):
+	ask := existence
+	ask.proof = proof
+	_, err = p.lookUp(ctx, node, id, ask)
+	if !client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 		return err == nil, err
-	case !attempt.Gone():
+	}
+	if err := p.stillJudged(ctx, node); err != nil {
+		return false, err
+	}
+	if !attempt.Gone() {
 		removalsPaced.Inc()
 		return false, errPaced
 	}
 	removalsTotal.Inc()
 	p.recordGone(node)
 	return false, nil
+}
+
+// stillJudged returns an error unless the Node is still the one that was judged, by all that the judgement
+// was about: it is deleted by its name, and the proof took a while. It is read from the API server, never
+// from a cache.
+func (p *Provider) stillJudged(ctx context.Context, judged *v1.Node) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	now, err := p.kube.Get(ctx, judged.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return errNoLonger
+	case err != nil:
+		return fmt.Errorf("%w: %w", errUnread, err)
+	case now.UID != judged.UID:
+		return errNoLonger
+	case now.DeletionTimestamp != nil, IsJoining(now),
+		now.Spec.ProviderID != judged.Spec.ProviderID,
+		now.Status.NodeInfo.SystemUUID != judged.Status.NodeInfo.SystemUUID,
+		now.Labels[LabelSiloID] != judged.Labels[LabelSiloID],
+		now.Labels[LabelProjectID] != judged.Labels[LabelProjectID]:
+		return errChanged
+	}
+	return nil
 }
 
 // absenceProof returns what the backend must prove before the instance of this node may be given
@@ -159,8 +196,12 @@ func referenceInstances(nodes []*v1.Node, except string) []string {
 }
 
 // InstanceShutdown reports whether the instance of a node is off and stays so until somebody starts
-// it. The framework taints such nodes, so that volumes and pods may move on.
+// it. The framework taints such nodes, so that volumes and pods may move on. One that is being deleted
+// needs no taint, and costs nothing.
 func (p *Provider) InstanceShutdown(ctx context.Context, node *v1.Node) (bool, error) {
+	if node.DeletionTimestamp != nil {
+		return false, nil
+	}
 	id, kind, err := parseProviderID(node.Spec.ProviderID)
 	if err != nil {
 		return false, err
@@ -168,62 +209,11 @@ func (p *Provider) InstanceShutdown(ctx context.Context, node *v1.Node) (bool, e
 	if kind == idForeign {
 		return false, nil
 	}
-	instance, err := p.lookUp(ctx, node.Name, id, existence)
+	instance, err := p.lookUp(ctx, node, id, existence)
 	if err != nil {
 		return false, err
 	}
 	return instance.GetShutDown(), nil
-}
-
-// question says which facts about an instance are asked for, and how fresh.
-type question struct {
-	view      backendv1.InstanceView
-	freshness backendv1.Freshness
-	rack      bool
-}
-
-// existence is asked for every few seconds for every node that is not ready, so it must cost nothing
-// that grows with their number: whether the instance is there and runs, as it was some seconds ago.
-// That it is gone is never concluded from that, see absenceProof.
-var existence = question{
-	view:      backendv1.InstanceView_INSTANCE_VIEW_BASIC,
-	freshness: backendv1.Freshness_FRESHNESS_BOUNDED,
-}
-
-// lookUp finds the instance of a node: by id if the node has one in its provider ID; else by the
-// node's name as the instance's name, and then as its hostname, which is what kubelet names a node
-// after. Not every hostname can be a name; which can the backend knows.
-func (p *Provider) lookUp(ctx context.Context, nodeName, id string, ask question,
-) (*backendv1.Instance, error) {
-	request := &backendv1.GetInstanceRequest{
-		View: ask.view, Freshness: ask.freshness, IncludeRack: ask.rack,
-	}
-	if id != "" {
-		request.Instance = &backendv1.GetInstanceRequest_Id{Id: id}
-		return p.getInstance(ctx, request)
-	}
-	request.Instance = &backendv1.GetInstanceRequest_Name{Name: nodeName}
-	instance, err := p.getInstance(ctx, request)
-	if !client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) &&
-		!client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST) {
-		return instance, err
-	}
-	request.Instance = &backendv1.GetInstanceRequest_Hostname{Hostname: nodeName}
-	return p.getInstance(ctx, request)
-}
-
-// getInstance calls the backend.
-func (p *Provider) getInstance(ctx context.Context, request *backendv1.GetInstanceRequest,
-) (*backendv1.Instance, error) {
-	response, err := p.instances.GetInstance(ctx, request)
-	if err != nil {
-		return nil, client.AsError(err)
-	}
-	instance := response.GetInstance()
-	if instance.GetId() == "" {
-		return nil, errors.New("oxide-backend answered without an instance: please report it")
-	}
-	return instance, nil
 }
 
 // IsJoining reports whether a node still has the taint that it registered with.

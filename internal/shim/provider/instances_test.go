@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/testing/protocmp"
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendtest"
@@ -80,7 +79,7 @@ func TestInvariant1ANodeIsNeverDeletedOnDoubt(t *testing.T) {
 			return n
 		}(), want: "still joining"},
 		{name: "no provider ID, and no instance of its name", node: node("worker-9", ""),
-			want: "it has no provider ID"},
+			want: "no instance is this machine"},
 		{name: "no provider ID, and an instance of its name", node: node("worker-2", ""),
 			want: exists},
 		{name: "a foreign provider ID", node: foreignNode("other"), want: exists},
@@ -169,95 +168,6 @@ func TestReferenceInstances(t *testing.T) {
 	few := []*v1.Node{notReady(node("a", id("a"))), node("self", id1), node("z", id("b"))}
 	if diff := cmp.Diff([]string{id("b"), id("a")}, referenceInstances(few, id1)); diff != "" {
 		t.Errorf("a node that is not ready is a witness too (-want +got):\n%s", diff)
-	}
-}
-
-func TestHowAnInstanceIsFound(t *testing.T) {
-	dotted := instance(id3, "third", "172.30.0.13")
-	dotted.Hostname = "worker-3.example.com"
-	renamed := instance(id2, "other-name", "172.30.0.12")
-	renamed.Hostname = "worker-2"
-	uuidLike := instance(id1, "first", "172.30.0.11")
-	uuidLike.Hostname = "abcdefabcdefabcdefabcdefabcdefab"
-
-	request := func(by any) *backendv1.GetInstanceRequest {
-		r := &backendv1.GetInstanceRequest{
-			Freshness: backendv1.Freshness_FRESHNESS_DIRECT,
-			View:      backendv1.InstanceView_INSTANCE_VIEW_FULL,
-		}
-		switch by := by.(type) {
-		case *backendv1.GetInstanceRequest_Id:
-			r.Instance = by
-		case *backendv1.GetInstanceRequest_Name:
-			r.Instance = by
-		case *backendv1.GetInstanceRequest_Hostname:
-			r.Instance = by
-		}
-		return r
-	}
-	byID := func(s string) *backendv1.GetInstanceRequest {
-		return request(&backendv1.GetInstanceRequest_Id{Id: s})
-	}
-	byName := func(s string) *backendv1.GetInstanceRequest {
-		return request(&backendv1.GetInstanceRequest_Name{Name: s})
-	}
-	byHostname := func(s string) *backendv1.GetInstanceRequest {
-		return request(&backendv1.GetInstanceRequest_Hostname{Hostname: s})
-	}
-	for _, tt := range []struct {
-		name string
-		node *v1.Node
-		want []*backendv1.GetInstanceRequest
-		id   string
-	}{
-		{"by provider ID, whatever the node's name", joining(node("third", id2)),
-			[]*backendv1.GetInstanceRequest{byID(id2)}, id2},
-		{"by name", joining(node("third", "")),
-			[]*backendv1.GetInstanceRequest{byName("third")}, id3},
-		{"by hostname, if no instance has the name", joining(node("worker-2", "")),
-			[]*backendv1.GetInstanceRequest{byName("worker-2"), byHostname("worker-2")}, id2},
-		{"by hostname, if the name has dots", joining(node("worker-3.example.com", "")),
-			[]*backendv1.GetInstanceRequest{
-				byName("worker-3.example.com"), byHostname("worker-3.example.com"),
-			}, id3},
-		{"by hostname, if Oxide would take the name for an id",
-			joining(node(uuidLike.GetHostname(), "")),
-			[]*backendv1.GetInstanceRequest{
-				byName(uuidLike.GetHostname()), byHostname(uuidLike.GetHostname()),
-			}, id1},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			b, p := newPeer(t, uuidLike, renamed, dotted)
-			got, err := p.InstanceMetadata(t.Context(), tt.node)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.ProviderID != "oxide://"+tt.id {
-				t.Errorf("found %s, want %s", got.ProviderID, tt.id)
-			}
-			var requests []*backendv1.GetInstanceRequest
-			for _, r := range b.requests {
-				requests = append(requests, r.(*backendv1.GetInstanceRequest))
-			}
-			if diff := cmp.Diff(tt.want, requests, protocmp.Transform()); diff != "" {
-				t.Errorf("asked in another way (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestAnErrorByNameIsNoReasonToTryTheHostname(t *testing.T) {
-	b, p := newPeer(t)
-	b.failure = backendtest.Fail(codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE,
-		"Oxide does not answer")
-	_, err := p.InstanceMetadata(t.Context(), joining(node("worker-1", "")))
-	if err == nil || !strings.Contains(err.Error(), "Oxide does not answer") {
-		t.Errorf("the error is %v", err)
-	}
-	for _, r := range b.requests {
-		if r.(*backendv1.GetInstanceRequest).GetHostname() != "" {
-			t.Errorf("a lookup that failed was taken for one that found nothing: %v", r)
-		}
 	}
 }
 

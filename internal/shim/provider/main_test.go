@@ -7,18 +7,17 @@ package provider
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -50,9 +49,15 @@ type peer struct {
 
 	silo, project string
 	instances     []*backendv1.Instance
+	// others are in every answer that has an instance.
+	others []*backendv1.OtherInstance
 	// failure is the answer to every call, if it is set.
 	failure error
-	events  *backendtest.Events
+	// meanwhile is called during each call, if it is set.
+	meanwhile func()
+	// live are the Nodes that the API server has.
+	live   *liveNodes
+	events *backendtest.Events
 
 	mu       sync.Mutex
 	requests []proto.Message
@@ -61,10 +66,14 @@ type peer struct {
 // newPeer starts a backend on a socket, and returns a provider that talks to it.
 func newPeer(t *testing.T, instances ...*backendv1.Instance) (*peer, *Provider) {
 	t.Helper()
-	b := &peer{silo: silo, project: project, instances: instances, events: &backendtest.Events{}}
+	b := &peer{
+		silo: silo, project: project, instances: instances, events: &backendtest.Events{},
+		live: &liveNodes{byName: make(map[string]*v1.Node)},
+	}
 	conn := backendtest.Serve(t, func(s *grpc.Server) { backendv1.RegisterInstanceServiceServer(s, b) })
 	return b, New(Config{
 		Instances: backendv1.NewInstanceServiceClient(conn),
+		Nodes:     b.live,
 		Reporter:  events.NewReporter(b.events),
 		// So long that nothing is removed beyond what may go at once.
 		RemovalInterval: time.Hour,
@@ -93,6 +102,9 @@ func (b *peer) GetInstance(_ context.Context, r *backendv1.GetInstanceRequest,
 	if err := b.received(r); err != nil {
 		return nil, err
 	}
+	if b.meanwhile != nil {
+		b.meanwhile()
+	}
 	find := func(match func(*backendv1.Instance) bool) *backendv1.Instance {
 		if i := slices.IndexFunc(b.instances, match); i >= 0 {
 			return b.instances[i]
@@ -102,25 +114,38 @@ func (b *peer) GetInstance(_ context.Context, r *backendv1.GetInstanceRequest,
 	byID := func(id string) *backendv1.Instance {
 		return find(func(i *backendv1.Instance) bool { return i.GetId() == id })
 	}
-	var found *backendv1.Instance
-	switch by := r.GetInstance().(type) {
-	case *backendv1.GetInstanceRequest_Id:
-		found = byID(by.Id)
-	case *backendv1.GetInstanceRequest_Name:
-		if strings.Contains(by.Name, ".") || uuid.Validate(by.Name) == nil {
-			return nil, backendtest.Fail(codes.InvalidArgument,
-				backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "this cannot be a name in Oxide")
-		}
-		found = find(func(i *backendv1.Instance) bool { return i.GetName() == by.Name })
-	case *backendv1.GetInstanceRequest_Hostname:
-		found = find(func(i *backendv1.Instance) bool { return i.GetHostname() == by.Hostname })
+	machine := r.GetMachine()
+	if machine == nil {
+		return nil, backendtest.Fail(codes.InvalidArgument,
+			backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, "the provider asks by machine")
 	}
-	if found != nil {
-		return &backendv1.GetInstanceResponse{Instance: found}, nil
+	var found *backendv1.Instance
+	by := backendv1.IdentifiedBy_IDENTIFIED_BY_ID
+	reported := byID(machine.GetSystemUuid())
+	switch {
+	case machine.GetId() != "":
+		found = byID(machine.GetId())
+	case reported != nil:
+		found, by = reported, backendv1.IdentifiedBy_IDENTIFIED_BY_SYSTEM_UUID
+	default:
+		by = backendv1.IdentifiedBy_IDENTIFIED_BY_NAME
+		found = find(func(i *backendv1.Instance) bool { return i.GetName() == machine.GetName() })
+	}
+	switch {
+	case found != nil:
+		return &backendv1.GetInstanceResponse{
+			Instance: found, IdentifiedBy: by, OtherInstances: b.others,
+		}, nil
+	case machine.GetId() == "":
+		return nil, backendtest.Fail(codes.FailedPrecondition,
+			backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_IDENTIFIED, "no instance is this machine")
+	case reported != nil:
+		return nil, backendtest.Fail(codes.FailedPrecondition,
+			backendv1.ErrorReason_ERROR_REASON_INSTANCE_REPLACED, "it reports the system UUID of another")
 	}
 	if proof := r.GetAbsenceProof(); proof != nil {
 		seen := slices.ContainsFunc(proof.GetWitnessInstanceIds(), func(id string) bool {
-			return id != r.GetId() && byID(id) != nil
+			return id != machine.GetId() && byID(id) != nil
 		})
 		if proof.GetSiloId() != b.silo || proof.GetProjectId() != b.project || !seen {
 			return nil, backendtest.Fail(codes.FailedPrecondition,
@@ -188,6 +213,26 @@ func notReady(n *v1.Node) *v1.Node {
 	return n
 }
 
+// liveNodes are the Nodes that the API server has, which counts how often they are read.
+type liveNodes struct {
+	byName map[string]*v1.Node
+	err    error
+	reads  int
+}
+
+// Get implements NodeReader.
+func (l *liveNodes) Get(_ context.Context, name string, options metav1.GetOptions) (*v1.Node, error) {
+	l.reads++
+	switch n := l.byName[name]; {
+	case l.err != nil:
+		return nil, l.err
+	case n == nil || options.ResourceVersion != "":
+		return nil, apierrors.NewNotFound(v1.Resource("nodes"), name)
+	default:
+		return n, nil
+	}
+}
+
 // listNodes makes these the nodes of the cluster.
 func listNodes(t *testing.T, p *Provider, nodes ...*v1.Node) {
 	t.Helper()
@@ -198,4 +243,9 @@ func listNodes(t *testing.T, p *Provider, nodes ...*v1.Node) {
 		}
 	}
 	p.nodes = corelisters.NewNodeLister(indexer)
+	live := p.kube.(*liveNodes)
+	live.byName = make(map[string]*v1.Node)
+	for _, n := range nodes {
+		live.byName[n.Name] = n
+	}
 }

@@ -27,6 +27,17 @@ const bytesPerGiB = 1 << 30
 // without metadata, but an initialized one would crash it, so that gets empty metadata.
 func (p *Provider) InstanceMetadata(ctx context.Context, node *v1.Node,
 ) (*cloudprovider.InstanceMetadata, error) {
+	found, err := p.instanceMetadata(ctx, node)
+	if err != nil {
+		p.recordUnmatched(node, err)
+		return nil, err
+	}
+	p.reporter.Clear(node.UID, keyInitialization)
+	return found, nil
+}
+
+func (p *Provider) instanceMetadata(ctx context.Context, node *v1.Node,
+) (*cloudprovider.InstanceMetadata, error) {
 	id, kind, err := parseProviderID(node.Spec.ProviderID)
 	if err != nil {
 		return nil, err
@@ -45,7 +56,7 @@ func (p *Provider) InstanceMetadata(ctx context.Context, node *v1.Node,
 	if IsJoining(node) {
 		ask.freshness, ask.rack = backendv1.Freshness_FRESHNESS_DIRECT, p.topology.ZoneFromRack
 	}
-	instance, err := p.lookUp(ctx, node.Name, id, ask)
+	instance, err := p.lookUp(ctx, node, id, ask)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,11 @@
 package provider
 
 import (
+	"context"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/informers"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -29,11 +31,19 @@ type LoadBalancers interface {
 	cloudprovider.InformerUser
 }
 
+// NodeReader reads a Node from the API server, not from a cache.
+type NodeReader interface {
+	Get(ctx context.Context, name string, options metav1.GetOptions) (*v1.Node, error)
+}
+
 // Config is what a Provider is made of.
 type Config struct {
 	// Instances is the service of the backend. Deadlines and repetitions are the connection's
 	// business.
 	Instances backendv1.InstanceServiceClient
+
+	// Nodes reads Nodes from the API server.
+	Nodes NodeReader
 
 	// LoadBalancers answers what the framework asks about Services.
 	LoadBalancers LoadBalancers
@@ -55,6 +65,7 @@ type Config struct {
 // Provider implements cloudprovider.Interface and cloudprovider.InformerUser.
 type Provider struct {
 	instances     backendv1.InstanceServiceClient
+	kube          NodeReader
 	loadBalancers LoadBalancers
 	leading       func()
 
@@ -75,6 +86,7 @@ var (
 func New(config Config) *Provider {
 	return &Provider{
 		instances:     config.Instances,
+		kube:          config.Nodes,
 		loadBalancers: config.LoadBalancers,
 		leading:       config.Leading,
 		reporter:      config.Reporter,

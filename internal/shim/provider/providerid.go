@@ -5,11 +5,14 @@
 package provider
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 )
 
 // providerIDPrefix begins every provider ID of this provider.
@@ -18,6 +21,12 @@ const providerIDPrefix = Name + "://"
 // canonicalUUIDLength is the length of a UUID in hyphenated form. The library accepts other forms
 // as well, which Oxide never writes.
 const canonicalUUIDLength = 36
+
+// errMalformed is in the error of every provider ID that is malformed.
+var errMalformed = errors.New("is malformed")
+
+// maxQuoted bounds how much of a provider ID an error quotes, in bytes.
+const maxQuoted = 100
 
 // providerID returns the provider ID of an instance.
 func providerID(instanceID string) string { return providerIDPrefix + instanceID }
@@ -48,8 +57,8 @@ func parseProviderID(s string) (string, idKind, error) {
 		return "", idForeign, nil
 	}
 	if len(id) != canonicalUUIDLength || uuid.Validate(id) != nil {
-		return "", idOxide, fmt.Errorf("the provider ID %q is malformed: "+
-			"%s must be followed by the UUID of an instance", s, providerIDPrefix)
+		return "", idOxide, fmt.Errorf("the provider ID %q %w: %s must be followed by the UUID of an "+
+			"instance", client.Text(s, maxQuoted), errMalformed, providerIDPrefix)
 	}
 	return strings.ToLower(id), idOxide, nil
 }
