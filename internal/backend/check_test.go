@@ -56,7 +56,7 @@ func TestCheckThatFailsSaysTheRemedyAndExitsWithOne(t *testing.T) {
 		t.Errorf("exit code %d, errors %q, want 1 and no more than the report", code, stderr)
 	}
 	for _, part := range []string{
-		"port TCP 80", "port TCP 443", "port UDP 53", "remedy: add to the firewall", "result: failed\n",
+		"port TCP 80", "port TCP 443", "port UDP 53", "remedy: in the firewall of the VPC default", "result: failed\n",
 	} {
 		if !strings.Contains(stdout, part) {
 			t.Errorf("the report lacks %q:\n%s", part, stdout)

@@ -6,7 +6,8 @@
 //
 //	types.go   ports, rules, and what rules go by
 //	closed.go  which ports are closed
-//	opening.go the rules that open them
+//	opening.go what to change for them to be open
+//	explain.go what is said of that
 //
 // It imports no other package of this module; its callers read the rules.
 package firewall

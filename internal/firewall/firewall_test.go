@@ -5,10 +5,10 @@
 package firewall
 
 import (
-	"encoding/json"
+	"fmt"
 	"net/netip"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 
@@ -182,87 +182,126 @@ func TestClosedPortsOfIPv6AndOtherProtocols(t *testing.T) {
 	}
 }
 
-// parseRule reads a recommended rule back.
-func parseRule(t *testing.T, text string) Rule {
-	t.Helper()
-	var v struct {
-		Name, Status, Direction, Action string
-		Priority                        int
-		Targets                         []Match
-		Filters                         struct {
-			Ports     []string
-			Protocols []struct{ Type string }
-		}
-	}
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		t.Fatal(err)
-	}
-	r := Rule{
-		Name: v.Name, Enabled: v.Status == "enabled", Inbound: v.Direction == "inbound",
-		Allow: v.Action == "allow", Priority: v.Priority, Targets: v.Targets,
-	}
-	for _, p := range v.Filters.Protocols {
-		protocols(p.Type)(&r)
-	}
-	for _, p := range v.Filters.Ports {
-		first, last, isRange := strings.Cut(p, "-")
-		if !isRange {
-			last = first
-		}
-		from, err1 := strconv.Atoi(first)
-		to, err2 := strconv.Atoi(last)
-		if err1 != nil || err2 != nil {
-			t.Fatalf("not a range: %q", p)
-		}
-		ports(from, to)(&r)
-	}
-	return r
-}
-
-// The recommended rules, added to those that there are, open exactly the ports.
-func TestTheRecommendedRulesOpenExactlyThePorts(t *testing.T) {
+// The rule that is advised opens exactly the ports, and leaves open what is open.
+func TestTheAdvisedRuleOpensExactlyThePorts(t *testing.T) {
 	var many []Port
 	for i := range 300 {
 		many = append(many, Port{TCP, 1000 + 2*i})
 	}
-	denying := append(defaultRules(), inbound("no", false, 500, protocols("tcp", "udp")))
+	with := func(more ...Rule) []Rule { return append(defaultRules(), more...) }
+	own := func(priority int, change ...func(*Rule)) Rule { return inbound("lb-x", true, priority, change...) }
+	web := []Port{{TCP, 80}}
 	for _, tc := range []struct {
 		name  string
 		rules []Rule
 		ports []Port
-		made  int
+		// made are the names of the rules, and whether each replaces one.
+		made map[string]bool
 	}{
-		{name: "one", rules: defaultRules(), ports: []Port{{TCP, 80}}, made: 1},
-		{name: "neighbours", rules: defaultRules(), ports: []Port{{TCP, 81}, {TCP, 80}}, made: 1},
-		{name: "two protocols", rules: defaultRules(), ports: []Port{{TCP, 53}, {UDP, 53}}, made: 2},
-		{name: "none but one is closed", rules: defaultRules(), ports: []Port{{TCP, 22}, {TCP, 80}},
-			made: 1},
-		{name: "more than a rule holds", rules: defaultRules(), ports: many, made: 2},
-		{name: "a rule denies it", rules: denying, ports: []Port{{TCP, 80}}, made: 1},
+		{"one", with(), web, map[string]bool{"lb-x": false}},
+		{"neighbours", with(), []Port{{TCP, 81}, {TCP, 80}}, map[string]bool{"lb-x": false}},
+		{"two protocols", with(), []Port{{TCP, 53}, {UDP, 53}}, map[string]bool{"lb-x": false}},
+		{"none but one is closed", with(), []Port{{TCP, 22}, {TCP, 80}}, map[string]bool{"lb-x": false}},
+		{"more than a rule holds", with(), many, map[string]bool{"lb-x": false, "lb-x-2": false}},
+		{"a rule denies it", with(inbound("no", false, 500, protocols("tcp", "udp"))), web,
+			map[string]bool{"lb-x": false}},
+		{"a port is added", with(own(900, protocols("tcp"), ports(443, 443), targets("vpc", "default"))),
+			append(web, Port{TCP, 443}), map[string]bool{"lb-x": true}},
+		{"another has the rule's name", with(own(900, protocols("udp"), ports(443, 443))), web,
+			map[string]bool{"lb-x": true}},
+		{"the rule is denied", with(own(900, protocols("tcp"), ports(80, 80)), inbound("no", false, 10)), web,
+			map[string]bool{"lb-x": true}},
+		{"the rule is disabled", with(own(900, protocols("tcp"), ports(80, 80),
+			func(r *Rule) { r.Enabled = false })), web, map[string]bool{"lb-x": true}},
+		{"the rule is for some hosts inside", with(own(900, protocols("tcp"), ports(80, 80),
+			hosts("vpc", "default"))), web, map[string]bool{"lb-x": true}},
+		{"the rule is for another instance", with(own(900, protocols("tcp"), ports(80, 80),
+			targets("instance", "node-2"))), web, map[string]bool{"lb-x": true}},
+		{"the rule denies", with(inbound("lb-x", false, 900, protocols("tcp"), ports(80, 80))), web,
+			map[string]bool{"lb-x-2": false}},
+		{"the rule is about what leaves", with(own(900, protocols("tcp"), ports(80, 80),
+			func(r *Rule) { r.Inbound = false })), web, map[string]bool{"lb-x-2": false}},
+		{"the rule has other protocols", with(own(900, protocols("icmp", "tcp"), ports(443, 443))), web,
+			map[string]bool{"lb-x-2": false}},
+		{"the rule is full", with(own(900, protocols("tcp"), func(r *Rule) {
+			for i := range maxRuleEntries {
+				ports(2000+2*i, 2000+2*i)(r)
+			}
+		})), web, map[string]bool{"lb-x-2": false}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			closed := ClosedPorts(tc.rules, node(), v4, tc.ports)
-			recommended := OpeningRules("lb-x", "default", closed)
-			if len(recommended) != tc.made {
-				t.Errorf("got %d rules, want %d", len(recommended), tc.made)
-			}
-			after, names := tc.rules, make(map[string]bool)
-			for _, text := range recommended {
-				r := parseRule(t, text)
-				if names[r.Name] || !isValid(r.Name) || len(r.Ports) > maxRuleEntries {
-					t.Errorf("Oxide refuses the rule %s", text)
+			places := []Place{{node(), v4}, {node(), v6}}
+			changes := Open("lb-x", "default", tc.rules, places, tc.ports)
+			made := make(map[string]bool)
+			for _, change := range changes {
+				r := change.Rule
+				made[r.Name] = change.Replaces
+				if !isValid(r.Name) || len(r.Ports) > maxRuleEntries || len(r.Protocols) == 0 {
+					t.Errorf("Oxide refuses the rule %s", r.JSON())
 				}
-				names[r.Name] = true
-				after = append(after, r)
 			}
-			if still := ClosedPorts(after, node(), v4, tc.ports); len(still) != 0 {
-				t.Errorf("still closed: %v", still)
+			if diff := cmp.Diff(tc.made, made); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
 			}
-			beside := []Port{{TCP, 79}, {TCP, 82}, {TCP, 1001}, {UDP, 80}, {TCP, 65535}}
-			if left := ClosedPorts(after, node(), v4, beside); len(left) != len(beside) {
-				t.Errorf("more is open than was asked for: closed are %v", left)
+			after := Apply(tc.rules, changes)
+			if added := len(after) - len(tc.rules); added < 0 || added > len(changes) {
+				t.Errorf("%d rules are %d then", len(tc.rules), len(after))
+			}
+			for _, addr := range node().Addrs {
+				if still := ClosedPorts(after, node(), addr, tc.ports); len(still) != 0 {
+					t.Errorf("still closed: %v", still)
+				}
+				checkNothingElseChanged(t, tc.rules, after, addr, tc.ports)
 			}
 		})
+	}
+}
+
+// checkNothingElseChanged holds that what was open is open, and what nobody asked for is not opened.
+func checkNothingElseChanged(t *testing.T, before, after []Rule, addr netip.Addr, asked []Port) {
+	t.Helper()
+	for number := 1; number < 4000; number++ {
+		for _, protocol := range []Protocol{TCP, UDP} {
+			port := []Port{{protocol, number}}
+			wasClosed := len(ClosedPorts(before, node(), addr, port)) > 0
+			isClosed := len(ClosedPorts(after, node(), addr, port)) > 0
+			shared := slices.ContainsFunc(asked, func(p Port) bool { return p.Number == number })
+			ofRule := slices.ContainsFunc(after, func(r Rule) bool {
+				return strings.HasPrefix(r.Name, "lb-x") && r.coversPort(port[0])
+			})
+			if isClosed && !wasClosed {
+				t.Fatalf("%v was open", port[0])
+			}
+			if !isClosed && wasClosed && !shared && !ofRule {
+				t.Fatalf("%v is open now", port[0])
+			}
+		}
+	}
+}
+
+// Hosts and targets that somebody chose stay as far as they can.
+func TestARuleThatIsReplacedKeepsItsHosts(t *testing.T) {
+	rules := []Rule{inbound("lb-x", true, 9, protocols("tcp"), ports(80, 80),
+		hosts("ip_net", "203.0.113.0/24"), targets("instance", "node-2"))}
+	changes := Open("lb-x", "default", rules, []Place{{node(), v4}}, []Port{{TCP, 80}, {TCP, 443}})
+	if len(changes) != 1 || !changes[0].Replaces {
+		t.Fatalf("got %+v", changes)
+	}
+	want := inbound("lb-x", true, 9, protocols("tcp"), ports(80, 80), ports(443, 443),
+		hosts("ip_net", "203.0.113.0/24"), targets("vpc", "default"))
+	if diff := cmp.Diff(want, changes[0].Rule); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestAFirewallThatIsFullIsSaidToBe(t *testing.T) {
+	var rules []Rule
+	for i := range maxRules {
+		rules = append(rules, inbound(fmt.Sprintf("r-%d", i), false, 2000))
+	}
+	got := Explain("lb-x", rules, node(), v4, []Port{{TCP, 80}})
+	if !strings.Contains(got, "remove one") {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -272,36 +311,54 @@ func TestAClosedFirewallIsExplainedInOneShortLine(t *testing.T) {
 	for i := range 200 {
 		many = append(many, Port{TCP, 10000 + 3*i}, Port{UDP, 10000 + 3*i})
 	}
+	existing := inbound("lb-default-web", true, 1000, protocols("tcp"), ports(443, 443),
+		targets("vpc", "default"))
 	for _, tc := range []struct {
 		name  string
 		rules []Rule
 		ports []Port
 		says  string
 	}{
-		{"one", defaultRules(), []Port{{TCP, 80}}, `"ports":["80"]`},
-		{"two protocols", defaultRules(), []Port{{TCP, 53}, {UDP, 53}}, `"name":"lb-default-web-udp"`},
+		{"one", defaultRules(), []Port{{TCP, 80}}, `add the rule {"name":"lb-default-web",`},
+		{"two protocols", defaultRules(), []Port{{TCP, 53}, {UDP, 53}},
+			`"ports":["53"],"protocols":[{"type":"tcp"},{"type":"udp"}]`},
 		{"200 of two protocols", defaultRules(), many, "and 192 more"},
+		{"200 more", append(defaultRules(), existing), many, "change the rule lb-default-web, which allows"},
+		{"one more", append(defaultRules(), existing), []Port{{TCP, 80}, {TCP, 443}},
+			`replace the rule lb-default-web by {"name":"lb-default-web",`},
 		{
 			"a rule that nothing goes before", []Rule{inbound("no", false, 0)}, []Port{{TCP, 80}},
-			"give the rule no a priority above 0",
+			"give the rule no a priority above 0, and add the rule",
 		},
+		{"more than a rule holds", defaultRules(), func() (all []Port) {
+			for i := range 300 {
+				all = append(all, Port{TCP, 10000 + 3*i})
+			}
+			return all
+		}(), "oxide-backend check, with --port"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := Explain("lb-default-web", tc.rules, node(), v4, tc.ports)
 			if !strings.Contains(got, tc.says) {
 				t.Errorf("got %q, want one that says %q", got, tc.says)
 			}
-			if len(got) > 1000 || strings.ContainsAny(got, "\n\r") {
+			if len(got) > 400 || strings.ContainsAny(got, "\n\r") {
 				t.Errorf("%d characters: %q", len(got), got)
 			}
 		})
+	}
+	long := node()
+	long.VPCName = strings.Repeat("v", 63)
+	denying := []Rule{inbound(strings.Repeat("n", 63), false, 0)}
+	if got := Explain(strings.Repeat("r", 63), denying, long, v4, many); len(got) > 400 {
+		t.Errorf("%d characters: %q", len(got), got)
 	}
 }
 
 // What is said is exactly this: people copy the rule.
 func TestTheRuleToAdd(t *testing.T) {
 	const want = `the firewall of the VPC default lets nothing through to TCP 80: add the rule ` +
-		`{"name":"lb-default-web-tcp","description":"","status":"enabled","direction":"inbound",` +
+		`{"name":"lb-default-web","description":"","status":"enabled","direction":"inbound",` +
 		`"action":"allow","priority":1000,"targets":[{"type":"vpc","value":"default"}],` +
 		`"filters":{"ports":["80"],"protocols":[{"type":"tcp"}]}}`
 	got := Explain("lb-default-web", defaultRules(), node(), v4, []Port{{TCP, 80}})

@@ -5,145 +5,190 @@
 package firewall
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 const (
-	// defaultPriority is that of a rule which is recommended, if no other rule asks for less.
+	// defaultPriority is that of a rule that is advised, if no other rule asks for less.
 	defaultPriority = 1000
-	// maxRuleEntries is how many ports Oxide takes in one rule.
+	// maxRules is how many rules Oxide takes in the firewall of a VPC, and maxRuleEntries how many
+	// ports in one rule.
+	maxRules       = 1024
 	maxRuleEntries = 256
-	// maxRuleText is about what an event has room for.
-	maxRuleText = 480
-	// maxListed is how many ranges of ports a message lists.
-	maxListed = 8
+	// maxName is how long the name of a rule may be.
+	maxName = 63
 )
 
-// OpeningRules returns the rules that open ports to everybody, on all instances of a VPC, in the
-// form in which Oxide's API takes them: one for each protocol.
-func OpeningRules(name, vpcName string, closed []ClosedPort) []string {
-	var rules []string
-	for _, protocol := range []Protocol{TCP, UDP} {
-		var numbers []int
-		priority := defaultPriority
-		for _, port := range closed {
-			if port.Protocol != protocol {
-				continue
-			}
-			numbers = append(numbers, port.Number)
-			if port.DeniedBy != "" {
-				priority = min(priority, port.DenyPriority-1)
-			}
-		}
-		part := 0
-		for chunk := range slices.Chunk(portRanges(numbers), maxRuleEntries) {
-			partName := name + "-" + strings.ToLower(string(protocol))
-			if part++; part > 1 {
-				partName += fmt.Sprintf("-%d", part)
-			}
-			rules = append(rules, openingRule(partName, vpcName, protocol, max(priority, 0), chunk))
-		}
-	}
-	return rules
+// Place is where packets from outside arrive: a private address of an interface.
+type Place struct {
+	At   Interface
+	Addr netip.Addr
 }
 
-func openingRule(name, vpcName string, protocol Protocol, priority int, ports []string) string {
-	type typed struct {
-		Type  string `json:"type"`
-		Value string `json:"value,omitempty"`
-	}
-	type filters struct {
-		Ports     []string `json:"ports"`
-		Protocols []typed  `json:"protocols"`
-	}
-	lower := strings.ToLower(string(protocol))
-	text, err := json.Marshal(struct {
-		Name        string  `json:"name"`
-		Description string  `json:"description"`
-		Status      string  `json:"status"`
-		Direction   string  `json:"direction"`
-		Action      string  `json:"action"`
-		Priority    int     `json:"priority"`
-		Targets     []typed `json:"targets"`
-		Filters     filters `json:"filters"`
-	}{
-		Name: name, Status: "enabled", Direction: "inbound", Action: "allow",
-		Priority: priority, Targets: []typed{{"vpc", vpcName}},
-		Filters: filters{Ports: ports, Protocols: []typed{{Type: lower}}},
-	})
-	if err != nil {
-		return fmt.Sprintf("(%v)", err) // only strings and numbers: this cannot be
-	}
-	return string(text)
+// Change is what to do to the firewall of a VPC, for what is closed to be open. Names of rules are
+// unique there, and all rules are written at once: a rule that is added must have a new name, and one
+// that replaces another must have all that the other one opens.
+type Change struct {
+	// Rule is the rule as it should be.
+	Rule Rule
+	// Replaces: it goes in the place of the rule that has its name.
+	Replaces bool
 }
 
-// portRanges writes ports as Oxide takes them, neighbours as one range.
-func portRanges(numbers []int) []string {
-	slices.Sort(numbers)
-	numbers = slices.Compact(numbers)
-	var ranges []string
-	for i := 0; i < len(numbers); {
-		last := i
-		for last+1 < len(numbers) && numbers[last+1] == numbers[last]+1 {
-			last++
-		}
-		if last == i {
-			ranges = append(ranges, strconv.Itoa(numbers[i]))
-		} else {
-			ranges = append(ranges, fmt.Sprintf("%d-%d", numbers[i], numbers[last]))
-		}
-		i = last + 1
-	}
-	return ranges
-}
-
-// Explain says in one line which of the ports the firewall closes on one private address of an
-// interface, and which rule to add; name begins the rule's name. It returns an empty text if none
-// is closed, or if the name of the VPC, by which rules go, is not known.
-func Explain(name string, rules []Rule, at Interface, addr netip.Addr, ports []Port) string {
-	if at.VPCName == "" {
-		return ""
-	}
-	closed := ClosedPorts(rules, at, addr, ports)
-	if len(closed) == 0 {
-		return ""
-	}
-	numbers := make(map[Protocol][]int)
-	denied, remedy := "", "add the rule"
-	for _, port := range closed {
-		numbers[port.Protocol] = append(numbers[port.Protocol], port.Number)
-		if port.DeniedBy == "" {
+// Open returns the changes that open ports of TCP and UDP to everybody, on all instances of a VPC: one,
+// unless there are more ports than a rule holds. The rule has all of the ports, with those of all of
+// their protocols, and not only those that are closed: a rule of the name is replaced, as long as it is
+// one that opens ports, and keeps what it has besides. An empty result means that nothing can be
+// changed, because the firewall has as many rules as it can have.
+func Open(name, vpcName string, rules []Rule, places []Place, ports []Port) []Change {
+	var ranges []PortRange
+	var protocols []string
+	for _, port := range ports {
+		if port.Protocol != TCP && port.Protocol != UDP {
 			continue
 		}
-		denied = "; the rule " + port.DeniedBy + " denies it"
-		if port.DenyPriority == 0 {
-			// Of two rules of one priority the denying one wins.
-			remedy = "give the rule " + port.DeniedBy + " a priority above 0, and add the rule"
+		ranges = append(ranges, PortRange{port.Number, port.Number})
+		protocols = union(protocols, []string{strings.ToLower(string(port.Protocol))})
+	}
+	rules = InOrder(rules)
+	var changes []Change
+	left := merge(ranges)
+	for counter := 1; len(left) > 0; counter++ {
+		chunk := left[:min(len(left), maxRuleEntries)]
+		wanted := Rule{
+			Name: numbered(name, counter), Enabled: true, Inbound: true, Allow: true,
+			Priority: priority(rules, places, ports), Targets: []Match{{Type: "vpc", Value: vpcName}},
+			Protocols: protocols, Ports: chunk,
 		}
-	}
-	var what []string
-	for _, protocol := range []Protocol{TCP, UDP} {
-		if ranges := portRanges(numbers[protocol]); len(ranges) > 0 {
-			what = append(what, string(protocol)+" "+shortList(ranges))
+		existing := slices.IndexFunc(rules, func(r Rule) bool { return r.Name == wanted.Name })
+		switch {
+		case existing < 0 && len(rules) >= maxRules:
+			return nil
+		case existing < 0:
+			changes = append(changes, Change{Rule: wanted})
+		case !rules[existing].canTake(chunk):
+			continue
+		default:
+			wanted = extend(rules, existing, wanted, places, ports)
+			changes = append(changes, Change{Rule: wanted, Replaces: true})
 		}
+		left = left[len(chunk):]
+		rules = InOrder(Apply(rules, changes[len(changes)-1:]))
 	}
-	rule := strings.Join(OpeningRules(name, at.VPCName, closed), " and ")
-	if len(rule) > maxRuleText {
-		rule = "that allows inbound all of its TCP and UDP ports to the target vpc " + at.VPCName
-	}
-	return fmt.Sprintf("the firewall of the VPC %s lets nothing through to %s%s: %s %s",
-		at.VPCName, strings.Join(what, " and "), denied, remedy, rule)
+	return changes
 }
 
-// shortList lists ranges of ports, the first ones if there are many.
-func shortList(ranges []string) string {
-	if more := len(ranges) - maxListed; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(ranges[:maxListed], ","), more)
+// Apply returns the rules of a firewall after changes.
+func Apply(rules []Rule, changes []Change) []Rule {
+	after := slices.Clone(rules)
+	for _, change := range changes {
+		if at := slices.IndexFunc(after, func(r Rule) bool { return r.Name == change.Rule.Name }); at >= 0 {
+			after[at] = change.Rule
+		} else {
+			after = append(after, change.Rule)
+		}
 	}
-	return strings.Join(ranges, ",")
+	return after
+}
+
+// numbered returns the n-th of the names that begin like one.
+func numbered(name string, n int) string {
+	if n == 1 {
+		return name
+	}
+	suffix := fmt.Sprintf("-%d", n)
+	return strings.TrimRight(name[:min(len(name), maxName-len(suffix))], "-") + suffix
+}
+
+// canTake reports whether more ports can be added to a rule: one that lets some ports of TCP or UDP in,
+// and has room for them.
+func (r *Rule) canTake(more []PortRange) bool {
+	foreign := slices.ContainsFunc(r.Protocols, func(name string) bool {
+		return !strings.EqualFold(name, string(TCP)) && !strings.EqualFold(name, string(UDP))
+	})
+	return r.Inbound && r.Allow && len(r.Ports) > 0 && len(r.Protocols) > 0 && !foreign &&
+		len(merge(slices.Concat(r.Ports, more))) <= maxRuleEntries
+}
+
+// extend adds what an existing rule has to one that replaces it. Hosts and targets of the existing rule
+// stay if the ports are open then: somebody has chosen them.
+func extend(rules []Rule, at int, wanted Rule, places []Place, ports []Port) Rule {
+	existing := &rules[at]
+	wanted.Description = existing.Description
+	wanted.Ports = merge(slices.Concat(existing.Ports, wanted.Ports))
+	wanted.Protocols = union(existing.Protocols, wanted.Protocols)
+	wanted.Priority = min(existing.Priority, wanted.Priority)
+	for _, keep := range []struct{ hosts, targets bool }{{true, true}, {true, false}, {false, true}} {
+		try := wanted
+		if keep.hosts {
+			try.Hosts = existing.Hosts
+		}
+		if keep.targets {
+			try.Targets = existing.Targets
+		}
+		after := slices.Clone(rules)
+		after[at] = try
+		if areOpen(InOrder(after), places, inRanges(ports, wanted.Ports)) {
+			return try
+		}
+	}
+	return wanted
+}
+
+func inRanges(ports []Port, ranges []PortRange) []Port {
+	return slices.DeleteFunc(slices.Clone(ports), func(p Port) bool {
+		return !slices.ContainsFunc(ranges, func(r PortRange) bool {
+			return r.First <= p.Number && p.Number <= r.Last
+		})
+	})
+}
+
+func areOpen(rules []Rule, places []Place, ports []Port) bool {
+	return !slices.ContainsFunc(places, func(place Place) bool {
+		return len(ClosedPorts(rules, place.At, place.Addr, ports)) > 0
+	})
+}
+
+// priority returns the priority of a rule that comes before all that deny one of the ports; of two of
+// one priority the denying one wins.
+func priority(rules []Rule, places []Place, ports []Port) int {
+	first := defaultPriority
+	for _, place := range places {
+		for _, closed := range ClosedPorts(rules, place.At, place.Addr, ports) {
+			if closed.DeniedBy != "" {
+				first = min(first, closed.DenyPriority-1)
+			}
+		}
+	}
+	return max(first, 0)
+}
+
+// merge returns ranges in order, with those that overlap or adjoin in one.
+func merge(ranges []PortRange) []PortRange {
+	sorted := slices.SortedFunc(slices.Values(ranges), func(a, b PortRange) int {
+		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
+	})
+	var merged []PortRange
+	for _, r := range sorted {
+		if last := len(merged) - 1; last >= 0 && r.First <= merged[last].Last+1 {
+			merged[last].Last = max(merged[last].Last, r.Last)
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged
+}
+
+// union returns the protocols of two rules, in lower case and in order.
+func union(a, b []string) []string {
+	var all []string
+	for _, name := range slices.Concat(a, b) {
+		all = append(all, strings.ToLower(name))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }

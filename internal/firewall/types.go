@@ -31,7 +31,7 @@ func (p Port) String() string { return string(p.Protocol) + " " + strconv.Itoa(p
 // Rule is a rule of a VPC's firewall. Rules apply by priority, the lowest number first, and of two
 // with the same one the denying rule.
 type Rule struct {
-	Name string
+	Name, Description string
 	// Enabled rules are in force.
 	Enabled bool
 	// Inbound rules are about what reaches an instance, the others about what leaves it.

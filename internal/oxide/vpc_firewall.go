@@ -42,6 +42,7 @@ func (c *Client) FirewallRules(ctx context.Context, vpcID string) ([]firewall.Ru
 
 type firewallRuleJSON struct {
 	Name      string              `json:"name"`
+	Desc      string              `json:"description"`
 	Status    string              `json:"status"`
 	Direction string              `json:"direction"`
 	Action    string              `json:"action"`
@@ -71,7 +72,7 @@ func convertMatches(all []firewallMatchJSON) []firewall.Match {
 
 func (r firewallRuleJSON) convert() (firewall.Rule, error) {
 	rule := firewall.Rule{
-		Name: r.Name, Enabled: r.Status == "enabled", Inbound: r.Direction == "inbound",
+		Name: r.Name, Description: r.Desc, Enabled: r.Status == "enabled", Inbound: r.Direction == "inbound",
 		Allow: r.Action == "allow", Priority: r.Priority,
 		Targets: convertMatches(r.Targets), Hosts: convertMatches(r.Filters.Hosts),
 	}

@@ -39,12 +39,23 @@ func (p *preflight) ports(ctx context.Context) bool {
 		return true
 	}
 	interfaces, firewalls, err := p.network(ctx)
-	for _, port := range p.opts.Ports {
-		if err != nil {
+	if err != nil {
+		for _, port := range p.opts.Ports {
 			p.checks = append(p.checks, failed(portName(port), err, ""))
-			continue
 		}
-		p.port(port, interfaces, firewalls)
+		return true
+	}
+	remedy := ""
+	for _, port := range p.opts.Ports {
+		if detail, closed := p.port(port, interfaces, firewalls); !closed {
+			continue
+		} else if remedy == "" {
+			// One rule for all of the ports: names are unique, so two could not have the same.
+			remedy = p.openingRemedy(interfaces, firewalls)
+			p.add(portName(port), Failed, detail, remedy)
+		} else {
+			p.add(portName(port), Failed, detail, "the rule above opens it, too")
+		}
 	}
 	return true
 }
@@ -89,14 +100,13 @@ func (p *preflight) network(ctx context.Context) (
 	return interfaces, firewalls, nil
 }
 
-// port checks one port at all instances.
+// port checks one port at all instances. If it is closed, it says so without adding the check.
 func (p *preflight) port(
 	port firewall.Port, interfaces map[string]firewall.Interface,
 	firewalls map[string][]firewall.Rule,
-) {
+) (detail string, isClosed bool) {
 	var names []string
 	denied := make(map[string]bool)
-	closedIn := make(map[string]firewall.ClosedPort)
 	for _, instance := range p.instances {
 		nic, reachable := interfaces[instance.ID]
 		if !reachable {
@@ -110,36 +120,52 @@ func (p *preflight) port(
 			if !slices.Contains(names, instance.Name) {
 				names = append(names, instance.Name)
 			}
-			closedIn[nic.VPCName] = closed[0]
 			if closed[0].DeniedBy != "" {
 				denied[closed[0].DeniedBy] = true
 			}
 		}
 	}
-	name := portName(port)
 	switch {
 	case len(interfaces) == 0:
-		p.add(name, Skipped, "not checked, since no instance has a network interface", "")
+		p.add(portName(port), Skipped, "not checked, since no instance has a network interface", "")
+		return "", false
 	case len(names) == 0:
-		p.add(name, OK, fmt.Sprintf("the firewall lets it through to %d instances",
+		p.add(portName(port), OK, fmt.Sprintf("the firewall lets it through to %d instances",
 			len(interfaces)), "")
-	default:
-		detail := fmt.Sprintf("the firewall closes it at %d of %d instances: %s",
-			len(names), len(interfaces), shorten(names))
-		if len(denied) > 0 {
-			detail += "; denied by the rule " + strings.Join(slices.Sorted(maps.Keys(denied)), ", ")
-		}
-		p.add(name, Failed, detail, openingRemedy(closedIn))
+		return "", false
 	}
+	detail = fmt.Sprintf("the firewall closes it at %d of %d instances: %s",
+		len(names), len(interfaces), shorten(names))
+	if len(denied) > 0 {
+		detail += "; denied by the rule " + strings.Join(slices.Sorted(maps.Keys(denied)), ", ")
+	}
+	return detail, true
 }
 
-// openingRemedy says which rule to add in each VPC.
-func openingRemedy(closedIn map[string]firewall.ClosedPort) string {
+// openingRemedy says what to change in the firewall of each VPC that closes a port.
+func (p *preflight) openingRemedy(
+	interfaces map[string]firewall.Interface, firewalls map[string][]firewall.Rule,
+) string {
+	places := make(map[string][]firewall.Place)
+	names := make(map[string]string)
+	closed := make(map[string][]firewall.ClosedPort)
+	for _, id := range slices.Sorted(maps.Keys(interfaces)) {
+		nic := interfaces[id]
+		names[nic.VPCID] = nic.VPCName
+		for _, addr := range nic.Addrs {
+			places[nic.VPCID] = append(places[nic.VPCID], firewall.Place{At: nic, Addr: addr})
+			closed[nic.VPCID] = append(closed[nic.VPCID],
+				firewall.ClosedPorts(firewalls[nic.VPCID], nic, addr, p.opts.Ports)...)
+		}
+	}
 	var remedies []string
-	for _, vpc := range slices.Sorted(maps.Keys(closedIn)) {
-		rules := firewall.OpeningRules(ruleName, vpc, []firewall.ClosedPort{closedIn[vpc]})
-		remedies = append(remedies, fmt.Sprintf("add to the firewall of the VPC %s, for all of its "+
-			"instances, the rule %s", vpc, strings.Join(rules, " and ")))
+	for _, vpc := range slices.Sorted(maps.Keys(closed)) {
+		if len(closed[vpc]) == 0 {
+			continue
+		}
+		changes := firewall.Open(ruleName, names[vpc], firewalls[vpc], places[vpc], p.opts.Ports)
+		remedies = append(remedies, fmt.Sprintf("in the firewall of the VPC %s, for all of its instances, "+
+			"%s%s", names[vpc], firewall.Before(closed[vpc]), firewall.Describe(changes)))
 	}
 	return strings.Join(remedies, "; ")
 }

@@ -326,12 +326,12 @@ func TestTheFirewallIsAskedForPorts(t *testing.T) {
 	}{
 		{"closed by default", "", map[string]want{
 			"port TCP 80": {preflight.Failed, "closes it at 2 of 2 instances: node-1, node-2",
-				`"ports":["80"]`},
-			"port UDP 53": {preflight.Failed, "closes it at 2 of 2 instances", `"type":"udp"`},
+				`"ports":["53","80"],"protocols":[{"type":"tcp"},{"type":"udp"}]`},
+			"port UDP 53": {preflight.Failed, "closes it at 2 of 2 instances", "the rule above"},
 		}, preflight.Failed},
 		{"one of two open", web, map[string]want{
 			"port TCP 80": {preflight.OK, "lets it through to 2 instances", ""},
-			"port UDP 53": {preflight.Failed, "closes it", "add to the firewall of the VPC default"},
+			"port UDP 53": {preflight.Failed, "closes it", "in the firewall of the VPC default"},
 		}, preflight.Failed},
 		{"open to one instance", webOnOne, map[string]want{
 			"port TCP 80": {preflight.Failed, "closes it at 1 of 2 instances: node-2", "vpc"},
@@ -356,7 +356,7 @@ func TestAViewerMayAskForPorts(t *testing.T) {
 	r := healthy(t)
 	r.user("viewer", nil)
 	r.ports = []firewall.Port{tcp80}
-	r.want(r.run(), map[string]want{"port TCP 80": {preflight.Failed, "closes it", "add to"}})
+	r.want(r.run(), map[string]want{"port TCP 80": {preflight.Failed, "closes it", "add the rule"}})
 }
 
 func TestAFailedListIsAFailedCheck(t *testing.T) {

@@ -21,6 +21,8 @@ const (
 	maxName = 63
 )
 
+var hexEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
+
 var notInName = regexp.MustCompile(`[^a-z0-9]+`)
 
 // Name returns the name of a floating IP of a load balancer: readable, valid in Oxide, and hashed
@@ -39,18 +41,33 @@ func Name(key Key, family Family, source string, counter int) string {
 		// With its length before it, no field can run into the next one.
 		fmt.Fprintf(hash, "%d:%s,", len(field), field)
 	}
-	sum := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(hash.Sum(nil)[:10])
+	sum := hexEncoding.EncodeToString(hash.Sum(nil)[:10])
 	return ReadableName(key) + "-" + strings.ToLower(sum)
+}
+
+// RuleName returns the name of a firewall rule for a load balancer: readable, and hashed where that is
+// not all of its name.
+func RuleName(key Key) string {
+	readable := ReadableName(key)
+	if whole := "lb-" + readableText(key.Name); whole == readable {
+		return readable
+	}
+	sum := sha256.Sum256([]byte(key.Name))
+	return readable + "-" + strings.ToLower(hexEncoding.EncodeToString(sum[:5]))
 }
 
 // ReadableName returns the readable part of the names of things that belong to a load balancer. It
 // is valid in Oxide, and not unique.
 func ReadableName(key Key) string {
-	readable := strings.Trim(notInName.ReplaceAllString(strings.ToLower(key.Name), "-"), "-")
+	readable := readableText(key.Name)
 	if len(readable) > maxReadable {
 		readable = strings.TrimRight(readable[:maxReadable], "-")
 	}
 	return "lb-" + readable
+}
+
+func readableText(name string) string {
+	return strings.Trim(notInName.ReplaceAllString(strings.ToLower(name), "-"), "-")
 }
 
 // LegacyName returns the name that the existing Oxide CCM gives to the address of a Service: parts

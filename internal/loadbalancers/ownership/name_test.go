@@ -76,3 +76,24 @@ func TestLegacyNamesAreCutAsTheExistingCCMDoes(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesOfRulesAreReadableAndDistinct(t *testing.T) {
+	long := strings.Repeat("x", 50)
+	names := make(map[string]string)
+	for _, name := range []string{
+		"default/web", "kube-system/web", long + "/a", long + "/b", long + long + "/a", "d/" + long + "1",
+		"d/" + long + "2",
+	} {
+		got := RuleName(Key{Scope: "s", Name: name})
+		if other, taken := names[got]; taken {
+			t.Errorf("%s and %s have one name: %s", name, other, got)
+		}
+		names[got] = name
+		if len(got) > 63 || strings.HasSuffix(got, "-") || !strings.HasPrefix(got, "lb-") {
+			t.Errorf("Oxide refuses the name %s", got)
+		}
+	}
+	if names["lb-default-web"] == "" {
+		t.Errorf("not readable: %v", names)
+	}
+}

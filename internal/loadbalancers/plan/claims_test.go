@@ -167,7 +167,7 @@ func TestInvariant2LostMarkers(t *testing.T) {
 		{
 			name:  "lost, but not published: not taken",
 			facts: ips{named(foreign("a 192.0.2.1 n1"), ownName())}, set: []*LoadBalancer{web()},
-			actions: [][]string{nil}, reason: ReasonNotOwned, problem: "rename or delete it",
+			actions: [][]string{nil}, reason: ReasonNotOwned, problem: "rename it, or detach and delete it",
 		},
 		{
 			name:    "lost, and another load balancer names it as the user's own",

@@ -54,7 +54,7 @@ func (p *planner) freeName(b *balancer, d Desired) (string, *Problem) {
 			return name, nil
 		case ownership.BearsMarker(taken.Description) || !p.isReleasedBy(taken, b.key()):
 			return "", problemf(ReasonNotOwned, "the name %s is taken by a floating IP that is not "+
-				"marked as this load balancer's; rename or delete it", name)
+				"marked as this load balancer's; rename it, or detach and delete it", name)
 		}
 	}
 }

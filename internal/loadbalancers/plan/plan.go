@@ -285,7 +285,7 @@ func (p *planner) closedPorts(c *claim) string {
 		return ""
 	}
 	lb := c.b.LoadBalancer
-	return firewall.Explain(ownership.ReadableName(lb.Key), rules, at, n.addr(c.Desired.Family), lb.Ports)
+	return firewall.Explain(ownership.RuleName(lb.Key), rules, at, n.addr(c.Desired.Family), lb.Ports)
 }
 
 // isPrivate reports whether packets arrive on an instance at an address.

@@ -66,7 +66,7 @@ func TestANameThatSomebodyElseHasIsInTheWay(t *testing.T) {
 	for _, description := range []string{"", "mine", ofOther} {
 		taken := named(described("x 192.0.2.9", description), ownName())
 		p := planWeb(ips{taken}, web(), cluster("n1"))
-		if !isProblem(p.Problem, ReasonNotOwned, "rename or delete it") {
+		if !isProblem(p.Problem, ReasonNotOwned, "rename it, or detach and delete it") {
 			t.Errorf("%q: %v", description, p.Problem)
 		}
 	}

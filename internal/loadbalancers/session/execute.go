@@ -231,7 +231,7 @@ func (m *Manager) create(ctx context.Context, q request) (oxide.FloatingIP, erro
 	if !marked || marker.Key != q.Key {
 		return existing, failf(ReasonNotOwned, nil,
 			"the name %s is taken by a floating IP that is not marked as this load balancer's; "+
-				"rename or delete it", q.Name)
+				"rename it, or detach and delete it", q.Name)
 	}
 	return existing, nil
 }

@@ -72,7 +72,7 @@ func (p *Provider) metadata(node *v1.Node, instance *backendv1.Instance,
 		return a.Type == v1.NodeInternalIP
 	}) {
 		return nil, fmt.Errorf("the instance %s (%s) has no private address: "+
-			"give it a network interface", instance.GetName(), instance.GetId())
+			"stop it, and give it a network interface", instance.GetName(), instance.GetId())
 	}
 	out := &cloudprovider.InstanceMetadata{
 		ProviderID:       providerID(instance.GetId()),

@@ -343,6 +343,10 @@ type Fault struct {
 	Execute bool `json:"execute,omitempty"`
 	// LatencyMS is waited before the request is carried out, in milliseconds.
 	LatencyMS int `json:"latency_ms,omitempty"`
+	// PageCap is how many items a page of a list has at most.
+	PageCap int `json:"page_cap,omitempty"`
+	// Omit is the probability with which an item of a page is left out.
+	Omit float64 `json:"omit,omitempty"`
 }
 
 // AddFault adds a fault to those that are there.
