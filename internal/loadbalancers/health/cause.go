@@ -63,7 +63,7 @@ func find(o *Observation, instance Instance) finding {
 		f.since, f.turned, f.damped = begun(o, o.ReadinessFor), true, true
 		return f
 	case o.Cordoned && o.CordonObserved:
-		return leaving(whyCordoned)
+		return finding{Health: Health{Health: plan.Draining, Why: whyCordoned, Planned: true}}
 	}
 	return finding{}
 }

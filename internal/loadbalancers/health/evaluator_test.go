@@ -83,7 +83,8 @@ func (f *fleet) words() string {
 	for i := range words {
 		h := healths[id(i)]
 		words[i] = map[plan.Health]string{
-			plan.Healthy: "h", plan.Suspect: "s", plan.Leaving: "l", plan.Unhealthy: "u",
+			plan.Healthy: "h", plan.Suspect: "s", plan.Draining: "d",
+			plan.Leaving: "l", plan.Unhealthy: "u",
 		}[h.Health]
 		if h.Suspended {
 			words[i] += "+"
@@ -301,7 +302,7 @@ func TestWhatFollowsFromEachObservation(t *testing.T) {
 			Health{}},
 		{"a cordon that was observed", observed(func(o *Observation) {
 			o.Cordoned, o.CordonObserved = true, true
-		}), Health{Health: plan.Leaving, Why: "was cordoned", Planned: true}},
+		}), Health{Health: plan.Draining, Why: "was cordoned", Planned: true}},
 		{"a cordon and silence", observed(func(o *Observation) {
 			o.Cordoned, o.CordonObserved, o.Readiness = true, true, Unknown
 		}), Health{

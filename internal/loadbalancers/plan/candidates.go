@@ -193,8 +193,18 @@ func (p *planner) fitnessOf(c *claim, n *node, serving bool) fitness {
 	return fits
 }
 
+// takesAddresses reports whether addresses may come to a candidate at all.
+func (n *node) takesAddresses() bool {
+	return n.candidate != nil && (n.candidate.Health == Healthy || n.candidate.Health == Draining)
+}
+
+// isLastChoice reports whether an address comes to a candidate only where no other can take it.
+func (n *node) isLastChoice() bool {
+	return n.candidate.Rank == Cordoned || n.candidate.Health == Draining
+}
+
 func (p *planner) isUsable(c *claim, n *node, serving bool) bool {
-	if n.candidate == nil || n.candidate.Health != Healthy || !n.addr(c.Desired.Family).IsValid() {
+	if !n.takesAddresses() || !n.addr(c.Desired.Family).IsValid() {
 		return false
 	}
 	has, eligible := c.b.serving(n.id)
@@ -219,10 +229,12 @@ func (p *planner) needsServing(c *claim) bool {
 // whose place will be.
 func (p *planner) fitFor(c *claim) []*node {
 	serving := p.needsServing(c)
-	avoidCordoned := c.standing == leavesInstance && !c.lost
+	// From one that is drained an address goes only where it may stay.
+	forBetter := c.standing == leavesInstance && !c.lost &&
+		p.node(c.Current()).candidate.Health == Draining
 	var free, left []*node
 	for _, n := range p.candidates {
-		if avoidCordoned && n.candidate.Rank == Cordoned {
+		if forBetter && n.isLastChoice() {
 			continue
 		}
 		switch p.fitnessOf(c, n, serving) {
@@ -239,9 +251,9 @@ func (p *planner) fitFor(c *claim) []*node {
 	return free
 }
 
-// pick chooses among candidates: those where changes do not fail now; where the owner's traffic is
-// sent already; those that are preferred; the least loaded; then by a hash, so that the choice is
-// stable and spreads.
+// pick chooses among candidates: those where changes do not fail now; those that are not drained;
+// where the owner's traffic is sent already; those that are preferred; the least loaded; then by a
+// hash, so that the choice is stable and spreads.
 func (p *planner) pick(c *claim, among []*node) *node {
 	published := c.Address != nil && c.b.LoadBalancer.Publishes(c.Address.Addr)
 	var best *node
@@ -255,6 +267,9 @@ func (p *planner) pick(c *claim, among []*node) *node {
 
 func (p *planner) compare(c *claim, published bool, a, b *node) int {
 	if order := compareBools(a.candidate.Backoff, b.candidate.Backoff); order != 0 {
+		return order
+	}
+	if order := compareBools(a.candidate.Health == Draining, b.candidate.Health == Draining); order != 0 {
 		return order
 	}
 	if published || c.announced() != "" {

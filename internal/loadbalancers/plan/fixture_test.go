@@ -179,6 +179,8 @@ func cluster(candidates ...string) func(*Input) {
 				c.Health, c.Why = Suspect, "may fail"
 			case "stopping":
 				c.Health, c.PlanNext = Suspect, true
+			case "draining":
+				c.Health, c.Why, c.Rank = Draining, "was cordoned", Cordoned
 			case "leaving":
 				c.Health, c.Why = Leaving, "is drained"
 			case "unhealthy":

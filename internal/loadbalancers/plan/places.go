@@ -168,7 +168,7 @@ func (p *planner) standingOf(c *claim) standing {
 		return mustLeave
 	case serving == IsLeaving:
 		return leavesServing
-	case candidate.Health == Leaving:
+	case candidate.Health == Draining, candidate.Health == Leaving:
 		return leavesInstance
 	}
 	c.planNext = candidate.Health == Suspect && candidate.PlanNext
@@ -240,8 +240,8 @@ func (p *planner) keepAnnounced(c *claim, to string) bool {
 		return false
 	}
 	n := p.node(to)
-	if n.candidate == nil || n.candidate.Backoff {
-		return false
+	if n.candidate == nil || n.candidate.Backoff || n.candidate.Health == Draining {
+		return false // it may still be chosen
 	}
 	switch p.fitnessOf(c, n, p.needsServing(c)) {
 	case fits:

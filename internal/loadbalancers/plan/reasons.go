@@ -249,7 +249,7 @@ func (p *planner) whyNoCandidate(c *claim) string {
 			continue
 		}
 		eligible++
-		if n.candidate.Health == Healthy {
+		if n.takesAddresses() {
 			others++
 		} else {
 			parts = append(parts, p.displayName(n.id)+" "+cmp.Or(n.candidate.Why, "is not healthy"))

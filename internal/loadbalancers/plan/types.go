@@ -66,6 +66,10 @@ const (
 	Healthy Health = iota
 	// Suspect: addresses stay, none comes.
 	Suspect
+	// Draining: it gets no further work while it lives. Addresses leave for a healthy candidate that is
+	// not cordoned, either; else they stay, and that is no degradation. They come only where no other
+	// candidate can take them.
+	Draining
 	// Leaving: it is taken out of service while it lives. Addresses leave if a healthy candidate can take
 	// them; else they stay, and that is no degradation. None comes.
 	Leaving

@@ -64,7 +64,7 @@ func (p *planner) whyUnfit(c *claim, n *node, serving bool) string {
 	switch {
 	case !eligible:
 		return c.b.whyIneligible()
-	case n.candidate.Health != Healthy:
+	case !n.takesAddresses():
 		return cmp.Or(n.candidate.Why, "is not healthy")
 	case !n.addr(c.Desired.Family).IsValid():
 		return fmt.Sprintf("has no private IP%s address", c.Desired.Family)
@@ -92,7 +92,7 @@ func (p *planner) whyNotBetter(c *claim, n *node) string {
 		return "changes of addresses fail there now"
 	case chosen.candidate == nil || n.candidate.Rank < chosen.candidate.Rank:
 		return "the other one is where the address is going already"
-	case n.candidate.Rank > chosen.candidate.Rank && n.candidate.Rank == Cordoned:
+	case n.isLastChoice() && !chosen.isLastChoice():
 		return "is cordoned"
 	case n.candidate.Rank > chosen.candidate.Rank:
 		return "others are preferred"

@@ -214,7 +214,27 @@ func TestInvariant5NodesThatAreLeaving(t *testing.T) {
 			why: "node-n1 is drained",
 		},
 		{name: "to one that is least preferred", candidates: []string{"n1 leaving", "n2 least"}, at: "n1", target: "n2"},
-		{name: "not to a cordoned one", candidates: []string{"n1 leaving", "n2 cordoned"}, at: "n1", target: "n1"},
+		{
+			name: "to a cordoned one, which stays", candidates: []string{"n1 leaving", "n2 cordoned"}, at: "n1",
+			target: "n2", why: "node-n1 is drained",
+		},
+		{name: "to one that is drained rather than nowhere", candidates: []string{"n1 leaving", "n2 draining"}, at: "n1", target: "n2"},
+		{name: "drained, to a healthy one", candidates: []string{"n1 draining", "n2"}, at: "n1", target: "n2"},
+		{name: "drained, not to a cordoned one", candidates: []string{"n1 draining", "n2 cordoned"}, at: "n1", target: "n1"},
+		{name: "drained, not to another", candidates: []string{"n1 draining", "n2 draining"}, at: "n1", target: "n1"},
+		{name: "drained, and the only one", candidates: []string{"n1 draining"}, target: "n1"},
+		{
+			name: "off a dead one to one that is drained", candidates: []string{"n1 unhealthy", "n2 draining"},
+			at: "n1", target: "n2",
+		},
+		{
+			name: "one that is drained comes last", candidates: []string{"n1 unhealthy", "n2 draining", "n3 least"},
+			at: "n1", target: "n3",
+		},
+		{
+			name: "not to the announced one, once that is drained", candidates: []string{"n1 unhealthy", "n2 draining", "n3"},
+			at: "n1", web: []func(*LoadBalancer){announcing("a", "n2")}, target: "n3",
+		},
 		{name: "not to a suspect one", candidates: []string{"n1 leaving", "n2 suspect"}, at: "n1", target: "n1"},
 		{name: "not to another that is leaving", candidates: []string{"n1 leaving", "n2 leaving"}, at: "n1", target: "n1"},
 		{

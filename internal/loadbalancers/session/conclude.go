@@ -97,8 +97,9 @@ func (l *loop) action(o outcome) *Action {
 	if o.From == o.Instance {
 		a.From = ""
 	}
-	if o.Type == plan.ActionAttach && a.From != "" {
-		a.CauseTime = o.cause
+	if o.Type == plan.ActionAttach && a.From != "" && !o.cause.IsZero() {
+		// The time between is a monotonic clock's, and stays right if the other one is set meanwhile.
+		a.CauseTime = o.endedAt.Add(-o.endedAt.Sub(o.cause))
 	}
 	a.Summary = l.summary(a)
 	return a

@@ -116,6 +116,8 @@ type move struct {
 	// detached: it has left its old place. detachedAt is when, zero if somebody else took it off.
 	detached   bool
 	detachedAt time.Time
+	// arrivingSince is since when it is attached nowhere and waits for its next place alone.
+	arrivingSince time.Time
 	// blockedSince is since when its next place is held by another address.
 	blockedSince time.Time
 }

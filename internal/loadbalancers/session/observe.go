@@ -6,7 +6,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -49,11 +48,14 @@ type observed struct {
 	networkBackoff, missingBackoff backoff
 	// asked are the instances that the last reading was about: those that it did not show are
 	// missing.
-	asked                map[string]bool
-	networkKnown         bool
-	states               map[string]health.Instance
-	statesComplete       bool
-	checking             map[string]bool
+	asked          map[string]bool
+	networkKnown   bool
+	states         map[string]health.Instance
+	statesComplete bool
+	// checking are the instances that are being read directly; overtaken: a list has shown one meanwhile.
+	// destroyed are those that the list shows as destroyed.
+	checking, overtaken  map[string]bool
+	destroyed            map[string]*backoff
 	firewallsUnavailable map[string]bool
 }
 
@@ -61,7 +63,8 @@ func newObserved() observed {
 	return observed{
 		addresses: plan.NewAddresses(), readAt: make(map[string]time.Time),
 		instances: make(map[string]plan.Instance), states: make(map[string]health.Instance),
-		checking: make(map[string]bool), firewallsUnavailable: make(map[string]bool),
+		checking: make(map[string]bool), overtaken: make(map[string]bool),
+		destroyed: make(map[string]*backoff), firewallsUnavailable: make(map[string]bool),
 	}
 }
 
@@ -103,7 +106,7 @@ func (l *loop) refresh(now time.Time) {
 		l.at(due)
 	}
 	l.refreshNetwork(now)
-	l.checkUnlisted()
+	l.checkDoubtful(now)
 }
 
 // forgetAttempts forgets when addresses were last tried that nobody tries any more.
@@ -238,80 +241,6 @@ func (l *loop) followInstances(ctx context.Context) {
 			l.session.observe(func(l *loop) { l.observed.networkErr = err })
 			rest(ctx, l.m.timings.retry)
 		}
-	}
-}
-
-// takeInstance takes over what was said of an instance.
-func (l *loop) takeInstance(event instances.Event) {
-	o := &l.observed
-	switch {
-	case event.Instance != nil:
-		id, state := event.Instance.ID, event.Instance.RunState
-		if o.states[id].RunState != state {
-			l.m.operations.unstick(id)
-		}
-		o.states[id] = health.Instance{RunState: state}
-	case !event.Complete.IsZero():
-		o.statesComplete = true
-	case event.NoLongerListed != "":
-		l.check(event.NoLongerListed)
-	}
-}
-
-// checkUnlisted reads the instances of candidates that no list shows: a list may miss some.
-func (l *loop) checkUnlisted() {
-	if !l.observed.statesComplete {
-		return
-	}
-	for id := range l.candidates {
-		if _, known := l.observed.states[id]; !known {
-			l.check(id)
-		}
-	}
-}
-
-// check finds out by a direct read whether an instance is gone.
-func (l *loop) check(id string) {
-	if l.observed.checking[id] {
-		return
-	}
-	l.observed.checking[id] = true
-	go func() {
-		// A list that shows nothing makes every candidate one to be read, and a client may name
-		// thousands that do not exist.
-		select {
-		case l.m.checks <- struct{}{}:
-		case <-l.session.ended:
-			return
-		}
-		instance, err := l.m.readInstance(id)
-		<-l.m.checks
-		if err != nil && !errors.Is(err, instances.ErrNotFound) {
-			rest(l.m.ctx, 6*l.m.timings.retry)
-		}
-		l.session.observe(func(l *loop) { l.takeCheck(id, instance.RunState, err) })
-	}()
-}
-
-// readInstance reads an instance directly.
-func (m *Manager) readInstance(id string) (instances.Instance, error) {
-	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
-	defer cancel()
-	return m.inventory.Read(ctx, id)
-}
-
-func (l *loop) takeCheck(id, runState string, err error) {
-	o := &l.observed
-	delete(o.checking, id)
-	switch {
-	case errors.Is(err, instances.ErrNotFound):
-		o.states[id] = health.Instance{Gone: true}
-		// Oxide detaches what it carried.
-		l.m.addresses.want(l.m.ctx, time.Now())
-	case err == nil:
-		o.states[id] = health.Instance{RunState: runState}
-	default:
-		slog.Warn("cannot read an instance that is not listed", "instance", id, "error", err)
 	}
 }
 

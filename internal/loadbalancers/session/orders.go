@@ -244,7 +244,9 @@ func (s *balancerStep) arrive(c *plan.Claim) {
 	if c.Blocked != "" {
 		return
 	}
-	m.to = c.Target
+	if m.to = c.Target; m.arrivingSince.IsZero() {
+		m.arrivingSince = s.now
+	}
 	s.took()
 	s.announceOld(c.Address)
 	s.announce(c.Address.Addr, c.Target)
@@ -261,7 +263,12 @@ func (s *balancerStep) arrive(c *plan.Claim) {
 		}
 	}
 	if !published.IsZero() {
-		deadline := published.Add(s.m.timings.attachTimeout)
+		// A place may have been published long before: while an instance stopped.
+		began := published
+		if m.arrivingSince.After(began) {
+			began = m.arrivingSince
+		}
+		deadline := began.Add(s.m.timings.attachTimeout)
 		if !s.now.Before(deadline) {
 			s.withdraw(c, m)
 			return

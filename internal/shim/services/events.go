@@ -260,8 +260,10 @@ func (c *Controller) measure(service *v1.Service, action *backendv1.Action) {
 		case cause == nil && time.Since(t.changedAt) > driftAfter:
 			drift.Inc()
 		case cause != nil && action.GetType() == backendv1.ActionType_ACTION_TYPE_ATTACH:
-			failoverAttached.Observe(action.GetEndTime().AsTime().Sub(cause.AsTime()).Seconds())
-			t.failoverSince = cause.AsTime()
+			// Both times are of the backend's clock, which need not agree with this one.
+			took := action.GetEndTime().AsTime().Sub(cause.AsTime())
+			failoverAttached.Observe(took.Seconds())
+			t.failoverSince = time.Now().Add(-took)
 			c.statuses.Add(keyOf(service))
 		}
 	})

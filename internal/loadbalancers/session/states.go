@@ -1,0 +1,116 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+)
+
+// takeInstance takes over what was said of an instance.
+func (l *loop) takeInstance(event instances.Event) {
+	o := &l.observed
+	switch {
+	case event.Instance != nil:
+		id, state := event.Instance.ID, event.Instance.RunState
+		if o.states[id].RunState != state {
+			l.m.operations.unstick(id)
+		}
+		o.states[id] = health.Instance{RunState: state}
+		o.overtaken[id] = o.checking[id]
+		if state != oxide.RunStateDestroyed {
+			delete(o.destroyed, id)
+		} else if o.destroyed[id] == nil {
+			o.destroyed[id] = &backoff{}
+		}
+	case !event.Complete.IsZero():
+		o.statesComplete = true
+	case event.NoLongerListed != "":
+		delete(o.destroyed, event.NoLongerListed)
+		l.check(event.NoLongerListed)
+	}
+}
+
+// checkDoubtful reads the instances of which lists say too little: candidates that no list shows, since
+// a list may miss some, and those that are shown as destroyed, which some racks say of an instance that
+// stops.
+func (l *loop) checkDoubtful(now time.Time) {
+	o := &l.observed
+	if !o.statesComplete {
+		return
+	}
+	for id := range l.candidates {
+		if _, known := o.states[id]; !known {
+			l.check(id)
+		}
+	}
+	for id, b := range o.destroyed {
+		if now.Before(b.until) {
+			l.at(b.until)
+			continue
+		}
+		l.check(id)
+	}
+}
+
+// check finds out by a direct read whether an instance is gone.
+func (l *loop) check(id string) {
+	if l.observed.checking[id] {
+		return
+	}
+	l.observed.checking[id] = true
+	go func() {
+		// A list that shows nothing makes every candidate one to be read, and a client may name
+		// thousands that do not exist.
+		select {
+		case l.m.checks <- struct{}{}:
+		case <-l.session.ended:
+			return
+		}
+		instance, err := l.m.readInstance(id)
+		<-l.m.checks
+		if err != nil && !errors.Is(err, instances.ErrNotFound) {
+			rest(l.m.ctx, 6*l.m.timings.retry)
+		}
+		l.session.observe(func(l *loop) { l.takeCheck(id, instance.RunState, err) })
+	}()
+}
+
+// readInstance reads an instance directly.
+func (m *Manager) readInstance(id string) (instances.Instance, error) {
+	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
+	defer cancel()
+	return m.inventory.Read(ctx, id)
+}
+
+func (l *loop) takeCheck(id, runState string, err error) {
+	o := &l.observed
+	delete(o.checking, id)
+	overtaken := o.overtaken[id]
+	delete(o.overtaken, id)
+	if b := o.destroyed[id]; b != nil {
+		b.fail(time.Now(), nil, l.m.timings.announce, l.m.timings.maxReadRetry)
+	}
+	switch {
+	case overtaken:
+	case errors.Is(err, instances.ErrNotFound):
+		o.states[id] = health.Instance{Gone: true}
+		// Oxide detaches what it carried.
+		l.m.addresses.want(l.m.ctx, time.Now())
+	case err == nil:
+		if o.states[id].RunState != runState {
+			l.m.operations.unstick(id)
+		}
+		o.states[id] = health.Instance{RunState: runState}
+	default:
+		slog.Warn("cannot read an instance that is not listed", "instance", id, "error", err)
+	}
+}
