@@ -48,14 +48,16 @@ func (o *checkOptions) addFlags(fs *pflag.FlagSet) {
 
 // checkConfig is a valid configuration of the preflight.
 type checkConfig struct {
-	oxide oxide.Config
-	ports []firewall.Port
+	oxide     oxide.Config
+	tokenNote string
+	ports     []firewall.Port
 }
 
 func (o *checkOptions) validate() (checkConfig, error) {
 	var cfg checkConfig
 	var err error
 	cfg.oxide, err = o.oxide.oxideConfig()
+	cfg.tokenNote = o.oxide.tokenNote
 	errs := singly(err)
 	for _, text := range o.ports {
 		port, err := parsePort(text)
@@ -128,7 +130,9 @@ func check(ctx context.Context, cfg checkConfig, output string, stdout io.Writer
 		return err
 	}
 	defer client.Close()
-	report := preflight.Run(ctx, client, preflight.Options{Ports: cfg.ports, Now: time.Now()})
+	report := preflight.Run(ctx, client, preflight.Options{
+		Ports: cfg.ports, TokenNote: cfg.tokenNote, Now: time.Now(),
+	})
 	printReport := printTable
 	if output == "json" {
 		printReport = printJSON
@@ -147,7 +151,7 @@ func printTable(stdout io.Writer, cfg checkConfig, report preflight.Report) erro
 		version.String(), cfg.oxide.Host, cfg.oxide.Project)
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "CHECK\tRESULT\tWHAT WAS SEEN")
-	for _, check := range report.Checks {
+	for _, check := range oneRowPerCause(report.Checks) {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", check.Name, check.Result, check.Detail)
 		if check.Remedy != "" {
 			fmt.Fprintf(table, "\t\tremedy: %s\n", check.Remedy)
@@ -158,6 +162,27 @@ func printTable(stdout io.Writer, cfg checkConfig, report preflight.Report) erro
 	}
 	_, err := fmt.Fprintf(stdout, "\nresult: %s\n", report.Result())
 	return err
+}
+
+// oneRowPerCause makes one row of checks that follow each other and ended in the same way.
+func oneRowPerCause(checks []preflight.Check) []preflight.Check {
+	var rows []preflight.Check
+	for begin := 0; begin < len(checks); {
+		row, names := checks[begin], []string{checks[begin].Name}
+		end := begin + 1
+		for end < len(checks) && checks[end].Result == row.Result && checks[end].Detail == row.Detail &&
+			checks[end].Remedy == row.Remedy {
+			names = append(names, checks[end].Name)
+			end++
+		}
+		if len(names) > 1 {
+			row.Name = fmt.Sprintf("%d checks", len(names))
+			row.Detail = strings.Join(names, ", ") + ": " + row.Detail
+		}
+		rows = append(rows, row)
+		begin = end
+	}
+	return rows
 }
 
 func printJSON(stdout io.Writer, cfg checkConfig, report preflight.Report) error {

@@ -7,6 +7,7 @@ package backend_test
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -168,5 +169,48 @@ func TestMissingSettingsNameTheSecretThatTheyShouldComeFrom(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestOneCauseIsOneRow(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, _ := runCheck(t, "http://"+l.Addr().String(), "--port=80")
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	rows := 0
+	for line := range strings.Lines(stdout) {
+		if strings.Contains(line, "failed") || strings.Contains(line, "skipped") {
+			rows++
+		}
+	}
+	// One of what failed, one of what was not checked, and the result.
+	if rows != 3 || strings.Count(stdout, "remedy:") != 1 ||
+		!strings.Contains(stdout, "certificate, token, ") || !strings.Contains(stdout, "port TCP 80: not checked") {
+		t.Errorf("%d rows:\n%s", rows, stdout)
+	}
+}
+
+func TestATokenFileThatIsIgnoredIsNamed(t *testing.T) {
+	rack := oxidesim.Start(t, oxidesim.Config{})
+	t.Setenv("OXIDE_TOKEN_FILE", "/nowhere/token")
+	const want = "the file in OXIDE_TOKEN_FILE is ignored, because OXIDE_TOKEN is set"
+	if _, stdout, _ := runCheck(t, rack.URL); !strings.Contains(stdout, want) {
+		t.Errorf("the report lacks %q:\n%s", want, stdout)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(oxidesim.DefaultToken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const flag = "OXIDE_TOKEN is ignored, because --oxide-token-file is given"
+	_, stdout, _ := runCheck(t, rack.URL, "--oxide-token-file="+file)
+	if !strings.Contains(stdout, flag) || strings.Contains(stdout, "OXIDE_TOKEN_FILE") {
+		t.Errorf("the report lacks %q:\n%s", flag, stdout)
 	}
 }

@@ -47,6 +47,8 @@ type Options struct {
 
 	// token comes from the environment only: command lines can be read by every user.
 	token string
+	// tokenNote says which of two settings of the token is ignored; empty: none.
+	tokenNote string
 	// source says in words where the settings of Oxide come from; empty if nobody told.
 	source string
 }
@@ -102,7 +104,8 @@ func (o *Options) addOxideFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Project, "oxide-project", o.Project,
 		"Name or id of the Oxide project that the instances are in. Environment: OXIDE_PROJECT.")
 	fs.StringVar(&o.CAFile, "oxide-ca-file", o.CAFile,
-		"PEM file with certificate authorities to trust for the Oxide API, besides the system's. "+
+		"PEM file with certificate authorities to trust for the Oxide API, besides the system's. It "+
+			"is read again for connections after a minute, and when a certificate is not trusted. "+
 			"Environment: OXIDE_CA_FILE.")
 }
 
@@ -116,14 +119,23 @@ func (o *Options) Complete(getenv func(string) string) {
 	o.CAFile = cmp.Or(o.CAFile, getenv("OXIDE_CA_FILE"))
 	o.source = getenv("OXIDE_SETTINGS_FROM")
 	o.token = getenv("OXIDE_TOKEN")
-	if o.token == "" {
-		o.TokenFile = cmp.Or(o.TokenFile, getenv("OXIDE_TOKEN_FILE"))
+	file := getenv("OXIDE_TOKEN_FILE")
+	switch {
+	case o.token == "":
+		o.TokenFile = cmp.Or(o.TokenFile, file)
+	case o.TokenFile != "":
+		o.tokenNote = "OXIDE_TOKEN is ignored, because --oxide-token-file is given: leave one of them out"
+	case file != "":
+		o.tokenNote = "the file in OXIDE_TOKEN_FILE is ignored, because OXIDE_TOKEN is set: leave one of " +
+			"them out"
 	}
 }
 
 // Config is a valid configuration.
 type Config struct {
-	Oxide         oxide.Config
+	Oxide oxide.Config
+	// TokenNote says which of two settings of the token is ignored; empty: none.
+	TokenNote     string
 	SocketPath    string
 	HealthListen  string
 	MetricsListen string
@@ -140,7 +152,7 @@ type Config struct {
 func (o *Options) Validate() (Config, error) {
 	cfg := Config{
 		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
-		TimeScale: o.TimeScale,
+		TimeScale: o.TimeScale, TokenNote: o.tokenNote,
 	}
 	var errs []error
 	check := func(setting string, err error) {

@@ -31,7 +31,7 @@ func (o *Options) oxideConfig() (oxide.Config, error) {
 	cfg.Project, err = o.project()
 	check(o.setting("--oxide-project or OXIDE_PROJECT", "oxide-project"), err)
 	if o.CAFile != "" {
-		cfg.RootCAs, err = oxide.LoadRootCAs(o.CAFile)
+		cfg.Authorities, err = oxide.CAFile(o.CAFile)
 		check(fmt.Sprintf("--oxide-ca-file or OXIDE_CA_FILE: %s", o.CAFile), err)
 	}
 	if o.source != "" && len(errs) > 1 && o.Host == "" && o.Project == "" {

@@ -31,6 +31,9 @@ func Run(ctx context.Context, cfg Config) error {
 	registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	if cfg.TokenNote != "" {
+		slog.Warn(cfg.TokenNote)
+	}
 	client, err := oxide.New(cfg.Oxide, registry)
 	if err != nil {
 		return err

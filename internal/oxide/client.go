@@ -118,6 +118,7 @@ func read[T any](
 		// The context ended between two tries.
 		e = &Error{Operation: op.doing, Kind: KindEnded, Err: ctx.Err()}
 	}
+	e.reading = true
 	return result, e
 }
 

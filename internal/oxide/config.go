@@ -6,7 +6,6 @@ package oxide
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -26,8 +25,8 @@ type Config struct {
 	Token *TokenSource
 	// Project is the name or id of the project to work in.
 	Project string
-	// RootCAs verifies the API's certificate; nil means the system's roots.
-	RootCAs *x509.CertPool
+	// Authorities verify the API's certificate; nil means the system's roots.
+	Authorities *Authorities
 	// ReadOnly refuses every change, before Oxide is asked.
 	ReadOnly bool
 	// UserAgent is sent with every request.
@@ -67,22 +66,6 @@ func ParseHost(s string) (*url.URL, error) {
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// LoadRootCAs returns the system's root certificates together with those of a PEM file.
-func LoadRootCAs(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fileError(err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("it holds no PEM certificate")
-	}
-	return pool, nil
 }
 
 var namePattern = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)

@@ -5,7 +5,6 @@
 package oxide_test
 
 import (
-	"crypto/x509"
 	"encoding/pem"
 	"io"
 	"net"
@@ -40,9 +39,9 @@ func serveTLS(t testing.TB, rack *oxidesim.Server) (*url.URL, string) {
 	return host, file
 }
 
-func loadRoots(t testing.TB, file string) *x509.CertPool {
+func loadRoots(t testing.TB, file string) *oxide.Authorities {
 	t.Helper()
-	roots, err := oxide.LoadRootCAs(file)
+	roots, err := oxide.CAFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +51,7 @@ func loadRoots(t testing.TB, file string) *x509.CertPool {
 func TestCAFileMakesAPrivateAuthorityTrusted(t *testing.T) {
 	host, file := serveTLS(t, oxidesim.Start(t, oxidesim.Config{}))
 	client, _ := newClientAt(t, host, func(cfg *oxide.Config) {
-		cfg.RootCAs = loadRoots(t, file)
+		cfg.Authorities = loadRoots(t, file)
 	})
 	if _, err := client.Identity(t.Context()); err != nil {
 		t.Error(err)
@@ -107,14 +106,14 @@ func TestFailedConnectionNamesTheSettingToMend(t *testing.T) {
 		{
 			"TLS not expected", url.URL{Scheme: "http", Host: tlsHost.Host}, "",
 			"could not read who the token belongs to: Oxide's answer cannot be understood: " +
-				"HTTP 400 Bad Request",
+				"HTTP 400 Bad Request; if that port speaks TLS, use https in --oxide-host or OXIDE_HOST",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			client, _ := newClientAt(t, &tc.host, func(cfg *oxide.Config) {
 				if tc.ca != "" {
-					cfg.RootCAs = loadRoots(t, tc.ca)
+					cfg.Authorities = loadRoots(t, tc.ca)
 				}
 			})
 			_, err := client.Identity(t.Context())
@@ -147,9 +146,9 @@ func TestMutationOnAFailedConnectionIsUnavailable(t *testing.T) {
 	wantKind(t, client.DetachFloatingIP(t.Context(), anID), oxide.KindUnavailable)
 }
 
-func TestLoadRootCAsRefusesWhatIsNoCertificate(t *testing.T) {
+func TestCAFileRefusesWhatIsNoCertificate(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := oxide.LoadRootCAs(filepath.Join(dir, "nothing")); err == nil ||
+	if _, err := oxide.CAFile(filepath.Join(dir, "nothing")); err == nil ||
 		err.Error() != "no such file or directory" {
 		t.Errorf("missing file: %v", err)
 	}
@@ -157,7 +156,7 @@ func TestLoadRootCAsRefusesWhatIsNoCertificate(t *testing.T) {
 	if err := os.WriteFile(file, []byte("no certificate\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := oxide.LoadRootCAs(file); err == nil ||
+	if _, err := oxide.CAFile(file); err == nil ||
 		err.Error() != "it holds no PEM certificate" {
 		t.Errorf("no certificate: %v", err)
 	}
@@ -198,7 +197,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 func TestASignOfLifeShowsTheCertificate(t *testing.T) {
 	rack := oxidesim.Start(t, oxidesim.Config{})
 	host, file := serveTLS(t, rack)
-	client, _ := newClientAt(t, host, func(cfg *oxide.Config) { cfg.RootCAs = loadRoots(t, file) })
+	client, _ := newClientAt(t, host, func(cfg *oxide.Config) { cfg.Authorities = loadRoots(t, file) })
 	defer client.Close()
 	contact, err := client.Contact(t.Context())
 	if err != nil || contact.Certificate == nil || contact.Certificate.NotAfter.IsZero() {

@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 
@@ -75,6 +77,8 @@ type Error struct {
 
 	// remedy is what to do about a failed connection.
 	remedy string
+	// reading: what was tried changes nothing.
+	reading bool
 }
 
 // Error implements error.
@@ -97,14 +101,17 @@ func (e *Error) Unwrap() error { return e.Err }
 // Remedy says what to do about it, in words that follow "; "; empty where nothing can be said.
 func (e *Error) Remedy() string {
 	switch e.Kind {
-	case KindUnavailable:
+	case KindUnavailable, KindBadResponse:
 		return e.remedy
 	case KindVersionUnsupported:
 		return "update the rack, or install an older release"
 	case KindUnauthorized:
 		return "put a valid one into the token file, or into OXIDE_TOKEN"
 	case KindForbidden:
-		return "it needs the role limited-collaborator, or more, on the project"
+		if e.reading {
+			return "it needs the role viewer, or more, on the project"
+		}
+		return "it needs the role limited_collaborator, or more, on the project"
 	}
 	return ""
 }
@@ -123,7 +130,7 @@ func (e *Error) what() string {
 		if e.Status == 0 {
 			return "Oxide could not be reached: " + e.Detail
 		}
-		return fmt.Sprintf("Oxide cannot do it now (HTTP %d); it will be tried again", e.Status)
+		return fmt.Sprintf("Oxide cannot do it now (HTTP %d)", e.Status)
 	case KindNotFound:
 		return "Oxide says " + e.Detail + " (or the token has no role on it)"
 	case KindProjectNotFound:
@@ -157,6 +164,12 @@ func (e *Error) what() string {
 		return "Oxide refuses: " + e.Detail
 	}
 	return e.Detail
+}
+
+// Passing reports whether Oxide itself said that it cannot do it now, or failed: then what was asked,
+// and the settings, may well be right.
+func (e *Error) Passing() bool {
+	return e.Status >= http.StatusInternalServerError || e.Status == http.StatusTooManyRequests
 }
 
 // Cause says what went wrong, as Error does, without what to do about it.
@@ -194,14 +207,30 @@ func newError(ctx context.Context, operation string, err error, x *exchange) *Er
 		e.Kind, e.Err = KindEnded, ctx.Err()
 	case x.err != nil:
 		e.Kind = KindUnavailable
-		e.Detail, e.remedy = connectionDetail(x.err)
+		var ok bool
+		if e.Detail, e.remedy, ok = proxyDetail(x.err, x.proxy); !ok {
+			e.Detail, e.remedy = connectionDetail(x.err)
+		}
 	case x.status >= http.StatusMultipleChoices:
 		// The HTTP client could not even read the header, and its complaint holds the URL.
 		e.Kind, e.Status, e.Detail = KindBadResponse, x.status, statusLine(x.status)
 	default:
 		e.Kind, e.Status, e.Detail = KindBadResponse, x.status, x.clean(err.Error())
 	}
+	if x.plain && notOxide(x) {
+		e.remedy = "if that port speaks TLS, use https in --oxide-host or OXIDE_HOST"
+	}
 	return e
+}
+
+// notOxide reports whether what answered cannot be Oxide's API.
+func notOxide(x *exchange) bool {
+	if x.err == nil {
+		return x.status != 0 && x.foreign() != nil
+	}
+	var network net.Error
+	return !errors.As(x.err, &network) && !errors.Is(x.err, context.Canceled) &&
+		!errors.Is(x.err, io.EOF) && !errors.Is(x.err, io.ErrUnexpectedEOF)
 }
 
 func statusLine(status int) string {

@@ -31,6 +31,10 @@ type exchange struct {
 	requestID string
 	mediaType string
 	tls       *tls.ConnectionState
+	// plain: the request was sent without TLS.
+	plain bool
+	// proxy is the host of the proxy that the request was to go through; empty: through none.
+	proxy string
 	// err is why there was no answer, or why its body broke off; nil if all of it came.
 	err error
 }
@@ -80,7 +84,8 @@ func newBaseTransport(cfg Config) *http.Transport {
 	t.MaxIdleConnsPerHost = 16
 	// Without pings an HTTP/2 connection to an API server that died is used until TCP gives up.
 	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second}
-	t.TLSClientConfig = &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12}
+	t.TLSClientConfig = cfg.Authorities.tlsConfig(cfg.Host.Hostname())
+	useProxy(t)
 	return t
 }
 
@@ -108,7 +113,7 @@ func (t *transport) send(req *http.Request, token Secret) (*http.Response, error
 	if !ok {
 		x = &exchange{operation: "other"}
 	}
-	*x = exchange{operation: x.operation, token: token}
+	*x = exchange{operation: x.operation, token: token, plain: req.URL.Scheme == "http"}
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", "Bearer "+string(token))
 
@@ -155,10 +160,16 @@ func connectionDetail(err error) (detail, remedy string) {
 		invalid   x509.CertificateInvalidError
 		dnsErr    *net.DNSError
 		record    tls.RecordHeaderError
+		untrusted *untrustedError
 	)
 	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return validity(invalid.Cert, time.Now())
 	case errors.Is(err, context.DeadlineExceeded):
 		return "it did not answer in time", ""
+	case (errors.As(err, &unknownCA) || errors.As(err, &unknown)) && errors.As(err, &untrusted):
+		return "its certificate is signed by an authority that is not in " + untrusted.file,
+			"put the authority's certificate into that file, which is read again without a restart"
 	case errors.As(err, &unknownCA), errors.As(err, &unknown):
 		return "its certificate is signed by an unknown authority",
 			"give the authority's certificate with --oxide-ca-file or OXIDE_CA_FILE"
@@ -177,4 +188,19 @@ func connectionDetail(err error) (detail, remedy string) {
 		return "it does not speak TLS at the port in --oxide-host or OXIDE_HOST", ""
 	}
 	return oneLine(err.Error()), ""
+}
+
+// validity says when a certificate is valid, and what this machine's clock says. That is told to the
+// hour: an error's text must not change each time.
+func validity(certificate *x509.Certificate, now time.Time) (detail, remedy string) {
+	const form = "2006-01-02 15:04 MST"
+	clock := now.UTC().Format("2006-01-02 15h MST")
+	if now.Before(certificate.NotBefore) {
+		return fmt.Sprintf("its certificate is not valid before %s, and this machine's clock says %s",
+				certificate.NotBefore.UTC().Format(form), clock),
+			"set this machine's clock, or have the rack's operator correct the certificate"
+	}
+	return fmt.Sprintf("its certificate expired at %s, and this machine's clock says %s",
+			certificate.NotAfter.UTC().Format(form), clock),
+		"have the rack's operator renew the certificate, or set this machine's clock"
 }

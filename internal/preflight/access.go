@@ -43,11 +43,14 @@ func (p *preflight) api(ctx context.Context) bool {
 func (p *preflight) token(ctx context.Context) bool {
 	user, err := p.client.User(ctx)
 	if err != nil {
-		return p.fail(nameToken, err, "")
+		p.fail(nameToken, err, "")
+		p.noteToken()
+		return false
 	}
 	p.user = user
 	p.add(nameToken, OK, fmt.Sprintf("accepted, of the user %s in the silo %s",
 		user.Name, user.SiloName), "")
+	p.noteToken()
 
 	tokens, err := p.client.AccessTokens(ctx)
 	if err != nil {
@@ -75,6 +78,13 @@ func (p *preflight) token(ctx context.Context) bool {
 	return true
 }
 
+// noteToken adds what is to be known of where the token comes from.
+func (p *preflight) noteToken() {
+	if note := p.opts.TokenNote; note != "" {
+		p.checks[len(p.checks)-1].Detail += "; " + note
+	}
+}
+
 // soonestExpiry returns when the first of the tokens ends that have not ended yet; zero if none does.
 func soonestExpiry(tokens []oxide.AccessToken, now time.Time) time.Time {
 	var soonest time.Time
@@ -93,8 +103,13 @@ func soonestExpiry(tokens []oxide.AccessToken, now time.Time) time.Time {
 func (p *preflight) project(ctx context.Context) bool {
 	identity, err := p.client.ReadIdentity(ctx)
 	if err != nil {
-		return p.fail(nameProject, err, fmt.Sprintf("correct the name, or have an administrator "+
-			"give the user %s a role on the project", p.user.Name))
+		remedy := ""
+		if oxide.IsKind(err, oxide.KindProjectNotFound) {
+			remedy = fmt.Sprintf("correct the name, or have an administrator give the user %s the role "+
+				"viewer on the project, or limited_collaborator if there are to be Services of type "+
+				"LoadBalancer", p.user.Name)
+		}
+		return p.fail(nameProject, err, remedy)
 	}
 	p.add(nameProject, OK, fmt.Sprintf("%s (%s) can be read",
 		identity.ProjectName, identity.ProjectID), "")

@@ -5,8 +5,9 @@
 package preflight_test
 
 import (
-	"crypto/x509"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,8 @@ type rig struct {
 	t     *testing.T
 	cfg   oxide.Config
 	ports []firewall.Port
+	// note is about where the token comes from.
+	note string
 }
 
 func start(t *testing.T, cfg oxidesim.Config, options oxidesim.ServeOptions) *rig {
@@ -43,8 +46,11 @@ func start(t *testing.T, cfg oxidesim.Config, options oxidesim.ServeOptions) *ri
 	r.at(r.URL)
 	r.as(oxidesim.DefaultToken)
 	if r.CAPEM != nil {
-		r.cfg.RootCAs = x509.NewCertPool()
-		r.cfg.RootCAs.AppendCertsFromPEM(r.CAPEM)
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		r.must(os.WriteFile(file, r.CAPEM, 0o600))
+		var err error
+		r.cfg.Authorities, err = oxide.CAFile(file)
+		r.must(err)
 	}
 	return r
 }
@@ -126,7 +132,9 @@ func (r *rig) run() preflight.Report {
 	r.must(err)
 	defer client.Close()
 	before := r.State()
-	report := preflight.Run(r.t.Context(), client, preflight.Options{Ports: r.ports, Now: now})
+	report := preflight.Run(r.t.Context(), client, preflight.Options{
+		Ports: r.ports, TokenNote: r.note, Now: now,
+	})
 	if after := r.State(); len(after.FloatingIPs) != len(before.FloatingIPs) {
 		r.t.Error("the preflight changed something")
 	}

@@ -30,6 +30,8 @@ const (
 type Options struct {
 	// Ports are those that Services will use: the firewall should let them through.
 	Ports []firewall.Port
+	// TokenNote is what is to be known of where the token comes from; empty: nothing.
+	TokenNote string
 	// Now is the time that expiries are compared with.
 	Now time.Time
 }

@@ -5,6 +5,8 @@
 package preflight_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +67,7 @@ func TestWhatKeepsTheAPIFromBeingReachedIsTold(t *testing.T) {
 			want: want{preflight.Failed, "does not speak TLS", "--oxide-host or OXIDE_HOST"},
 		},
 		{
-			name: "a private CA that is not trusted", edit: func(r *rig) { r.cfg.RootCAs = nil },
+			name: "a private CA that is not trusted", edit: func(r *rig) { r.cfg.Authorities = nil },
 			serve: oxidesim.ServeOptions{TLS: true},
 			want:  want{preflight.Failed, "signed by an unknown authority", "--oxide-ca-file"},
 		},
@@ -161,12 +163,12 @@ func TestTheProjectAndTheRoleAreLookedAt(t *testing.T) {
 		{
 			name: "a project that is not there", edit: func(r *rig) { r.cfg.Project = "other" },
 			project: want{preflight.Failed, "does not exist, or the token has no role on it",
-				"give the user demo a role"},
+				"give the user demo the role viewer"},
 			role: want{preflight.Skipped, `"project" failed`, ""}, result: preflight.Failed,
 		},
 		{
 			name: "no role on it", edit: func(r *rig) { r.user("", nil) },
-			project: want{preflight.Failed, "the token has no role on it", "give the user cluster a role"},
+			project: want{preflight.Failed, "the token has no role on it", "give the user cluster the role viewer"},
 			role:    want{preflight.Skipped, `"project" failed`, ""}, result: preflight.Failed,
 		},
 		{
@@ -374,4 +376,39 @@ func TestAFailedListIsAFailedCheck(t *testing.T) {
 			wantResult(t, report, preflight.Failed)
 		})
 	}
+}
+
+// What Oxide cannot do at the moment is no reason to change a setting, and a check that runs once
+// promises no second try.
+func TestAdviceIsForTheErrorThatItStandsBeside(t *testing.T) {
+	for _, tt := range []struct{ operation, check string }{
+		{"ping", "API"}, {"current_user_view", "token"}, {"project_view", "project"},
+		{"instance_list", "instances"},
+	} {
+		for _, status := range []int{503, 500} {
+			t.Run(fmt.Sprintf("%d to %s", status, tt.operation), func(t *testing.T) {
+				r := healthy(t)
+				_, err := r.AddFault(oxidesim.Fault{Operation: tt.operation, Status: status})
+				r.must(err)
+				report := r.run()
+				r.want(report, map[string]want{tt.check: {
+					preflight.Failed, fmt.Sprintf("(HTTP %d)", status), "check again in a minute",
+				}})
+				for _, check := range report.Checks {
+					text := check.Detail + check.Remedy
+					if strings.Contains(text, "tried again") || strings.Contains(text, "correct the name") {
+						t.Errorf("%s: %+v", check.Name, check)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestAnIgnoredSettingOfTheTokenIsNamed(t *testing.T) {
+	r := healthy(t)
+	r.note = "the file in OXIDE_TOKEN_FILE is ignored"
+	r.want(r.run(), map[string]want{"token": {preflight.OK, r.note, ""}})
+	r.as("oxide-token-unknown")
+	r.want(r.run(), map[string]want{"token": {preflight.Failed, r.note, "put a valid one"}})
 }

@@ -60,12 +60,16 @@ func (r Report) Result() Result {
 	return worst
 }
 
-// failed makes the check that an error ends.
+// failed makes the check that an error ends. The remedy is for errors that have none of their own and
+// that are not passing.
 func failed(name string, err error, remedy string) Check {
 	check := Check{Name: name, Result: Failed, Detail: err.Error(), Remedy: remedy}
 	var e *oxide.Error
 	if errors.As(err, &e) {
 		check.Detail = e.Cause()
+		if e.Passing() {
+			remedy = ""
+		}
 		check.Remedy = cmp.Or(e.Remedy(), remedy)
 	}
 	check.Remedy = cmp.Or(check.Remedy, "check again in a minute; if it stays, ask the rack's operator")

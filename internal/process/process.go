@@ -20,9 +20,9 @@ import (
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 )
 
-// Signals returns a context that ends with its parent, or at the first signal that asks the program to end: an interrupt,
-// SIGTERM, or the SIGHUP of a terminal that is closed, unless nohup or its like had that ignored. From
-// the call of stop on, signals end the program at once.
+// Signals returns a context that ends with its parent, or at the first signal that asks the program to
+// end: an interrupt, SIGTERM, or the SIGHUP of a terminal that is closed, unless nohup or its like had
+// that ignored. From the call of stop on, signals end the program at once.
 func Signals(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
 	signals = slices.DeleteFunc(signals, func(s os.Signal) bool {

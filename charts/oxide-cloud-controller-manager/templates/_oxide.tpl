@@ -5,6 +5,19 @@
 {{- end -}}
 {{- end }}
 
+{{- /*
+The certificates, if they are known: those of a ConfigMap that is there already can be read while helm installs or
+upgrades with access to the cluster, not by `helm template`. Whatever changes them later is read by the running backend.
+*/ -}}
+{{- define "ccm.caText" -}}
+{{- if .Values.oxide.caBundle -}}
+{{- .Values.oxide.caBundle -}}
+{{- else if .Values.oxide.existingCAConfigMap -}}
+{{- $found := lookup "v1" "ConfigMap" .Release.Namespace .Values.oxide.existingCAConfigMap -}}
+{{- get (default dict $found.data) "ca.crt" -}}
+{{- end -}}
+{{- end }}
+
 {{- define "ccm.oxideEnv" -}}
 {{- range $variable, $key := dict "OXIDE_HOST" "oxide-host" "OXIDE_PROJECT" "oxide-project" -}}
 - name: {{ $variable }}

@@ -225,5 +225,6 @@ func Remedy(
 		return selector.Existing, "name a floating IP of your own in the annotation " +
 			ExistingFloatingIP + ", or leave it out"
 	}
-	return "", "name another pool in the annotation " + FloatingIPPool
+	return "", "name another pool in the annotation " + FloatingIPPool +
+		", or ask the rack's operator for a default pool with free addresses"
 }
