@@ -29,7 +29,9 @@ const (
 
 // Machine is an instance to seed; one that is running, with one NIC.
 type Machine struct {
-	Name      string
+	Name string
+	// Hostname is the name if it is empty.
+	Hostname  string
 	NCPUs     int
 	MemoryGiB int
 	// IP is its private IPv4 address, in 172.30.0.0/22.
@@ -52,7 +54,7 @@ func instances(machines []Machine) []object {
 			nic = "dual"
 		}
 		all = append(all, object{
-			"name": m.Name, "hostname": m.Name, "ncpus": m.NCPUs, "memory_gib": m.MemoryGiB,
+			"name": m.Name, "hostname": cmp.Or(m.Hostname, m.Name), "ncpus": m.NCPUs, "memory_gib": m.MemoryGiB,
 			"nic": nic, "ip": m.IP, "ephemeral": m.Ephemeral,
 		})
 	}
