@@ -99,6 +99,9 @@ func remedy(why error) string {
 		return ". Give the Node the name or the hostname of its instance (--hostname-override of its " +
 			"kubelet), or start its kubelet with --provider-id=" + providerIDPrefix + "<id of the instance>; " +
 			"an instance of another project cannot be a Node"
+	case client.HasReason(why, backendv1.ErrorReason_ERROR_REASON_INSTANCE_IDENTITY_CONFLICT):
+		return ". Correct the one that is wrong: --node-ip of the kubelet, the project that oxide-backend " +
+			"works in, or a Node that is left over and has to be deleted"
 	}
 	return ""
 }

@@ -100,7 +100,7 @@ func TestANodeThatCannotBeInitializedSaysWhyOnce(t *testing.T) {
 		{"a malformed provider ID", joining(node("worker-1", "worker-1")), nil,
 			[]string{`"oxide://worker-1" is malformed`, "delete the Node", "restart"}},
 		{"a node IP that is no address of the instance", joining(node("worker-1", "")), conflict,
-			[]string{"10.9.9.9", "10.0.0.1"}},
+			[]string{"10.9.9.9", "10.0.0.1", "Correct the one that is wrong: --node-ip"}},
 		{"no private address", joining(node("bare", "")), nil, []string{"give it a network interface"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
