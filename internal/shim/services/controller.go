@@ -97,11 +97,13 @@ type Controller struct {
 	waits atomic.Pointer[string]
 
 	// changed are the keys of Services that differ, or everything; one worker translates them.
-	// statuses are those of Services whose status may differ from what is to be published.
-	changed  workqueue.TypedInterface[string]
-	statuses workqueue.TypedRateLimitingInterface[string]
-	observed sync.Map // of Node names to observations
-	logged   sync.Map // of what is logged once
+	// statuses are those of Services whose status may differ from what is to be published, and
+	// conditions those of Services that may be ready, or not, for another reason than they say.
+	changed    workqueue.TypedInterface[string]
+	statuses   workqueue.TypedRateLimitingInterface[string]
+	conditions workqueue.TypedRateLimitingInterface[string]
+	observed   sync.Map // of Node names to observations
+	logged     sync.Map // of what is logged once
 	// onReleased are the handlers of the framework for Services that have been released.
 	onReleased []cache.ResourceEventHandler
 
@@ -123,11 +125,15 @@ func New(config Config) *Controller {
 	registerMetrics()
 	return &Controller{
 		config: config, started: make(chan struct{}), changed: workqueue.NewTyped[string](),
-		statuses: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
+		statuses: retryQueue(), conditions: retryQueue(),
 		candidates: make(map[string]bool), local: make(map[string]bool),
 		byKey: make(map[string]*tracked),
 	}
+}
+
+func retryQueue() workqueue.TypedRateLimitingInterface[string] {
+	return workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
 }
 
 var _ provider.LoadBalancers = (*Controller)(nil)
@@ -169,6 +175,7 @@ func (c *Controller) Run(ctx context.Context, kubernetesClient kubernetes.Interf
 	defer c.workers.Wait()
 	defer c.changed.ShutDown()
 	defer c.statuses.ShutDown()
+	defer c.conditions.ShutDown()
 	c.ctx, c.client = ctx, kubernetesClient
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) || c.readScope(ctx) != nil {
 		return
@@ -195,6 +202,9 @@ func (c *Controller) Run(ctx context.Context, kubernetesClient kubernetes.Interf
 	c.workers.Go(func() { work(c.changed, c.translate) })
 	for range statusWorkers {
 		c.workers.Go(func() { work(c.statuses, c.syncStatus) })
+	}
+	for range conditionWorkers {
+		c.workers.Go(func() { work(c.conditions, c.syncCondition) })
 	}
 	<-ctx.Done()
 	// Whoever began to follow slices has counted that as a worker before this; nobody does later.
@@ -234,6 +244,7 @@ func (c *Controller) handler() client.Handler {
 			key := state.GetKey().GetName()
 			c.update(key, state.GetOwnerUid(), func(t *tracked) { t.count(state) })
 			c.statuses.Add(key)
+			c.conditions.AddAfter(key, conditionSettles)
 		},
 		Action: c.actionTaken, Released: c.released, Orphans: c.logOrphans,
 		ActionsDropped: func(count int64) {

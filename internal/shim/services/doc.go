@@ -13,6 +13,7 @@
 //	endpoints.go   where the endpoints of a Service are
 //	framework.go   what the framework's service controller asks for, Service by Service
 //	status.go      a work queue that keeps the statuses of Services as the backend says
+//	condition.go   the condition in the status of a Service, and condition_writer.go writes it
 //	events.go      events on Services, and metrics
 //
 // It decides nothing: neither whether, when or where an address moves, nor in which order things are

@@ -51,12 +51,11 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 	holds := make(map[string][]string)
 	for _, condition := range state.GetConditions() {
 		reason, known := conditionReasons[condition.GetType()]
-		message := client.OneLine(condition.GetMessage())
+		message := c.messageOf(condition)
 		cause := message
 		switch condition.GetType() {
 		case backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:
 			cause = "" // which nodes there are changes all the time
-			message = client.OneLine(message + strangers(c.allNodes()))
 		case backendv1.ConditionType_CONDITION_TYPE_DEGRADED:
 			cause = "" // it names the other nodes, too
 		case backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED:

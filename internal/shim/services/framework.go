@@ -41,9 +41,9 @@ func (c *Controller) GetLoadBalancer(
 }
 
 // EnsureLoadBalancer has the load balancer of a Service made, and returns its status as soon as it
-// is known where its address will be. An address that is reserved and has no place yet is no
-// failure, and no success: the status is written when it has one. The Nodes do not matter: of those
-// that may carry an address, and of those that may not, all must be known.
+// is known where its address will be. An address that is not served is no failure, and no success:
+// events and the condition say why. The Nodes do not matter: of those that may carry an address, and
+// of those that may not, all must be known.
 func (c *Controller) EnsureLoadBalancer(
 	ctx context.Context, _ string, service *v1.Service, _ []*v1.Node,
 ) (*v1.LoadBalancerStatus, error) {
@@ -137,8 +137,9 @@ func places(state *backendv1.LoadBalancerState) (attached, planned bool) {
 	return attached, planned
 }
 
-// outcome is what EnsureLoadBalancer returns for a state. An address that is attached and not to be
-// published is on an instance that is not of this cluster: then the status stays as it is.
+// outcome is what EnsureLoadBalancer returns for a state. Of an address that is not served the
+// framework must record no success: the status is written all the same, by this package. An address
+// that is attached and not to be published leaves the status as it is.
 func outcome(
 	service *v1.Service, state *backendv1.LoadBalancerState,
 ) (*v1.LoadBalancerStatus, error) {
@@ -147,6 +148,8 @@ func outcome(
 	switch {
 	case problem != nil && !isPlacement(problem.GetReason()):
 		return nil, problemError(service, problem)
+	case isUnserved(state):
+		return nil, cloudprovider.ImplementedElsewhere
 	case len(state.GetPublish()) > 0:
 		return statusOf(state.GetPublish()), nil
 	case attached:

@@ -46,6 +46,7 @@ type tracked struct {
 	progressing, conflict bool
 	failoverSince         time.Time
 	status                statusRecord
+	condition             conditionRecord
 }
 
 // track begins to remember a Service. Of another one that had its name nothing is kept.
@@ -101,6 +102,7 @@ func (c *Controller) serviceChanged(before, now *v1.Service) {
 	}
 	c.changed.Add(keyOf(now))
 	c.statuses.Add(keyOf(now))
+	c.conditions.AddAfter(keyOf(now), conditionSettles)
 }
 
 // portsChanged reports whether a Service may use or serve other ports than before. The statuses of

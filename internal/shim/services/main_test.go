@@ -82,6 +82,7 @@ func bare(t *testing.T, objects ...metav1.Object) *Controller {
 	c := New(Config{ClusterID: scope, Reporter: events.NewReporter(&backendtest.Events{})})
 	c.scope, c.session = scope, client.NewSession(client.SessionConfig{})
 	t.Cleanup(c.statuses.ShutDown)
+	t.Cleanup(c.conditions.ShutDown)
 	t.Cleanup(c.changed.ShutDown)
 	nodes := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
 	services := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{

@@ -17,6 +17,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -28,6 +29,9 @@ import (
 func patches(client *fake.Clientset, forbidden func(name string) bool) *atomic.Int32 {
 	var count atomic.Int32
 	client.PrependReactor("patch", "services", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if action.(clienttesting.PatchAction).GetPatchType() == types.ApplyPatchType {
+			return false, nil, nil // the condition
+		}
 		count.Add(1)
 		if forbidden(action.(clienttesting.PatchAction).GetName()) {
 			return true, nil, errors.New("forbidden")
@@ -180,12 +184,14 @@ func TestTheClusterIDIsReadFromTheCluster(t *testing.T) {
 	allowed.Store(true)
 	c := New(Config{})
 	defer c.statuses.ShutDown()
+	defer c.conditions.ShutDown()
 	c.client = client
 	if err := c.readScope(t.Context()); err != nil || c.scope != scope {
 		t.Errorf("the scope is %q, %v", c.scope, err)
 	}
 	forbidden := New(Config{})
 	defer forbidden.statuses.ShutDown()
+	defer forbidden.conditions.ShutDown()
 	forbidden.client = fake.NewClientset()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

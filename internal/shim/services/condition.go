@@ -1,0 +1,109 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package services
+
+import (
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// ReadyCondition is the type of the condition in status.conditions of a Service that says whether its
+// addresses are served, and why not. Events are gone after an hour; it stays.
+const ReadyCondition = "oxide.computer/LoadBalancerReady"
+
+// readyReason is its reason while it is True.
+const readyReason = "AddressAttached"
+
+// unserved are the conditions during which an address of the Service is not served: it is attached
+// nowhere, or where it serves nothing. What the firewall closes is not among them: its rules are the
+// user's, and read later than the place of an address is known.
+var unserved = map[backendv1.ConditionType]bool{
+	backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:       true,
+	backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT:      true,
+	backendv1.ConditionType_CONDITION_TYPE_PENDING:            true,
+	backendv1.ConditionType_CONDITION_TYPE_DEGRADED:           true,
+	backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED:          true,
+	backendv1.ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT: true,
+	backendv1.ConditionType_CONDITION_TYPE_FAILOVER_SUSPENDED: true,
+	backendv1.ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT:     true,
+}
+
+// isUnserved reports whether a state says that an address is not served: then the Service has no
+// success to report, whatever it publishes.
+func isUnserved(state *backendv1.LoadBalancerState) bool {
+	return isPlacement(state.GetProblem().GetReason()) ||
+		slices.ContainsFunc(state.GetConditions(), func(condition *backendv1.Condition) bool {
+			return unserved[condition.GetType()]
+		})
+}
+
+// readyCondition translates a state into the condition of its Service. It is Unknown while Oxide
+// cannot be reached, and True also where there is something to know, which the reason then names. Not
+// known: changes are under way, or nothing was read yet, so what was so before
+// is still the latest that there is to say.
+func (c *Controller) readyCondition(
+	service *v1.Service, state *backendv1.LoadBalancerState,
+) (condition metav1.Condition, known bool) {
+	condition = metav1.Condition{Type: ReadyCondition, Status: metav1.ConditionFalse}
+	var messages []string
+	for _, holds := range state.GetConditions() {
+		if !unserved[holds.GetType()] {
+			continue
+		}
+		if condition.Reason == "" {
+			condition.Reason = conditionReasons[holds.GetType()]
+		}
+		messages = append(messages, c.messageOf(holds))
+	}
+	switch problem := state.GetProblem(); {
+	case problem != nil && condition.Reason == "":
+		condition.Reason = camelCase(problem.GetReason().String())
+		messages = []string{problemError(service, problem).Error()}
+		if codes.Code(problem.GetCode()) == codes.Unavailable {
+			condition.Status = metav1.ConditionUnknown
+		}
+	case condition.Reason != "":
+	case state.GetPhase() != backendv1.Phase_PHASE_READY:
+		return condition, false
+	default:
+		condition.Status, condition.Reason = metav1.ConditionTrue, readyReason
+		messages = []string{client.OneLine(state.GetExplanation())}
+		for _, holds := range state.GetConditions() {
+			if reason, known := conditionReasons[holds.GetType()]; known {
+				messages = append(messages, c.messageOf(holds))
+				if condition.Reason == readyReason {
+					condition.Reason = reason
+				}
+			}
+		}
+	}
+	condition.Message = strings.Join(messages, "; ")
+	return condition, true
+}
+
+// messageOf is what a condition of the backend says, for people.
+func (c *Controller) messageOf(condition *backendv1.Condition) string {
+	message := client.OneLine(condition.GetMessage())
+	if condition.GetType() == backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE {
+		message = client.OneLine(message + strangers(c.allNodes()))
+	}
+	return message
+}
+
+// camelCase makes a reason of the name of an ErrorReason.
+func camelCase(name string) string {
+	var reason strings.Builder
+	for word := range strings.SplitSeq(strings.TrimPrefix(name, "ERROR_REASON_"), "_") {
+		reason.WriteString(word[:1] + strings.ToLower(word[1:]))
+	}
+	return reason.String()
+}
