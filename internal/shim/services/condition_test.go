@@ -253,7 +253,7 @@ func TestTheConditionIsNotWrittenForEachText(t *testing.T) {
 		}, 10},
 		{"another status each second", func(i int) metav1.Condition {
 			return of([]metav1.ConditionStatus{metav1.ConditionTrue, metav1.ConditionFalse}[i%2], "")
-		}, repairs*10 + repairs - 1},
+		}, conditionWrites*10 + conditionWrites - 1},
 		{"Unknown for a moment now and then", func(i int) metav1.Condition {
 			if i%60 > 30 {
 				return of(metav1.ConditionUnknown, "503")

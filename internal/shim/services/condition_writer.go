@@ -31,6 +31,9 @@ const (
 	// until then.
 	conditionSettles = 500 * time.Millisecond
 
+	// conditionWrites is how often a condition is written in conditionRests at most.
+	conditionWrites = 5
+
 	// conditionRests is how long it takes until a condition is written again for its message alone,
 	// and until one is Unknown.
 	conditionRests = time.Minute
@@ -115,10 +118,10 @@ func (c *Controller) conditionWait(
 			return
 		}
 		if record.writes == nil {
-			record.writes = rate.NewLimiter(rate.Limit(repairs/rests.Seconds()), repairs)
+			record.writes = rate.NewLimiter(rate.Limit(conditionWrites/rests.Seconds()), conditionWrites)
 		}
 		if !record.writes.AllowN(now, 1) {
-			wait = rests / repairs
+			wait = rests / conditionWrites
 			return
 		}
 		record.written, record.writtenAt = service, now
