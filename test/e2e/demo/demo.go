@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,7 +53,6 @@ Oxide rack, all on 127.0.0.1 of this machine. KEEP=1 leaves everything running a
 func Signals() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(),
 		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
 
@@ -65,6 +65,7 @@ func Main(ctx context.Context, args []string, out io.Writer) int {
 	keep := os.Getenv("KEEP")
 	d := &demo{console: newConsole(out), began: time.Now(), keep: keep != "" && keep != "0"}
 	defer d.cleanUp()
+	defer d.endAtSecondSignal(ctx)()
 	err := d.run(ctx)
 	if err == nil {
 		return exitOK
@@ -84,6 +85,8 @@ type demo struct {
 	began   time.Time
 	keep    bool
 
+	// mu guards dir and group, which endAtSecondSignal uses at any time.
+	mu        sync.Mutex
 	dir       string
 	removeDir bool
 	group     *process.Group
@@ -153,8 +156,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 		d.removeDir = true
 	}
-	d.console.last(fmt.Sprintf("demo: ok (%s; all in %s)", times,
-		cluster.Seconds(time.Since(d.began))))
+	d.console.line("%s", times)
+	d.console.last(fmt.Sprintf("demo: ok (all in %s)", cluster.Seconds(time.Since(d.began))))
 	return nil
 }
 
@@ -166,6 +169,8 @@ func (d *demo) makeDir() error {
 	if len(filepath.Join(parent, name+"0123456789", "backend", "backend.sock")) > longestSocket {
 		parent = "/tmp"
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	dir, err := os.MkdirTemp(parent, name)
 	if err != nil {
 		return fmt.Errorf("no folder for the demo: %w", err)
@@ -234,6 +239,27 @@ func (d *demo) tellFailure(err error) {
 		text += " (all logs are in " + d.logs() + ")"
 	}
 	d.console.last(text)
+}
+
+// endAtSecondSignal ends the demo at once when a signal comes after the one that ended the context: the
+// processes are killed, and the folder goes, in which keys are. It lasts until it is stopped.
+func (d *demo) endAtSecondSignal(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+		<-signals
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.group != nil {
+			for _, p := range d.group.Running() {
+				_ = syscall.Kill(p.PID(), syscall.SIGKILL)
+			}
+		}
+		if d.dir != "" {
+			_ = os.RemoveAll(d.dir)
+		}
+		os.Exit(exitInterrupted)
+	})
 }
 
 func (d *demo) cleanUp() {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
@@ -60,6 +61,23 @@ func (d *demo) tellKept(ctx context.Context) error {
 	return nil
 }
 
+// readiness returns the Readiness of the API for what a Node's conditions say.
+func readiness(conditions []corev1.NodeCondition) string {
+	for _, condition := range conditions {
+		if condition.Type != corev1.NodeReady {
+			continue
+		}
+		switch condition.Status {
+		case corev1.ConditionTrue:
+			return "READINESS_READY"
+		case corev1.ConditionFalse:
+			return "READINESS_NOT_READY"
+		case corev1.ConditionUnknown:
+		}
+	}
+	return "READINESS_UNKNOWN"
+}
+
 // planRequest returns a PlanLoadBalancersRequest in JSON: a set of one load balancer, with all Nodes as
 // candidates.
 func (d *demo) planRequest(ctx context.Context) ([]byte, error) {
@@ -78,7 +96,7 @@ func (d *demo) planRequest(ctx context.Context) ([]byte, error) {
 		candidates = append(candidates, object{
 			"instance_id":  strings.TrimPrefix(node.Spec.ProviderID, "oxide://"),
 			"display_name": node.Name,
-			"readiness":    "READINESS_READY",
+			"readiness":    readiness(node.Status.Conditions),
 		})
 	}
 	const name = "default/one-more"
