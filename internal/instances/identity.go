@@ -73,6 +73,7 @@ func (f *Finder) Identify(
 		}
 	}
 	if err != nil {
+		f.api.DoubtLists() // it may be one that the list does not show
 		return Identified{}, err
 	}
 	found.Instance, err = f.complete(ctx, r.Facts.identity, found.Instance.Instance, view)
