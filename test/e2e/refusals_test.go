@@ -101,7 +101,16 @@ func refusals(steady string) map[string]refusal {
 			policy := corev1.IPFamilyPolicyRequireDualStack
 			s.IPFamilyPolicy = &policy
 			s.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
-		}, "spec.ipFamilyPolicy RequireDualStack", "use PreferDualStack"),
+		}, "spec.ipFamilyPolicy RequireDualStack", "use PreferDualStack",
+			prefix+"floating-ip-version"),
+		"protocol": field(func(s *corev1.ServiceSpec) {
+			s.Ports = append(s.Ports, corev1.ServicePort{
+				Name: "sctp", Port: 91, Protocol: corev1.ProtocolSCTP,
+			})
+		}, "ports[1].protocol is SCTP", "use TCP or UDP"),
+		"only one protocol": field(func(s *corev1.ServiceSpec) {
+			s.Ports[0].Protocol = corev1.ProtocolSCTP
+		}, "ports[0].protocol is SCTP", "use TCP or UDP"),
 		"foreign field": field(func(s *corev1.ServiceSpec) { s.LoadBalancerIP = "192.0.2.1" },
 			"192.0.2.1", "in no pool that is linked to the silo", "spec.loadBalancerIP"),
 	}

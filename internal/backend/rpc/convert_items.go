@@ -150,7 +150,9 @@ func desiredAddressOf(address *backendv1.DesiredAddress) plan.Desired {
 	if text := address.GetFloatingIp().GetAddress(); text != "" {
 		source.Addr = netip.MustParseAddr(text).Unmap()
 	}
-	return plan.Desired{Family: families[address.GetFamily()], Source: source}
+	return plan.Desired{
+		Family: families[address.GetFamily()], Source: source, Optional: address.GetOptional(),
+	}
 }
 
 // nameOrID writes an id as Oxide does, so that it is found equal to that.

@@ -16,7 +16,8 @@ import (
 // it.
 func (p *planner) assign() {
 	for _, b := range p.live {
-		for _, d := range b.LoadBalancer.Desired {
+		b.desired = p.choose(b)
+		for _, d := range b.desired {
 			if d.Source.Existing != "" && !b.LoadBalancer.Preserve {
 				p.claimExisting(b, d)
 			}
@@ -28,7 +29,7 @@ func (p *planner) assign() {
 		p.restore(b)
 	}
 	for _, b := range p.live {
-		for _, d := range b.LoadBalancer.Desired {
+		for _, d := range b.desired {
 			switch {
 			case b.claimOf(d.Family) != nil:
 			case b.LoadBalancer.Preserve || d.Source.Existing != "":

@@ -7,6 +7,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 )
@@ -81,7 +82,7 @@ func (p *planner) whyCreate(b *balancer, family ownership.Family) (why string, r
 func (p *planner) checkPool(d Desired) *Problem {
 	name := d.Source.Pool
 	if name == "" {
-		return p.checkDefaultPool(d.Family)
+		return p.checkDefaultPool(d)
 	}
 	pool, known := p.in.Pools[name]
 	switch {
@@ -102,17 +103,28 @@ func (p *planner) checkPool(d Desired) *Problem {
 	return nil
 }
 
-// checkDefaultPool knows only what plans of what would be are given.
-func (p *planner) checkDefaultPool(family ownership.Family) *Problem {
-	pool, known := p.in.Pools[DefaultPool(family)]
+// checkDefaultPool knows little of what is required: whether it can be had shows when it is tried.
+func (p *planner) checkDefaultPool(d Desired) *Problem {
+	pool, known := p.in.Pools[DefaultPool(d.Family)]
 	switch {
-	case !known:
+	case !known && d.Optional:
+		return problemf(ReasonPoolUnreadable, "the silo's default pool for IP%s addresses has not been "+
+			"read yet", d.Family)
 	case pool.Missing:
-		return problemf(ReasonPoolNotFound, "the silo has no default pool for IP%s addresses; ask its "+
-			"administrator for one", family)
+		return problemf(ReasonPoolNotFound, "%s", NoDefaultPool(d.Family, pool.Others))
 	case pool.Exhausted:
 		return problemf(ReasonPoolExhausted, "the silo's default pool for IP%s addresses has no free "+
-			"address", family)
+			"address", d.Family)
 	}
 	return nil
+}
+
+// NoDefaultPool says that the silo has no default pool of a family, and which others it has.
+func NoDefaultPool(family ownership.Family, others []string) string {
+	text := fmt.Sprintf("the silo has no default pool for IP%s addresses; ", family)
+	if len(others) == 0 {
+		return text + "ask its administrator for one"
+	}
+	return text + clipTo(fmt.Sprintf("ask for one of its IP%s pools: %s", family,
+		strings.Join(others, ", ")), maxMessage/2)
 }

@@ -69,6 +69,8 @@ type planner struct {
 type balancer struct {
 	Planned
 	claims []*claim
+	// desired are the addresses that are desired, of the optional ones the one that was chosen.
+	desired []Desired
 	// edited: it serves ports that it did not when it got its place.
 	edited bool
 	// former are the addresses that Releases are about.

@@ -19,7 +19,7 @@ const maxCounter = 7
 // restore claims addresses whose markers were lost or edited: if their names are such as only this
 // load balancer's address has, and its owner publishes them, they are marked again.
 func (p *planner) restore(b *balancer) {
-	for _, d := range b.LoadBalancer.Desired {
+	for _, d := range b.desired {
 		if b.claimOf(d.Family) != nil {
 			continue
 		}

@@ -179,6 +179,8 @@ type Pool struct {
 	Missing    bool
 	Unreadable string
 	Exhausted  bool
+	// Others are the names of the silo's other pools of the family, where a default pool is missing.
+	Others []string
 }
 
 // DefaultPool returns the key in Input.Pools of the silo's default pool of a family.
@@ -188,6 +190,8 @@ func DefaultPool(family ownership.Family) string { return "default:" + string(fa
 type Desired struct {
 	Family ownership.Family
 	Source ownership.Source
+	// Optional: of all optional ones that a load balancer desires it has one, the first that can be had.
+	Optional bool
 }
 
 // Ending is whether and how the owner of a load balancer goes away.
@@ -229,8 +233,10 @@ type LoadBalancer struct {
 	// has it.
 	Created int64
 	Ending  Ending
-	// Desired has at most one address per family.
+	// Desired has at most one address per family, in order of preference. Refused are the families of
+	// which none was to be had a moment ago.
 	Desired []Desired
+	Refused map[ownership.Family]bool
 	Ports   []Port
 	// Eligible is nil if all candidates are.
 	Eligible *Eligible

@@ -61,6 +61,10 @@ func (l *loop) failed(b *balancer, o outcome) {
 	if o.blame == blameInstance {
 		return // the instance has a backoff of its own
 	}
+	if o.Type == plan.ActionCreate &&
+		(IsReason(o.err, ReasonPoolNotFound) || IsReason(o.err, ReasonPoolExhausted)) {
+		b.refused[o.desired.Family] = o.endedAt
+	}
 	if b.retries[o.op.subject] == nil {
 		b.retries[o.op.subject] = &backoff{}
 	}

@@ -214,7 +214,7 @@ func (m *Manager) create(ctx context.Context, q request) (oxide.FloatingIP, erro
 	case err == nil:
 		return ip, m.checkFamily(ctx, ip, q.desired)
 	case oxide.IsKind(err, oxide.KindNotFound):
-		return ip, failf(ReasonPoolNotFound, err, "%s", poolRemedy(q.desired))
+		return ip, failf(ReasonPoolNotFound, err, "%s", m.noPool(ctx, q.desired))
 	case oxide.IsKind(err, oxide.KindNoCapacity):
 		return ip, failf(ReasonPoolExhausted, err, "%s has no free address", poolOf(q.desired))
 	case oxide.IsKind(err, oxide.KindRefused) && source.Addr.IsValid():
@@ -255,10 +255,11 @@ func poolOf(want plan.Desired) string {
 	return "the silo's default pool for IP" + string(want.Family) + " addresses"
 }
 
-func poolRemedy(want plan.Desired) string {
+// noPool says that there is no such pool, and of the default pools which others there are.
+func (m *Manager) noPool(ctx context.Context, want plan.Desired) string {
 	if want.Source.Pool != "" {
 		return "the pool " + want.Source.Pool + " does not exist, or is not linked to the silo"
 	}
-	return "the silo has no default pool for IP" + string(want.Family) +
-		" addresses; ask its administrator for one"
+	pool, err := m.pools.wait(ctx, plan.DefaultPool(want.Family), m.defaultPool)
+	return plan.NoDefaultPool(want.Family, toPool(pool, err).Others)
 }

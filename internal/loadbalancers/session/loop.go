@@ -89,6 +89,8 @@ type balancer struct {
 	retries map[string]*backoff
 	// creations are the backoff of its creations, which hold even if they succeed, by family.
 	creations map[ownership.Family]*backoff
+	// refused is when no address of a family was to be had the last time.
+	refused map[ownership.Family]time.Time
 	// waits are the changes that wait for Oxide, by address: why.
 	waits map[string]string
 	// withdrawn are places that were published and not reached in time, by address.
@@ -265,6 +267,7 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 	if asksOtherwise {
 		b.retries, b.creations = make(map[string]*backoff), make(map[ownership.Family]*backoff)
 		b.withdrawn, b.lookups = make(map[string]*backoff), make(map[string]lookup)
+		b.refused = make(map[ownership.Family]time.Time)
 	}
 	l.claimsChanged = true
 	b.desired, b.publishedAt = *d, publishedAt
@@ -285,7 +288,8 @@ func newBalancer() *balancer {
 		moves: make(map[string]*move), retries: make(map[string]*backoff), places: make(map[string]string),
 		names: make(map[string]string), creations: make(map[ownership.Family]*backoff),
 		waits: make(map[string]string), withdrawn: make(map[string]*backoff),
-		uncertain: make(map[string]string), lookups: make(map[string]lookup),
+		uncertain: make(map[string]string), refused: make(map[ownership.Family]time.Time),
+		lookups: make(map[string]lookup),
 	}
 }
 

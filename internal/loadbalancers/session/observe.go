@@ -6,9 +6,11 @@ package session
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
@@ -260,32 +262,50 @@ func (m *Manager) defaultPool(ctx context.Context, key string) (oxide.IPPool, er
 	if err != nil {
 		return oxide.IPPool{}, err
 	}
+	var others []string
 	for _, pool := range pools {
-		family := ownership.IPv4
-		if pool.Bits == ownership.IPv6.Bits() {
-			family = ownership.IPv6
-		}
-		if pool.Default && pool.Unicast && key == plan.DefaultPool(family) {
+		switch {
+		case !pool.Unicast || key != plan.DefaultPool(familyOf(pool)):
+		case pool.Default:
 			return pool, nil
+		default:
+			others = append(others, pool.Name)
 		}
 	}
-	return oxide.IPPool{}, &oxide.Error{
+	slices.Sort(others)
+	return oxide.IPPool{}, &noDefaultPoolError{others}
+}
+
+// noDefaultPoolError says that the silo has no default pool of a family, and which others it has.
+type noDefaultPoolError struct{ others []string }
+
+func (*noDefaultPoolError) Error() string { return "the silo has no default pool of the IP family" }
+
+// Unwrap makes it an error of Oxide's.
+func (e *noDefaultPoolError) Unwrap() error {
+	return &oxide.Error{
 		Operation: "find the silo's default pool", Kind: oxide.KindNotFound, Detail: "there is none",
 	}
 }
 
+func familyOf(pool oxide.IPPool) ownership.Family {
+	if pool.Bits == ownership.IPv6.Bits() {
+		return ownership.IPv6
+	}
+	return ownership.IPv4
+}
+
 func toPool(pool oxide.IPPool, err error) plan.Pool {
+	var none *noDefaultPoolError
 	switch {
+	case errors.As(err, &none):
+		return plan.Pool{Missing: true, Others: none.others}
 	case oxide.IsKind(err, oxide.KindNotFound):
 		return plan.Pool{Missing: true}
 	case err != nil:
 		return plan.Pool{Unreadable: err.Error()}
 	}
-	family := ownership.IPv4
-	if pool.Bits == ownership.IPv6.Bits() {
-		family = ownership.IPv6
-	}
-	return plan.Pool{ID: pool.ID, Family: family, Unicast: pool.Unicast}
+	return plan.Pool{ID: pool.ID, Family: familyOf(pool), Unicast: pool.Unicast}
 }
 
 // firewallRules returns the rules of a VPC; nil if they are not known.

@@ -159,11 +159,15 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 	}
 	b.lb.MayMove = !now.Before(b.movedAt.Add(l.m.timings.moveInterval)) || b.movedAt.IsZero()
 	b.awaitsPool = false
+	b.lb.Refused = make(map[ownership.Family]bool, len(b.refused))
+	for family, at := range b.refused {
+		b.lb.Refused[family] = now.Before(at.Add(l.m.timings.maxRetry))
+	}
 	in.LoadBalancers = append(in.LoadBalancers, &b.lb)
 	for _, want := range b.lb.Desired {
 		name := want.Source.Pool
 		if want.Source == (ownership.Source{}) {
-			l.addDefaultPool(in, b, want.Family, now)
+			l.addDefaultPool(in, b, want, now)
 			continue
 		}
 		if _, have := in.Pools[name]; name == "" || have {
@@ -185,20 +189,25 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 
 // addDefaultPool adds what is known of the silo's default pool, once an address was not to be had
 // from it: until there is one nothing has to be tried. Where nothing is tried at all it is added at
-// once.
-func (l *loop) addDefaultPool(in *plan.Input, b *balancer, family ownership.Family, now time.Time) {
-	if !l.opening.ObserveOnly && !b.failedFor(ReasonPoolNotFound) {
+// once, and so it is where there is a choice.
+func (l *loop) addDefaultPool(in *plan.Input, b *balancer, want plan.Desired, now time.Time) {
+	chooses := want.Optional || l.opening.ObserveOnly
+	if !chooses && !b.failedFor(ReasonPoolNotFound) {
 		return
 	}
-	known, ok := l.m.pools.get(l.m.ctx, plan.DefaultPool(family), now, l.m.defaultPool, l.m.wake)
+	key := plan.DefaultPool(want.Family)
+	known, ok := l.m.pools.get(l.m.ctx, key, now, l.m.defaultPool, l.m.wake)
 	switch {
-	case ok && known.err == nil && l.opening.ObserveOnly:
-		in.Pools[plan.DefaultPool(family)] = toPool(known.value, nil)
-	case ok && known.err == nil:
-		b.forgive(ReasonPoolNotFound, known.at)
-	case ok && oxide.IsKind(known.err, oxide.KindNotFound):
-		in.Pools[plan.DefaultPool(family)] = plan.Pool{Missing: true}
+	case !ok:
+		b.awaitsPool = b.awaitsPool || want.Optional
+	case oxide.IsKind(known.err, oxide.KindNotFound):
+		in.Pools[key] = toPool(known.value, known.err)
 		l.at(now.Add(missingMaxAge))
+	case known.err == nil && !l.opening.ObserveOnly:
+		b.forgive(ReasonPoolNotFound, known.at)
+	}
+	if ok && chooses {
+		in.Pools[key] = toPool(known.value, known.err)
 	}
 }
 

@@ -24,8 +24,9 @@ const (
 	// silo's default pool for the IP family.
 	FloatingIPPool = Prefix + "floating-ip-pool"
 
-	// FloatingIPVersion is "v4" or "v6": which of the families in spec.ipFamilies the address is of,
-	// instead of the first one.
+	// FloatingIPVersion is "v4" or "v6": which of the families in spec.ipFamilies the address must be
+	// of. Without it that is the first one, and for a Service that prefers both
+	// (spec.ipFamilyPolicy PreferDualStack) the first that can be had.
 	FloatingIPVersion = Prefix + "floating-ip-version"
 
 	// ExistingFloatingIP is the name or id of a floating IP that you own, in the cluster's project:

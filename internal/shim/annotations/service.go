@@ -41,39 +41,46 @@ func OneLine(errs ...error) error {
 	return nil
 }
 
-// Family returns the IP family of a Service's address: the first one of the Service, or the one
-// that the annotation says. A Service that prefers both families gets one. On an error it is
-// unspecified.
-func Family(service *v1.Service) (backendv1.IpFamily, error) {
+// Families returns the IP families that the address of a Service may be of, in its order, and
+// whether one is required: so it is where the annotation or the Service names one alone. A Service
+// that prefers both gets an address of the first that can be had. On an error there are none.
+func Families(service *v1.Service) (families []backendv1.IpFamily, required bool, err error) {
 	policy := service.Spec.IPFamilyPolicy
 	if policy != nil && *policy == v1.IPFamilyPolicyRequireDualStack {
-		return 0, errors.New("spec.ipFamilyPolicy RequireDualStack is not supported yet: " +
-			"use PreferDualStack or SingleStack, which get an address of one family")
+		return nil, true, fmt.Errorf("spec.ipFamilyPolicy RequireDualStack is not supported yet: use "+
+			"PreferDualStack or SingleStack, which get one address; the annotation %s says of which IP "+
+			"family, and %s of which pool", FloatingIPVersion, FloatingIPPool)
 	}
-	families := service.Spec.IPFamilies
-	if len(families) == 0 {
-		families = []v1.IPFamily{v1.IPv4Protocol}
+	named := service.Spec.IPFamilies
+	if len(named) == 0 {
+		named = []v1.IPFamily{v1.IPv4Protocol}
 	}
-	family, version := families[0], Value(service, FloatingIPVersion)
-	switch version {
-	case "":
-	case "v4":
-		family = v1.IPv4Protocol
-	case "v6":
-		family = v1.IPv6Protocol
-	default:
-		return 0, mistake(FloatingIPVersion, "says %s: use v4 or v6", quoted(version))
-	}
+	version := Value(service, FloatingIPVersion)
+	asked, known := map[string]v1.IPFamily{"v4": v1.IPv4Protocol, "v6": v1.IPv6Protocol}[version]
 	switch {
-	case !slices.Contains(families, family):
-		return 0, mistake(FloatingIPVersion, "says %s, but spec.ipFamilies is %s: change one of them",
-			version, families)
-	case family == v1.IPv4Protocol:
-		return backendv1.IpFamily_IP_FAMILY_IPV4, nil
-	case family == v1.IPv6Protocol:
-		return backendv1.IpFamily_IP_FAMILY_IPV6, nil
+	case version != "" && !known:
+		return nil, true, mistake(FloatingIPVersion, "says %s: use v4 or v6", quoted(version))
+	case known && !slices.Contains(named, asked):
+		return nil, true, mistake(FloatingIPVersion, "says %s, but spec.ipFamilies is %s: change one of "+
+			"them", version, named)
+	case known:
+		named = []v1.IPFamily{asked}
+	case policy == nil || *policy != v1.IPFamilyPolicyPreferDualStack:
+		named = named[:1]
 	}
-	return 0, fmt.Errorf("spec.ipFamilies names %q, which is neither IPv4 nor IPv6", family)
+	for _, name := range named {
+		family, known := familiesByName[name]
+		if !known {
+			return nil, true, fmt.Errorf("spec.ipFamilies names %q, which is neither IPv4 nor IPv6", name)
+		}
+		families = append(families, family)
+	}
+	return families, len(families) == 1, nil
+}
+
+var familiesByName = map[v1.IPFamily]backendv1.IpFamily{
+	v1.IPv4Protocol: backendv1.IpFamily_IP_FAMILY_IPV4,
+	v1.IPv6Protocol: backendv1.IpFamily_IP_FAMILY_IPV6,
 }
 
 // FamilyName returns the name of an IP family as a Service has it.
@@ -225,6 +232,20 @@ func Remedy(
 		return selector.Existing, "name a floating IP of your own in the annotation " +
 			ExistingFloatingIP + ", or leave it out"
 	}
-	return "", "name another pool in the annotation " + FloatingIPPool +
-		", or ask the rack's operator for a default pool with free addresses"
+	return "", anotherPool(service)
+}
+
+// anotherPool says what a Service can do that gets no address of the silo's default pool.
+func anotherPool(service *v1.Service) string {
+	const operator = ", or ask the rack's operator for a default pool with free addresses"
+	families, required, err := Families(service)
+	if err != nil || !required {
+		return "name another pool in the annotation " + FloatingIPPool + operator
+	}
+	where := "spec.ipFamilies"
+	if Value(service, FloatingIPVersion) != "" {
+		where = "the annotation " + FloatingIPVersion
+	}
+	return fmt.Sprintf("name another pool of %s addresses in the annotation %s, or another IP family in %s",
+		FamilyName(families[0]), FloatingIPPool, where) + operator
 }

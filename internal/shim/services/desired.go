@@ -5,6 +5,7 @@
 package services
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -60,16 +61,14 @@ type item struct {
 // and remedies, all of them in one line. The caller holds pushing.
 func (c *Controller) desired(service *v1.Service) *item {
 	d := c.describe(service)
-	address, addressErr := desiredAddress(service)
+	addresses, addressErr := desiredAddresses(service)
 	retain, retainErr := annotations.Retain(service)
 	selector, selectorErr := annotations.Selector(service)
 	ports, portsErr := desiredPorts(service)
 	eligible, waits := c.eligible(service, selector)
 	mistakes := annotations.OneLine(addressErr, portsErr, retainErr, selectorErr)
 	d.Ports, d.RetainAddresses, d.EligibleInstances = ports, retain, eligible
-	if addressErr == nil {
-		d.Addresses = []*backendv1.DesiredAddress{address}
-	}
+	d.Addresses = addresses
 	if reason := annotations.OneLine(mistakes, waits); reason != nil {
 		d.PreserveReason = client.Text(reason.Error(), maxText)
 	}
@@ -86,9 +85,8 @@ func (c *Controller) ending(service *v1.Service) *item {
 		d.Ending = backendv1.Ending_ENDING_RETAIN
 	}
 	d.Ports, _ = desiredPorts(service)
-	address, err := desiredAddress(service)
-	d.Addresses = []*backendv1.DesiredAddress{address}
-	if err != nil {
+	var err error
+	if d.Addresses, err = desiredAddresses(service); err != nil {
 		d.Addresses = []*backendv1.DesiredAddress{
 			floatingIP(backendv1.IpFamily_IP_FAMILY_IPV4, &backendv1.FloatingIpSource{}),
 			floatingIP(backendv1.IpFamily_IP_FAMILY_IPV6, &backendv1.FloatingIpSource{}),
@@ -166,11 +164,33 @@ func floatingIP(
 	}
 }
 
-// desiredAddress translates what a Service says of its address.
-func desiredAddress(service *v1.Service) (*backendv1.DesiredAddress, error) {
-	family, familyErr := annotations.Family(service)
-	source, sourceErr := annotations.Source(service, family)
-	return floatingIP(family, source), annotations.OneLine(familyErr, sourceErr)
+// desiredAddresses translates what a Service says of its address: one that is required, or one for
+// each IP family that it may be of.
+func desiredAddresses(service *v1.Service) ([]*backendv1.DesiredAddress, error) {
+	families, required, err := annotations.Families(service)
+	if err != nil {
+		_, sourceErr := annotations.Source(service, backendv1.IpFamily_IP_FAMILY_UNSPECIFIED)
+		return nil, annotations.OneLine(err, sourceErr)
+	}
+	var addresses []*backendv1.DesiredAddress
+	var sourceErr error
+	for _, family := range families {
+		source, err := annotations.Source(service, family)
+		if err != nil { // of the other family the Service may name an address
+			sourceErr = cmp.Or(sourceErr, err)
+			continue
+		}
+		address := floatingIP(family, source)
+		address.Optional = !required
+		addresses = append(addresses, address)
+	}
+	if len(addresses) == 0 {
+		return nil, sourceErr
+	}
+	if len(addresses) == 1 {
+		addresses[0].Optional = false
+	}
+	return addresses, nil
 }
 
 var protocols = map[v1.Protocol]backendv1.Protocol{

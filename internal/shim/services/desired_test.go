@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	v1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	servicehelpers "k8s.io/cloud-provider/service/helpers"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -95,6 +97,18 @@ func ipv6(d *backendv1.DesiredLoadBalancer) {
 	d.Addresses[0].Family = backendv1.IpFamily_IP_FAMILY_IPV6
 }
 
+// orOptional adds an address of the other family, and makes both optional.
+func orOptional(family backendv1.IpFamily) func(*backendv1.DesiredLoadBalancer) {
+	return func(d *backendv1.DesiredLoadBalancer) {
+		second := proto.CloneOf(d.GetAddresses()[0])
+		second.Family = family
+		d.Addresses = append(d.Addresses, second)
+		for _, address := range d.GetAddresses() {
+			address.Optional = true
+		}
+	}
+}
+
 func withAddress(ip string) func(*backendv1.DesiredLoadBalancer) {
 	return func(d *backendv1.DesiredLoadBalancer) {
 		d.Addresses[0].GetFloatingIp().Selector = &backendv1.FloatingIpSource_Address{Address: ip}
@@ -143,9 +157,21 @@ func TestFieldsOfAServiceBecomeDesiredState(t *testing.T) {
 			}
 		})},
 		{name: "IPv6", service: service(families(v1.IPv6Protocol)), want: desiredLB(ipv6)},
-		{name: "PreferDualStack gets its first family", service: service(
+		{name: "PreferDualStack: one of both, in its order", service: service(
 			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv6Protocol, v1.IPv4Protocol)),
-			want: desiredLB(ipv6)},
+			want: desiredLB(ipv6, orOptional(backendv1.IpFamily_IP_FAMILY_IPV4))},
+		{name: "PreferDualStack with a pool: one of both", service: service(
+			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv4Protocol, v1.IPv6Protocol),
+			annotated(annotations.FloatingIPPool, "edge")),
+			want: desiredLB(fromPool("edge"), orOptional(backendv1.IpFamily_IP_FAMILY_IPV6))},
+		{name: "PreferDualStack with an address: its family", service: service(
+			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv6Protocol, v1.IPv4Protocol),
+			address("198.51.100.9")), want: desiredLB(withAddress("198.51.100.9"))},
+		{name: "PreferDualStack with a version: that one", service: service(
+			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv4Protocol, v1.IPv6Protocol),
+			annotated(annotations.FloatingIPVersion, "v6")), want: desiredLB(ipv6)},
+		{name: "PreferDualStack in a cluster of one family", service: service(
+			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv6Protocol)), want: desiredLB(ipv6)},
 		{name: "no family named", service: service(families()), want: desiredLB()},
 		{name: "an address of its own", service: service(address("198.51.100.9")),
 			want: desiredLB(withAddress("198.51.100.9"))},

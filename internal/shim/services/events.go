@@ -146,12 +146,10 @@ func (c *Controller) reportSettings(service *v1.Service) {
 	}
 	c.config.Reporter.Clear(service.UID, "UnknownAnnotation", names...)
 	one := ""
-	policy, families := service.Spec.IPFamilyPolicy, service.Spec.IPFamilies
-	if policy != nil && *policy == v1.IPFamilyPolicyPreferDualStack && len(families) > 1 &&
-		annotations.Value(service, annotations.FloatingIPVersion) == "" {
-		one = string(families[0])
+	if families, required, _ := annotations.Families(service); !required && len(families) > 1 {
+		one = annotations.FamilyName(families[0])
 		c.warn(service, "OneIPFamily", one, fmt.Sprintf("The Service prefers both IP families, and "+
-			"gets an %s address only: a second address is not supported yet", one))
+			"gets one address, an %s one if that can be had: a second address is not supported yet", one))
 	}
 	c.config.Reporter.Clear(service.UID, "OneIPFamily", one)
 }

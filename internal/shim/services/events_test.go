@@ -259,8 +259,8 @@ func TestFailoversAreMeasuredAndDriftIsCounted(t *testing.T) {
 func TestWhatAUserMayMisunderstandIsRecordedOnce(t *testing.T) {
 	prefer := policy(v1.IPFamilyPolicyPreferDualStack)
 	both := families(v1.IPv6Protocol, v1.IPv4Protocol)
-	one := warned("OneIPFamily", "The Service prefers both IP families, and gets an IPv6 address only: a "+
-		"second address is not supported yet")
+	one := warned("OneIPFamily", "The Service prefers both IP families, and gets one address, an IPv6 "+
+		"one if that can be had: a second address is not supported yet")
 	for _, tt := range []struct {
 		name     string
 		services []*v1.Service

@@ -206,7 +206,16 @@ func TestWhatIsRefusedNamesWhoAsksForIt(t *testing.T) {
 			says: `"My IP" is neither a name nor an id`, remedy: "in the annotation " + annotations.ExistingFloatingIP},
 		{name: "nothing in particular", change: func(*v1.Service) {},
 			reason: backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, says: "there is no default pool",
-			remedy: "in the annotation " + annotations.FloatingIPPool},
+			remedy: "name another pool of IPv4 addresses in the annotation " + annotations.FloatingIPPool +
+				", or another IP family in spec.ipFamilies"},
+		{name: "a family by the annotation", change: annotated(annotations.FloatingIPVersion, "v4"),
+			reason: backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, says: "there is no default pool",
+			remedy: "or another IP family in the annotation " + annotations.FloatingIPVersion},
+		{name: "either family", change: func(s *v1.Service) {
+			policy(v1.IPFamilyPolicyPreferDualStack)(s)
+			families(v1.IPv6Protocol, v1.IPv4Protocol)(s)
+		}, reason: backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, says: "there is no default pool",
+			remedy: "; name another pool in the annotation " + annotations.FloatingIPPool},
 		{name: "something else", change: annotated(annotations.FloatingIPPool, "edge"), reason: notOwned,
 			says: "the name lb-web is taken", without: true},
 		{name: "nothing in particular, and no pool", change: func(*v1.Service) {}, reason: notOwned,

@@ -1043,8 +1043,8 @@ type DesiredLoadBalancer struct {
 	Ending Ending `protobuf:"varint,4,opt,name=ending,proto3,enum=oxide.backend.v1.Ending" json:"ending,omitempty"`
 	// When the owner was created. Where two load balancers want the same place, the older one has it.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The addresses desired: at least one, and at most one for each IP family. REQUIRED, but where
-	// `preserve_reason` is set.
+	// The addresses desired: at least one, and at most one for each IP family, in order of preference.
+	// REQUIRED, but where `preserve_reason` is set.
 	//
 	// What a user may have written wrongly is the problem of this load balancer alone, and no malformed
 	// item: a source that is not offered, a name or an address in it that cannot be one, or a port with
@@ -1319,7 +1319,12 @@ type DesiredAddress struct {
 	//
 	//	*DesiredAddress_FloatingIp
 	//	*DesiredAddress_ExternalSubnet
-	Source        isDesiredAddress_Source `protobuf_oneof:"source"`
+	Source isDesiredAddress_Source `protobuf_oneof:"source"`
+	// Nothing is wrong if it is not there. Of all optional addresses of a load balancer it is given one: the
+	// first that it has already; else the first that can be had, and for whose IP family a candidate has a
+	// private address. If none can be had, the problem of the first one is that of the load balancer. False:
+	// the address is required.
+	Optional      bool `protobuf:"varint,4,opt,name=optional,proto3" json:"optional,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1384,6 +1389,13 @@ func (x *DesiredAddress) GetExternalSubnet() *ExternalSubnetSource {
 		}
 	}
 	return nil
+}
+
+func (x *DesiredAddress) GetOptional() bool {
+	if x != nil {
+		return x.Optional
+	}
+	return false
 }
 
 type isDesiredAddress_Source interface {
@@ -2482,12 +2494,13 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x10EligibleInstance\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x124\n" +
-	"\x05state\x18\x02 \x01(\x0e2\x1e.oxide.backend.v1.ServingStateR\x05state\"\xe8\x01\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.oxide.backend.v1.ServingStateR\x05state\"\x84\x02\n" +
 	"\x0eDesiredAddress\x122\n" +
 	"\x06family\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.IpFamilyR\x06family\x12E\n" +
 	"\vfloating_ip\x18\x02 \x01(\v2\".oxide.backend.v1.FloatingIpSourceH\x00R\n" +
 	"floatingIp\x12Q\n" +
-	"\x0fexternal_subnet\x18\x03 \x01(\v2&.oxide.backend.v1.ExternalSubnetSourceH\x00R\x0eexternalSubnetB\b\n" +
+	"\x0fexternal_subnet\x18\x03 \x01(\v2&.oxide.backend.v1.ExternalSubnetSourceH\x00R\x0eexternalSubnet\x12\x1a\n" +
+	"\boptional\x18\x04 \x01(\bR\boptionalB\b\n" +
 	"\x06source\"\xa7\x03\n" +
 	"\x11LoadBalancerState\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +

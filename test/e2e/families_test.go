@@ -1,0 +1,85 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
+)
+
+// A Service that prefers both IP families, IPv6 first, gets the IPv4 address that can be had, and
+// keeps it when an IPv6 one could be. One that requires IPv6 is told which pool to name.
+func TestWhoPrefersAFamilyGetsWhatCanBeHad(t *testing.T) {
+	e := newEnvironment(t, settings{machines: dualStack})
+	e.must(e.rack.AddPool(t.Context(), rack.Pool{
+		Name: "six", Version: "v6", First: "2001:db8:51::10", Last: "2001:db8:51::ffff",
+	}))
+	e.join("node-a", "node-b")
+	preferring := func(name string, port int32, first, second corev1.IPFamily) {
+		service := objects.LoadBalancer("default", name, objects.TCP(port))
+		policy := corev1.IPFamilyPolicyPreferDualStack
+		service.Spec.IPFamilyPolicy = &policy
+		service.Spec.IPFamilies = []corev1.IPFamily{first, second}
+		e.createService(service)
+	}
+	preferring("six-first", 80, corev1.IPv6Protocol, corev1.IPv4Protocol)
+	sixFirst := e.served("six-first")
+	preferring("four-first", 81, corev1.IPv4Protocol, corev1.IPv6Protocol)
+	fourFirst := e.served("four-first")
+	for name, address := range map[string]string{"six-first": sixFirst, "four-first": fourFirst} {
+		if !strings.HasPrefix(address, "198.51.100.") {
+			t.Errorf("the address of %s is %s, and there is a default pool for IPv4 alone", name, address)
+		}
+		if failed, err := e.warnings(t.Context(), e.service(name), syncFailed); err != nil || len(failed) > 0 {
+			t.Errorf("%s failed: %v, %v", name, messages(failed), err)
+		}
+	}
+
+	required := objects.LoadBalancer("default", "required", objects.TCP(82))
+	onlyIPv6(required)
+	e.createService(required)
+	e.warned("required", syncFailed, "no default pool for IPv6", "name another pool of IPv6 addresses",
+		"in the annotation "+prefix+"floating-ip-pool", "spec.ipFamilies")
+	e.annotate("required", "floating-ip-pool", "six")
+	if address := e.served("required"); !strings.HasPrefix(address, "2001:db8:51:") {
+		t.Errorf("the address of a Service that requires IPv6 is %s", address)
+	}
+
+	// What could be had now changes nothing for who has an address.
+	e.must(e.rack.AddPool(t.Context(), rack.Pool{
+		Name: "default-v6", Version: "v6", First: "2001:db8:52::10", Last: "2001:db8:52::ffff", Default: true,
+	}))
+	before := e.mutationCount()
+	ensured := e.said("Ensured load balancer")
+	e.annotate("six-first", "retain-address", "true") // what the backend is sent differs
+	e.ensuredAgain(ensured + 1)
+	e.servedBy("six-first", sixFirst)
+	if n := e.mutationCount() - before; n != 0 {
+		t.Errorf("the rack was changed %d times", n)
+	}
+	e.annotate("six-first", "retain-address", "")
+	e.restart()
+	e.servedBy("six-first", sixFirst)
+	e.servedBy("four-first", fourFirst)
+}
+
+// Where no node has an IPv6 address, an IPv6 pool is of no use.
+func TestWhoPrefersAFamilyThatNoNodeHasGetsTheOther(t *testing.T) {
+	e := newEnvironment(t, settings{})
+	e.addPools()
+	e.join("node-a", "node-b")
+	service := objects.LoadBalancer("default", "web", objects.TCP(80))
+	both(service)
+	service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
+	e.createService(service)
+	if address := e.served("web"); !strings.HasPrefix(address, "198.51.100.") {
+		t.Errorf("the address is %s, and no node has one of its family", address)
+	}
+}
