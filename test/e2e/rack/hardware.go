@@ -23,6 +23,12 @@ func (r *Rack) SetRunState(ctx context.Context, name, state string) error {
 	return r.story(ctx, "set-run-state", map[string]string{"instance": name, "state": state})
 }
 
+// ShowDestroyed makes lists say that an instance is destroyed at the end of its stop, as racks up to
+// v20.2 do.
+func (r *Rack) ShowDestroyed(ctx context.Context) error {
+	return r.story(ctx, "show-destroyed", map[string]string{})
+}
+
 // LoseSled makes the sled of an instance silent: the instance stays running as far as Oxide tells,
 // and nothing can be attached to it or detached from it.
 func (r *Rack) LoseSled(ctx context.Context, instance string) error {
