@@ -20,9 +20,10 @@ import (
 // its publication withdrawn.
 type lookup struct {
 	reading bool
-	// absentAt is when a direct read did not find it; zero: none was answered yet.
-	absentAt time.Time
-	backoff  backoff
+	// readAt is when a direct read was answered: it does not exist, or it is among what is observed
+	// since. Zero: none was answered yet.
+	readAt  time.Time
+	backoff backoff
 }
 
 // isUnseen reports whether a load balancer may have an address that was not seen yet: until it is
@@ -32,14 +33,14 @@ func (l *loop) isUnseen(b *balancer) bool {
 		return false // hasNothing sees to it
 	}
 	names, publishes := l.unseenNames(b)
-	absentAt, areAbsent := l.areAbsent(b, names)
-	if areAbsent && publishes && !l.observed.listedAt.After(absentAt) {
+	readAt, areRead := l.areRead(b, names)
+	if areRead && publishes && !l.observed.listedAt.After(readAt) {
 		// It may have another name: another list shows it.
 		l.m.addresses.want(l.m.ctx, time.Now())
 		l.busy = true
 		return true
 	}
-	return !areAbsent
+	return !areRead
 }
 
 // unseenNames returns the names and ids of addresses that a load balancer may have and that no list has
@@ -115,21 +116,21 @@ func (l *loop) hasNothing(b *balancer) bool {
 	for _, d := range b.lb.Desired {
 		names = append(names, l.namesOf(b, d)...)
 	}
-	_, areAbsent := l.areAbsent(b, names)
-	return areAbsent
+	_, areRead := l.areRead(b, names)
+	return areRead
 }
 
-// areAbsent reports whether direct reads found none of the addresses of these names or ids, and has
-// those read of which that is not known. It returns when the last of them was read.
-func (l *loop) areAbsent(b *balancer, names []string) (last time.Time, areAbsent bool) {
-	now, areAbsent := time.Now(), true
+// areRead reports whether all addresses of these names or ids were read directly, so that those which
+// exist are observed, and has the others read. It returns when the last of them was read.
+func (l *loop) areRead(b *balancer, names []string) (last time.Time, areRead bool) {
+	now, areRead := time.Now(), true
 	var due []string
 	for _, name := range names {
 		known := b.lookups[name]
 		switch {
-		case !known.absentAt.IsZero():
-			if known.absentAt.After(last) {
-				last = known.absentAt
+		case !known.readAt.IsZero():
+			if known.readAt.After(last) {
+				last = known.readAt
 			}
 			continue
 		case known.reading:
@@ -141,12 +142,12 @@ func (l *loop) areAbsent(b *balancer, names []string) (last time.Time, areAbsent
 			due = append(due, name)
 			b.lookups[name] = lookup{reading: true, backoff: known.backoff}
 		}
-		areAbsent = false
+		areRead = false
 	}
 	if len(due) > 0 {
 		go l.m.lookUp(l.session, b, due)
 	}
-	return last, areAbsent
+	return last, areRead
 }
 
 // lookUp reads addresses by name or id, one after the other, and takes over those that there are.
@@ -154,22 +155,21 @@ func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
 	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
 	defer cancel()
 	for _, name := range names {
-		found, err := m.addresses.find(ctx, name)
+		err := m.addresses.find(ctx, name)
 		s.observe(func(l *loop) {
 			known := lookup{backoff: b.lookups[name].backoff}
-			switch {
-			case err != nil:
+			if err != nil {
 				known.backoff.fail(time.Now(), err, l.m.timings.retry, l.m.timings.maxReadRetry)
-			case !found:
-				known.absentAt = time.Now()
+			} else {
+				known.readAt = time.Now()
 			}
 			b.lookups[name] = known
 		})
 	}
 }
 
-// find reads a floating IP by name or id, takes it over, and reports whether there is one.
-func (l *addressList) find(ctx context.Context, nameOrID string) (bool, error) {
+// find reads a floating IP by name or id, and takes it over if there is one.
+func (l *addressList) find(ctx context.Context, nameOrID string) error {
 	began := time.Now()
 	var (
 		ip  oxide.FloatingIP
@@ -181,14 +181,14 @@ func (l *addressList) find(ctx context.Context, nameOrID string) (bool, error) {
 	case oxide.ValidName(nameOrID):
 		ip, err = l.api.FloatingIPByName(ctx, nameOrID)
 	default:
-		return false, nil // nothing can have that name
+		return nil // nothing can have that name
 	}
 	switch {
 	case oxide.IsKind(err, oxide.KindNotFound):
-		return false, nil
+		return nil
 	case err != nil:
-		return false, err
+		return err
 	}
 	l.takeOne(ip, began)
-	return true, nil
+	return nil
 }

@@ -195,7 +195,7 @@ func (m *Manager) findUnseen(ctx context.Context, l *loop) error {
 	for _, b := range l.balancers {
 		names, _ := l.unseenNames(b)
 		for _, name := range names {
-			if _, err := m.addresses.find(ctx, name); err != nil {
+			if err := m.addresses.find(ctx, name); err != nil {
 				return err
 			}
 		}
