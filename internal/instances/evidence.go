@@ -132,9 +132,10 @@ func (l *listing) bySystemUUID(ids []string) (oxide.Instance, bool) {
 	return oxide.Instance{}, false
 }
 
-// named returns the instances that a name finds, without regard to case: the one of that name; else those
-// with that hostname; else those whose name or hostname agrees when the longer of the two ends before its
-// first dot. If an instance has the name, those that have it as their hostname are weaker matches.
+// named returns the instances that a name finds, without regard to case: the one of that name; else
+// those with that hostname; else those whose name or hostname agrees when the longer of the two ends
+// before its first dot. If an instance has the name, those that have it as their hostname are weaker
+// matches.
 func (l *listing) named(name string) (matches, weaker []Match) {
 	name = strings.ToLower(name)
 	if name == "" {

@@ -20,11 +20,11 @@ import (
 // swapped returns a UUID with the bytes of its first three fields reversed.
 func swapped(id string) string {
 	pairs := func(s string) string {
-		var out string
+		var out strings.Builder
 		for i := len(s) - 2; i >= 0; i -= 2 {
-			out += s[i : i+2]
+			out.WriteString(s[i : i+2])
 		}
-		return out
+		return out.String()
 	}
 	fields := strings.SplitN(id, "-", 4)
 	return strings.Join([]string{pairs(fields[0]), pairs(fields[1]), pairs(fields[2]), fields[3]}, "-")
@@ -40,11 +40,11 @@ func identified(w *world, m instances.Machine) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text := found.Name + " by " + found.By.String()
+	said := []string{found.Name + " by " + found.By.String()}
 	for _, other := range found.Others {
-		text += ", not " + other.Name + " by " + other.By.String()
+		said = append(said, "not "+other.Name+" by "+other.By.String())
 	}
-	return text, nil
+	return strings.Join(said, ", "), nil
 }
 
 func TestAMachineIsTheInstanceThatItReports(t *testing.T) {

@@ -68,13 +68,13 @@ const withoutProxy = "or name the API's host in NO_PROXY"
 // refusedByProxy returns an error for an answer to CONNECT that opens no way to the API.
 func refusedByProxy(proxy string, status int) error {
 	what := fmt.Sprintf("the proxy %s in %s ", proxy, proxySetting)
-	switch {
-	case status == http.StatusOK:
+	switch status {
+	case http.StatusOK:
 		return nil
-	case status == http.StatusProxyAuthRequired:
+	case http.StatusProxyAuthRequired:
 		return &proxyError{what + "wants a user name and password, or other ones (HTTP 407)",
 			"put them into " + proxySetting + ", " + withoutProxy}
-	case status == http.StatusForbidden:
+	case http.StatusForbidden:
 		return &proxyError{what + "does not let this machine reach the API (HTTP 403)",
 			"have the proxy allow the host in --oxide-host or OXIDE_HOST, " + withoutProxy}
 	}

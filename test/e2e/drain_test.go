@@ -41,7 +41,6 @@ func TestPlannedWorkLosesNoRequest(t *testing.T) {
 // Whatever another machine's clock says, a Node that is not ready is left after 20 s, and not before.
 func TestAClockOfAnotherMachineDecidesNothing(t *testing.T) {
 	for name, skew := range map[string]time.Duration{"past": -time.Hour, "future": time.Hour} {
-		skew := skew
 		t.Run(name, func(t *testing.T) {
 			together(t, settings{}, row{"a node is not ready since an hour ago or ahead", "clock", 2, func(p *pool) {
 				s := p.place("", objects.TCP(80))

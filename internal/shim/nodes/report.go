@@ -81,8 +81,8 @@ func (r *Report) report(ctx context.Context) {
 	nodesDue.Set(float64(due))
 }
 
-// wouldDo returns what would be done to a Node; empty: nothing. What fails would be tried again. A Node that
-// somebody deletes already is left alone.
+// wouldDo returns what would be done to a Node; empty: nothing. What fails would be tried again. A Node
+// that somebody deletes already is left alone.
 func (r *Report) wouldDo(ctx context.Context, node *v1.Node) string {
 	if node.DeletionTimestamp != nil {
 		return ""

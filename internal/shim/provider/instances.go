@@ -112,9 +112,9 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 	return false, nil
 }
 
-// stillJudged returns an error unless the Node is still the one that was judged, by all that the judgement
-// was about: it is deleted by its name, and the proof took a while. It is read from the API server, never
-// from a cache.
+// stillJudged returns an error unless the Node is still the one that was judged, by all that the
+// judgement was about: it is deleted by its name, and the proof took a while. It is read from the API
+// server, never from a cache.
 func (p *Provider) stillJudged(ctx context.Context, judged *v1.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

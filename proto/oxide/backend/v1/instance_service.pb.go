@@ -220,9 +220,10 @@ const (
 	RunState_RUN_STATE_MIGRATING RunState = 7
 	// Being repaired.
 	RunState_RUN_STATE_REPAIRING RunState = 8
-	// Its virtual machine was lost. Oxide restarts it as a rule, unless it is told not to.
+	// Its virtual machine was lost. Oxide usually restarts it, unless its policy says otherwise.
 	RunState_RUN_STATE_FAILED RunState = 9
-	// Destroyed. Oxide answers 404 for such instances, so this is not seen as a rule.
+	// Destroyed. For an instance that no longer exists Oxide answers 404; racks up to release v20.2 show
+	// this for a moment while an instance stops. So it proves nothing: a direct read decides.
 	RunState_RUN_STATE_DESTROYED RunState = 10
 )
 
