@@ -150,12 +150,18 @@ func (l *loop) areRead(b *balancer, names []string) (last time.Time, areRead boo
 	return last, areRead
 }
 
-// lookUp reads addresses by name or id, one after the other, and takes over those that there are.
+// lookUp reads addresses by name or id, one after the other, and takes over those that there are. A list
+// that shows nothing makes every load balancer one that looks for its addresses, and a client may name
+// thousands that do not exist: over all sessions a few are read at a time.
 func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
-	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
-	defer cancel()
 	for _, name := range names {
-		err := m.addresses.find(ctx, name)
+		select {
+		case m.checks <- struct{}{}:
+		case <-s.ended:
+			return
+		}
+		err := m.readAddress(name)
+		<-m.checks
 		s.observe(func(l *loop) {
 			known := lookup{backoff: b.lookups[name].backoff}
 			if err != nil {
@@ -166,6 +172,13 @@ func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
 			b.lookups[name] = known
 		})
 	}
+}
+
+// readAddress is addressList.find, within bounds.
+func (m *Manager) readAddress(nameOrID string) error {
+	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
+	defer cancel()
+	return m.addresses.find(ctx, nameOrID)
 }
 
 // find reads a floating IP by name or id, and takes it over if there is one.

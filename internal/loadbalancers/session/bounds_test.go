@@ -84,6 +84,32 @@ func TestCandidatesThatNoListShowsAreReadAFewAtATime(t *testing.T) {
 	})
 }
 
+func TestAddressesThatNoListShowsAreReadAFewAtATime(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", nil, 80)
+		before := o.settled(key)
+		var now, most atomic.Int64
+		w.handle(func(next http.Handler, rw http.ResponseWriter, r *http.Request) {
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			time.Sleep(20 * time.Millisecond)
+			next.ServeHTTP(rw, r)
+		})
+		for i := range 500 {
+			o.want(fmt.Sprintf("default/rubbish-%d", i), existing(fmt.Sprintf("nowhere-%d", i)), 80)
+		}
+		time.Sleep(2 * time.Minute)
+		if most.Load() > 16 {
+			t.Errorf("%d requests at once", most.Load())
+		}
+		if after := o.settled(key); after.Attached != before.Attached {
+			t.Errorf("the address moved from %+v to %+v", before.Attached, after.Attached)
+		}
+	})
+}
+
 func TestABackendHasABoundedNumberOfSessions(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		o := w.open().sync()

@@ -84,7 +84,7 @@ type Manager struct {
 	places     *placeTable
 	pools      *ttlCache[oxide.IPPool]
 	firewalls  *ttlCache[[]firewall.Rule]
-	// checks has a token for each instance that is being read because no list shows it.
+	// checks has a token for each instance or address that is being read because no list shows it.
 	checks chan struct{}
 	// plans has a token for each plan that is being made for a call.
 	plans chan struct{}

@@ -28,7 +28,8 @@ const (
 	readTimeout = time.Minute
 	// attemptAge is longer than anything waits to be tried again.
 	attemptAge = time.Hour
-	// concurrentChecks bounds the direct reads of instances that no list shows, over all sessions.
+	// concurrentChecks bounds the direct reads of instances and of addresses that no list shows, over all
+	// sessions.
 	concurrentChecks = 8
 )
 
