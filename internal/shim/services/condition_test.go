@@ -58,7 +58,9 @@ func TestTheConditionSaysWhetherAddressesAreServedAndWhyNot(t *testing.T) {
 		{"a conflict during a change", all(phase(progressing), holding(conflicting, "it is held")),
 			"False PortConflict it is held"},
 		{"a problem", all(phase(pendingPhase), problem(exhausted, codes.ResourceExhausted, "it is full")),
-			"False PoolExhausted it is full; name another pool in the annotation oxide.computer/floating-ip-pool"},
+			"False PoolExhausted it is full; name another pool of IPv4 addresses in the annotation " +
+				"oxide.computer/floating-ip-pool, or another IP family in spec.ipFamilies, or ask the " +
+				"rack's operator for a default pool with free addresses"},
 		{"Oxide does not answer", all(phase(pendingPhase), problem(unavailable, codes.Unavailable, "503")),
 			"Unknown OxideUnavailable 503"},
 		{"a change is under way", all(phase(progressing), explained("it moves")), ""},
