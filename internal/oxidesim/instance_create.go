@@ -7,6 +7,8 @@ package oxidesim
 import (
 	"encoding/base64"
 	"net/netip"
+
+	"github.com/google/uuid"
 )
 
 const (
@@ -20,6 +22,7 @@ const (
 // instanceParams is a wanted instance, from a request or from a seed.
 type instanceParams struct {
 	name, description string
+	id                uuid.UUID // random if it is zero, as it always is for a request
 	hostname          string
 	ncpus             uint16
 	memory            uint64
@@ -221,6 +224,7 @@ func (s *Simulator) newInstance(p *project, by *user, w instanceParams) (*instan
 		ncpus: w.ncpus, memory: w.memory, restartPolicy: w.restartPolicy,
 		cpuPlatform: w.cpuPlatform, jumboFrames: w.jumboFrames,
 	}
+	i.id = orDefault(w.id, i.id)
 	s.enter(i, creating)
 	if err := s.db.instances.insert(i); err != nil {
 		return nil, err

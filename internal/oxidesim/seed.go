@@ -77,11 +77,12 @@ type SubnetSeed struct {
 	IPv6Block   string `json:"ipv6_block,omitempty"`
 }
 
-// InstanceSeed is an instance. What is absent is: hostname as the name, 2 CPUs, 4 GiB,
-// running, one NIC on default/default with the IP versions of NICs ("v4", "v6", "dual" or
+// InstanceSeed is an instance. What is absent is: a random id, hostname as the name, 2 CPUs,
+// 4 GiB, running, one NIC on default/default with the IP versions of NICs ("v4", "v6", "dual" or
 // "none"; default dual), auto restart as if nothing was said.
 type InstanceSeed struct {
 	Name              string   `json:"name"`
+	ID                string   `json:"id,omitempty"` // a UUID, which a new instance gets
 	Description       string   `json:"description,omitempty"`
 	Hostname          string   `json:"hostname,omitempty"`
 	NCPUs             uint16   `json:"ncpus,omitempty"`

@@ -148,6 +148,21 @@ func seedNIC(w InstanceSeed) (nicsParams, error) {
 	return nicsParams{explicit: []nicParams{n}}, nil
 }
 
+// seedID parses the id that a seed gives a new instance; zero if it gives none.
+func (s *Simulator) seedID(text string) (uuid.UUID, error) {
+	if text == "" {
+		return uuid.Nil, nil
+	}
+	id, err := uuid.Parse(text)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("id %q: not a UUID", text)
+	}
+	if other, taken := s.db.instances.rows[id]; taken {
+		return uuid.Nil, fmt.Errorf("id %s: the instance %s has it", id, other.name)
+	}
+	return id, nil
+}
+
 // applyInstance makes an instance that is at once in the wanted state.
 func (s *Simulator) applyInstance(p *project, w InstanceSeed) (*instance, error) {
 	if i, err := s.db.instances.named(p.id, w.Name); err == nil {
@@ -160,8 +175,12 @@ func (s *Simulator) applyInstance(p *project, w InstanceSeed) (*instance, error)
 	if err != nil {
 		return nil, err
 	}
+	id, err := s.seedID(w.ID)
+	if err != nil {
+		return nil, err
+	}
 	params := instanceParams{
-		name: w.Name, description: w.Description, hostname: orDefault(w.Hostname, w.Name),
+		id: id, name: w.Name, description: w.Description, hostname: orDefault(w.Hostname, w.Name),
 		ncpus: orDefault(w.NCPUs, 2), memory: orDefault(w.MemoryGiB, 4) * gibibyte, nics: nics,
 	}
 	if w.AutoRestartPolicy != "" {

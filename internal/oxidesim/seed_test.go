@@ -122,3 +122,25 @@ func TestTheDocumentedGapsAreGaps(t *testing.T) {
 		}
 	}
 }
+
+// A machine that is there already shows a UUID, and an instance of a seed can be it.
+func TestASeedGivesAnInstanceItsID(t *testing.T) {
+	const id = "8f2f9d1e-6a0b-4c58-9d53-3d0c3d2f7a11"
+	r := startRack(t, oxidesim.Config{})
+	node, err := r.AddInstance("demo", oxidesim.InstanceSeed{Name: "node-1", ID: id})
+	must(t, err)
+	op := r.as(oxidesim.DefaultOperatorToken)
+	if got := op.get("/v1/instances/" + id).ok(200).str("name"); node.ID != id || got != "node-1" {
+		t.Errorf("the instance %s is %q", node.ID, got)
+	}
+	// A seed that is applied again finds it.
+	if _, err := r.AddInstance("demo", oxidesim.InstanceSeed{Name: "node-1", ID: id}); err != nil {
+		t.Error(err)
+	}
+	for id, want := range map[string]string{id: "the instance node-1 has it", "7": "not a UUID"} {
+		_, err := r.AddInstance("demo", oxidesim.InstanceSeed{Name: "node-2", ID: id})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a second instance with the id %s: %v, want %s", id, err, want)
+		}
+	}
+}

@@ -18,19 +18,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
-
-const readyCondition = "oxide.computer/LoadBalancerReady"
-
-// allOpen is a rule of the firewall that lets everything through.
-const allOpen = `{"name":"all","description":"","status":"enabled","direction":"inbound","action":"allow",` +
-	`"priority":100,"targets":[{"type":"vpc","value":"default"}],"filters":{}}`
 
 // openWorld is a world whose firewall closes nothing, with node-a in it.
 func openWorld(t *testing.T) *environment {
 	t.Helper()
 	e := newEnvironment(t, settings{idle: true})
-	e.must(e.rack.AddFirewallRule(t.Context(), allOpen))
+	e.must(e.rack.AddFirewallRule(t.Context(), rack.AllOpen))
 	e.start(settings{})
 	e.join("node-a")
 	return e
@@ -44,7 +39,7 @@ func (e *environment) waitFor(
 	e.Helper()
 	var has *metav1.Condition
 	e.eventually(func(context.Context) (string, error) {
-		has = meta.FindStatusCondition(e.service(key).Status.Conditions, readyCondition)
+		has = meta.FindStatusCondition(e.service(key).Status.Conditions, objects.ReadyCondition)
 		if has == nil || has.Status != status {
 			return fmt.Sprintf("the condition of %s: %s, got %+v", key, status, has), nil
 		}
@@ -99,7 +94,7 @@ func TestAServiceSaysInItsStatusWhetherItIsServed(t *testing.T) {
 
 	e.patch("other", map[string]any{"spec": map[string]any{"type": "ClusterIP"}})
 	e.eventually(func(context.Context) (string, error) {
-		if meta.FindStatusCondition(e.service("other").Status.Conditions, readyCondition) != nil {
+		if meta.FindStatusCondition(e.service("other").Status.Conditions, objects.ReadyCondition) != nil {
 			return "the end of the condition", nil
 		}
 		return "", nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -59,6 +60,20 @@ func (n *Node) startKubelet(ctx context.Context) error {
 		})
 		return err
 	})
+}
+
+// SystemUUID returns the UUID that the kubelet reports of this machine's firmware; empty if it reports
+// none, or something else, as where there is no firmware.
+func (n *Node) SystemUUID(ctx context.Context) (string, error) {
+	registered, err := n.options.Cluster.Client.CoreV1().Nodes().Get(ctx, Name, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	id := registered.Status.NodeInfo.SystemUUID
+	if len(id) != len(uuid.Nil.String()) || uuid.Validate(id) != nil {
+		return "", nil
+	}
+	return id, nil
 }
 
 // kubeletConfig keeps all state in one folder and serves on loopback only. It asks less of the machine

@@ -20,6 +20,9 @@ import (
 // controller manager has to initialize.
 const UninitializedTaint = "node.cloudprovider.kubernetes.io/uninitialized"
 
+// ReadyCondition is the type of the condition in which a Service says whether it is served.
+const ReadyCondition = "oxide.computer/LoadBalancerReady"
+
 // Node returns a Node as a kubelet registers it with --cloud-provider=external: tainted, without a
 // provider ID, its host name its only address. It is Ready already.
 func Node(name string) *corev1.Node {

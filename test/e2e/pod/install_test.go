@@ -8,6 +8,7 @@ package pod
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -248,11 +249,19 @@ func (w *world) looked(service string) {
 			return "the shim's log", nil
 		}
 		for line := range strings.Lines(log) {
-			if strings.Contains(line, "Ensured load balancer") &&
-				strings.Contains(line, "default/"+service) {
+			var recorded struct {
+				Reason string `json:"reason"`
+				Object struct {
+					Namespace string `json:"namespace"`
+					Name      string `json:"name"`
+				} `json:"object"`
+			}
+			if json.Unmarshal([]byte(line), &recorded) == nil &&
+				recorded.Reason == "EnsuredLoadBalancer" &&
+				recorded.Object.Namespace == "default" && recorded.Object.Name == service {
 				return "", nil
 			}
 		}
-		return "the shim's look at " + service, nil
+		return "the event of the present shim that it ensured " + service, nil
 	})
 }

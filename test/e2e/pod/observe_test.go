@@ -18,6 +18,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/node"
@@ -152,7 +153,7 @@ func (w *world) createService(name string, port int32) (address string) {
 }
 
 // served waits until a Service's status begins with a floating IP that the rack has attached to the
-// instance of the Node.
+// instance of the Node, and says so in its condition, which is what is written last.
 func (w *world) served(name string) (address string) {
 	w.Helper()
 	w.eventually(func(ctx context.Context) (string, error) {
@@ -171,6 +172,9 @@ func (w *world) served(name string) (address string) {
 		ip, _ := state.FloatingIP(address)
 		if ip.AttachState != rack.Attached || ip.Instance != node.Name {
 			return fmt.Sprintf("the attachment of %s, got %+v", address, ip), nil
+		}
+		if !meta.IsStatusConditionTrue(service.Status.Conditions, objects.ReadyCondition) {
+			return fmt.Sprintf("the condition of %s, got %v", name, service.Status.Conditions), nil
 		}
 		return "", nil
 	})
@@ -208,6 +212,7 @@ type written struct {
 	Version    string
 	Finalizers []string
 	Ingress    []corev1.LoadBalancerIngress
+	Conditions []metav1.Condition
 }
 
 // identity is what the product writes on a Node.
@@ -232,7 +237,7 @@ func (w *world) facts() facts {
 	for _, service := range services.Items {
 		f.Services[service.Name] = written{
 			Version: service.ResourceVersion, Finalizers: service.Finalizers,
-			Ingress: service.Status.LoadBalancer.Ingress,
+			Ingress: service.Status.LoadBalancer.Ingress, Conditions: service.Status.Conditions,
 		}
 	}
 	return f

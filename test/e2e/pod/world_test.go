@@ -117,21 +117,30 @@ func (w *world) start() (err error) {
 		return err
 	}
 	w.client = w.cluster.Client
+	w.node, err = node.Start(ctx, node.Options{
+		Machine: w.held.machine, Group: w.nodeGroup, Cluster: w.cluster,
+		Kubelet: built.pods.Kubelet, Module: filepath.Join(built.root, "test", "e2e"), Progress: quiet{},
+	})
+	if err != nil {
+		return err
+	}
+	// The instance's id is what this machine's firmware shows, as on a rack: Nodes are found by it.
+	id, err := w.node.SystemUUID(ctx)
+	if err != nil {
+		return err
+	}
 	w.rack, err = rack.Start(ctx, w.group, rack.Options{
 		Program: built.programs.Sim, Dir: w.dir, TLS: true,
 		Machines: []rack.Machine{
-			{Name: node.Name, NCPUs: 4, MemoryGiB: 16, IP: privateIP},
+			{Name: node.Name, ID: id, NCPUs: 4, MemoryGiB: 16, IP: privateIP},
 			{Name: "bystander", NCPUs: 2, MemoryGiB: 8, IP: "172.30.0.12"},
 		},
 	})
 	if err != nil {
 		return err
 	}
-	w.node, err = node.Start(ctx, node.Options{
-		Machine: w.held.machine, Group: w.nodeGroup, Cluster: w.cluster,
-		Kubelet: built.pods.Kubelet, Module: filepath.Join(built.root, "test", "e2e"), Progress: quiet{},
-	})
-	if err != nil {
+	// Then what a Service says of its address is final once it is attached.
+	if err := w.rack.AddFirewallRule(ctx, rack.AllOpen); err != nil {
 		return err
 	}
 	for _, archive := range []string{built.image, built.debugImage} {

@@ -30,6 +30,8 @@ const (
 // Machine is an instance to seed; one that is running, with one NIC.
 type Machine struct {
 	Name string
+	// ID is a UUID, or empty for a random one.
+	ID string
 	// Hostname is the name if it is empty.
 	Hostname  string
 	NCPUs     int
@@ -54,7 +56,7 @@ func instances(machines []Machine) []object {
 			nic = "dual"
 		}
 		all = append(all, object{
-			"name": m.Name, "hostname": cmp.Or(m.Hostname, m.Name), "ncpus": m.NCPUs, "memory_gib": m.MemoryGiB,
+			"name": m.Name, "id": m.ID, "hostname": cmp.Or(m.Hostname, m.Name), "ncpus": m.NCPUs, "memory_gib": m.MemoryGiB,
 			"nic": nic, "ip": m.IP, "ephemeral": m.Ephemeral,
 		})
 	}
