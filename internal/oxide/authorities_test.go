@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
@@ -93,6 +94,49 @@ func TestAChangedCAFileIsUsedWithoutARestart(t *testing.T) {
 	if _, err := client.User(t.Context()); err != nil {
 		t.Errorf("the very next call: %v", err)
 	}
+}
+
+// What is taken out of the file is trusted for a minute more, and what is put in is trusted at once.
+func TestACAFileIsReadAgainAfterAMinute(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	synctest.Test(t, func(t *testing.T) {
+		year := time.Now().AddDate(1, 0, 0)
+		first, firstText := certificate(t, time.Time{}, year)
+		second, secondText := certificate(t, time.Time{}, year)
+		writeFile(t, file, firstText)
+		authorities := loadRoots(t, file)
+		want := func(when string, certificate tls.Certificate, trusted bool) {
+			t.Helper()
+			leaf, err := x509.ParseCertificate(certificate.Certificate[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := authorities.Trusts(leaf, "127.0.0.1"); got != trusted {
+				t.Errorf("%s: trusted %t, want %t", when, got, trusted)
+			}
+		}
+		writeFile(t, file, secondText)
+		time.Sleep(time.Minute - time.Nanosecond)
+		want("taken out, before a minute is over", first, true)
+		time.Sleep(time.Nanosecond)
+		want("taken out, after a minute", first, false)
+		want("put in", second, true)
+
+		writeFile(t, file, firstText)
+		want("put in again", first, true)
+
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		want("when the file has vanished", first, true)
+		writeFile(t, file, []byte("half of a certif"))
+		time.Sleep(time.Hour)
+		want("when half of the file is written", first, true)
+		writeFile(t, file, secondText)
+		time.Sleep(time.Minute)
+		want("taken out once the file is back", first, false)
+	})
 }
 
 func TestTheCertificateMustBeForTheHost(t *testing.T) {

@@ -7,7 +7,6 @@ package e2e
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,30 +51,4 @@ func TestASecondInstallationIsToldThatItIdles(t *testing.T) {
 	e.join("node-a")
 	e.create("web", objects.TCP(80))
 	e.served("web")
-}
-
-// helmInstall installs the chart, of which no pod ever runs here, until the test ends. It returns
-// what helm says.
-func (e *environment) helmInstall(release string) string {
-	e.Helper()
-	root, err := stack.Root()
-	e.must(err)
-	helm := func(ctx context.Context, args ...string) string {
-		e.Helper()
-		cmd := exec.CommandContext(ctx, "go", append([]string{
-			"tool", "-modfile=tools/go.mod", "helm", "--kubeconfig", shared.cluster.AdminKubeconfig,
-			"--namespace", "kube-system",
-		}, args...)...)
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+e.dir, "HELM_CONFIG_HOME="+e.dir,
-			"HELM_DATA_HOME="+e.dir)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			e.Errorf("helm %v: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	out := helm(e.Context(), "install", release, "charts/oxide-cloud-controller-manager")
-	e.Cleanup(func() { helm(context.WithoutCancel(e.Context()), "uninstall", release) })
-	return out
 }
