@@ -306,6 +306,14 @@ func TestUnknownInterfaceIsContainedToItsInstance(t *testing.T) {
 					continue
 				}
 				wantError(t, err, oxide.KindBadResponse)
+				for _, part := range []string{
+					"the network interfaces of instance " + badID, "a kind that this release does not know",
+					"update the Oxide Cloud Controller Manager",
+				} {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("%q does not say %q", err, part)
+					}
+				}
 				if endpoint := w.endpoint(id); endpoint.Addr(32).IsValid() {
 					t.Errorf("packets arrive at %+v", endpoint)
 				}

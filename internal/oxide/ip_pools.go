@@ -13,7 +13,7 @@ import (
 // IPPool is a pool of addresses, as a user of a silo that it is linked to sees it.
 type IPPool struct {
 	ID, Name string
-	// Bits is the length of its addresses: 32 or 128.
+	// Bits is the length of its addresses: 32 or 128; 0 if they are of a kind that is not known yet.
 	Bits int
 	// Unicast pools give floating IPs; multicast ones do not.
 	Unicast bool
@@ -51,11 +51,19 @@ func (c *Client) IPPools(ctx context.Context) ([]IPPool, error) {
 func toIPPool(v api.SiloIpPool) (IPPool, error) {
 	id, err := withID(v.Id)
 	pool := IPPool{
-		ID: id, Name: string(v.Name), Bits: 32,
+		ID: id, Name: string(v.Name), Bits: addressBits(v.IpVersion),
 		Unicast: v.PoolType == api.IpPoolTypeUnicast, Default: v.IsDefault != nil && *v.IsDefault,
 	}
-	if v.IpVersion == api.IpVersionV6 {
-		pool.Bits = 128
-	}
 	return pool, err
+}
+
+// addressBits returns the length of addresses; 0 for a version that is not known yet.
+func addressBits(version api.IpVersion) int {
+	switch version {
+	case api.IpVersionV4:
+		return 32
+	case api.IpVersionV6:
+		return 128
+	}
+	return 0
 }

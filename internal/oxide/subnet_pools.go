@@ -14,7 +14,7 @@ import (
 // sees it.
 type SubnetPool struct {
 	ID, Name string
-	// Bits is the length of its addresses: 32 or 128.
+	// Bits is the length of its addresses: 32 or 128; 0 if they are of a kind that is not known yet.
 	Bits int
 	// Default pools of the silo are those that a request without a pool is served from.
 	Default bool
@@ -38,10 +38,8 @@ func (c *Client) SubnetPools(ctx context.Context) ([]SubnetPool, error) {
 func toSubnetPool(v api.SiloSubnetPool) (SubnetPool, error) {
 	id, err := withID(v.Id)
 	pool := SubnetPool{
-		ID: id, Name: string(v.Name), Bits: 32, Default: v.IsDefault != nil && *v.IsDefault,
-	}
-	if v.IpVersion == api.IpVersionV6 {
-		pool.Bits = 128
+		ID: id, Name: string(v.Name), Bits: addressBits(v.IpVersion),
+		Default: v.IsDefault != nil && *v.IsDefault,
 	}
 	return pool, err
 }

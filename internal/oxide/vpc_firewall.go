@@ -6,6 +6,7 @@ package oxide
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,13 +14,14 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 )
 
-// FirewallRules reads the firewall of a VPC. Rules of a kind that is not known yet are read as far
-// as they are understood: what they match by unknown means matches nothing.
+// FirewallRules reads the firewall of a VPC. What a rule matches by means that are not known yet
+// matches nothing; of a rule that cannot be understood at all there is the name alone, which is taken,
+// and it is not in force.
 func (c *Client) FirewallRules(ctx context.Context, vpcID string) ([]firewall.Rule, error) {
 	op := objectCall("vpc_firewall_rules_view", "read the firewall of VPC "+vpcID)
 	return read(ctx, c, op, func(ctx context.Context) ([]firewall.Rule, error) {
 		var body struct {
-			Rules []firewallRuleJSON `json:"rules"`
+			Rules []json.RawMessage `json:"rules"`
 		}
 		err := c.rawGet(ctx, "/v1/vpc-firewall-rules", nil, map[string]string{"vpc": vpcID}, &body)
 		if err != nil {
@@ -29,15 +31,32 @@ func (c *Client) FirewallRules(ctx context.Context, vpcID string) ([]firewall.Ru
 			return nil, errNoList
 		}
 		rules := make([]firewall.Rule, 0, len(body.Rules))
-		for _, rule := range body.Rules {
-			converted, err := rule.convert()
+		for _, text := range body.Rules {
+			rule, err := decodeFirewallRule(text)
 			if err != nil {
 				return nil, err
 			}
-			rules = append(rules, converted)
+			rules = append(rules, rule)
 		}
 		return rules, nil
 	})
+}
+
+// decodeFirewallRule decodes one rule by itself, so that none spoils another.
+func decodeFirewallRule(text json.RawMessage) (firewall.Rule, error) {
+	var whole firewallRuleJSON
+	if json.Unmarshal(text, &whole) == nil {
+		if rule, err := whole.convert(); err == nil {
+			return rule, nil
+		}
+	}
+	var unknown struct {
+		Name string `json:"name"`
+	}
+	if err := json.Unmarshal(text, &unknown); err != nil || unknown.Name == "" {
+		return firewall.Rule{}, errNoID
+	}
+	return firewall.Rule{Name: unknown.Name}, nil
 }
 
 type firewallRuleJSON struct {
@@ -75,6 +94,9 @@ func (r firewallRuleJSON) convert() (firewall.Rule, error) {
 		Name: r.Name, Description: r.Desc, Enabled: r.Status == "enabled", Inbound: r.Direction == "inbound",
 		Allow: r.Action == "allow", Priority: r.Priority,
 		Targets: convertMatches(r.Targets), Hosts: convertMatches(r.Filters.Hosts),
+	}
+	if !rule.Allow && r.Action != "deny" {
+		return firewall.Rule{}, fmt.Errorf("firewall rule %s: its action %q is not known", r.Name, r.Action)
 	}
 	for _, protocol := range r.Filters.Protocols {
 		rule.Protocols = append(rule.Protocols, protocol.Type)

@@ -289,11 +289,14 @@ func (e *noDefaultPoolError) Unwrap() error {
 	}
 }
 
+// familyOf returns the family of a pool's addresses; empty for one that is not known yet.
 func familyOf(pool oxide.IPPool) ownership.Family {
-	if pool.Bits == ownership.IPv6.Bits() {
-		return ownership.IPv6
+	for _, family := range []ownership.Family{ownership.IPv4, ownership.IPv6} {
+		if pool.Bits == family.Bits() {
+			return family
+		}
 	}
-	return ownership.IPv4
+	return ""
 }
 
 func toPool(pool oxide.IPPool, err error) plan.Pool {

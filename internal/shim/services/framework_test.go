@@ -200,14 +200,14 @@ func TestWhatIsRefusedNamesWhoAsksForIt(t *testing.T) {
 			reason: notOwned, says: "198.51.100.9 is taken", remedy: "in spec.loadBalancerIP"},
 		{name: "pool", change: annotated(annotations.FloatingIPPool, "edge"), reason: exhausted,
 			code: codes.ResourceExhausted, says: "the pool edge is full",
-			remedy: "in the annotation " + annotations.FloatingIPPool},
+			remedy: "; name another pool in the annotation " + annotations.FloatingIPPool + ", or leave it out"},
 		{name: "no name of anything", change: annotated(annotations.ExistingFloatingIP, "My IP"),
 			reason: backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, code: codes.InvalidArgument,
 			says: `"My IP" is neither a name nor an id`, remedy: "in the annotation " + annotations.ExistingFloatingIP},
 		{name: "nothing in particular", change: func(*v1.Service) {},
 			reason: backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, says: "there is no default pool",
 			remedy: "name another pool of IPv4 addresses in the annotation " + annotations.FloatingIPPool +
-				", or another IP family in spec.ipFamilies"},
+				", or another IP family in spec.ipFamilies, or ask the rack's operator for a default pool"},
 		{name: "a family by the annotation", change: annotated(annotations.FloatingIPVersion, "v4"),
 			reason: backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, says: "there is no default pool",
 			remedy: "or another IP family in the annotation " + annotations.FloatingIPVersion},
@@ -215,7 +215,8 @@ func TestWhatIsRefusedNamesWhoAsksForIt(t *testing.T) {
 			policy(v1.IPFamilyPolicyPreferDualStack)(s)
 			families(v1.IPv6Protocol, v1.IPv4Protocol)(s)
 		}, reason: backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND, says: "there is no default pool",
-			remedy: "; name another pool in the annotation " + annotations.FloatingIPPool},
+			remedy: "; name another pool in the annotation " + annotations.FloatingIPPool +
+				", or ask the rack's operator for a default pool"},
 		{name: "something else", change: annotated(annotations.FloatingIPPool, "edge"), reason: notOwned,
 			says: "the name lb-web is taken", without: true},
 		{name: "nothing in particular, and no pool", change: func(*v1.Service) {}, reason: notOwned,
