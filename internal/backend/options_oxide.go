@@ -32,6 +32,10 @@ func (o *Options) oxideConfig() (oxide.Config, error) {
 	check(o.setting("--oxide-project or OXIDE_PROJECT", "oxide-project"), err)
 	if o.CAFile != "" {
 		cfg.Authorities, err = oxide.CAFile(o.CAFile)
+		if err != nil {
+			err = fmt.Errorf("%w; give a PEM file with the certificate of the authority that signs the API's, "+
+				"readable by this user", err)
+		}
 		check(fmt.Sprintf("--oxide-ca-file or OXIDE_CA_FILE: %s", o.CAFile), err)
 	}
 	if o.source != "" && len(errs) > 1 && o.Host == "" && o.Project == "" {
@@ -77,6 +81,9 @@ func (o *Options) tokenSource() (string, *oxide.TokenSource, error) {
 		return setting, token, err
 	case o.token != "":
 		token, err := oxide.StaticToken(o.token)
+		if err != nil {
+			err = fmt.Errorf("%w; give one Oxide API token in it", err)
+		}
 		return "OXIDE_TOKEN", token, err
 	}
 	return "--oxide-token-file, OXIDE_TOKEN_FILE or OXIDE_TOKEN", nil,

@@ -216,3 +216,40 @@ func TestASignOfLifeShowsTheCertificate(t *testing.T) {
 	_, err = client.Contact(t.Context())
 	wantKind(t, err, oxide.KindBadResponse)
 }
+
+// The library's own words hold ports and numbers of streams, which differ each time.
+func TestABrokenConnectionIsDescribedAlikeEachTime(t *testing.T) {
+	const begin = "could not read who the token belongs to: Oxide could not be reached: "
+	rack := oxidesim.StartWith(t, oxidesim.Config{}, oxidesim.ServeOptions{TLS: true})
+	if _, err := rack.AddFault(oxidesim.Fault{Operation: "*", Reset: true}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	writeFile(t, file, rack.CAPEM)
+	streams, err := oxide.ParseHost(rack.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing, err := url.Parse(strings.Replace(listen(t, func(c net.Conn) {
+		_ = c.(*net.TCPConn).SetLinger(0) // a reset, not an end
+		_ = c.Close()
+	}), "http:", "https:", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		host *url.URL
+		want string
+	}{
+		{streams, begin + "it broke the request off (HTTP/2 INTERNAL_ERROR)"},
+		{closing, begin + "the connection was closed before all of its answer had come"},
+	} {
+		client, _ := newClientAt(t, tt.host, func(cfg *oxide.Config) { cfg.Authorities = loadRoots(t, file) })
+		for range 2 {
+			if _, err := client.User(t.Context()); err == nil || err.Error() != tt.want {
+				t.Errorf("it says %v\nwant %s", err, tt.want)
+			}
+		}
+		client.Close()
+	}
+}

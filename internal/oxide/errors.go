@@ -101,7 +101,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Remedy says what to do about it, in words that follow "; "; empty where nothing can be said.
 func (e *Error) Remedy() string {
 	switch e.Kind {
-	case KindUnavailable, KindBadResponse:
+	case KindUnavailable, KindBadResponse, KindEnded:
 		return e.remedy
 	case KindVersionUnsupported:
 		return "update the rack, or install an older release"
@@ -155,7 +155,7 @@ func (e *Error) what() string {
 		return "this backend was started with --read-only, and changes nothing"
 	case KindEnded:
 		if errors.Is(e.Err, context.DeadlineExceeded) {
-			return "the time for it was up"
+			return "the time for it was up" + e.Detail
 		}
 		return "the call was cancelled"
 	case KindBadResponse:
@@ -205,11 +205,15 @@ func newError(ctx context.Context, operation string, err error, x *exchange) *Er
 		}
 	case ctx.Err() != nil:
 		e.Kind, e.Err = KindEnded, ctx.Err()
+		if x.err != nil {
+			e.Detail, e.remedy = throughProxy("", "", x.proxy)
+		}
 	case x.err != nil:
 		e.Kind = KindUnavailable
 		var ok bool
 		if e.Detail, e.remedy, ok = proxyDetail(x.err, x.proxy); !ok {
 			e.Detail, e.remedy = connectionDetail(x.err)
+			e.Detail, e.remedy = throughProxy(e.Detail, e.remedy, x.proxy)
 		}
 	case x.status >= http.StatusMultipleChoices:
 		// The HTTP client could not even read the header, and its complaint holds the URL.

@@ -5,6 +5,7 @@
 package oxide
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,8 +80,20 @@ func refusedByProxy(proxy string, status int) error {
 			"have the proxy allow the host in --oxide-host or OXIDE_HOST, " + withoutProxy}
 	}
 	return &proxyError{what + fmt.Sprintf("cannot reach the API (HTTP %d)", status),
-		"see the proxy's log, and that the host in --oxide-host or OXIDE_HOST is right"}
+		seeProxy}
 }
+
+// throughProxy adds the proxy to a failure that may be its own, or of what is behind it.
+func throughProxy(detail, remedy, proxy string) (string, string) {
+	if proxy == "" {
+		return detail, remedy
+	}
+	return fmt.Sprintf("%s (through the proxy %s in %s)", detail, proxy, proxySetting),
+		cmp.Or(remedy, seeProxy)
+}
+
+// seeProxy is the remedy where the proxy, or the way from it to the API, may be at fault.
+const seeProxy = "see the proxy's log, and that the host in --oxide-host or OXIDE_HOST is right"
 
 // proxyDetail says why the proxy failed, and the remedy; false if the failure is not the proxy's.
 func proxyDetail(err error, proxy string) (detail, remedy string, ok bool) {

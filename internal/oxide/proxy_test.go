@@ -5,11 +5,14 @@
 package oxide_test
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
@@ -20,6 +23,7 @@ func TestAFailureOfTheProxyNamesTheProxy(t *testing.T) {
 			w.WriteHeader(status)
 		}))
 	}
+	closing := listen(t, func(c net.Conn) { _ = c.Close() })
 	noTLS := strings.Replace(answering(200), "http://", "https://", 1)
 	for _, tt := range []struct{ name, proxy, want string }{
 		{"nothing listens", "http://u:" + tokenPrefix + "p@" + closedPort(t),
@@ -31,6 +35,7 @@ func TestAFailureOfTheProxyNamesTheProxy(t *testing.T) {
 		{"it does not reach the API", answering(502), "cannot reach the API (HTTP 502); see"},
 		{"no URL", "http://u:" + tokenPrefix + "p@h:x:y", "HTTPS_PROXY is not the URL of a proxy"},
 		{"no proxy's URL", "ftp://h:21", "HTTPS_PROXY is not the URL of a proxy"},
+		{"it closes the connection", closing, "before all of its answer had come (through the proxy"},
 		{"it speaks no TLS", noTLS, "cannot be reached; correct HTTPS_PROXY"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -61,5 +66,52 @@ func TestATLSPortIsNotCalledWithoutTLS(t *testing.T) {
 	wantKind(t, err, oxide.KindBadResponse)
 	if !strings.Contains(err.Error(), "use https in --oxide-host or OXIDE_HOST") {
 		t.Error(err)
+	}
+}
+
+// listen has each connection to an address of loopback handled, and returns the URL of a proxy there.
+func listen(t testing.TB, handle func(net.Conn)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections = append(connections, connection)
+			handle(connection)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.Close()
+		<-done
+		for _, connection := range connections {
+			_ = connection.Close()
+		}
+	})
+	return "http://" + listener.Addr().String()
+}
+
+func TestAProxyThatIsSilentIsNamed(t *testing.T) {
+	proxy := listen(t, func(net.Conn) {})
+	t.Setenv("HTTPS_PROXY", proxy)
+	t.Setenv("NO_PROXY", "")
+	client, _ := newClientAt(t, &url.URL{Scheme: "https", Host: "rack.example.com"})
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := client.Contact(ctx)
+	wantKind(t, err, oxide.KindEnded)
+	want := "the time for it was up (through the proxy " + strings.TrimPrefix(proxy, "http://") +
+		" in HTTPS_PROXY); see the proxy's log, and that the host in --oxide-host or OXIDE_HOST is right"
+	if err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("it says %v\nwant … %s", err, want)
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // maxResponse bounds the size of an answer; a list of 10,000 instances is far smaller.
@@ -161,6 +163,8 @@ func connectionDetail(err error) (detail, remedy string) {
 		dnsErr    *net.DNSError
 		record    tls.RecordHeaderError
 		untrusted *untrustedError
+		stream    http2.StreamError
+		errno     syscall.Errno
 	)
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -182,10 +186,16 @@ func connectionDetail(err error) (detail, remedy string) {
 		return "the host name " + dnsErr.Name + " in --oxide-host or OXIDE_HOST does not resolve", ""
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing listens at the address in --oxide-host or OXIDE_HOST (connection refused)", ""
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "the connection was closed before all of its answer had come", ""
 	case errors.As(err, &record):
 		return "it does not speak TLS at the port in --oxide-host or OXIDE_HOST", ""
+	case errors.As(err, &stream):
+		// Not the number of the stream: an error's text must not change each time.
+		return fmt.Sprintf("it broke the request off (HTTP/2 %s)", stream.Code), ""
+	case errors.As(err, &errno):
+		return "the network says: " + errno.Error(), ""
 	}
 	return oneLine(err.Error()), ""
 }
