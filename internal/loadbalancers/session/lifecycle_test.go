@@ -193,6 +193,41 @@ func TestTheAttachmentThatIsOwedFollowsADetachment(t *testing.T) {
 	})
 }
 
+func TestAPoolThatWasNotReadYetIsWaitedFor(t *testing.T) {
+	for name, edit := range map[string]func(d *session.Desired){
+		"a pool is named": func(d *session.Desired) { d.Addresses[0].Source.Pool = "default" },
+		"there is a choice": func(d *session.Desired) {
+			d.Addresses = []plan.Desired{
+				{Family: ownership.IPv6, Optional: true}, {Family: ownership.IPv4, Optional: true},
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				o := w.open()
+				o.onState = func(state *session.State) {
+					if state.Phase == session.PhaseReady && len(state.Addresses) == 0 {
+						t.Errorf("nothing is left to be done: %+v", state)
+					}
+				}
+				o.want("default/web", edit, 80)
+				o.sync()
+				o.session.CloseSend()
+				select {
+				case <-o.done:
+				case <-time.After(time.Minute):
+					t.Fatal("it does not end")
+				}
+				o.session.Close()
+				o.publications.Wait()
+				if ips := w.sim.FloatingIPs(); len(ips) != 1 || ips[0].AttachState != "attached" {
+					t.Errorf("there are %+v", ips)
+				}
+			})
+		})
+	}
+}
+
 func TestAClientThatClosesItsSideGetsOneReconcile(t *testing.T) {
 	inWorld(t, 2, func(w *world) {
 		o := w.open()

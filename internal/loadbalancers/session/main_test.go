@@ -184,6 +184,8 @@ type owner struct {
 	delay    time.Duration
 	stubborn bool
 	done     chan struct{}
+	// onState is called with each state; nil: it is not.
+	onState func(*session.State)
 	// publications are those that are on their way.
 	publications sync.WaitGroup
 
@@ -257,6 +259,9 @@ func (o *owner) read() {
 		o.mu.Lock()
 		switch {
 		case event.State != nil:
+			if o.onState != nil {
+				o.onState(event.State)
+			}
 			o.states[event.State.Key] = event.State
 			o.publications.Go(func() { o.publish(event.State) })
 		case event.Action != nil:

@@ -63,6 +63,9 @@ func (d dueRequest) place() string {
 // derive goes through the addresses of the load balancer.
 func (s *balancerStep) derive() {
 	s.unsettled = s.unseen
+	if p := s.planned.Problem; p != nil && p.Reason == plan.ReasonPoolUnreadable && s.awaitsPool {
+		s.busy, s.progressing, s.unsettled = true, true, true
+	}
 	for _, c := range s.planned.Claims {
 		if c.Address == nil {
 			s.create(c)
