@@ -43,7 +43,8 @@ func Run(ctx context.Context, cfg Config) error {
 	inventory := instances.NewInventory(client, addresses)
 	finder := instances.NewFinder(client, inventory)
 	manager := session.NewManager(ctx, session.Config{
-		API: client, Inventory: finder, Watcher: inventory, Registry: addresses,
+		API: client, Inventory: finder, Watcher: inventory,
+		FloatingIPs: inventory.FloatingIPs(), Registry: addresses,
 		ReadOnly: cfg.Oxide.ReadOnly, TimeScale: cfg.TimeScale,
 	})
 	server := newServer(ctx, registry, cfg, client,

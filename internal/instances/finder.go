@@ -26,7 +26,9 @@ type API interface {
 	InstanceByID(ctx context.Context, id string) (oxide.Instance, error)
 	Instances(ctx context.Context) ([]oxide.Instance, error)
 	Subnets(ctx context.Context) ([]oxide.Subnet, error)
-	SubnetInterfaces(ctx context.Context, subnetID string) ([]oxide.NetworkInterface, error)
+	SubnetInterfaces(
+		ctx context.Context, subnetID string, isWhole func([]oxide.NetworkInterface) bool,
+	) ([]oxide.NetworkInterface, error)
 	NetworkInterface(ctx context.Context, id string) (oxide.NetworkInterface, error)
 	FloatingIPs(ctx context.Context) ([]oxide.FloatingIP, error)
 	FloatingIPByID(ctx context.Context, id string) (oxide.FloatingIP, error)

@@ -37,6 +37,10 @@ const (
 	// spacing is the least time from the beginning of one shared reading to that of the next: a
 	// thousand nodes that join together make few lists.
 	spacing = 250 * time.Millisecond
+	// floatingSpacing is the same for the floating IPs, and floatingMaxAge bounds the age of their list
+	// when the network facts take it over: load balancers have them listed, too.
+	floatingSpacing = time.Second / 2
+	floatingMaxAge  = 5 * time.Second
 )
 
 // listing is what one list of the project's instances says.
@@ -57,6 +61,7 @@ type Inventory struct {
 
 	listings coalesce.Reader[*listing]
 	networks coalesce.Reader[*networks]
+	floating coalesce.Reader[[]oxide.FloatingIP]
 	// groups are the anti-affinity groups by instance.
 	groups extra[map[string][]string]
 	// racks are the ids of racks by instance, if somebody wants them.
@@ -95,13 +100,17 @@ func NewInventory(api API, addresses Addresses) *Inventory {
 	}
 	i.listings.Doing, i.listings.Read = "list the instances", i.readListing
 	i.networks.Doing, i.networks.Read = "list the network interfaces", i.readNetworks
+	i.floating.Doing, i.floating.Read = "list the floating IPs", api.FloatingIPs
 	i.racks.Doing, i.racks.Read = "read which rack instances run on", api.InstanceRacks
 	i.groups.Doing, i.groups.Read = "list the anti-affinity groups", i.readGroups
-	i.listings.Spacing, i.networks.Spacing = spacing, spacing
+	i.listings.Spacing, i.networks.Spacing, i.floating.Spacing = spacing, spacing, floatingSpacing
 	i.racks.Spacing, i.groups.Spacing = spacing, spacing
 	i.hub.inventory = i
 	return i
 }
+
+// FloatingIPs returns the readings of the floating IPs of the project: whoever needs them shares those.
+func (i *Inventory) FloatingIPs() *coalesce.Reader[[]oxide.FloatingIP] { return &i.floating }
 
 // Age returns how old the list of instances is, and whether there is one.
 func (i *Inventory) Age() (time.Duration, bool) {

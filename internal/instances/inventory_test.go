@@ -68,11 +68,12 @@ func TestListsServeAllInstances(t *testing.T) {
 				ids := w.addNodes(n)
 				w.requests()
 				w.findAll(ids)
-				// Once, it is proved that nothing follows the page of a list that has one.
+				// Once, it is proved that nothing follows the page of a list that has one. In the
+				// subnet each instance has its interface, so that there can be no other.
 				w.wantRequests("first sight", map[string]int{
 					"current_user_view": 1, "project_view": 1,
 					"instance_list": 2, "floating_ip_list": 1,
-					"vpc_list": 2, "vpc_subnet_list": 2, "vpc_subnet_list_network_interfaces": 2,
+					"vpc_list": 2, "vpc_subnet_list": 2, "vpc_subnet_list_network_interfaces": 1,
 					"instance_external_ip_list": n, "anti_affinity_group_list": 1,
 				})
 				w.findAll(ids)
@@ -180,11 +181,38 @@ func TestAddressesAreStableOverRepeatedReadings(t *testing.T) {
 	})
 }
 
+func TestTheFloatingIPsAreListedOnceForAllWhoNeedThem(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ids := w.addNodes(3)
+		if _, err := w.inventory.FloatingIPs().After(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.findAll(ids)
+		if got := w.requests()["floating_ip_list"]; got != 1 {
+			t.Errorf("%d lists, want one", got)
+		}
+	})
+}
+
+// An instance without an interface may be one whose interface is on a page that is yet to come.
+func TestASubnetInWhichAnInstanceIsMissingIsReadToItsEnd(t *testing.T) {
+	inBubble(t, func(_ *testing.T, w *world) {
+		ids := w.addNodes(3)
+		w.add(ourProject, oxidesim.InstanceSeed{Name: "bare", NIC: "none"})
+		w.requests()
+		w.findAll(ids)
+		if got := w.requests()["vpc_subnet_list_network_interfaces"]; got != 2 {
+			w.t.Errorf("%d pages, want one with interfaces, and an empty one", got)
+		}
+	})
+}
+
 // An instance that is not in the facts at hand is looked for in facts that are read for it; only
 // what was missing there is believed to be missing, and for a few seconds.
 func TestInstanceNewerThanTheFactsIsFound(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.findAll([]string{w.node("node-1").ID})
+		time.Sleep(time.Second)
 		node := w.node("node-2")
 		w.requests()
 		w.findAll([]string{node.ID})

@@ -100,25 +100,14 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 		subnets:    make(map[string]oxide.Subnet),
 	}
 	listed := make(map[string]bool)
+	isWhole := i.hasEveryInstance()
 	var mu sync.Mutex
 	group, listCtx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentReads)
-	group.Go(func() error {
-		ips, err := i.api.FloatingIPs(listCtx)
-		mu.Lock()
-		defer mu.Unlock()
-		for _, ip := range ips {
-			listed[ip.ID] = true
-			if ip.InstanceID != "" {
-				n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], ip)
-			}
-		}
-		return err
-	})
 	for _, subnet := range subnets {
 		n.subnets[subnet.ID] = subnet
 		group.Go(func() error {
-			nics, err := i.api.SubnetInterfaces(listCtx, subnet.ID)
+			nics, err := i.api.SubnetInterfaces(listCtx, subnet.ID, isWhole)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, nic := range nics {
@@ -131,6 +120,16 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	ips, err := coalesce.Facts(i.floating.Within(ctx, min(floatingMaxAge, i.sinceMissing())))
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range ips {
+		listed[ip.ID] = true
+		if ip.InstanceID != "" {
+			n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], ip)
+		}
+	}
 	if err := i.addUnlisted(ctx, n, listed); err != nil {
 		return nil, err
 	}
@@ -138,6 +137,36 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 		sortInterfaces(nics)
 	}
 	return n, nil
+}
+
+// hasEveryInstance returns a function that reports whether the interfaces of one subnet are all that there
+// are, because each instance has one: Oxide puts each interface of an instance in another subnet. One that
+// came after the list of the instances is missing in the network facts, and has them read again. It is
+// nil if there is no list of the instances.
+func (i *Inventory) hasEveryInstance() func(nics []oxide.NetworkInterface) bool {
+	last := i.listings.Latest()
+	if last == nil {
+		return nil
+	}
+	return func(nics []oxide.NetworkInterface) bool {
+		with := make(map[string]bool, len(nics))
+		for _, nic := range nics {
+			with[nic.InstanceID] = true
+		}
+		for id := range with {
+			if _, listed := last.Facts.byID[id]; !listed {
+				return false
+			}
+		}
+		return len(with) == len(last.Facts.byID)
+	}
+}
+
+// sinceMissing is how long ago an instance was missing in the network facts.
+func (i *Inventory) sinceMissing() time.Duration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return time.Since(i.subnetsWanted)
 }
 
 func (i *Inventory) knownSubnets(ctx context.Context) ([]oxide.Subnet, error) {

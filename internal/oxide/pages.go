@@ -53,6 +53,15 @@ func readAll[T any](
 	ctx context.Context, c *Client, op operation,
 	fetch func(ctx context.Context, limit *int, token string) (page[T], error),
 ) ([]T, error) {
+	return readUntil(ctx, c, op, nil, fetch)
+}
+
+// readUntil is readAll, but reads no further once isWhole, if it is not nil, knows from something else
+// than this list that it has all items.
+func readUntil[T any](
+	ctx context.Context, c *Client, op operation, isWhole func(all []T) bool,
+	fetch func(ctx context.Context, limit *int, token string) (page[T], error),
+) ([]T, error) {
 	var all []T
 	limit, token := c.pageLimit, ""
 	var before pageEnd
@@ -77,7 +86,7 @@ func readAll[T any](
 		token, before = p.next, pageEnd{}
 		if len(p.items) < limit {
 			before = pageEnd{list: op.id, next: p.next, items: len(p.items)}
-			if c.ends.isLast(before) {
+			if c.ends.isLast(before) || isWhole != nil && isWhole(all) {
 				return all, nil
 			}
 		}

@@ -34,7 +34,7 @@ func lists(r *rig) map[string]func(context.Context) (int, error) {
 			subnets, err := r.Subnets(ctx)
 			all := 0
 			for _, subnet := range subnets {
-				nics, nicErr := r.SubnetInterfaces(ctx, subnet.ID)
+				nics, nicErr := r.SubnetInterfaces(ctx, subnet.ID, nil)
 				all, err = all+len(nics), nicErr
 			}
 			return all, err

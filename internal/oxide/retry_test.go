@@ -151,7 +151,7 @@ var reads = map[string]func(context.Context, *oxide.Client) error{
 		return err
 	},
 	"vpc_subnet_list_network_interfaces": func(ctx context.Context, c *oxide.Client) error {
-		_, err := c.SubnetInterfaces(ctx, anID)
+		_, err := c.SubnetInterfaces(ctx, anID, nil)
 		return err
 	},
 	"instance_external_ip_list": func(ctx context.Context, c *oxide.Client) error {

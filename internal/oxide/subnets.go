@@ -80,12 +80,15 @@ func withID(id string) (string, error) {
 //
 // An interface that cannot be understood, because a newer API has a new kind of addresses, is
 // returned as Unreadable, and spoils no other.
+//
+// The list is read to its end, unless isWhole, which may be nil, knows that the interfaces read so far
+// are all that there are.
 func (c *Client) SubnetInterfaces(
-	ctx context.Context, subnetID string,
+	ctx context.Context, subnetID string, isWhole func([]NetworkInterface) bool,
 ) ([]NetworkInterface, error) {
 	op := objectCall("vpc_subnet_list_network_interfaces",
 		"list the network interfaces in subnet "+subnetID)
-	return readAll(ctx, c, op,
+	return readUntil(ctx, c, op, isWhole,
 		func(ctx context.Context, limit *int, token string) (page[NetworkInterface], error) {
 			query := map[string]string{
 				"limit": strconv.Itoa(*limit), "page_token": token, "sort_by": "id_ascending",

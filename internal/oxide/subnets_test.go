@@ -25,7 +25,7 @@ func (r *rig) interfaces(instanceID string) []oxide.NetworkInterface {
 	}
 	var found []oxide.NetworkInterface
 	for _, subnet := range subnets {
-		nics, err := r.SubnetInterfaces(r.t.Context(), subnet.ID)
+		nics, err := r.SubnetInterfaces(r.t.Context(), subnet.ID, nil)
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -133,11 +133,11 @@ func TestInterfacesOfOneNameAreAllListedOverPages(t *testing.T) {
 	if err != nil || len(subnets) != 1 {
 		t.Fatal(subnets, err)
 	}
-	if _, err := r.SubnetInterfaces(t.Context(), subnets[0].ID); err != nil {
+	if _, err := r.SubnetInterfaces(t.Context(), subnets[0].ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.ResetCounters()
-	nics, err := r.SubnetInterfaces(t.Context(), subnets[0].ID)
+	nics, err := r.SubnetInterfaces(t.Context(), subnets[0].ID, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestInterfaceThatCannotBeUnderstoodSpoilsNoOther(t *testing.T) {
 				Operation: "vpc_subnet_list_network_interfaces", Status: 200,
 				Body: fmt.Sprintf(`{"items": [%s, %s], "next_page": null}`, bad, good),
 			})
-			got, err := r.SubnetInterfaces(t.Context(), anID)
+			got, err := r.SubnetInterfaces(t.Context(), anID, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

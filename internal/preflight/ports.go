@@ -75,7 +75,7 @@ func (p *preflight) network(ctx context.Context) (
 	interfaces = make(map[string]firewall.Interface)
 	firewalls = make(map[string][]firewall.Rule)
 	for _, subnet := range subnets {
-		nics, err := p.client.SubnetInterfaces(ctx, subnet.ID)
+		nics, err := p.client.SubnetInterfaces(ctx, subnet.ID, nil)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -62,7 +62,8 @@ func newRig(t *testing.T) *rig {
 	inventory := instances.NewInventory(api, noAddresses{})
 	r.manager = session.NewManager(t.Context(), session.Config{
 		API: api, Inventory: instances.NewFinder(api, inventory), Watcher: inventory,
-		Registry: &ownership.Registry{},
+		FloatingIPs: inventory.FloatingIPs(),
+		Registry:    &ownership.Registry{},
 	})
 	r.serve()
 	t.Cleanup(func() {

@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// listSpacing is the least time from the beginning of one list of the floating IPs to the next.
-	listSpacing = time.Second / 2
 	// maxVanished bounds the floating IPs that are read one by one because a list does not show them:
 	// a list may miss some, and an empty one may be an error of what is between Oxide and us. The
 	// others stay what they were until the next list.
@@ -33,7 +31,7 @@ const (
 type addressList struct {
 	api     API
 	timings timings
-	reader  coalesce.Reader[[]oxide.FloatingIP]
+	reader  *coalesce.Reader[[]oxide.FloatingIP]
 	// changed is called, without the lock, when something was read or changed.
 	changed func()
 
@@ -69,15 +67,12 @@ type knownAddress struct {
 	readAt time.Time
 }
 
-func newAddressList(api API, timings timings, changed func()) *addressList {
-	l := &addressList{
-		api: api, timings: timings, changed: changed,
+func newAddressList(config Config, timings timings, changed func()) *addressList {
+	return &addressList{
+		api: config.API, reader: config.FloatingIPs, timings: timings, changed: changed,
 		known: make(map[string]knownAddress), deleted: make(map[string]time.Time),
 		viewing: make(map[string]bool), unread: make(map[string]*backoff),
 	}
-	l.reader.Doing, l.reader.Read = "list the floating IPs", api.FloatingIPs
-	l.reader.Spacing = listSpacing
-	return l
 }
 
 // want makes sure that a list begins after a time, soon; after one that failed, not before its

@@ -166,7 +166,8 @@ func (w *world) connect() {
 	inventory := instances.NewInventory(w.api, nobody{})
 	w.manager = session.NewManager(w.Context(), session.Config{
 		API: w.api, Inventory: instances.NewFinder(w.api, inventory), Watcher: inventory,
-		Registry: w.registry,
+		FloatingIPs: inventory.FloatingIPs(),
+		Registry:    w.registry,
 	})
 }
 

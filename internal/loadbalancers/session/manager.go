@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
@@ -18,7 +19,6 @@ import (
 
 // API is what this package needs of Oxide.
 type API interface {
-	FloatingIPs(ctx context.Context) ([]oxide.FloatingIP, error)
 	FloatingIPByID(ctx context.Context, id string) (oxide.FloatingIP, error)
 	FloatingIPByName(ctx context.Context, name string) (oxide.FloatingIP, error)
 	CreateFloatingIP(
@@ -57,6 +57,8 @@ type Config struct {
 	API       API
 	Inventory Inventory
 	Watcher   Watcher
+	// FloatingIPs are the readings of the floating IPs of the project.
+	FloatingIPs *coalesce.Reader[[]oxide.FloatingIP]
 	// Registry is given what sessions know of addresses without a marker.
 	Registry *ownership.Registry
 	// ReadOnly opens no acting session.
@@ -151,7 +153,7 @@ func NewManager(ctx context.Context, config Config) *Manager {
 		plans:     make(chan struct{}, concurrentPlans),
 		sessions:  make(map[*Session]bool), acting: make(map[string]*Session),
 	}
-	m.addresses = newAddressList(config.API, m.timings, m.wake)
+	m.addresses = newAddressList(config, m.timings, m.wake)
 	return m
 }
 
