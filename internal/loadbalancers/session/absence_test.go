@@ -7,6 +7,7 @@ package session_test
 import (
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,34 @@ func TestListsThatAreCutOrMissRowsChangeNothingForAnHour(t *testing.T) {
 				}
 				if n := len(w.sim.FloatingIPs()); n != len(keys) {
 					t.Errorf("%d floating IPs, want %d", n, len(keys))
+				}
+			})
+		})
+	}
+}
+
+func TestWhyAnAddressCannotBeReadIsSaid(t *testing.T) {
+	for name, edit := range map[string]func(*session.Desired){
+		"one of the user's":     existing("of-the-user"),
+		"of one that is ending": func(d *session.Desired) { d.Ending = plan.EndRelease },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				w.fault("floating_ip_view", 403, forbidden)
+				o := w.open().sync()
+				defer o.close()
+				key := o.want("default/web", edit, 80)
+				time.Sleep(time.Minute)
+				state := o.state(key)
+				if state.Phase != session.PhasePending || state.Problem == nil ||
+					!strings.Contains(state.Problem.Error(), "could not read the floating IP") {
+					t.Errorf("its state is %v, its problem %v", state.Phase, state.Problem)
+				}
+				w.sim.ClearFaults()
+				time.Sleep(time.Minute)
+				if state := o.state(key); state.Problem != nil &&
+					strings.Contains(state.Problem.Error(), "could not read") {
+					t.Errorf("its problem is still %v", state.Problem)
 				}
 			})
 		})

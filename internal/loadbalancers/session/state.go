@@ -7,6 +7,7 @@ package session
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -190,6 +191,8 @@ func (s *balancerStep) problem() error {
 	switch {
 	case s.desired.PreserveReason != "":
 		return failf(ReasonInvalid, nil, "%s", s.desired.PreserveReason)
+	case s.unreadable() != nil:
+		return s.unreadable()
 	case s.planned.Problem != nil && s.isKnown(s.planned.Problem):
 		return fromPlan(s.planned.Problem)
 	}
@@ -215,6 +218,20 @@ func (s *balancerStep) problem() error {
 		if why := s.waits[r.Address.ID]; why != "" {
 			return failf(ReasonUnreadable, nil, "the address %s cannot be released yet: %s",
 				r.Address.Addr, why)
+		}
+	}
+	return nil
+}
+
+// unreadable returns why it is not known whether the load balancer has an address that was not seen yet;
+// nil: it is, or only time is needed.
+func (s *balancerStep) unreadable() error {
+	if waits := s.unseen || s.planned.Ended && len(s.places) == 0 && !s.released; !waits {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.lookups)) {
+		if known := s.lookups[name]; known.readAt.IsZero() && known.backoff.err != nil {
+			return known.backoff.err
 		}
 	}
 	return nil
