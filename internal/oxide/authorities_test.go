@@ -152,6 +152,16 @@ func TestTheCertificateMustBeForTheHost(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "its certificate is for another host name") {
 		t.Error(err)
 	}
+	// With an address there is no server name in the handshake.
+	leaf, err := x509.ParseCertificate(certificate.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{"127.0.0.1": true, "127.0.0.2": false} {
+		if got := loadRoots(t, file).Trusts(leaf, address); got != want {
+			t.Errorf("for %s it is trusted: %t, want %t", address, got, want)
+		}
+	}
 }
 
 func TestACertificateOutOfItsTimeShowsBothClocks(t *testing.T) {

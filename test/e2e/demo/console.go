@@ -93,10 +93,11 @@ func (c *console) event(where, format string, args ...any) {
 	c.eventAt(time.Now(), where, format, args...)
 }
 
-// eventAt tells what was seen a moment ago.
+// eventAt tells what was seen a moment ago. What the clocks of two processes put before the clock's zero
+// was at zero.
 func (c *console) eventAt(at time.Time, where, format string, args ...any) {
 	c.closeLine()
-	fmt.Fprintf(c.out, "  %6.2f s  %s  %s\n", at.Sub(c.began).Seconds(),
+	fmt.Fprintf(c.out, "  %6.2f s  %s  %s\n", max(at.Sub(c.began), 0).Seconds(),
 		c.tint(fmt.Sprintf("%-10s", where)), fmt.Sprintf(format, args...))
 }
 

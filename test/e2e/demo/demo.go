@@ -156,7 +156,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 		d.removeDir = true
 	}
-	d.console.line("%s", times)
+	d.console.title("In short")
+	for _, line := range times {
+		d.console.line("%s", line)
+	}
 	d.console.last(fmt.Sprintf("demo: ok (all in %s)", cluster.Seconds(time.Since(d.began))))
 	return nil
 }

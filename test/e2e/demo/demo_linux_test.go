@@ -44,8 +44,17 @@ func TestADemoTellsItsStoryAndLeavesNothing(t *testing.T) {
 	if code := d.wait(); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, d.out)
 	}
-	if last := d.lastLine(); !strings.HasPrefix(last, "demo: ok (all in ") || len(last) > 80 {
+	if last := d.lastLine(); !strings.HasPrefix(last, "demo: ok (all in ") {
 		t.Errorf("the last line is %q", last)
+	}
+	_, end, found := strings.Cut(d.out.String(), "\nIn short\n")
+	for line := range strings.Lines(end) {
+		if len(line) > 80 {
+			t.Errorf("a line of the end fits no terminal: %q", line)
+		}
+	}
+	if !found || strings.Contains(d.out.String(), "  -0.") {
+		t.Errorf("it ends without a summary, or something happened before its cause:\n%s", d.out)
 	}
 	for _, told := range []string{
 		"Node worker-1 is initialized", "Node worker-2 is initialized",

@@ -38,12 +38,13 @@ const (
 	oxideRack     = "rack"
 )
 
-// story lets it happen and tells what is seen. It returns how long the chapters took, for people.
-func (d *demo) story(ctx context.Context) (times string, err error) {
+// story lets it happen and tells what is seen. It returns how long the chapters took, for people: one
+// line for each.
+func (d *demo) story(ctx context.Context) (times []string, err error) {
 	d.console.title("Three Nodes register, as their kubelets would register them")
 	nodes, err := d.chapter(ctx, d.registerNodes, d.newNodes())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	d.console.title("Two Services of type LoadBalancer are created")
 	web := objects.LoadBalancer("default", "web", objects.TCP(80), objects.TCP(443))
@@ -51,29 +52,32 @@ func (d *demo) story(ctx context.Context) (times string, err error) {
 	services := d.newServices(web, dns)
 	created, err := d.chapter(ctx, services.create, services)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	d.console.title("The instance under one of the addresses is stopped")
 	stopped, err := d.failover(ctx, services, web, (*failoverWatcher).stopInstance)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	d.console.title("The kubelet under the other address falls silent; with a UDP " +
-		"port the new place is published for a second before the address arrives")
+	d.console.title("The kubelet under the other address falls silent")
+	d.console.line("with a UDP port the new place is published a second before the address is there")
 	silent, err := d.failover(ctx, services, dns, (*failoverWatcher).silenceKubelet)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	d.console.title("One of the Services is deleted")
 	removal := services.newRemoval(dns)
 	removed, err := d.chapter(ctx, removal.delete, removal)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return fmt.Sprintf("%d Nodes initialized in %s, %d Services got their addresses in %s, "+
-		"1 address left a stopped instance in %s and 1 a silent node in %s, 1 address was released "+
-		"in %s", len(machines), cluster.Seconds(nodes), len(services.all), cluster.Seconds(created),
-		cluster.Seconds(stopped), cluster.Seconds(silent), cluster.Seconds(removed)), nil
+	return []string{
+		fmt.Sprintf("%d Nodes initialized in %s", len(machines), cluster.Seconds(nodes)),
+		fmt.Sprintf("%d Services got their addresses in %s", len(services.all), cluster.Seconds(created)),
+		fmt.Sprintf("1 address left a stopped instance in %s, 1 a silent node in %s",
+			cluster.Seconds(stopped), cluster.Seconds(silent)),
+		fmt.Sprintf("1 address was released in %s", cluster.Seconds(removed)),
+	}, nil
 }
 
 // watcher looks at the cluster and the rack again and again, tells what is new, and says what it
