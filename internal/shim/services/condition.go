@@ -46,8 +46,26 @@ func isUnserved(state *backendv1.LoadBalancerState) bool {
 		})
 }
 
+// isUnread reports whether the problem of a state is one of Oxide as a whole, or of the credentials: what
+// the Service has may be served all the same. That something is forbidden concerns the Service alone if it
+// has nothing yet.
+func isUnread(state *backendv1.LoadBalancerState) bool {
+	problem := state.GetProblem()
+	switch problem.GetReason() {
+	case backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE, backendv1.ErrorReason_ERROR_REASON_INTERNAL,
+		backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED,
+		backendv1.ErrorReason_ERROR_REASON_OXIDE_API_VERSION_UNSUPPORTED,
+		backendv1.ErrorReason_ERROR_REASON_PROJECT_NOT_FOUND:
+		return true
+	case backendv1.ErrorReason_ERROR_REASON_OXIDE_FORBIDDEN:
+		return len(state.GetPublish()) > 0
+	default:
+		return codes.Code(problem.GetCode()) == codes.Unavailable
+	}
+}
+
 // readyCondition translates a state into the condition of its Service. It is Unknown while Oxide
-// cannot be reached, and True also where there is something to know, which the reason then names. Not
+// cannot be read, and True also where there is something to know, which the reason then names. Not
 // known: changes are under way, or nothing was read yet, so what was so before
 // is still the latest that there is to say.
 func (c *Controller) readyCondition(
@@ -68,7 +86,7 @@ func (c *Controller) readyCondition(
 	case problem != nil && condition.Reason == "":
 		condition.Reason = camelCase(problem.GetReason().String())
 		messages = []string{problemError(service, problem).Error()}
-		if codes.Code(problem.GetCode()) == codes.Unavailable {
+		if isUnread(state) {
 			condition.Status = metav1.ConditionUnknown
 		}
 	case condition.Reason != "":

@@ -38,6 +38,9 @@ func TestTheConditionSaysWhetherAddressesAreServedAndWhyNot(t *testing.T) {
 		firewall    = backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED
 		refused     = backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED
 		progressing = backendv1.Phase_PHASE_PROGRESSING
+		badResponse = backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE
+		rejected    = backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED
+		denied      = backendv1.ErrorReason_ERROR_REASON_OXIDE_FORBIDDEN
 	)
 	for _, tt := range []struct {
 		name  string
@@ -63,6 +66,14 @@ func TestTheConditionSaysWhetherAddressesAreServedAndWhyNot(t *testing.T) {
 				"rack's operator for a default pool with free addresses"},
 		{"Oxide does not answer", all(phase(pendingPhase), problem(unavailable, codes.Unavailable, "503")),
 			"Unknown OxideUnavailable 503"},
+		{"Oxide fails", all(toPublish("198.51.100.9"), phase(pendingPhase), problem(badResponse, codes.Internal,
+			"500")), "Unknown OxideBadResponse 500"},
+		{"the token is rejected", all(toPublish("198.51.100.9"), phase(pendingPhase),
+			problem(rejected, codes.FailedPrecondition, "401")), "Unknown OxideCredentialsRejected 401"},
+		{"what it has cannot be read", all(toPublish("198.51.100.9"), phase(pendingPhase),
+			problem(denied, codes.PermissionDenied, "403")), "Unknown OxideForbidden 403"},
+		{"it may get nothing", all(phase(pendingPhase), problem(denied, codes.PermissionDenied, "403")),
+			"False OxideForbidden 403"},
 		{"a change is under way", all(phase(progressing), explained("it moves")), ""},
 		{"nothing was read yet", phase(pendingPhase), ""},
 	} {
