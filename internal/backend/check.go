@@ -26,7 +26,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/preflight"
 )
 
-// errCheckFailed ends a preflight that found something amiss; the report tells what.
+// errCheckFailed ends a preflight that found something wrong; the report says what.
 var errCheckFailed = errors.New("a check failed")
 
 // checkOptions are the settings of the preflight.
@@ -104,7 +104,7 @@ func newCheckCommand() *cobra.Command {
 		Short: "Check that Oxide is set up for the cloud controller manager, changing nothing",
 		Long: "check asks Oxide, by reads alone, whether everything is in place: the API within reach, " +
 			"a valid\ntoken, the project, a role, pools of addresses and, for ports that you name, the " +
-			"firewall.\nIt tells what is amiss together with the remedy.\n\n" +
+			"firewall.\nIt reports what is wrong together with the remedy.\n\n" +
 			"Exit codes: 0 all is well, or works with warnings; 1 a check failed; 2 the command is wrong.",
 		Example: "  oxide-backend check --port 80/tcp --port 443/tcp",
 		Args:    noArguments,

@@ -41,7 +41,7 @@ func (o *Options) oxideConfig() (oxide.Config, error) {
 	if o.source != "" && len(errs) > 1 && o.Host == "" && o.Project == "" {
 		// One cause, and so one line.
 		errs = []error{fmt.Errorf("nothing is known of Oxide: %s is missing, or lacks the keys "+
-			"oxide-host, oxide-token and oxide-project; create it, and this program is started anew",
+			"oxide-host, oxide-token and oxide-project; create it, and this program is started again",
 			o.source)}
 	}
 	return cfg, errors.Join(errs...)
