@@ -412,3 +412,13 @@ func TestAnIgnoredSettingOfTheTokenIsNamed(t *testing.T) {
 	r.as("oxide-token-unknown")
 	r.want(r.run(), map[string]want{"token": {preflight.Failed, r.note, "put a valid one"}})
 }
+
+// Only where Oxide says that there is no such project may its name be wrong.
+func TestAnAnswerThatIsNotUnderstoodIsNoWrongName(t *testing.T) {
+	r := healthy(t)
+	_, err := r.AddFault(oxidesim.Fault{Operation: "project_view", Status: 200, Body: `{"name": "demo"}`})
+	r.must(err)
+	r.want(r.run(), map[string]want{"project": {
+		preflight.Failed, "cannot be understood", "check again in a minute",
+	}})
+}
