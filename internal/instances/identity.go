@@ -74,7 +74,16 @@ func (f *Finder) Identify(
 	}
 	if err != nil {
 		f.api.DoubtLists() // it may be one that the list does not show
-		return Identified{}, err
+		l, readErr := f.inventory.withReported(ctx, r.Facts, m)
+		if readErr != nil {
+			return Identified{}, readErr
+		}
+		if l == r.Facts {
+			return Identified{}, err
+		}
+		if found, err = l.identify(m); err != nil {
+			return Identified{}, err
+		}
 	}
 	found.Instance, err = f.complete(ctx, r.Facts.identity, found.Instance.Instance, view)
 	if err != nil {

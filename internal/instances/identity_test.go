@@ -286,3 +286,64 @@ func TestAThousandMachinesThatAreNoInstancesShareTwelveListsAMinute(t *testing.T
 		}
 	})
 }
+
+// A list may miss the instance that a machine reports to be: another's name does not count then.
+func TestASystemUUIDThatTheListMissesIsReadBeforeANameCounts(t *testing.T) {
+	w := newWorld(t)
+	own := w.node("own").ID
+	w.fault(oxidesim.Fault{Operation: "instance_list", Omit: 1})
+	for _, direct := range []bool{false, true} {
+		found, err := w.finder.Identify(t.Context(),
+			instances.Machine{SystemUUID: own, Name: "another"}, instances.Basic, direct)
+		if err != nil || found.ID != own || found.By != instances.BySystemUUID {
+			t.Errorf("direct %v: got %+v, %v", direct, found, err)
+		}
+	}
+	// In the other order of bytes, too, and not for an instance of another project.
+	if found, err := w.finder.Identify(t.Context(), instances.Machine{SystemUUID: swapped(own)},
+		instances.Basic, false); err != nil || found.ID != own {
+		t.Errorf("swapped: got %+v, %v", found, err)
+	}
+	elsewhere := w.add(secondProject, oxidesim.InstanceSeed{Name: "elsewhere"}).ID
+	if found, err := w.finder.Identify(t.Context(), instances.Machine{SystemUUID: elsewhere},
+		instances.Basic, false); err == nil {
+		t.Errorf("it is %+v of another project", found)
+	}
+	w.fault(oxidesim.Fault{Operation: "instance_view", Status: 503})
+	var unmatched *instances.IdentityError
+	if _, err := w.finder.Identify(t.Context(), instances.Machine{SystemUUID: anID},
+		instances.Basic, false); err == nil || errors.As(err, &unmatched) {
+		t.Errorf("an id that cannot be read is no instance: %v", err)
+	}
+}
+
+func TestMachinesThatReportIDsOfNothingAreReadDirectlyTwelveTimesAMinuteAtMost(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.node("node-0")
+		w.requests()
+		const minutes = 10
+		for range minutes * 12 {
+			for i := range 1000 {
+				m := instances.Machine{SystemUUID: fmt.Sprintf("%08d-1111-4111-8111-111111111111", i)}
+				var none *instances.IdentityError
+				if _, err := w.finder.Identify(t.Context(), m, instances.Basic, false); !errors.As(err, &none) {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if reads := w.requests()["instance_view"]; reads > 20+12*minutes {
+			t.Errorf("%d direct reads in %d minutes", reads, minutes)
+		}
+		one := instances.Machine{SystemUUID: anID}
+		time.Sleep(time.Hour)
+		w.requests()
+		for range 60 {
+			_, _ = w.finder.Identify(t.Context(), one, instances.Basic, false)
+			time.Sleep(5 * time.Second)
+		}
+		if reads := w.requests()["instance_view"]; reads != 2 {
+			t.Errorf("%d direct reads for one machine in five minutes, want one for each order", reads)
+		}
+	})
+}

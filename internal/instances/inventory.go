@@ -78,6 +78,8 @@ type Inventory struct {
 	missing    map[string]time.Time
 	ephemerals map[string]ephemeral
 	told       map[string]bool
+
+	reported *reportedIDs
 }
 
 // Addresses knows which floating IPs are the addresses of load balancers: they are no addresses of
@@ -97,6 +99,7 @@ func NewInventory(api API, addresses Addresses) *Inventory {
 		missing:    make(map[string]time.Time),
 		ephemerals: make(map[string]ephemeral),
 		told:       make(map[string]bool),
+		reported:   newReportedIDs(),
 	}
 	i.listings.Doing, i.listings.Read = "list the instances", i.readListing
 	i.networks.Doing, i.networks.Read = "list the network interfaces", i.readNetworks

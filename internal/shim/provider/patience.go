@@ -1,0 +1,73 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package provider
+
+import (
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// promptDoubts is how often the instance of a Node is asked for as often as the framework does,
+	// although nothing could be concluded from its absence. After that, once in doubtInterval.
+	promptDoubts  = 3
+	doubtInterval = time.Minute
+)
+
+// doubts are the Nodes whose instance is not found while that proves nothing: each question costs
+// direct reads, and the framework asks every five seconds for as long as such a Node is there. It may be
+// used concurrently.
+type doubts struct {
+	mu     sync.Mutex
+	byNode map[types.UID]doubt
+}
+
+// doubt is what was found about a Node.
+type doubt struct {
+	// about is all that the judgement was about: once that is another, the question is, too.
+	about string
+	count int
+	until time.Time
+	err   error
+}
+
+// pending returns what was found last, if it is too early to ask again; nil: it is not.
+func (d *doubts) pending(node *v1.Node, about string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known, ok := d.byNode[node.UID]
+	if !ok || known.about != about || !time.Now().Before(known.until) {
+		return nil
+	}
+	return known.err
+}
+
+// note takes over what was found.
+func (d *doubts) note(node *v1.Node, about string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.byNode[node.UID]
+	if known.about != about {
+		known = doubt{about: about}
+	}
+	known.err = err
+	if known.count++; known.count >= promptDoubts {
+		known.until = time.Now().Add(doubtInterval)
+	}
+	if d.byNode == nil {
+		d.byNode = make(map[types.UID]doubt)
+	}
+	d.byNode[node.UID] = known
+}
+
+// forget forgets a Node that is gone, or of which nothing is in doubt any more.
+func (d *doubts) forget(uid types.UID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.byNode, uid)
+}
