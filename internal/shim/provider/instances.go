@@ -81,6 +81,27 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 		return err == nil, err
 	}
 	proof, nodes, unprovable := p.absenceProof(node, id)
+	about := judgedBy(node, proof, unprovable)
+	if err := p.doubts.pending(node, about); err != nil {
+		return false, err
+	}
+	exists, err := p.askExistence(ctx, node, id, proof, nodes, unprovable)
+	if unprovable != nil && client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) ||
+		client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_ABSENCE_NOT_PROVEN) ||
+		client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_REPLACED) {
+		p.doubts.note(node, about, err)
+	} else {
+		p.doubts.forget(node.UID)
+	}
+	return exists, err
+}
+
+// askExistence asks the backend whether the instance of a node exists, and for the proof if it does not,
+// unless that is unprovable.
+func (p *Provider) askExistence(
+	ctx context.Context, node *v1.Node, id string, proof *backendv1.AbsenceProof, nodes int,
+	unprovable error,
+) (bool, error) {
 	if unprovable != nil {
 		_, err := p.lookUp(ctx, node, id, existence)
 		if client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
@@ -88,7 +109,6 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 		}
 		return err == nil, err
 	}
-
 	attempt := p.removals.Begin(string(node.UID), nodes)
 	if attempt == nil {
 		return false, errPaced
@@ -96,7 +116,7 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 	defer attempt.End()
 	ask := existence
 	ask.proof = proof
-	_, err = p.lookUp(ctx, node, id, ask)
+	_, err := p.lookUp(ctx, node, id, ask)
 	if !client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) {
 		return err == nil, err
 	}

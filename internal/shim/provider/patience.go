@@ -5,11 +5,15 @@
 package provider
 
 import (
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
 const (
@@ -70,4 +74,11 @@ func (d *doubts) forget(uid types.UID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.byNode, uid)
+}
+
+// judgedBy is all that a judgement about a Node goes by.
+func judgedBy(node *v1.Node, proof *backendv1.AbsenceProof, unprovable error) string {
+	return fmt.Sprint(node.Spec.ProviderID, node.Status.NodeInfo.SystemUUID, IsJoining(node),
+		node.Labels[LabelSiloID], node.Labels[LabelProjectID],
+		slices.Sorted(slices.Values(proof.GetWitnessInstanceIds())), unprovable)
 }

@@ -74,6 +74,7 @@ type Provider struct {
 
 	reporter *events.Reporter
 	removals *removals.Pacer
+	doubts   doubts
 	topology Topology
 }
 
@@ -114,6 +115,7 @@ func (p *Provider) forget(object any) {
 	}
 	if node, ok := object.(*v1.Node); ok {
 		p.reporter.Forget(node.UID)
+		p.doubts.forget(node.UID)
 	}
 }
 
