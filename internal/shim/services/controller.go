@@ -293,8 +293,11 @@ func (c *Controller) cached(key string) *v1.Service {
 	return service
 }
 
-// scopeRetry is how long is waited before the cluster's id is read again.
-const scopeRetry = 5 * time.Second
+// scopeRetry is how long is waited before the cluster's id is read again, and lastScopeRetry at most.
+const (
+	scopeRetry     = 5 * time.Second
+	lastScopeRetry = time.Minute
+)
 
 // readScope sets the scope under which the cluster owns its addresses in Oxide. Unless the user
 // gave one, that is the UID of the namespace kube-system, which lives as long as the cluster and
@@ -303,13 +306,14 @@ func (c *Controller) readScope(ctx context.Context) error {
 	if c.scope = c.config.ClusterID; c.scope != "" {
 		return nil
 	}
-	return wait.PollUntilContextCancel(ctx, scopeRetry, true, func(ctx context.Context) (bool, error) {
+	pauses := wait.Backoff{Duration: scopeRetry, Factor: 2, Steps: 10, Cap: lastScopeRetry}
+	return pauses.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
 		namespace, err := c.client.CoreV1().Namespaces().
 			Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
 		if err != nil {
 			if c.waitFor(fmt.Sprintf("the cluster's id, the UID of the namespace %s, could not be read: "+
 				"%v: allow \"get\" on that namespace, or set --cluster-id", metav1.NamespaceSystem, err)) {
-				klog.ErrorS(err, "Cannot read the cluster's id", "retry_in", scopeRetry)
+				klog.ErrorS(err, "Cannot read the cluster's id; it is tried again and again")
 			}
 			return false, nil
 		}

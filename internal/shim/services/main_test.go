@@ -125,6 +125,11 @@ type peer struct {
 	cut           context.CancelFunc
 }
 
+func (p *peer) register(s *grpc.Server) {
+	backendv1.RegisterLoadBalancerServiceServer(s, p)
+	backendv1.RegisterBackendServiceServer(s, p)
+}
+
 func (p *peer) GetInfo(context.Context, *backendv1.GetInfoRequest) (*backendv1.GetInfoResponse, error) {
 	return &backendv1.GetInfoResponse{ApiRevision: backendv1.APIRevision}, nil
 }
@@ -269,10 +274,9 @@ func run(t *testing.T, config Config, objects ...runtime.Object) *cluster {
 func runWith(t *testing.T, client *fake.Clientset, p *peer, config Config) *cluster {
 	t.Helper()
 	e := &cluster{T: t, client: client, peer: p, events: &backendtest.Events{}}
-	config.Conn = backendtest.Serve(t, func(s *grpc.Server) {
-		backendv1.RegisterLoadBalancerServiceServer(s, p)
-		backendv1.RegisterBackendServiceServer(s, p)
-	})
+	if config.Conn == nil {
+		config.Conn = backendtest.Serve(t, p.register)
+	}
 	config.Reporter = events.NewReporter(e.events)
 	if config.ClusterID == "" {
 		config.ClusterID = scope
