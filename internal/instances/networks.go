@@ -139,10 +139,10 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 	return n, nil
 }
 
-// hasEveryInstance returns a function that reports whether the interfaces of one subnet are all that there
-// are, because each instance has one: Oxide puts each interface of an instance in another subnet. One that
-// came after the list of the instances is missing in the network facts, and has them read again. It is
-// nil if there is no list of the instances.
+// hasEveryInstance returns a function that reports whether the interfaces of one subnet are all that
+// there are, because each instance has one: Oxide puts each interface of an instance in another
+// subnet. One that came after the list of the instances is missing in the network facts, and has them
+// read again. It is nil if there is no list of the instances.
 func (i *Inventory) hasEveryInstance() func(nics []oxide.NetworkInterface) bool {
 	last := i.listings.Latest()
 	if last == nil {

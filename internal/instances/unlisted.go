@@ -46,9 +46,9 @@ func newReportedIDs() *reportedIDs {
 	}
 }
 
-// withReported returns the listing with the instance that a machine reports to be, which is read directly
-// if the list does not show it: a list may miss some. It is the listing itself if there is none, or if
-// that was not read because too many were.
+// withReported returns the listing with the instance that a machine reports to be, which is read
+// directly if the list does not show it: a list may miss some. It is the listing itself if there is
+// none, or if that was not read because too many were.
 func (i *Inventory) withReported(ctx context.Context, l *listing, m Machine) (*listing, error) {
 	reported := idsOf(m.SystemUUID)
 	if _, listed := l.bySystemUUID(reported); listed {
