@@ -46,13 +46,14 @@ func isUnserved(state *backendv1.LoadBalancerState) bool {
 		})
 }
 
-// isUnread reports whether the problem of a state is one of Oxide as a whole, or of the credentials: what
-// the Service has may be served all the same. That something is forbidden concerns the Service alone if it
-// has nothing yet.
+// isUnread reports whether the problem of a state is one of Oxide as a whole, or of the credentials:
+// what the Service has may be served all the same. That something is forbidden concerns the Service
+// alone if it has nothing yet.
 func isUnread(state *backendv1.LoadBalancerState) bool {
 	problem := state.GetProblem()
 	switch problem.GetReason() {
-	case backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE, backendv1.ErrorReason_ERROR_REASON_INTERNAL,
+	case backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE,
+		backendv1.ErrorReason_ERROR_REASON_INTERNAL,
 		backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED,
 		backendv1.ErrorReason_ERROR_REASON_OXIDE_API_VERSION_UNSUPPORTED,
 		backendv1.ErrorReason_ERROR_REASON_PROJECT_NOT_FOUND:
