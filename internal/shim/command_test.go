@@ -134,7 +134,9 @@ func TestAJunkKubeconfigIsOnePlainLine(t *testing.T) {
 		{"an authority that is none", head + "clusters: [{name: c, cluster: " +
 			"{server: 'https://h', certificate-authority-data: c2V7e2NyZXQ=}}]\n", "certificate"},
 	} {
-		for _, flag := range []string{"kubeconfig", "authentication-kubeconfig"} {
+		for _, flag := range []string{
+			"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig",
+		} {
 			t.Run(tt.name+" in "+flag, func(t *testing.T) {
 				file := filepath.Join(t.TempDir(), "junk")
 				if err := os.WriteFile(file, []byte(tt.content), 0o600); err != nil {
