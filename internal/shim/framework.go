@@ -36,7 +36,7 @@ func mustStart(name string, start app.InitFunc) app.InitFunc {
 }
 
 // serviceController starts the framework's service controller as the framework would, but for its
-// informer of Services: by that it is notified of Services that have been released, too.
+// informer of Services: by that it is notified of Services that end once they have been released.
 func (r *running) serviceController(
 	names app.ControllerInitContext, completed *config.CompletedConfig, cloud cloudprovider.Interface,
 ) app.InitFunc {
@@ -48,8 +48,8 @@ func (r *running) serviceController(
 		}
 		informers := completed.SharedInformers.Core().V1()
 		started, err := servicecontroller.New(cloud, client,
-			releaseInformer{
-				informers.Services().Informer(), informers.Services().Lister(), r.loadBalancers.NotifyReleased,
+			endsInformer{
+				informers.Services().Informer(), informers.Services().Lister(), r.loadBalancers.HoldEnds,
 			},
 			informers.Nodes(), completed.ComponentConfig.KubeCloudShared.ClusterName,
 			utilfeature.DefaultFeatureGate)
@@ -62,26 +62,25 @@ func (r *running) serviceController(
 	}
 }
 
-// releaseInformer is an informer of Services that passes on the event handlers of its user.
-type releaseInformer struct {
+// endsInformer is an informer of Services that has another event handler in place of its user's.
+type endsInformer struct {
 	cache.SharedIndexInformer
 	lister   corelisters.ServiceLister
-	notified func(cache.ResourceEventHandler)
+	replaced func(cache.ResourceEventHandler) cache.ResourceEventHandler
 }
 
-var _ coreinformers.ServiceInformer = releaseInformer{}
+var _ coreinformers.ServiceInformer = endsInformer{}
 
 // Informer implements coreinformers.ServiceInformer.
-func (i releaseInformer) Informer() cache.SharedIndexInformer { return i }
+func (i endsInformer) Informer() cache.SharedIndexInformer { return i }
 
 // Lister implements coreinformers.ServiceInformer.
-func (i releaseInformer) Lister() corelisters.ServiceLister { return i.lister }
+func (i endsInformer) Lister() corelisters.ServiceLister { return i.lister }
 
 // AddEventHandlerWithResyncPeriod implements cache.SharedInformer; it is the one that the controller
 // uses.
-func (i releaseInformer) AddEventHandlerWithResyncPeriod(
+func (i endsInformer) AddEventHandlerWithResyncPeriod(
 	handler cache.ResourceEventHandler, resync time.Duration,
 ) (cache.ResourceEventHandlerRegistration, error) {
-	i.notified(handler)
-	return i.SharedIndexInformer.AddEventHandlerWithResyncPeriod(handler, resync)
+	return i.SharedIndexInformer.AddEventHandlerWithResyncPeriod(i.replaced(handler), resync)
 }

@@ -95,6 +95,8 @@ type Controller struct {
 	workers sync.WaitGroup
 	// waits is what is waited for before anything can be answered; nil: nothing.
 	waits atomic.Pointer[string]
+	// away is since when there is no session; nil: there is one, or was none yet.
+	away atomic.Pointer[time.Time]
 
 	// changed are the keys of Services that differ, or everything; one worker translates them.
 	// statuses are those of Services whose status may differ from what is to be published, and
@@ -104,8 +106,8 @@ type Controller struct {
 	conditions workqueue.TypedRateLimitingInterface[string]
 	observed   sync.Map // of Node names to observations
 	logged     sync.Map // of what is logged once
-	// onReleased are the handlers of the framework for Services that have been released.
-	onReleased []cache.ResourceEventHandler
+	// held are the Services that end, as long as the framework is not notified of that.
+	held heldEnds
 
 	// pushing sees to it that a newer translation is never replaced by an older one. It guards the
 	// fields that only translations use: the candidates that were sent, and the Services that need
@@ -128,6 +130,7 @@ func New(config Config) *Controller {
 		statuses: retryQueue(), conditions: retryQueue(),
 		candidates: make(map[string]bool), local: make(map[string]bool),
 		byKey: make(map[string]*tracked),
+		held:  heldEnds{byKey: make(map[string]*heldEnd)},
 	}
 }
 
@@ -245,12 +248,15 @@ func (c *Controller) handler() client.Handler {
 			c.update(key, state.GetOwnerUid(), func(t *tracked) { t.count(state) })
 			c.statuses.Add(key)
 			c.conditions.AddAfter(key, conditionSettles)
+			c.reviewEnd(key)
 		},
+		InSync: func() { c.away.Store(nil) },
 		Action: c.actionTaken, Released: c.released, Orphans: c.logOrphans,
 		ActionsDropped: func(count int64) {
 			klog.InfoS("Some changes in Oxide were not reported: there were too many", "count", count)
 		},
 		Disconnected: func(err error) {
+			c.away.CompareAndSwap(nil, new(time.Now()))
 			if c.waitFor(err.Error()) {
 				klog.InfoS("The session with oxide-backend has ended", "why", err.Error(), "scope", c.scope)
 			}

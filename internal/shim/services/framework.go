@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/cache"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/api"
 
@@ -186,11 +185,7 @@ func (c *Controller) EnsureLoadBalancerDeleted(
 	c.pushing.Unlock()
 	defer c.changed.Add(key)
 	defer c.update(key, string(service.UID), func(t *tracked) { t.releasing = false })
-	state, err := c.session.AwaitReleasedOr(ctx, sent.GetKey(), sent.GetOwnerUid(),
-		func(s *backendv1.LoadBalancerState) bool {
-			is, unknown := isPending(s)
-			return is && c.isCurrent(s) && (!unknown || s.GetProblem() != nil)
-		})
+	state, err := c.session.AwaitReleasedOr(ctx, sent.GetKey(), sent.GetOwnerUid(), c.isStopped)
 	switch {
 	case err != nil:
 		return c.unanswered(key)
@@ -200,25 +195,6 @@ func (c *Controller) EnsureLoadBalancerDeleted(
 		return errors.New(client.OneLine(state.GetConditions()[0].GetMessage()))
 	}
 	return nil
-}
-
-// releaseGrace is how long after a release the framework has had the time to take its finalizer
-// off, if it waited for the release.
-const releaseGrace = time.Second
-
-// released notes that a Service has nothing any more.
-func (c *Controller) released(key *backendv1.LoadBalancerKey, ownerUID string) {
-	c.update(key.GetName(), ownerUID, func(t *tracked) { t.released = true })
-	c.statuses.AddAfter(key.GetName(), releaseGrace)
-}
-
-// NotifyReleased has the event handler of the framework's service controller called for Services
-// that have been released, too, as if they were updated. After a failed deletion that controller
-// waits for its own backoff, or for an update of the Service, and nothing is updated when Oxide has
-// released an address. Called with the Service as it is, it asks again at once, without a write to
-// Kubernetes. To be used before any informer starts.
-func (c *Controller) NotifyReleased(handler cache.ResourceEventHandler) {
-	c.onReleased = append(c.onReleased, handler)
 }
 
 const (

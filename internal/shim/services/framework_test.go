@@ -312,7 +312,7 @@ func TestTheFrameworkAsksAgainOnceAServiceIsReleased(t *testing.T) {
 			s := service(finalized, going)
 			asked := make(chan *v1.Service, 10)
 			p := &peer{prepare: func(c *Controller) {
-				c.NotifyReleased(cache.ResourceEventHandlerFuncs{
+				c.HoldEnds(cache.ResourceEventHandlerFuncs{
 					UpdateFunc: func(_, now any) { asked <- now.(*v1.Service) },
 				})
 			}}

@@ -81,18 +81,15 @@ func shows(status *v1.LoadBalancerStatus, addresses []string) bool {
 // Without a session there are no states, and nothing is written.
 func (c *Controller) syncStatus(key string) {
 	service := c.cached(key)
+	if service != nil {
+		c.notifyReleased(service)
+	}
 	state, ok := c.session.State(c.lbKey(key))
 	if !ok || service == nil || string(service.UID) != state.GetOwnerUid() {
 		c.statuses.Forget(key)
 		return
 	}
 	c.reportConditions(service, state)
-	if c.remembered(service).released && isEnding(service) {
-		c.update(key, string(service.UID), func(t *tracked) { t.released = false })
-		for _, handler := range c.onReleased {
-			handler.OnUpdate(service, service)
-		}
-	}
 	pending, _ := isPending(state)
 	if c.config.ReadOnly || service.Spec.Type != v1.ServiceTypeLoadBalancer ||
 		service.Spec.LoadBalancerClass != nil ||
