@@ -71,8 +71,8 @@ func (r *Rack) Describe(ctx context.Context, ip FloatingIP, description string) 
 }
 
 // AllOpen is a rule of the firewall that lets everything through.
-const AllOpen = `{"name":"all","description":"","status":"enabled","direction":"inbound","action":"allow",` +
-	`"priority":100,"targets":[{"type":"vpc","value":"default"}],"filters":{}}`
+const AllOpen = `{"name":"all","description":"","status":"enabled","direction":"inbound",` +
+	`"action":"allow","priority":100,"targets":[{"type":"vpc","value":"default"}],"filters":{}}`
 
 // AddFirewallRule adds a rule, in the form in which Oxide's API takes it, to those of the VPC.
 func (r *Rack) AddFirewallRule(ctx context.Context, rule string) error {

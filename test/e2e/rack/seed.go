@@ -56,7 +56,8 @@ func instances(machines []Machine) []object {
 			nic = "dual"
 		}
 		all = append(all, object{
-			"name": m.Name, "id": m.ID, "hostname": cmp.Or(m.Hostname, m.Name), "ncpus": m.NCPUs, "memory_gib": m.MemoryGiB,
+			"name": m.Name, "id": m.ID, "hostname": cmp.Or(m.Hostname, m.Name),
+			"ncpus": m.NCPUs, "memory_gib": m.MemoryGiB,
 			"nic": nic, "ip": m.IP, "ephemeral": m.Ephemeral,
 		})
 	}
