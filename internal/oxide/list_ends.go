@@ -16,7 +16,7 @@ const (
 	// maxEnds bounds how many ends are remembered of the lists of one operation: those of the
 	// members of anti-affinity groups, or of the interfaces in subnets, are many.
 	maxEnds = 1024
-	// doubtSpacing is the least time from one doubt to the next: somebody may look for what does not
+	// doubtSpacing is the least time from one doubt to the next: somebody may ask for what does not
 	// exist again and again.
 	doubtSpacing = 10 * time.Minute
 )

@@ -120,7 +120,7 @@ func TestAnInstanceInAnUnknownStateSpoilsNoList(t *testing.T) {
 	}
 }
 
-// Who may not do something is told the least role that may.
+// An error for a missing role names the least role that suffices.
 func TestTheRoleThatIsMissingIsNamedAsOxideNamesIt(t *testing.T) {
 	r := start(t, oxidesim.Config{})
 	r.fault(oxidesim.Fault{Operation: "*", Status: 403, ErrorCode: "Forbidden"})

@@ -200,7 +200,7 @@ func connectionDetail(err error) (detail, remedy string) {
 	return oneLine(err.Error()), ""
 }
 
-// validity says when a certificate is valid, and what this machine's clock says. That is told to the
+// validity says when a certificate is valid, and what this machine's clock says. That is given to the
 // hour: an error's text must not change each time.
 func validity(certificate *x509.Certificate, now time.Time) (detail, remedy string) {
 	const form = "2006-01-02 15:04 MST"

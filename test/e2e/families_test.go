@@ -15,7 +15,7 @@ import (
 )
 
 // A Service that prefers both IP families, IPv6 first, gets the IPv4 address that can be had, and
-// keeps it when an IPv6 one could be. One that requires IPv6 is told which pool to name.
+// keeps it when an IPv6 one could be. One that requires IPv6 gets an error that says which pool to name.
 func TestWhoPrefersAFamilyGetsWhatCanBeHad(t *testing.T) {
 	e := newEnvironment(t, settings{machines: dualStack})
 	e.must(e.rack.AddPool(t.Context(), rack.Pool{

@@ -151,7 +151,7 @@ func (l *loop) areRead(b *balancer, names []string) (last time.Time, areRead boo
 }
 
 // lookUp reads addresses by name or id, one after the other, and takes over those that there are. A list
-// that shows nothing makes every load balancer one that looks for its addresses, and a client may name
+// that shows nothing makes every load balancer one that has its addresses read, and a client may name
 // thousands that do not exist: over all sessions a few are read at a time.
 func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
 	for _, name := range names {

@@ -82,16 +82,16 @@ func (p *Provider) instanceExists(ctx context.Context, node *v1.Node) (bool, err
 	}
 	proof, nodes, unprovable := p.absenceProof(node, id)
 	about := judgedBy(node, proof, unprovable)
-	if err := p.doubts.pending(node, about); err != nil {
+	if err := p.unproven.pending(node, about); err != nil {
 		return false, err
 	}
 	exists, err := p.askExistence(ctx, node, id, proof, nodes, unprovable)
 	if unprovable != nil && client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND) ||
 		client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_ABSENCE_NOT_PROVEN) ||
 		client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_INSTANCE_REPLACED) {
-		p.doubts.note(node, about, err)
+		p.unproven.note(node, about, err)
 	} else {
-		p.doubts.forget(node.UID)
+		p.unproven.forget(node.UID)
 	}
 	return exists, err
 }

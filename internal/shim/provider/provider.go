@@ -74,7 +74,7 @@ type Provider struct {
 
 	reporter *events.Reporter
 	removals *removals.Pacer
-	doubts   doubts
+	unproven unprovenAbsences
 	topology Topology
 }
 
@@ -115,7 +115,7 @@ func (p *Provider) forget(object any) {
 	}
 	if node, ok := object.(*v1.Node); ok {
 		p.reporter.Forget(node.UID)
-		p.doubts.forget(node.UID)
+		p.unproven.forget(node.UID)
 	}
 }
 

@@ -168,7 +168,7 @@ func TestTheConditionIsWrittenWhenItDiffersAndLeavesThoseOfOthers(t *testing.T) 
 	next.inSync()
 	next.peer.answers(all(toPublish("198.51.100.9"), explained("it is on a")))
 	next.c.conditions.Add("shop/web")
-	next.await("the new leader has looked at it", func() bool {
+	next.await("the new leader has reconciled it", func() bool {
 		state, ok := next.c.session.State(next.c.lbKey("shop/web"))
 		return ok && state.GetExplanation() != "" && next.c.conditions.Len() == 0
 	})

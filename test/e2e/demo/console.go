@@ -93,7 +93,7 @@ func (c *console) event(where, format string, args ...any) {
 	c.eventAt(time.Now(), where, format, args...)
 }
 
-// eventAt tells what was seen a moment ago. What the clocks of two processes put before the clock's zero
+// eventAt prints what was seen a moment ago. What the clocks of two processes put before the clock's zero
 // was at zero.
 func (c *console) eventAt(at time.Time, where, format string, args ...any) {
 	c.closeLine()

@@ -38,7 +38,7 @@ const (
 	oxideRack     = "rack"
 )
 
-// story lets it happen and tells what is seen. It returns how long the chapters took, for people: one
+// story lets it happen and reports what is seen. It returns how long the chapters took, for people: one
 // line for each.
 func (d *demo) story(ctx context.Context) (times []string, err error) {
 	d.console.title("Three Nodes register, as their kubelets would register them")

@@ -61,7 +61,7 @@ func TestANodeWhoseInstanceCannotBeProvenGoneCostsFewQuestions(t *testing.T) {
 					t.Fatalf("%v, %v", exists, err)
 				}
 			}
-			want := promptDoubts
+			want := promptProofs
 			if tc.passes {
 				want = questions
 			}
@@ -113,7 +113,7 @@ func TestADeletionThatCanBeProvenWaitsForNothing(t *testing.T) {
 
 func TestADoubtfulNodeIsAskedAboutOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var d doubts
+		var d unprovenAbsences
 		n := node("worker-1", id1)
 		asked := 0
 		for range 30 * 12 {
@@ -123,7 +123,7 @@ func TestADoubtfulNodeIsAskedAboutOnceAMinute(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second)
 		}
-		if asked > promptDoubts+30 {
+		if asked > promptProofs+30 {
 			t.Errorf("asked %d times in 30 minutes", asked)
 		}
 		if d.pending(n, "another") != nil {

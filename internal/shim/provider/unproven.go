@@ -17,22 +17,22 @@ import (
 )
 
 const (
-	// promptDoubts is how often the instance of a Node is asked for as often as the framework does,
-	// although nothing could be concluded from its absence. After that, once in doubtInterval.
-	promptDoubts  = 3
-	doubtInterval = time.Minute
+	// promptProofs is how often a proof is tried as often as the framework asks, although nothing could
+	// be concluded from the absence of an instance. After that, once in proofInterval.
+	promptProofs  = 3
+	proofInterval = time.Minute
 )
 
-// doubts are the Nodes whose instance is not found while that proves nothing: each question costs
+// unprovenAbsences are the Nodes whose instance is not found while that proves nothing: each question costs
 // direct reads, and the framework asks every five seconds for as long as such a Node is there. It may be
 // used concurrently.
-type doubts struct {
+type unprovenAbsences struct {
 	mu     sync.Mutex
-	byNode map[types.UID]doubt
+	byNode map[types.UID]unproven
 }
 
-// doubt is what was found about a Node.
-type doubt struct {
+// unproven is why the absence of the instance of a Node proves nothing.
+type unproven struct {
 	// about is all that the judgement was about: once that is another, the question is, too.
 	about string
 	count int
@@ -41,7 +41,7 @@ type doubt struct {
 }
 
 // pending returns what was found last, if it is too early to ask again; nil: it is not.
-func (d *doubts) pending(node *v1.Node, about string) error {
+func (d *unprovenAbsences) pending(node *v1.Node, about string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known, ok := d.byNode[node.UID]
@@ -51,26 +51,26 @@ func (d *doubts) pending(node *v1.Node, about string) error {
 	return known.err
 }
 
-// note takes over what was found.
-func (d *doubts) note(node *v1.Node, about string, err error) {
+// note records what was found.
+func (d *unprovenAbsences) note(node *v1.Node, about string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := d.byNode[node.UID]
 	if known.about != about {
-		known = doubt{about: about}
+		known = unproven{about: about}
 	}
 	known.err = err
-	if known.count++; known.count >= promptDoubts {
-		known.until = time.Now().Add(doubtInterval)
+	if known.count++; known.count >= promptProofs {
+		known.until = time.Now().Add(proofInterval)
 	}
 	if d.byNode == nil {
-		d.byNode = make(map[types.UID]doubt)
+		d.byNode = make(map[types.UID]unproven)
 	}
 	d.byNode[node.UID] = known
 }
 
-// forget forgets a Node that is gone, or of which nothing is in doubt any more.
-func (d *doubts) forget(uid types.UID) {
+// forget forgets a Node that is gone, or whose instance was found.
+func (d *unprovenAbsences) forget(uid types.UID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.byNode, uid)
