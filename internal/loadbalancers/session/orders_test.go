@@ -51,6 +51,33 @@ func (o *owner) did(key ownership.Key, typ plan.ActionType, after time.Time) []s
 	return found
 }
 
+// Who takes the first address of a status must get the one that is reached from outside.
+func TestTheFloatingIPStandsFirstInTheStatus(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", nil, 80)
+		before := o.settled(key)
+		o.observe(slices.Index(o.nodes, before.Attached.InstanceID), func(h *health.Observation) {
+			h.Cordoned, h.CordonObserved = true, true
+		})
+		after := o.left(key, before)
+		moving := false
+		for _, p := range o.publishedBy(key) {
+			if len(p.addrs) > 0 && p.addrs[0] != before.Addr {
+				t.Errorf("published %v, want %s first", p.addrs, before.Addr)
+			}
+			moving = moving || slices.Equal(p.addrs, []netip.Addr{
+				before.Addr, before.Attached.PrivateAddr, after.Attached.PrivateAddr,
+			})
+		}
+		if !moving {
+			t.Errorf("published %v, want the old place and then the new one during the move",
+				o.publishedBy(key))
+		}
+	})
+}
+
 func TestAFirstPlaceIsPublishedBeforeTheAddressIsAttached(t *testing.T) {
 	inWorld(t, 2, func(w *world) {
 		o := w.open().sync()
