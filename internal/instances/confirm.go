@@ -20,58 +20,56 @@ import (
 const maxConfirmed = 256
 
 // confirm reads directly what an earlier list showed and the current one does not, by id, and returns
-// what there still is: a list may miss some. An error means that this is not known of all.
+// what there still is: a list may miss some. What could not be read stays what it was, too: one that
+// Oxide cannot show must not hide all others.
 func confirm[T any](
 	ctx context.Context, what string, missing map[string]T,
 	read func(ctx context.Context, id string) (T, error),
-) ([]T, error) {
-	if len(missing) == 0 {
-		return nil, nil
-	}
+) []T {
 	ids := slices.Sorted(maps.Keys(missing))
 	asked := ids[:min(len(ids), maxConfirmed)]
-	found := make([]*T, len(asked))
-	reads, readCtx := errgroup.WithContext(ctx)
+	gone := make([]bool, len(asked))
+	now := make([]T, len(ids))
+	var reads errgroup.Group
 	reads.SetLimit(concurrentReads)
-	for n, id := range asked {
+	for n, id := range ids {
+		now[n] = missing[id]
+		if n >= len(asked) {
+			continue
+		}
 		reads.Go(func() error {
-			item, err := read(readCtx, id)
+			item, err := read(ctx, id)
 			switch {
-			case oxide.IsKind(err, oxide.KindNotFound):
-				return nil
 			case err == nil:
-				found[n] = &item
+				now[n] = item
+			case oxide.IsKind(err, oxide.KindNotFound):
+				gone[n] = true
 			}
-			return err
+			return nil
 		})
 	}
-	if err := reads.Wait(); err != nil {
-		return nil, err
-	}
-	var kept []T
-	for _, item := range found {
-		if item != nil {
-			kept = append(kept, *item)
+	_ = reads.Wait() // none fails
+	kept := slices.Clone(now[len(asked):])
+	for n := range asked {
+		if !gone[n] {
+			kept = append(kept, now[n])
 		}
 	}
-	for _, id := range ids[len(asked):] {
-		kept = append(kept, missing[id])
-	}
 	if len(kept) > 0 {
-		slog.WarnContext(ctx, "a list does not show some that exist, or were not read one by one yet",
+		slog.WarnContext(ctx, "a list does not show some that exist, or could not be read one by one",
 			"what", what, "missing", len(kept))
 	}
-	return kept, nil
+	return kept
 }
 
 // unlistedInstances returns the instances that the last list showed, all does not show, and there
 // still are.
 func (i *Inventory) unlistedInstances(
 	ctx context.Context, identity oxide.Identity, all []oxide.Instance,
-) ([]oxide.Instance, error) {
+) []oxide.Instance {
 	last := i.listings.Latest()
 	if last == nil || last.Facts.identity.ProjectID != identity.ProjectID {
-		return nil, nil
+		return nil
 	}
 	missing := maps.Clone(last.Facts.byID)
 	for _, instance := range all {
@@ -82,10 +80,10 @@ func (i *Inventory) unlistedInstances(
 
 // addUnlisted adds the interfaces and floating IPs that the last reading showed, this one does not
 // show, and there still are. Interfaces of instances that are gone are gone, too.
-func (i *Inventory) addUnlisted(ctx context.Context, n *networks, listed map[string]bool) error {
+func (i *Inventory) addUnlisted(ctx context.Context, n *networks, listed map[string]bool) {
 	last := i.networks.Latest()
 	if last == nil {
-		return nil
+		return
 	}
 	listing := i.listings.Latest()
 	interfaces := make(map[string]oxide.NetworkInterface)
@@ -109,21 +107,12 @@ func (i *Inventory) addUnlisted(ctx context.Context, n *networks, listed map[str
 			}
 		}
 	}
-	nics, err := confirm(ctx, "network interfaces", interfaces, i.api.NetworkInterface)
-	if err != nil {
-		return err
-	}
-	for _, nic := range nics {
+	for _, nic := range confirm(ctx, "network interfaces", interfaces, i.api.NetworkInterface) {
 		n.interfaces[nic.InstanceID] = append(n.interfaces[nic.InstanceID], nic)
 	}
-	ips, err := confirm(ctx, "floating IPs", floating, i.api.FloatingIPByID)
-	if err != nil {
-		return err
-	}
-	for _, ip := range ips {
+	for _, ip := range confirm(ctx, "floating IPs", floating, i.api.FloatingIPByID) {
 		if ip.InstanceID != "" {
 			n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], ip)
 		}
 	}
-	return nil
 }

@@ -60,3 +60,33 @@ func TestListsThatMissRowsTakeNothingOffAnInstance(t *testing.T) {
 		})
 	}
 }
+
+func TestOneThatCannotBeReadStaysWhatItWasAndHidesNoOther(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ids := w.addNodes(3)
+		for i := range 2 {
+			_, err := w.rack.AddFloatingIP("demo", oxidesim.FloatingIPSeed{
+				Name: fmt.Sprint("f", i), Instance: fmt.Sprint("node-", i),
+			})
+			w.must(err)
+		}
+		before := w.findAll(ids)
+		for operation, fault := range map[string]oxidesim.Fault{
+			"floating_ip_list": {Omit: 1}, "instance_list": {Omit: 0.5, Seed: 1},
+			"vpc_subnet_list_network_interfaces": {Omit: 0.5, Seed: 1},
+			"floating_ip_view":                   {Status: 500, ErrorCode: "Internal"},
+			"instance_view":                      {Status: 503, ErrorCode: "ServiceNotAvailable"},
+			"instance_network_interface_view":    {Status: 403, ErrorCode: "Forbidden"},
+		} {
+			fault.Operation = operation
+			w.fault(fault)
+		}
+		opts := cmp.Options{cmpopts.EquateComparable(netip.Addr{})}
+		for range 10 {
+			time.Sleep(2 * time.Minute)
+			if diff := cmp.Diff(before, w.findAll(ids), opts); diff != "" {
+				t.Fatalf("-before +now:\n%s", diff)
+			}
+		}
+	})
+}

@@ -133,11 +133,7 @@ func (i *Inventory) readListing(ctx context.Context) (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	unlisted, err := i.unlistedInstances(ctx, identity, all)
-	if err != nil {
-		return nil, err
-	}
-	all = append(all, unlisted...)
+	all = append(all, i.unlistedInstances(ctx, identity, all)...)
 	l := &listing{
 		identity:   identity,
 		byID:       make(map[string]oxide.Instance, len(all)),

@@ -130,9 +130,7 @@ func (i *Inventory) readNetworksOnce(ctx context.Context) (*networks, error) {
 			n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], ip)
 		}
 	}
-	if err := i.addUnlisted(ctx, n, listed); err != nil {
-		return nil, err
-	}
+	i.addUnlisted(ctx, n, listed)
 	for _, nics := range n.interfaces {
 		sortInterfaces(nics)
 	}
