@@ -108,6 +108,10 @@ current-context: x
 		t.Fatal(err)
 	}
 	defer func() { _ = read.Close() }()
+	// A signal that is ignored here, as nohup has it, would be ignored there; one that is handled is not.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, sig)
+	defer signal.Stop(handled)
 	cmd.Stdout, cmd.Stderr = write, write
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
