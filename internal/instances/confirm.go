@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,47 +21,83 @@ import (
 // until the next list.
 const maxConfirmed = 256
 
+// After a direct read that failed the next one of the same object waits, for as long as Oxide can make
+// of it: from firstPause, doubled each time, to lastPause.
+const (
+	firstPause = 5 * time.Second
+	lastPause  = 30 * time.Second
+)
+
+// pauses are those of the objects of one kind whose last direct read failed. The zero value is ready for
+// use.
+type pauses struct {
+	mu   sync.Mutex
+	byID map[string]pause
+}
+
+type pause struct {
+	length time.Duration
+	until  time.Time
+}
+
+// eligible returns those of some objects that may be read now, and forgets all others than these.
+func (p *pauses) eligible(ids []string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, kept := time.Now(), make(map[string]pause)
+	for _, id := range ids {
+		if before, ok := p.byID[id]; ok {
+			kept[id] = before
+		}
+	}
+	p.byID = kept
+	return slices.DeleteFunc(ids, func(id string) bool { return now.Before(kept[id].until) })
+}
+
+// failed makes the next read of an object wait; without an error none does.
+func (p *pauses) failed(id string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	length := min(max(firstPause, 2*p.byID[id].length), lastPause)
+	if delete(p.byID, id); err != nil {
+		p.byID[id] = pause{length, time.Now().Add(length)}
+	}
+}
+
 // confirm reads directly what an earlier list showed and the current one does not, by id, and returns
 // what there still is: a list may miss some. What could not be read stays what it was, too: one that
 // Oxide cannot show must not hide all others.
 func confirm[T any](
-	ctx context.Context, what string, missing map[string]T,
+	ctx context.Context, what string, unread *pauses, missing map[string]T,
 	read func(ctx context.Context, id string) (T, error),
 ) []T {
-	ids := slices.Sorted(maps.Keys(missing))
-	asked := ids[:min(len(ids), maxConfirmed)]
-	gone := make([]bool, len(asked))
-	now := make([]T, len(ids))
+	kept := maps.Clone(missing)
+	var mu sync.Mutex
 	var reads errgroup.Group
 	reads.SetLimit(concurrentReads)
-	for n, id := range ids {
-		now[n] = missing[id]
-		if n >= len(asked) {
-			continue
-		}
+	due := unread.eligible(slices.Sorted(maps.Keys(missing)))
+	for _, id := range due[:min(len(due), maxConfirmed)] {
 		reads.Go(func() error {
 			item, err := read(ctx, id)
+			mu.Lock()
+			defer mu.Unlock()
 			switch {
 			case err == nil:
-				now[n] = item
+				kept[id] = item
 			case oxide.IsKind(err, oxide.KindNotFound):
-				gone[n] = true
+				delete(kept, id)
+				err = nil
 			}
+			unread.failed(id, err)
 			return nil
 		})
 	}
 	_ = reads.Wait() // none fails
-	kept := slices.Clone(now[len(asked):])
-	for n := range asked {
-		if !gone[n] {
-			kept = append(kept, now[n])
-		}
-	}
 	if len(kept) > 0 {
 		slog.WarnContext(ctx, "a list does not show some that exist, or could not be read one by one",
 			"what", what, "missing", len(kept))
 	}
-	return kept
+	return slices.Collect(maps.Values(kept))
 }
 
 // unlistedInstances returns the instances that the last list showed, all does not show, and there
@@ -75,7 +113,7 @@ func (i *Inventory) unlistedInstances(
 	for _, instance := range all {
 		delete(missing, instance.ID)
 	}
-	return confirm(ctx, "instances", missing, i.api.InstanceByID)
+	return confirm(ctx, "instances", &i.unread.instances, missing, i.api.InstanceByID)
 }
 
 // addUnlisted adds the interfaces and floating IPs that the last reading showed, this one does not
@@ -107,10 +145,10 @@ func (i *Inventory) addUnlisted(ctx context.Context, n *networks, listed map[str
 			}
 		}
 	}
-	for _, nic := range confirm(ctx, "network interfaces", interfaces, i.api.NetworkInterface) {
+	for _, nic := range confirm(ctx, "network interfaces", &i.unread.interfaces, interfaces, i.api.NetworkInterface) {
 		n.interfaces[nic.InstanceID] = append(n.interfaces[nic.InstanceID], nic)
 	}
-	for _, ip := range confirm(ctx, "floating IPs", floating, i.api.FloatingIPByID) {
+	for _, ip := range confirm(ctx, "floating IPs", &i.unread.floatingIPs, floating, i.api.FloatingIPByID) {
 		if ip.InstanceID != "" {
 			n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], ip)
 		}

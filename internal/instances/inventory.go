@@ -69,6 +69,9 @@ type Inventory struct {
 	flights singleflight.Group
 	hub     hub
 
+	// unread are the objects that no list shows and whose direct read failed.
+	unread struct{ instances, interfaces, floatingIPs pauses }
+
 	mu sync.Mutex
 	// subnets are those that were listed at subnetsReadAt; they must be listed at subnetsWanted or
 	// later.
