@@ -145,10 +145,12 @@ func (i *Inventory) addUnlisted(ctx context.Context, n *networks, listed map[str
 			}
 		}
 	}
-	for _, nic := range confirm(ctx, "network interfaces", &i.unread.interfaces, interfaces, i.api.NetworkInterface) {
+	nics := confirm(ctx, "network interfaces", &i.unread.interfaces, interfaces, i.api.NetworkInterface)
+	for _, nic := range nics {
 		n.interfaces[nic.InstanceID] = append(n.interfaces[nic.InstanceID], nic)
 	}
-	for _, ip := range confirm(ctx, "floating IPs", &i.unread.floatingIPs, floating, i.api.FloatingIPByID) {
+	ips := confirm(ctx, "floating IPs", &i.unread.floatingIPs, floating, i.api.FloatingIPByID)
+	for _, ip := range ips {
 		if ip.InstanceID != "" {
 			n.floating[ip.InstanceID] = append(n.floating[ip.InstanceID], ip)
 		}
