@@ -7,6 +7,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +93,9 @@ func (e *environment) endedOnce(service *corev1.Service) {
 	all, err := e.eventsOn(e.Context(), service, ",type=Warning")
 	e.must(err)
 	for _, event := range all {
+		if strings.HasPrefix(event.Reason, "ClusterIP") {
+			continue // of the API server, which repairs what it has allocated now and then
+		}
 		e.Errorf("%s has the event %s: %s", service.Name, event.Reason, event.Message)
 	}
 	e.eventually(func(ctx context.Context) (string, error) {

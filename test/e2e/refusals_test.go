@@ -269,5 +269,5 @@ func TestAServiceMayHaveManyPorts(t *testing.T) {
 	}
 	e.create("many", ports...)
 	e.served("many")
-	e.warned("many", "FirewallClosed", "TCP 20000,20002,", " more", "vpc default")
+	e.warned("many", "FirewallClosed", "TCP 20000,20002,", " more", "VPC default")
 }
