@@ -23,9 +23,9 @@ const (
 	proofInterval = time.Minute
 )
 
-// unprovenAbsences are the Nodes whose instance is not found while that proves nothing: each question costs
-// direct reads, and the framework asks every five seconds for as long as such a Node is there. It may be
-// used concurrently.
+// unprovenAbsences are the Nodes whose instance is not found while that proves nothing: each question
+// costs direct reads, and the framework asks every five seconds for as long as such a Node is there. It
+// may be used concurrently.
 type unprovenAbsences struct {
 	mu     sync.Mutex
 	byNode map[types.UID]unproven
