@@ -93,8 +93,8 @@ func (c *console) event(where, format string, args ...any) {
 	c.eventAt(time.Now(), where, format, args...)
 }
 
-// eventAt prints what was seen a moment ago. What the clocks of two processes put before the clock's zero
-// was at zero.
+// eventAt prints what was seen a moment ago. What the clocks of two processes put before the
+// clock's zero was at zero.
 func (c *console) eventAt(at time.Time, where, format string, args ...any) {
 	c.closeLine()
 	fmt.Fprintf(c.out, "  %6.2f s  %s  %s\n", max(at.Sub(c.began), 0).Seconds(),
