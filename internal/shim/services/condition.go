@@ -37,6 +37,14 @@ var unserved = map[backendv1.ConditionType]bool{
 	backendv1.ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT:     true,
 }
 
+// worthKnowing are the conditions that the condition of a served Service names as well. They are
+// read from what there is. What a session has seen happen, such as a renaming, is none: another leader
+// would not know it, and rewrite every such condition.
+var worthKnowing = map[backendv1.ConditionType]bool{
+	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED: true,
+	backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED:    true,
+}
+
 // isUnserved reports whether a state says that an address is not served: then the Service has no
 // success to report, whatever it publishes.
 func isUnserved(state *backendv1.LoadBalancerState) bool {
@@ -97,11 +105,12 @@ func (c *Controller) readyCondition(
 		condition.Status, condition.Reason = metav1.ConditionTrue, readyReason
 		messages = []string{client.OneLine(state.GetExplanation())}
 		for _, holds := range state.GetConditions() {
-			if reason, known := conditionReasons[holds.GetType()]; known {
-				messages = append(messages, c.messageOf(holds))
-				if condition.Reason == readyReason {
-					condition.Reason = reason
-				}
+			if !worthKnowing[holds.GetType()] {
+				continue
+			}
+			messages = append(messages, c.messageOf(holds))
+			if condition.Reason == readyReason {
+				condition.Reason = conditionReasons[holds.GetType()]
 			}
 		}
 	}
