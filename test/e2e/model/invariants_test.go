@@ -268,8 +268,8 @@ func (e *expectation) checkRestart(found *problems, st step) {
 	}
 }
 
-// withoutText returns conditions without the text of our own: for another text alone it is written once a
-// minute at most, so what is new may be what was due before the restart.
+// withoutText returns conditions without the text of our own: for another text alone it is written
+// once a minute at most, so what is new may be what was due before the restart.
 func withoutText(conditions []metav1.Condition) []metav1.Condition {
 	conditions = slices.Clone(conditions)
 	for i := range conditions {
