@@ -62,9 +62,6 @@ type IdentityError struct {
 // Error implements error.
 func (e *IdentityError) Error() string { return e.Text }
 
-// maxNamed bounds how many instances or addresses a text names.
-const maxNamed = 5
-
 // canonicalUUIDLength is the length of a UUID in hyphenated form, the only one that firmware is read in.
 const canonicalUUIDLength = 36
 

@@ -54,17 +54,24 @@ type AmbiguousError struct {
 
 // Error implements error.
 func (e *AmbiguousError) Error() string {
-	names := e.Names
-	more := ""
-	if len(names) > maxNamed {
-		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
-	}
 	hostname := e.Hostname
 	if e.Short {
 		hostname += " without regard to domains"
 	}
-	return fmt.Sprintf("%d instances have the hostname %s: %s%s; give the node a provider ID, "+
-		"or the instance's name", len(e.Names), hostname, strings.Join(names, ", "), more)
+	return fmt.Sprintf("%d instances have the hostname %s: %s; give the node a provider ID, or the "+
+		"instance's name", len(e.Names), hostname, firstFew(e.Names))
+}
+
+// maxNamed bounds how many instances or addresses a text names.
+const maxNamed = 5
+
+// firstFew lists texts, the first ones if there are many.
+func firstFew(texts []string) string {
+	list := strings.Join(texts[:min(len(texts), maxNamed)], ", ")
+	if more := len(texts) - maxNamed; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
 }
 
 // errElsewhere marks an instance that exists but not in the project.

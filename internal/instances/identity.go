@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
@@ -181,13 +180,9 @@ func addresses(all []netip.Addr) string {
 	if len(all) == 0 {
 		return "no address"
 	}
-	texts := make([]string, 0, len(all))
-	for _, addr := range all[:min(len(all), maxNamed)] {
-		texts = append(texts, addr.String())
+	texts := make([]string, len(all))
+	for i, addr := range all {
+		texts[i] = addr.String()
 	}
-	text := strings.Join(texts, ", ")
-	if more := len(all) - len(texts); more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
+	return firstFew(texts)
 }

@@ -54,8 +54,7 @@ func (p *planner) freeName(b *balancer, d Desired) (string, *Problem) {
 		case taken == nil:
 			return name, nil
 		case ownership.BearsMarker(taken.Description) || !p.isReleasedBy(taken, b.key()):
-			return "", problemf(ReasonNotOwned, "the name %s is taken by a floating IP that is not "+
-				"marked as this load balancer's; rename it, or detach and delete it", name)
+			return "", problemf(ReasonNotOwned, "%s", NameTaken(name))
 		}
 	}
 }
@@ -117,6 +116,12 @@ func (p *planner) checkDefaultPool(d Desired) *Problem {
 			"address", d.Family)
 	}
 	return nil
+}
+
+// NameTaken says that the name of an address is that of one which is not the load balancer's.
+func NameTaken(name string) string {
+	return fmt.Sprintf("the name %s is taken by a floating IP that is not marked as this load "+
+		"balancer's; rename it, or detach and delete it", name)
 }
 
 // NoDefaultPool says that the silo has no default pool of a family, and which others it has.

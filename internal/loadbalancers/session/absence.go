@@ -150,18 +150,13 @@ func (l *loop) areRead(b *balancer, names []string) (last time.Time, areRead boo
 	return last, areRead
 }
 
-// lookUp reads addresses by name or id, one after the other, and takes over those that there are. A list
-// that shows nothing makes every load balancer one that has its addresses read, and a client may name
-// thousands that do not exist: over all sessions a few are read at a time.
+// lookUp reads addresses by name or id, one after the other, and takes over those that there are.
 func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
 	for _, name := range names {
-		select {
-		case m.checks <- struct{}{}:
-		case <-s.ended:
+		var err error
+		if !m.readDirectly(s, func(ctx context.Context) { err = m.addresses.find(ctx, name) }) {
 			return
 		}
-		err := m.readAddress(name)
-		<-m.checks
 		s.observe(func(l *loop) {
 			known := lookup{backoff: b.lookups[name].backoff}
 			if err != nil {
@@ -172,13 +167,6 @@ func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
 			b.lookups[name] = known
 		})
 	}
-}
-
-// readAddress is addressList.find, within bounds.
-func (m *Manager) readAddress(nameOrID string) error {
-	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
-	defer cancel()
-	return m.addresses.find(ctx, nameOrID)
 }
 
 // find reads a floating IP by name or id, and takes it over if there is one.

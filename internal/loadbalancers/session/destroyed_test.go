@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 )
 
 // listedAs has every list of the instances show them in another run state.
@@ -36,11 +37,7 @@ func (w *world) listedAs(state string) {
 
 // Racks up to v20.2 list an instance as destroyed for a moment while it stops.
 func TestAnInstanceThatIsListedAsDestroyedKeepsItsAddressUntilItIsStopped(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		serves(o)
-		before := o.state(web).Addresses[0]
+	inServedWorld(t, 2, func(w *world, o *owner, before session.Address) {
 		at := before.Attached.InstanceID
 		w.sim.ShowDestroyed(true)
 		began := time.Now()
@@ -66,11 +63,7 @@ func TestAnInstanceThatIsListedAsDestroyedKeepsItsAddressUntilItIsStopped(t *tes
 
 // What the list says is decided by a direct read, however long the list goes on.
 func TestADirectReadDecidesWhatIsListedAsDestroyed(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		serves(o)
-		before := o.state(web).Addresses[0]
+	inServedWorld(t, 2, func(w *world, o *owner, before session.Address) {
 		at := before.Attached.InstanceID
 		w.listedAs("destroyed")
 		w.must(w.sim.SetRunState(at, "stopping"))

@@ -24,11 +24,7 @@ func TestPlannedWorkMovesAnAddressAtOnceAndPublishesFirst(t *testing.T) {
 		"a cordon": cordoned, "the taint out-of-service": outOfService, "a shutdown": shuttingDown,
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, 2, func(w *world) {
-				o := w.open().sync()
-				defer o.close()
-				serves(o)
-				before := o.state(web).Addresses[0]
+			inServedWorld(t, 2, func(w *world, o *owner, before session.Address) {
 				began := time.Now()
 				o.observe(w.node(before.Attached.InstanceID), observed)
 				after := o.left(web, before)
@@ -46,11 +42,7 @@ func TestPlannedWorkMovesAnAddressAtOnceAndPublishesFirst(t *testing.T) {
 }
 
 func TestACordonedNodeIsTheLastChoiceForAnAddressAndNotForbidden(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		serves(o)
-		before := o.state(web).Addresses[0]
+	inServedWorld(t, 2, func(w *world, o *owner, before session.Address) {
 		at := w.node(before.Attached.InstanceID)
 		o.observe(1-at, cordoned)
 		o.observe(at, silent)
@@ -66,11 +58,7 @@ func TestACordonedNodeIsTheLastChoiceForAnAddressAndNotForbidden(t *testing.T) {
 }
 
 func TestANodeThatShutsDownGivesItsAddressToACordonedOne(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		serves(o)
-		before := o.state(web).Addresses[0]
+	inServedWorld(t, 2, func(w *world, o *owner, before session.Address) {
 		at := w.node(before.Attached.InstanceID)
 		o.observe(1-at, func(c *health.Observation) { c.Cordoned = true })
 		o.observe(at, shuttingDown)
@@ -79,11 +67,7 @@ func TestANodeThatShutsDownGivesItsAddressToACordonedOne(t *testing.T) {
 }
 
 func TestAnAddressStaysOnACordonedNodeIfNoOtherCanTakeIt(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		serves(o)
-		before := o.state(web).Addresses[0]
+	inServedWorld(t, 2, func(w *world, o *owner, before session.Address) {
 		at := w.node(before.Attached.InstanceID)
 		o.observe(1-at, cordoned)
 		o.observe(at, cordoned)
@@ -97,11 +81,7 @@ func TestAnAddressStaysOnACordonedNodeIfNoOtherCanTakeIt(t *testing.T) {
 // The next place was published for longer than an attachment may take, because the instance took long
 // to stop.
 func TestAnAddressMovesAtOnceWhenALongStopEnds(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		serves(o)
-		before := o.state(web).Addresses[0]
+	inServedWorld(t, 2, func(w *world, o *owner, before session.Address) {
 		w.must(w.sim.SetRunState(before.Attached.InstanceID, "stopping"))
 		time.Sleep(5 * time.Minute)
 		began := time.Now()

@@ -229,9 +229,7 @@ func (m *Manager) create(ctx context.Context, q request) (oxide.FloatingIP, erro
 	}
 	marker, marked := ownership.ParseMarker(existing.Description)
 	if !marked || marker.Key != q.Key {
-		return existing, failf(ReasonNotOwned, nil,
-			"the name %s is taken by a floating IP that is not marked as this load balancer's; "+
-				"rename it, or detach and delete it", q.Name)
+		return existing, failf(ReasonNotOwned, nil, "%s", plan.NameTaken(q.Name))
 	}
 	return existing, nil
 }

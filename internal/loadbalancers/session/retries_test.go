@@ -133,6 +133,18 @@ func serves(o *owner) {
 	o.settled(web)
 }
 
+// inServedWorld runs a test in a world with so many nodes, in which the load balancer web is served at
+// an address.
+func inServedWorld(t *testing.T, nodes int, test func(w *world, o *owner, before session.Address)) {
+	t.Helper()
+	inWorld(t, nodes, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		serves(o)
+		test(w, o, o.state(web).Addresses[0])
+	})
+}
+
 func losesItsNode(o *owner) {
 	o.observe(o.node(o.state(web).Addresses[0].Attached.InstanceID), silent)
 }

@@ -68,27 +68,34 @@ func (l *loop) check(id string) {
 	}
 	l.observed.checking[id] = true
 	go func() {
-		// A list that shows nothing makes every candidate one to be read, and a client may name
-		// thousands that do not exist.
-		select {
-		case l.m.checks <- struct{}{}:
-		case <-l.session.ended:
+		var instance instances.Instance
+		var err error
+		if !l.m.readDirectly(l.session, func(ctx context.Context) {
+			instance, err = l.m.inventory.Read(ctx, id)
+		}) {
 			return
 		}
-		instance, err := l.m.readInstance(id)
-		<-l.m.checks
 		if err != nil && !errors.Is(err, instances.ErrNotFound) {
-			rest(l.m.ctx, 6*l.m.timings.retry)
+			rest(l.m.ctx, l.m.timings.maxReadRetry)
 		}
 		l.session.observe(func(l *loop) { l.takeCheck(id, instance.RunState, err) })
 	}()
 }
 
-// readInstance reads an instance directly.
-func (m *Manager) readInstance(id string) (instances.Instance, error) {
+// readDirectly calls a function that reads what no list shows, in its turn: a list that shows nothing
+// makes everything be read, and a client may name thousands that do not exist. False: the session has
+// ended before.
+func (m *Manager) readDirectly(s *Session, read func(ctx context.Context)) bool {
+	select {
+	case m.checks <- struct{}{}:
+	case <-s.ended:
+		return false
+	}
+	defer func() { <-m.checks }()
 	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
 	defer cancel()
-	return m.inventory.Read(ctx, id)
+	read(ctx)
+	return true
 }
 
 func (l *loop) takeCheck(id, runState string, err error) {
