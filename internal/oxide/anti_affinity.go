@@ -41,7 +41,7 @@ func (c *Client) AntiAffinityGroups(ctx context.Context) ([]AntiAffinityGroup, e
 // AntiAffinityGroupMembers reads the ids of the instances in a group. Members of a kind that a newer
 // API has are left out.
 func (c *Client) AntiAffinityGroupMembers(ctx context.Context, groupID string) ([]string, error) {
-	op := objectCall("anti_affinity_group_member_list",
+	op := listOf(groupID, "anti_affinity_group_member_list",
 		"list the members of the anti-affinity group "+groupID)
 	members, err := readAll(ctx, c, op,
 		func(ctx context.Context, limit *int, token string) (page[string], error) {

@@ -84,7 +84,12 @@ type operation struct {
 	doing string
 	// inProject marks a call whose only object is the project: a 404 is about that.
 	inProject bool
+	// of is the id of the object in the path, for a list of what it has; empty: there is none.
+	of string
 }
+
+// listOf is objectCall for a list of what the object in the path has.
+func listOf(of, id, doing string) operation { return operation{id: id, doing: doing, of: of} }
 
 func objectCall(id, doing string) operation { return operation{id: id, doing: doing} }
 

@@ -25,9 +25,9 @@ const (
 type pageEnd struct {
 	// list is the operation that lists.
 	list string
-	// next is the token of the page that follows: it says which list it is of, and after which item
-	// the page ended.
-	next string
+	// of is the object in the path whose list it is, which the token does not say; next the token of the
+	// page that follows: it says what else was asked for, and after which item the page ended.
+	of, next string
 	// items is how many the page had.
 	items int
 }
@@ -71,6 +71,11 @@ func newListEnds() *listEnds {
 	}
 }
 
+// place identifies where a page of an operation ended.
+func (l *listEnds) place(end pageEnd) uint64 {
+	return maphash.Comparable(l.seed, [2]string{end.of, end.next})
+}
+
 // isLast reports whether a page that is not full is known to be the last one.
 func (l *listEnds) isLast(end pageEnd) bool {
 	l.mu.Lock()
@@ -80,7 +85,7 @@ func (l *listEnds) isLast(end pageEnd) bool {
 			return false
 		}
 	}
-	known, ok := l.proved[end.list][maphash.String(l.seed, end.next)]
+	known, ok := l.proved[end.list][l.place(end)]
 	return ok && known.items == end.items && time.Since(known.at) < endMaxAge
 }
 
@@ -97,7 +102,7 @@ func (l *listEnds) shows(list string, items int) {
 func (l *listEnds) follows(end pageEnd, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, key := time.Now(), maphash.String(l.seed, end.next)
+	now, key := time.Now(), l.place(end)
 	if more {
 		delete(l.proved[end.list], key)
 		cut, known := l.cuts[end.list]

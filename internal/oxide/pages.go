@@ -85,7 +85,7 @@ func readUntil[T any](
 		}
 		token, before = p.next, pageEnd{}
 		if len(p.items) < limit {
-			before = pageEnd{list: op.id, next: p.next, items: len(p.items)}
+			before = pageEnd{list: op.id, of: op.of, next: p.next, items: len(p.items)}
 			if c.ends.isLast(before) || isWhole != nil && isWhole(all) {
 				return all, nil
 			}

@@ -86,7 +86,7 @@ func withID(id string) (string, error) {
 func (c *Client) SubnetInterfaces(
 	ctx context.Context, subnetID string, isWhole func([]NetworkInterface) bool,
 ) ([]NetworkInterface, error) {
-	op := objectCall("vpc_subnet_list_network_interfaces",
+	op := listOf(subnetID, "vpc_subnet_list_network_interfaces",
 		"list the network interfaces in subnet "+subnetID)
 	return readUntil(ctx, c, op, isWhole,
 		func(ctx context.Context, limit *int, token string) (page[NetworkInterface], error) {
