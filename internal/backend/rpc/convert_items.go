@@ -70,6 +70,7 @@ func observationOf(c *backendv1.Candidate, receivedAt time.Time) health.Observat
 		ReadinessFor:   c.GetReadinessDuration().AsDuration(),
 		Unreachable:    c.GetReachability() == backendv1.Reachability_REACHABILITY_UNREACHABLE,
 		UnreachableFor: c.GetReachabilityDuration().AsDuration(),
+		InDoubt:        c.GetReachabilityInDoubt(),
 		Exclusion:      oneLine(c.GetExclusionReason()),
 		OutOfService:   oneLine(c.GetOutOfServiceReason()),
 		Cordoned:       c.GetCordoned(), CordonObserved: c.GetCordonObserved(),

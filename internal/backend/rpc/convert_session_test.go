@@ -57,10 +57,12 @@ func TestItemsArriveComplete(t *testing.T) {
 	c := goodCandidate()
 	c.ExclusionReason, c.OutOfServiceReason = "has a label", "has a taint"
 	c.UsedPorts[0].Address = "0.0.0.0"
+	c.ReachabilityInDoubt = true
 	c.Cordoned, c.CordonObserved, c.ShuttingDown, c.LeastPreferred = true, true, true, true
 	wantSeen := health.Observation{
 		InstanceID: someID, Name: "node-1",
 		Readiness: health.NotReady, ReadinessFor: 7 * time.Second, Unreachable: true,
+		InDoubt: true,
 		Exclusion: "has a label", OutOfService: "has a taint",
 		Cordoned: true, CordonObserved: true, ShuttingDown: true, LeastPreferred: true,
 		Used: []plan.UsedPort{{

@@ -42,7 +42,8 @@ func find(o *Observation, instance Instance) finding {
 	if f, decided := byInstance(instance); decided {
 		return f
 	}
-	serves := o.Readiness == Ready && !o.Unreachable
+	unreachable := o.Unreachable && !o.InDoubt
+	serves := o.Readiness == Ready && !unreachable
 	switch {
 	case o.OutOfService != "" && serves:
 		return leaving(o.OutOfService)
@@ -52,15 +53,20 @@ func find(o *Observation, instance Instance) finding {
 		f := servesNothing(whySilent)
 		f.since, f.turned = begun(o, o.ReadinessFor), !o.ShuttingDown
 		return f
-	case o.Unreachable:
+	case unreachable:
 		f := servesNothing(whyUnreachable)
 		f.since, f.turned = begun(o, o.UnreachableFor), !o.ShuttingDown
+		f.MayRecover = true
 		return f
 	case o.Readiness == NotReady && o.ShuttingDown:
 		return leaving(whyShuttingDown)
 	case o.Readiness == NotReady:
 		f := servesNothing(whyNotReady)
 		f.since, f.turned, f.damped = begun(o, o.ReadinessFor), true, true
+		return f
+	case o.Unreachable: // in doubt
+		f := suspect(whyUnreachable)
+		f.since, f.Suspended = begun(o, o.UnreachableFor), ProbesInDoubt
 		return f
 	case o.Cordoned && o.CordonObserved:
 		return finding{Health: Health{Health: plan.Draining, Why: whyCordoned, Planned: true}}
@@ -72,7 +78,7 @@ func find(o *Observation, instance Instance) finding {
 // instance is off still decides how its addresses leave.
 func excluded(o *Observation, instance Instance) finding {
 	f := finding{Health: Health{Health: plan.Unhealthy}}
-	if o.Readiness != Ready || o.Unreachable {
+	if o.Readiness != Ready || o.Unreachable && !o.InDoubt {
 		f.ServesNothing = true
 	}
 	if of, decided := byInstance(instance); decided && of.ServesNothing {

@@ -24,7 +24,7 @@ type Evaluator struct {
 
 	// causes is what is wrong with each candidate, by id. Each evaluation makes another map.
 	causes     map[string]cause
-	suspension suspension
+	suspension massSuspension
 	// evaluated: there was an evaluation before.
 	evaluated bool
 }
@@ -67,7 +67,7 @@ func (e *Evaluator) Evaluate(
 		next.at(e.suspension.until)
 		for _, id := range count.turned {
 			if h := healths[id]; causes[id].turnedAt.After(e.suspension.from) {
-				h.Health, h.Suspended = plan.Suspect, true
+				h.Health, h.Suspended = plan.Suspect, MassFailure
 				healths[id] = h
 			}
 		}

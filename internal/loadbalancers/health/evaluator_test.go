@@ -66,6 +66,11 @@ func (f *fleet) observe(i int, change func(*Observation)) {
 	f.observations[id(i)] = &o
 }
 
+// What a client observes of a candidate that it probes.
+func unreachable(o *Observation) { o.Unreachable, o.InDoubt = true, false }
+func inDoubt(o *Observation)     { o.Unreachable, o.InDoubt = true, true }
+func reachable(o *Observation)   { o.Unreachable, o.InDoubt = false, false }
+
 // oxide has Oxide show this run state.
 func (f *fleet) oxide(runState string, i int) { f.instances[id(i)] = Instance{RunState: runState} }
 
@@ -76,7 +81,8 @@ func (f *fleet) evaluate() map[string]Health {
 	return healths
 }
 
-// words are the healths in a word each: "h", "s", "l" or "u", and "+" behind one that is suspended.
+// words are the healths in a word each: "h", "s", "d", "l" or "u", and "+" behind one that is suspended
+// by a mass failure, or "?" by probes in doubt.
 func (f *fleet) words() string {
 	healths := f.evaluate()
 	words := make([]string, len(healths))
@@ -86,9 +92,7 @@ func (f *fleet) words() string {
 			plan.Healthy: "h", plan.Suspect: "s", plan.Draining: "d",
 			plan.Leaving: "l", plan.Unhealthy: "u",
 		}[h.Health]
-		if h.Suspended {
-			words[i] += "+"
-		}
+		words[i] += map[Suspension]string{MassFailure: "+", ProbesInDoubt: "?"}[h.Suspended]
 	}
 	return strings.Join(words, " ")
 }
@@ -108,10 +112,54 @@ func TestCandidatesAreEvaluatedWithDamping(t *testing.T) {
 		{"a silent one counts at once", 3, []step{
 			{do: func(f *fleet) { f.client(Unknown, 0) }, want: "u h h"},
 		}},
-		{"so does one that the client's probe does not reach", 3, []step{
+		{"so does one that does not answer the client's probe, while its lease is overdue", 3, []step{
+			{do: func(f *fleet) { f.observe(0, unreachable) }, want: "u h h"},
+		}},
+		{"it is healthy at once when it answers again", 3, []step{
+			{do: func(f *fleet) { f.observe(0, unreachable) }, want: "u h h"},
+			{wait: 5 * time.Second, do: func(f *fleet) { f.observe(0, reachable) }, want: "h h h"},
+			{wait: 5 * time.Second, do: func(f *fleet) { f.observe(0, unreachable) }, want: "u h h"},
+		}},
+		{"nothing follows from probes in doubt, for as long as they are", 3, []step{
 			{do: func(f *fleet) {
-				f.observe(0, func(o *Observation) { o.Unreachable = true })
+				f.observe(0, inDoubt)
+				f.observe(1, inDoubt)
+			}, want: "s? s? h"},
+			{wait: time.Hour, want: "s? s? h"},
+			{do: func(f *fleet) { f.observe(1, reachable) }, want: "s? h h"},
+			{do: func(f *fleet) { f.observe(0, unreachable) }, want: "u h h"},
+		}},
+		{"what the control plane says counts although probes are in doubt", 5, []step{
+			{do: func(f *fleet) {
+				f.observe(0, inDoubt)
+				f.client(Unknown, 0)
+				f.observe(1, inDoubt)
+				f.client(NotReady, 1)
+			}, want: "u s h h h"},
+			{wait: 20 * time.Second, want: "u u h h h"},
+		}},
+		{"so does what Oxide shows", 3, []step{
+			{do: func(f *fleet) {
+				f.observe(0, inDoubt)
+				f.oxide(oxide.RunStateStopped, 0)
 			}, want: "u h h"},
+		}},
+		{"probes in doubt are no mass failure of nodes", 3, []step{
+			{do: func(f *fleet) {
+				for i := range 3 {
+					f.observe(i, inDoubt)
+				}
+			}, want: "s? s? s?"},
+			{wait: 2 * time.Minute, do: func(f *fleet) { f.client(Unknown, 0) }, want: "u s? s?"},
+		}},
+		{"more than half that do not answer suspend failover as more than half that are silent", 4, []step{
+			{do: func(f *fleet) {
+				for i := range 3 {
+					f.observe(i, unreachable)
+				}
+			}, want: "s+ s+ s+ h"},
+			{wait: 119 * time.Second, want: "s+ s+ s+ h"},
+			{wait: time.Second, want: "u u u h"},
 		}},
 		{"who says that it is not ready has 20 s", 3, []step{
 			{do: func(f *fleet) { f.client(NotReady, 0) }, want: "s h h"},
@@ -187,7 +235,7 @@ func TestCandidatesAreEvaluatedWithDamping(t *testing.T) {
 			{do: func(f *fleet) {
 				f.client(Unknown, 0)
 				f.client(NotReady, 1)
-				f.observe(2, func(o *Observation) { o.Unreachable = true })
+				f.observe(2, unreachable)
 			}, want: "s+ s+ s+ h"},
 			{wait: 30 * time.Second, do: func(f *fleet) { f.client(Unknown, 1) }, want: "s+ s+ s+ h"},
 			{wait: 90 * time.Second, want: "u u u h"},
@@ -320,10 +368,32 @@ func TestWhatFollowsFromEachObservation(t *testing.T) {
 		{"shutting down", observed(func(o *Observation) {
 			o.Readiness, o.ShuttingDown = NotReady, true
 		}), Health{Health: plan.Leaving, Why: "is shutting down", Planned: true}},
-		{"unreachable", observed(func(o *Observation) { o.Unreachable = true }), Health{
+		{"unreachable", observed(unreachable), Health{
 			Health: plan.Unhealthy, Why: "does not answer, and its lease is overdue",
-			ServesNothing: true,
+			ServesNothing: true, MayRecover: true,
 		}},
+		{"unreachable and silent", observed(func(o *Observation) {
+			o.Unreachable, o.Readiness = true, Unknown
+		}), Health{
+			Health: plan.Unhealthy, Why: "is not Ready: its kubelet is silent", ServesNothing: true,
+		}},
+		{"unreachable in doubt", observed(inDoubt), Health{
+			Health: plan.Suspect, Why: "does not answer, and its lease is overdue",
+			Suspended: ProbesInDoubt,
+		}},
+		{"cordoned, and unreachable in doubt", observed(func(o *Observation) {
+			o.Cordoned, o.CordonObserved, o.Unreachable, o.InDoubt = true, true, true, true
+		}), Health{
+			Health: plan.Suspect, Why: "does not answer, and its lease is overdue",
+			Suspended: ProbesInDoubt,
+		}},
+		{"out of service, and unreachable in doubt", observed(func(o *Observation) {
+			o.OutOfService, o.Unreachable, o.InDoubt = "has a taint", true, true
+		}), Health{Health: plan.Leaving, Why: "has a taint", Planned: true}},
+		{"excluded, and unreachable in doubt", observed(func(o *Observation) {
+			o.Exclusion, o.Unreachable, o.InDoubt = "has a label", true, true
+		}), Health{Health: plan.Unhealthy, Why: "has a label"}},
+		{"in doubt although it answers", observed(func(o *Observation) { o.InDoubt = true }), Health{}},
 		{"not ready for a moment", observed(func(o *Observation) { o.Readiness = NotReady }),
 			Health{Health: plan.Suspect, Why: "is not Ready", ServesNothing: true}},
 		{"excluded and ready", observed(func(o *Observation) { o.Exclusion = "has a label" }),

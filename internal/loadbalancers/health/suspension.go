@@ -35,11 +35,11 @@ func (t *tally) add(now time.Time, id string, c cause) {
 	}
 }
 
-// suspension is the time for which failover is suspended for candidates that turned after from.
-type suspension struct{ from, until time.Time }
+// massSuspension is the time for which failover is suspended for candidates that turned after from.
+type massSuspension struct{ from, until time.Time }
 
 // update begins or ends the suspension, and reports whether there is one.
-func (s *suspension) update(now time.Time, count tally, timeout time.Duration) bool {
+func (s *massSuspension) update(now time.Time, count tally, timeout time.Duration) bool {
 	if count.lately*2 > count.candidates && !now.Before(s.until) {
 		s.from, s.until = now.Add(-count.window), now.Add(timeout)
 	}

@@ -29,8 +29,9 @@ type Observation struct {
 	// ReadinessFor is for how long the client had observed it when the observation was received.
 	ReadinessFor time.Duration
 	// Unreachable: the client's own probe does not reach it, and a second sign of life is overdue.
-	Unreachable    bool
-	UnreachableFor time.Duration
+	// InDoubt: its own network may be what fails, so nothing follows from that.
+	Unreachable, InDoubt bool
+	UnreachableFor       time.Duration
 	// Exclusion and OutOfService say why it must carry no address, and why it is being taken out of
 	// service, in words that follow its name; empty: no.
 	Exclusion, OutOfService  string
@@ -58,14 +59,26 @@ type Health struct {
 	// Since is when the cause was first observed; zero if it is healthy.
 	Since time.Time
 	// ServesNothing: nothing is served there, so an address that is detached loses nothing, and the pause
-	// between two moves does not apply.
-	ServesNothing bool
+	// between two moves does not apply, unless MayRecover: it may serve again within seconds.
+	ServesNothing, MayRecover bool
 	// Off: its instance is stopped or gone: publication and detachment need not wait for each other.
 	Off bool
 	// Planned: it is taken out of service while it lives: its addresses leave one at a time.
 	Planned bool
 	// PlanNext: its instance is stopping: the next place of its addresses is published already.
 	PlanNext bool
-	// Suspended: it would be unhealthy, if failover were not suspended.
-	Suspended bool
+	// Suspended is why it is not unhealthy, as it would be otherwise.
+	Suspended Suspension
 }
+
+// Suspension is why failover off a candidate is suspended.
+type Suspension int
+
+// The reasons for which failover is suspended.
+const (
+	NotSuspended Suspension = iota
+	// MassFailure: more than half of the candidates turned not ready within a minute.
+	MassFailure
+	// ProbesInDoubt: the client's own network may be what fails.
+	ProbesInDoubt
+)

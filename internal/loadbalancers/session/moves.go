@@ -12,6 +12,14 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
+// suspensionCauses are the causes for which failover is suspended, in words that follow what is found.
+var suspensionCauses = map[health.Suspension]string{
+	health.MassFailure: "more than half of the nodes have become unhealthy within a minute, while Oxide " +
+		"shows their instances running",
+	health.ProbesInDoubt: "most of the other nodes that are probed do not answer either, so the network " +
+		"of the client that probes them may be what fails",
+}
+
 // situation is what it is like where an address is that has to leave.
 type situation struct {
 	health.Health
@@ -29,7 +37,7 @@ func (s *balancerStep) situationAt(c *plan.Claim) situation {
 	}
 	if e := s.lb.Eligible; e != nil && e.FollowsServing {
 		if _, eligible := e.Instances[current]; !eligible {
-			h.ServesNothing = true
+			h.ServesNothing, h.MayRecover = true, false
 		}
 	}
 	return situation{h, known}
@@ -92,10 +100,11 @@ func (s *balancerStep) leaveBlocked(c *plan.Claim, m *move, q request, at situat
 
 // mayBegin reports whether a move may begin now: one move at a time leaves an instance that is
 // taken out of service, and a load balancer rests after a move, unless nothing is served where it
-// is.
+// is, nor will be in a moment.
 func (s *balancerStep) mayBegin(c *plan.Claim, at situation) bool {
-	if again := s.movedAt.Add(s.m.timings.moveInterval); at.known && !at.ServesNothing &&
-		!at.Planned && !s.movedAt.IsZero() && s.now.Before(again) {
+	rests := at.known && !at.Planned && (!at.ServesNothing || at.MayRecover)
+	if again := s.movedAt.Add(s.m.timings.moveInterval); rests && !s.movedAt.IsZero() &&
+		s.now.Before(again) {
 		s.soon(again)
 		return false
 	}

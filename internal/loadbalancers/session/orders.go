@@ -202,10 +202,9 @@ func (s *balancerStep) stay(c *plan.Claim) {
 		delete(s.creations, c.Desired.Family)
 	}
 	h := s.healths[c.Target]
-	if h.Suspended {
-		s.condition(FailoverSuspended, "The address %s stays on %s for now, which %s: more than half of the "+
-			"nodes have become so within a minute, while Oxide shows their instances running",
-			c.Address.Addr, s.nameOf(c.Target), h.Why)
+	if cause := suspensionCauses[h.Suspended]; cause != "" {
+		s.condition(FailoverSuspended, "The address %s stays on %s for now, which %s: %s",
+			c.Address.Addr, s.nameOf(c.Target), h.Why, cause)
 	}
 	if c.Next == "" {
 		delete(s.moves, id)

@@ -487,8 +487,10 @@ const (
 	// An address is attached to an instance that is not, and never was, of this cluster; another
 	// cluster with the same scope may exist.
 	ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT ConditionType = 8
-	// An address stays on an instance that is not ready, because more than half of the candidates turned
-	// not ready within a minute while Oxide shows their instances running. It ends after two minutes.
+	// An address stays on an instance that is not ready or not reachable. Either more than half of the
+	// candidates have become so within a minute while Oxide shows their instances running: then it ends after
+	// two minutes. Or the client's probes are in doubt (Candidate.reachability_in_doubt): then it ends with
+	// the doubt. The message says which.
 	ConditionType_CONDITION_TYPE_FAILOVER_SUSPENDED ConditionType = 9
 	// Somebody renamed the Oxide resource of an address while the session was running. The address is
 	// kept; if its marker is lost as well, it can no longer be recognized.
@@ -880,6 +882,8 @@ type Candidate struct {
 	// client's first list. The backend adds the time since it received the item.
 	ReadinessDuration *durationpb.Duration `protobuf:"bytes,4,opt,name=readiness_duration,json=readinessDuration,proto3" json:"readiness_duration,omitempty"`
 	// Whether the client's own probe reaches it. UNSPECIFIED: it is not probed, and nothing follows.
+	// UNREACHABLE counts at once, as readiness UNKNOWN does, but a load balancer moves off such a candidate
+	// once in 30 s at most, since it may answer again within seconds.
 	Reachability Reachability `protobuf:"varint,5,opt,name=reachability,proto3,enum=oxide.backend.v1.Reachability" json:"reachability,omitempty"`
 	// For how long this client itself has observed this reachability; as readiness_duration.
 	ReachabilityDuration *durationpb.Duration `protobuf:"bytes,6,opt,name=reachability_duration,json=reachabilityDuration,proto3" json:"reachability_duration,omitempty"`
@@ -900,9 +904,13 @@ type Candidate struct {
 	// instance also becomes the source of that instance's outbound traffic.
 	LeastPreferred bool `protobuf:"varint,12,opt,name=least_preferred,json=leastPreferred,proto3" json:"least_preferred,omitempty"`
 	// Ports on this instance that are in use by something else; at most 1,000.
-	UsedPorts     []*UsedPort `protobuf:"bytes,13,rep,name=used_ports,json=usedPorts,proto3" json:"used_ports,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UsedPorts []*UsedPort `protobuf:"bytes,13,rep,name=used_ports,json=usedPorts,proto3" json:"used_ports,omitempty"`
+	// This client cannot tell whether the candidate or its own network fails, because fewer than half of the
+	// others that it probes answered. Then nothing follows from UNREACHABLE: what is there stays, nothing
+	// comes, and a condition says so. Ignored with another reachability.
+	ReachabilityInDoubt bool `protobuf:"varint,14,opt,name=reachability_in_doubt,json=reachabilityInDoubt,proto3" json:"reachability_in_doubt,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Candidate) Reset() {
@@ -1024,6 +1032,13 @@ func (x *Candidate) GetUsedPorts() []*UsedPort {
 		return x.UsedPorts
 	}
 	return nil
+}
+
+func (x *Candidate) GetReachabilityInDoubt() bool {
+	if x != nil {
+		return x.ReachabilityInDoubt
+	}
+	return false
 }
 
 // DesiredLoadBalancer is the full desired state of one load balancer, and what its owner publishes. There
@@ -2452,7 +2467,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\tlast_port\x18\x03 \x01(\x05R\blastPort\x12\x18\n" +
 	"\apurpose\x18\x04 \x01(\tR\apurpose\x12\x16\n" +
 	"\x06serves\x18\x05 \x03(\tR\x06serves\x12\x18\n" +
-	"\aaddress\x18\x06 \x01(\tR\aaddress\"\x94\x05\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"\xc8\x05\n" +
 	"\tCandidate\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12!\n" +
@@ -2469,7 +2484,8 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\rshutting_down\x18\v \x01(\bR\fshuttingDown\x12'\n" +
 	"\x0fleast_preferred\x18\f \x01(\bR\x0eleastPreferred\x129\n" +
 	"\n" +
-	"used_ports\x18\r \x03(\v2\x1a.oxide.backend.v1.UsedPortR\tusedPorts\"\xe4\x04\n" +
+	"used_ports\x18\r \x03(\v2\x1a.oxide.backend.v1.UsedPortR\tusedPorts\x122\n" +
+	"\x15reachability_in_doubt\x18\x0e \x01(\bR\x13reachabilityInDoubt\"\xe4\x04\n" +
 	"\x13DesiredLoadBalancer\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12\x1e\n" +
