@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -126,7 +127,9 @@ type objects struct {
 	clusterRole        *rbacv1.ClusterRole
 	clusterRoleBinding *rbacv1.ClusterRoleBinding
 	role               *rbacv1.Role
-	roleBindings       []*rbacv1.RoleBinding
+	// leaseRole is the role in kube-node-lease.
+	leaseRole    *rbacv1.Role
+	roleBindings []*rbacv1.RoleBinding
 	// check is the pod of helm test.
 	check          *corev1.Pod
 	metricsService *corev1.Service
@@ -142,6 +145,15 @@ func render(t *testing.T, values string, args ...string) objects {
 		t.Fatalf("helm template: %v\n%s", err, stderr)
 	}
 	return decode(t, out)
+}
+
+// rules are what all roles of a rendering allow.
+func (o objects) rules() []rbacv1.PolicyRule {
+	rules := slices.Concat(o.clusterRole.Rules, o.role.Rules)
+	if o.leaseRole != nil {
+		rules = append(rules, o.leaseRole.Rules...)
+	}
+	return rules
 }
 
 // strict decodes one document into the type of its kind; unknown and duplicate fields are errors.
@@ -193,7 +205,11 @@ func decode(t *testing.T, text string) objects {
 		case *rbacv1.ClusterRoleBinding:
 			once(t, &all.clusterRoleBinding, typed)
 		case *rbacv1.Role:
-			once(t, &all.role, typed)
+			if typed.Namespace == corev1.NamespaceNodeLease {
+				once(t, &all.leaseRole, typed)
+			} else {
+				once(t, &all.role, typed)
+			}
 		case *rbacv1.RoleBinding:
 			all.roleBindings = append(all.roleBindings, typed)
 		case *corev1.Pod:

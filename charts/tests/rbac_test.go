@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/component-helpers/auth/rbac/validation"
 )
@@ -47,6 +48,10 @@ var kubeSystemNeeds = []need{
 	{"update", "coordination.k8s.io", "leases", "cloud-controller-manager", "leader election"},
 }
 
+var nodeLeaseNeeds = []need{
+	{"get", "coordination.k8s.io", "leases", "", "the probes: whether a kubelet renews its lease"},
+}
+
 func TestRightsAreExactlyWhatIsUsed(t *testing.T) {
 	all := render(t, "")
 	tests := []struct {
@@ -56,6 +61,7 @@ func TestRightsAreExactlyWhatIsUsed(t *testing.T) {
 	}{
 		{"in the whole cluster", all.clusterRole.Rules, clusterNeeds},
 		{"in kube-system", all.role.Rules, kubeSystemNeeds},
+		{"in kube-node-lease", all.leaseRole.Rules, nodeLeaseNeeds},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -84,13 +90,14 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 	}
 	check(t, all.clusterRole.Rules, clusterNeeds)
 	check(t, all.role.Rules, kubeSystemNeeds)
+	check(t, all.leaseRole.Rules, nodeLeaseNeeds)
 }
 
 func TestNoRightIsAWildcard(t *testing.T) {
 	for _, variant := range variants {
 		t.Run(variant.name, func(t *testing.T) {
 			all := render(t, variant.values, variant.args...)
-			for _, rule := range slices.Concat(all.clusterRole.Rules, all.role.Rules) {
+			for _, rule := range all.rules() {
 				for _, names := range [][]string{
 					rule.Verbs, rule.APIGroups, rule.Resources, rule.NonResourceURLs,
 				} {
@@ -127,11 +134,16 @@ func TestRightsGoToTheShimsServiceAccountOnly(t *testing.T) {
 					each.Namespace, each.RoleRef.Kind, each.RoleRef.Name, each.Subjects,
 				})
 			}
-			if diff := cmp.Diff([]binding{
+			bindings := []binding{
 				{"", "ClusterRole", all.clusterRole.Name, want},
 				{"kube-system", "Role", all.role.Name, want},
 				{"kube-system", "Role", "extension-apiserver-authentication-reader", want},
-			}, got); diff != "" {
+			}
+			if all.leaseRole != nil {
+				bindings = append(bindings, binding{"kube-node-lease", "Role", all.leaseRole.Name, want})
+			}
+			sort := cmpopts.SortSlices(func(a, b binding) bool { return a.Namespace < b.Namespace })
+			if diff := cmp.Diff(bindings, got, sort); diff != "" {
 				t.Errorf("bindings (-want +got):\n%s", diff)
 			}
 		})
@@ -147,11 +159,16 @@ func TestAnotherNamespaceKeepsLeaseAndIdentityInKubeSystem(t *testing.T) {
 	if got := all.role.Namespace; got != "kube-system" {
 		t.Errorf("the Role is in %q", got)
 	}
+	where := map[string]int{}
 	for _, binding := range all.roleBindings {
-		if binding.Namespace != "kube-system" || binding.Subjects[0].Namespace != "oxide" {
-			t.Errorf("RoleBinding %s is in %q for an account in %q",
+		where[binding.Namespace]++
+		if binding.Subjects[0].Namespace != "oxide" {
+			t.Errorf("RoleBinding %s in %q is for an account in %q",
 				binding.Name, binding.Namespace, binding.Subjects[0].Namespace)
 		}
+	}
+	if diff := cmp.Diff(map[string]int{"kube-system": 2, "kube-node-lease": 1}, where); diff != "" {
+		t.Errorf("bindings by namespace (-want +got):\n%s", diff)
 	}
 }
 

@@ -62,6 +62,7 @@ shim:
   reservedPorts: "22,6443-6444"
   region: west
   zone: rack-1
+  probeNodes: false
   verbosity: 4
   resources: {requests: {cpu: 100m, memory: 128Mi}}
   extraArgs: [--concurrent-service-syncs=4]
@@ -83,6 +84,7 @@ var variants = []struct {
 	{name: "existing CA bundle", values: "oxide: {existingCAConfigMap: roots}"},
 	{name: "racks for zones", values: "shim: {zoneFromRack: true}"},
 	{name: "on trial", values: "readOnly: true"},
+	{name: "no probes", values: "shim: {probeNodes: false}"},
 	{name: "one replica", values: "deployment: {replicas: 1}"},
 	{name: "two plain containers", values: "deployment: {nativeSidecar: false}"},
 	{name: "Kubernetes without sidecars", args: []string{"--kube-version", "1.28.0"}},

@@ -26,7 +26,7 @@ func TestOnTrialBothContainersChangeNothing(t *testing.T) {
 // What it could not do by mistake need not be trusted.
 func TestOnTrialThePodHasNoRightToChangeAnything(t *testing.T) {
 	all := render(t, "readOnly: true")
-	for _, rule := range slices.Concat(all.clusterRole.Rules, all.role.Rules) {
+	for _, rule := range all.rules() {
 		// To ask who reads the metrics is to create a question, and changes nothing.
 		if slices.Contains(rule.Resources, "tokenreviews") ||
 			slices.Contains(rule.Resources, "subjectaccessreviews") {

@@ -204,6 +204,7 @@ func TestHelpAndDefaults(t *testing.T) {
 		"legacy-cluster-name":             "kubernetes",
 		"reserved-ports":                  "22,2379-2380,6443,10250,10256-10259",
 		"node-name":                       "",
+		"probe-nodes":                     "false",
 		"node-removal-interval":           "5s",
 		"region":                          "",
 		"zone":                            "",

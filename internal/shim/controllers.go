@@ -16,6 +16,7 @@ import (
 	"k8s.io/controller-manager/controller"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/nodes"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/reachability"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -39,6 +40,9 @@ func (r *running) controllers() map[string]app.ControllerInitFuncConstructor {
 	all[services.Name] = own(services.Name, r.balancing)
 	return all
 }
+
+// probesName is the name of the Kubernetes client that reads the leases of nodes.
+const probesName = "oxide-node-probes"
 
 // starter starts a controller of our own, on the leader and before the informers, and returns it; nil
 // if there is nothing for it to do.
@@ -97,10 +101,22 @@ func (r *running) nodeReport(
 	return report, nil
 }
 
-// balancing keeps the load balancers.
+// balancing keeps the load balancers, and probes nodes where that is asked for. It does so on the
+// leader alone, but for a process that changes nothing: that observes what the leader does.
 func (r *running) balancing(
-	ctx context.Context, client kubernetes.Interface, _ *config.CompletedConfig,
+	ctx context.Context, client kubernetes.Interface, completed *config.CompletedConfig,
 ) (controller.Interface, error) {
+	if r.prober != nil {
+		kubeconfig, err := completed.ClientBuilder.Config(probesName)
+		if err != nil {
+			return nil, err
+		}
+		leases, err := reachability.NewLeases(kubeconfig)
+		if err != nil {
+			return nil, err
+		}
+		go r.prober.Run(ctx, reachability.NewTCP(), leases.Age)
+	}
 	go r.loadBalancers.Run(ctx, client)
 	return r.loadBalancers, nil
 }

@@ -45,6 +45,9 @@ type Options struct {
 	// NodeName is the Node that this program runs on; empty: it is not on one.
 	NodeName string
 
+	// ProbeNodes finds out by probes of the kubelets' ports which Nodes are dead.
+	ProbeNodes bool
+
 	// ReadOnly changes nothing, in Oxide or in Kubernetes, and logs what would be changed.
 	ReadOnly bool
 
@@ -101,6 +104,11 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.NodeName, "node-name", o.NodeName,
 		"The Node that this program runs on. It is given an address only if no other Node can carry "+
 			"it, because an address is also the source of what its Node sends.")
+	flags.BoolVar(&o.ProbeNodes, "probe-nodes", o.ProbeNodes,
+		"Open a TCP connection to the kubelet's port of each Node every second while this process leads and "+
+			"there are Services of type LoadBalancer. A Node that does not answer, and whose lease in the "+
+			"namespace kube-node-lease is overdue, gives its addresses to others, long before Kubernetes calls "+
+			"it not ready. For a process in the nodes' network, with the right to get those leases.")
 	flags.BoolVar(&o.ReadOnly, "read-only", o.ReadOnly,
 		"Change nothing, in Oxide or in Kubernetes, and send no events: log what would be changed, and "+
 			"count it in metrics. No lease is taken, so this runs at once and beside the cloud controller "+

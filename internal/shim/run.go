@@ -22,6 +22,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/reachability"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -41,6 +42,9 @@ type running struct {
 
 	// loadBalancers is made with the provider, which uses it, and run as a controller of its own.
 	loadBalancers *services.Controller
+
+	// prober runs with loadBalancers; nil: nodes are not probed.
+	prober *reachability.Prober
 }
 
 // newRun prepares a run that ends with ctx, or when something that it cannot do without fails.
@@ -169,7 +173,7 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		recorder = &record.FakeRecorder{} // which drops what it is given
 	}
 	reporter := events.NewReporter(recorder)
-	r.loadBalancers = services.New(services.Config{
+	balancing := services.Config{
 		Conn:              r.conn,
 		ClusterID:         r.options.ClusterID,
 		AdoptedClusterIDs: r.options.AdoptedClusterIDs,
@@ -182,7 +186,12 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		Superseded: func(err error) {
 			r.end(&exitError{code: exitFailed, err: fmt.Errorf("another process has taken over: %w", err)})
 		},
-	})
+	}
+	if r.options.ProbeNodes {
+		r.prober = reachability.New(func(node string) { r.loadBalancers.ReachabilityChanged(node) })
+		balancing.Prober = r.prober
+	}
+	r.loadBalancers = services.New(balancing)
 	leads := make(chan struct{})
 	r.provider = provider.New(provider.Config{
 		Instances:       backendv1.NewInstanceServiceClient(r.conn),

@@ -121,6 +121,13 @@ true
 {{- end -}}
 {{- end }}
 
+{{- /* true when the shim probes nodes: from a pod's own network it need not reach them as their traffic does. */ -}}
+{{- define "ccm.probeNodes" -}}
+{{- if and .Values.shim.probeNodes .Values.deployment.hostNetwork -}}
+true
+{{- end -}}
+{{- end }}
+
 {{- /* In the host's network the kubelet asks loopback: before the node is initialized the pod has no address. */ -}}
 {{- define "ccm.backendProbe" -}}
 httpGet:

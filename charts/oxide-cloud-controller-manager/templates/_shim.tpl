@@ -38,6 +38,7 @@ args:
   - --leader-elect=true
   - {{ printf "--bind-address=%s" (include "ccm.shimBindAddress" .) | quote }}
   - --secure-port={{ include "ccm.securePort" . }}
+  - --probe-nodes={{ include "ccm.probeNodes" . | default "false" }}
   {{- if .Values.readOnly }}
   - --read-only
   {{- end }}

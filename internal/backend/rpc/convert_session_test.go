@@ -62,7 +62,7 @@ func TestItemsArriveComplete(t *testing.T) {
 	wantSeen := health.Observation{
 		InstanceID: someID, Name: "node-1",
 		Readiness: health.NotReady, ReadinessFor: 7 * time.Second, Unreachable: true,
-		InDoubt: true,
+		InDoubt:   true,
 		Exclusion: "has a label", OutOfService: "has a taint",
 		Cordoned: true, CordonObserved: true, ShuttingDown: true, LeastPreferred: true,
 		Used: []plan.UsedPort{{

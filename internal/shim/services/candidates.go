@@ -59,7 +59,8 @@ func (c *Controller) observe(before, now *v1.Node) bool {
 	return was != is || wasShuttingDown != shuttingDown || !maps.Equal(before.Labels, now.Labels) ||
 		before.DeletionTimestamp.IsZero() != now.DeletionTimestamp.IsZero() ||
 		!equality.Semantic.DeepEqual(before.Spec, now.Spec) ||
-		!equality.Semantic.DeepEqual(before.Status.Addresses, now.Status.Addresses)
+		!equality.Semantic.DeepEqual(before.Status.Addresses, now.Status.Addresses) ||
+		before.Status.DaemonEndpoints != now.Status.DaemonEndpoints
 }
 
 func (c *Controller) observation(node *v1.Node) observation {

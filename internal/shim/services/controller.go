@@ -29,6 +29,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/reachability"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -60,6 +61,9 @@ type Config struct {
 	// NodeName is the Node that this process is on, which carries an address only if no other can;
 	// empty: not known.
 	NodeName string
+
+	// Prober probes the Nodes of candidates; nil: they are not probed.
+	Prober Prober
 
 	// Reporter records events on Services.
 	Reporter *events.Reporter
@@ -98,7 +102,7 @@ type Controller struct {
 	// away is since when there is no session; nil: there is one, or was none yet.
 	away atomic.Pointer[time.Time]
 
-	// changed are the keys of Services that differ, or everything; one worker translates them.
+	// changed are the keys of Services that differ, everything, or probed; one worker translates them.
 	// statuses are those of Services whose status may differ from what is to be published, and
 	// conditions those of Services that may be ready, or not, for another reason than they say.
 	changed    workqueue.TypedInterface[string]
@@ -110,16 +114,19 @@ type Controller struct {
 	held heldEnds
 
 	// pushing sees to it that a newer translation is never replaced by an older one. It guards the
-	// fields that only translations use: the candidates that were sent, and the Services that need
-	// slices.
+	// fields that only translations use: the candidates that were sent, by the ids of their instances,
+	// what is probed, and the Services that need slices.
 	pushing    sync.Mutex
-	candidates map[string]bool
+	candidates map[string]sentCandidate
+	targets    []reachability.Target
 	local      map[string]bool
 	slices     *followedSlices
 
 	mu sync.Mutex
-	// byKey is what is remembered of Services.
-	byKey map[string]*tracked
+	// byKey is what is remembered of Services, carriers how many of them have, or will have, an address on
+	// an instance.
+	byKey    map[string]*tracked
+	carriers map[string]int
 }
 
 // New returns a Controller. It asks nothing of anybody until it runs.
@@ -128,9 +135,9 @@ func New(config Config) *Controller {
 	return &Controller{
 		config: config, started: make(chan struct{}), changed: workqueue.NewTyped[string](),
 		statuses: retryQueue(), conditions: retryQueue(),
-		candidates: make(map[string]bool), local: make(map[string]bool),
-		byKey: make(map[string]*tracked),
-		held:  heldEnds{byKey: make(map[string]*heldEnd)},
+		candidates: make(map[string]sentCandidate), local: make(map[string]bool),
+		byKey: make(map[string]*tracked), carriers: make(map[string]int),
+		held: heldEnds{byKey: make(map[string]*heldEnd)},
 	}
 }
 
@@ -245,7 +252,10 @@ func (c *Controller) handler() client.Handler {
 		State: func(state *backendv1.LoadBalancerState) {
 			c.waits.Store(nil)
 			key := state.GetKey().GetName()
-			c.update(key, state.GetOwnerUid(), func(t *tracked) { t.count(state) })
+			c.update(key, state.GetOwnerUid(), func(t *tracked) {
+				t.count(state)
+				c.carry(t, state)
+			})
 			c.statuses.Add(key)
 			c.conditions.AddAfter(key, conditionSettles)
 			c.reviewEnd(key)

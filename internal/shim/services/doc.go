@@ -9,6 +9,7 @@
 //	items.go       which items there are, and when they are sent again
 //	desired.go     a Service as an item
 //	candidates.go  a Node as an item: what this process observes of it
+//	targets.go     which Nodes are probed, and what that finds of a candidate
 //	ports.go       ports that load balancers must leave alone, and the pods that use some
 //	endpoints.go   where the endpoints of a Service are
 //	framework.go   what the framework's service controller asks for, Service by Service

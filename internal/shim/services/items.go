@@ -7,6 +7,7 @@ package services
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -23,6 +24,10 @@ import (
 // everything is the key of whatever is not one Service: Nodes, ports, and Services that go by
 // Nodes.
 const everything = ""
+
+// probed is the key of what is probed, and begins that of what is found of one Node. A Service's key
+// begins with its namespace.
+const probed = "/"
 
 // tracked is what is remembered of one Service.
 type tracked struct {
@@ -45,8 +50,10 @@ type tracked struct {
 	// cause of its last failover was observed; zero: that is published.
 	progressing, conflict bool
 	failoverSince         time.Time
-	status                statusRecord
-	condition             conditionRecord
+	// carriers are the instances that carry its addresses, or will.
+	carriers  []string
+	status    statusRecord
+	condition conditionRecord
 }
 
 // track begins to remember a Service. Of another one that had its name nothing is kept.
@@ -57,6 +64,9 @@ func (c *Controller) track(service *v1.Service, do func(*tracked)) {
 	if t := c.byKey[key]; t == nil || t.uid != service.UID {
 		c.forget(key)
 		c.byKey[key] = &tracked{uid: service.UID}
+		if len(c.byKey) == 1 {
+			c.probe(probed)
+		}
 	}
 	do(c.byKey[key])
 }
@@ -81,7 +91,11 @@ func (c *Controller) forget(key string) {
 	if t := c.byKey[key]; t != nil {
 		c.session.RemoveLoadBalancer(c.lbKey(key), string(t.uid))
 		t.count(nil)
+		c.carry(t, nil)
 		delete(c.byKey, key)
+		if len(c.byKey) == 0 {
+			c.probe(probed)
+		}
 	}
 }
 
@@ -121,7 +135,14 @@ func (c *Controller) nodeChanged(before, now *v1.Node) {
 }
 
 func (c *Controller) translate(key string) {
-	if key != everything {
+	switch node, isProbed := strings.CutPrefix(key, probed); {
+	case key == probed:
+		c.syncTargets()
+		return
+	case isProbed:
+		c.syncReachability(node)
+		return
+	case key != everything:
 		c.syncService(key)
 		return
 	}
@@ -150,8 +171,7 @@ func (c *Controller) syncAll() {
 	for id, nodes := range byID {
 		candidate, seen := c.candidate(id, nodes)
 		candidate.UsedPorts = use.of(nodes, pods)
-		c.session.SetCandidate(candidate, seen.readinessSince, time.Time{})
-		c.candidates[id] = true
+		c.sendCandidate(sentCandidate{candidate, seen.readinessSince})
 	}
 	for id := range c.candidates {
 		if byID[id] == nil {
@@ -159,6 +179,20 @@ func (c *Controller) syncAll() {
 			delete(c.candidates, id)
 		}
 	}
+	c.setTargets()
+}
+
+// sentCandidate is a candidate as it was sent last.
+type sentCandidate struct {
+	item           *backendv1.Candidate
+	readinessSince time.Time
+}
+
+// sendCandidate sends a candidate, with what the prober finds of it. The caller holds pushing.
+func (c *Controller) sendCandidate(candidate sentCandidate) {
+	reachabilitySince := c.setReachability(candidate.item)
+	c.session.SetCandidate(candidate.item, candidate.readinessSince, reachabilitySince)
+	c.candidates[candidate.item.GetInstanceId()] = candidate
 }
 
 // syncService sends a Service as it is in the cache, or has it forgotten, and returns what was sent
