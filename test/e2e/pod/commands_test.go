@@ -114,12 +114,13 @@ func (w *world) createSecret(namespace, name string) {
 }
 
 // chartArgs are what helm is told about the chart of this repository for this cluster: one node, an
-// authority that nobody else trusts, and no Service proxy.
+// authority that nobody else trusts, no Service proxy, and no probes: the addresses of instances of the
+// simulated rack are nobody's here, or a stranger's.
 func (w *world) chartArgs() []string {
 	w.Helper()
 	return []string{
 		filepath.Join("charts", productName),
-		"--set", "deployment.replicas=1",
+		"--set", "deployment.replicas=1", "--set", "shim.probeNodes=false",
 		"--set-file", "oxide.caBundle=" + w.rack.CAFile,
 		"--values", w.file("values.yaml", w.apiServerValues()),
 	}

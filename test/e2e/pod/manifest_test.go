@@ -46,7 +46,8 @@ func TestThePlainManifestServesTheCluster(t *testing.T) {
 }
 
 // kustomization writes what this cluster needs besides the manifest: one replica, the authority of
-// the rack, and the address of the API server, since there is no Service proxy.
+// the rack, no probes of addresses that are not of this machine, and the address of the API server,
+// since there is no Service proxy.
 func (w *world) kustomization() (dir string) {
 	w.Helper()
 	name := productName + ".yaml"
@@ -71,6 +72,9 @@ patches:
     - op: add
       path: /spec/template/spec/initContainers/0/args/-
       value: --oxide-ca-file=/etc/oxide/ca/ca.crt
+    - op: add
+      path: /spec/template/spec/containers/0/args/-
+      value: --probe-nodes=false
 - target: {kind: Deployment, name: %[1]s}
   patch: |
     apiVersion: apps/v1

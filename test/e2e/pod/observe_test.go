@@ -34,10 +34,11 @@ const (
 	shimName    = "ccm-shim"
 )
 
-// pod waits for the one pod of the release that is not about to end, with both containers ready.
+// pod waits for the one pod of the release that is not about to end, with both containers ready. It
+// sends no packet to the addresses that instances of the simulated rack have.
 func (w *world) pod() *corev1.Pod {
 	w.Helper()
-	return w.podWith(func(pod *corev1.Pod) string {
+	pod := w.podWith(func(pod *corev1.Pod) string {
 		for _, name := range []string{backendName, shimName} {
 			if status := container(pod, name); !status.Ready {
 				return fmt.Sprintf("a ready container %s, got %+v", name, status.State)
@@ -45,6 +46,23 @@ func (w *world) pod() *corev1.Pod {
 		}
 		return ""
 	})
+	if got := probes(pod); got != "--probe-nodes=false" {
+		w.Fatalf("%s is started with %q: it may send packets to addresses that are not of this machine",
+			shimName, got)
+	}
+	return pod
+}
+
+// probes returns the argument that says whether the shim probes nodes: the last one wins.
+func probes(pod *corev1.Pod) (last string) {
+	for _, container := range pod.Spec.Containers {
+		for _, arg := range container.Args {
+			if container.Name == shimName && strings.HasPrefix(arg, "--probe-nodes=") {
+				last = arg
+			}
+		}
+	}
+	return last
 }
 
 // podWith waits for the one pod of the release that is not about to end; check returns what it still

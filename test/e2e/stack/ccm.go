@@ -60,7 +60,8 @@ type CCMOptions struct {
 	Standby bool
 	// Name distinguishes the log files of several replicas; empty for the first.
 	Name string
-	// ShimFlags and BackendFlags are added to theirs; a backend of the shim's own has none.
+	// ShimFlags and BackendFlags are added to theirs; a backend of the shim's own has none. Whoever
+	// switches probes of nodes on gives all of them addresses in network namespaces of its own.
 	ShimFlags, BackendFlags []string
 }
 
@@ -209,6 +210,8 @@ func (c *CCM) shimArgs(port int) []string {
 		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port),
 		"--cert-dir=" + filepath.Join(c.options.Dir, "shim-certs"),
 		"--v=2",
+		// The addresses of Nodes are made up: who has them is not asked.
+		"--probe-nodes=false",
 	}
 	if c.Socket != "" {
 		args = append(args, "--backend="+c.Socket)
