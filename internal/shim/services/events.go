@@ -196,7 +196,8 @@ var (
 	failoverPublished = histogram("oxide_ccm_failover_published_seconds", "Time from when it was observed "+
 		"that a Node cannot carry an address any more to when the status of the Service was right again.")
 	holdsTotal = counter("oxide_ccm_failover_holds_total", "How often an address was kept on a Node that "+
-		"was not ready, because more than half of the Nodes had become so within a minute.")
+		"was found dead, because more than half of the Nodes had become so within a minute, or because most "+
+		"of the Nodes that are probed did not answer.")
 	drift = counter("oxide_ccm_load_balancer_drift_total", "How many changes were made in Oxide although "+
 		"nothing had changed in Kubernetes, and no Node had failed.")
 	changesDue = gauge("oxide_ccm_load_balancer_changes_due", "How many load balancers are being changed.")
