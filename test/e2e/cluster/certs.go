@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -107,8 +108,8 @@ type pki struct {
 	ca  *authority
 }
 
-// newPKI writes the certificates and keys of one control plane into dir.
-func newPKI(dir string) (*pki, error) {
+// newPKI writes the certificates and keys of one control plane into dir. Its server is at address.
+func newPKI(dir string, address netip.Addr) (*pki, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func newPKI(dir string) (*pki, error) {
 		return nil, err
 	}
 	server, err := ca.issue(pkix.Name{CommonName: "kube-apiserver"},
-		[]net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(10, 96, 0, 1)},
+		[]net.IP{address.AsSlice(), net.IPv4(10, 96, 0, 1)},
 		[]string{
 			"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc.cluster.local",

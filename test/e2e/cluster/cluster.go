@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 
@@ -36,6 +37,8 @@ type Cluster struct {
 
 	dir string
 	pki *pki
+	// address is the one that kube-apiserver listens on.
+	address netip.Addr
 	// taint lets new Nodes be tainted as not ready, as everywhere.
 	taint bool
 }
@@ -45,17 +48,28 @@ type Cluster struct {
 func Start(
 	ctx context.Context, group *process.Group, binaries Binaries, dir string,
 ) (*Cluster, error) {
-	return start(ctx, group, binaries, dir, false)
+	return start(ctx, group, binaries, &Cluster{dir: dir, address: loopback})
 }
 
-func start(
-	ctx context.Context, group *process.Group, binaries Binaries, dir string, taint bool,
+// StartAt is Start with kube-apiserver on another address of this machine, at which other network
+// namespaces reach it.
+func StartAt(
+	ctx context.Context, group *process.Group, binaries Binaries, dir string, address netip.Addr,
 ) (*Cluster, error) {
-	pki, err := newPKI(filepath.Join(dir, "pki"))
-	if err != nil {
+	return start(ctx, group, binaries, &Cluster{dir: dir, address: address})
+}
+
+// loopback is the address that everything listens on that nobody else is to reach.
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// start starts what c describes.
+func start(
+	ctx context.Context, group *process.Group, binaries Binaries, c *Cluster,
+) (*Cluster, error) {
+	var err error
+	if c.pki, err = newPKI(filepath.Join(c.dir, "pki"), c.address); err != nil {
 		return nil, fmt.Errorf("cannot prepare the cluster's certificates: %w", err)
 	}
-	c := &Cluster{dir: dir, pki: pki, taint: taint}
 	etcd, err := c.startEtcd(ctx, group, binaries.Etcd)
 	if err != nil {
 		return nil, err
@@ -93,7 +107,7 @@ func (c *Cluster) startAPIServer(
 		return fmt.Errorf("cannot make the administrator's certificate: %w", err)
 	}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
-		c.URL = "https://" + local(ports[0])
+		c.URL = "https://" + net.JoinHostPort(c.address.String(), strconv.Itoa(ports[0]))
 		c.Admin = c.config(func(config *rest.Config) {
 			config.CertData, config.KeyData = admin.cert, admin.key
 		})
@@ -119,8 +133,8 @@ func (c *Cluster) apiServerArgs(port int, etcd string) []string {
 	const issuer = "https://kubernetes.default.svc.cluster.local"
 	args := []string{
 		"--etcd-servers=" + etcd,
-		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port),
-		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+		"--bind-address=" + c.address.String(), "--secure-port=" + strconv.Itoa(port),
+		"--advertise-address=" + c.address.String(), "--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
 		"--tls-cert-file=" + c.pki.path("apiserver.crt"),
 		"--tls-private-key-file=" + c.pki.path("apiserver.key"),

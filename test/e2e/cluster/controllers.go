@@ -53,12 +53,23 @@ func BuildForPods(
 	return result, nil
 }
 
+// BuildKubeProxy returns the path of kube-proxy as Build does those of Binaries.
+func BuildKubeProxy(
+	ctx context.Context, moduleDir, cacheDir string, progress Progress,
+) (path string, err error) {
+	b, err := openCache(ctx, moduleDir, cacheDir, progress)
+	if err != nil {
+		return "", err
+	}
+	return b.kubernetes(ctx, "kube-proxy")
+}
+
 // StartForPods runs all of a control plane: besides what Start runs also kube-controller-manager and
 // kube-scheduler. It waits until pods can be created in the namespaces default and kube-system.
 func StartForPods(
 	ctx context.Context, group *process.Group, binaries Binaries, pods PodBinaries, dir string,
 ) (*Cluster, error) {
-	c, err := start(ctx, group, binaries, dir, true)
+	c, err := start(ctx, group, binaries, &Cluster{dir: dir, address: loopback, taint: true})
 	if err != nil {
 		return nil, err
 	}

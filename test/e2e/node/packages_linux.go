@@ -26,16 +26,20 @@ var packages = []Package{
 }
 
 // EnsurePackages installs what is missing of containerd, of the programs that a kubelet calls, and of
-// more, and lets this process find them, wherever its user's PATH leads. It tells through tell what it
-// installs.
+// more, as Install does.
 func EnsurePackages(ctx context.Context, tell func(text string), more ...Package) error {
+	return Install(ctx, tell, slices.Concat(packages, more)...)
+}
+
+// Install installs what is missing of all, and lets this process find the programs, wherever its
+// user's PATH leads. It tells through tell what it installs.
+func Install(ctx context.Context, tell func(text string), all ...Package) error {
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("a node needs root, and this is user %d: run it with sudo", os.Geteuid())
+		return fmt.Errorf("this needs root, and this is user %d: run it with sudo", os.Geteuid())
 	}
 	if err := os.Setenv("PATH", searchPath+":"+os.Getenv("PATH")); err != nil {
 		return err
 	}
-	all := slices.Concat(packages, more)
 	missing := missingOf(all)
 	if len(missing) == 0 {
 		return nil

@@ -28,6 +28,18 @@ type Spec struct {
 	// Env holds KEY=VALUE pairs: the whole environment of the process. The environment of the
 	// starting program is not inherited.
 	Env []string
+	// Namespace is the network namespace that it runs in, by the name that `ip netns` gave it;
+	// empty: that of the starting program.
+	Namespace string
+}
+
+// command returns what runs it. In a namespace, `ip` becomes the program: the process id is the
+// same.
+func (s Spec) command() *exec.Cmd {
+	if s.Namespace == "" {
+		return exec.Command(s.Path, s.Args...)
+	}
+	return exec.Command("ip", append([]string{"netns", "exec", s.Namespace, s.Path}, s.Args...)...)
 }
 
 // Process is one run of a program. Its methods may be called from several goroutines.
@@ -49,7 +61,7 @@ func start(spec Spec, log string, detached bool) (*Process, error) {
 		return nil, fmt.Errorf("cannot open the log file of %s: %w", spec.Name, err)
 	}
 	defer out.Close()
-	cmd := exec.Command(spec.Path, spec.Args...)
+	cmd := spec.command()
 	cmd.Env = append([]string{}, spec.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = attributes(detached)

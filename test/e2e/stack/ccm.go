@@ -5,6 +5,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -58,6 +59,9 @@ type CCMOptions struct {
 	Child bool
 	// Standby is for a further replica: it is healthy, and another one leads.
 	Standby bool
+	// Namespace is the network namespace that both run in, as `ip netns` names it, and Address its
+	// address, at which they tell that they are healthy; empty: the own one, and 127.0.0.1.
+	Namespace, Address string
 	// Name distinguishes the log files of several replicas; empty for the first.
 	Name string
 	// ShimFlags and BackendFlags are added to theirs; a backend of the shim's own has none. Whoever
@@ -117,9 +121,10 @@ func (c *CCM) StartBackend(ctx context.Context) error {
 		return err
 	}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
-		c.health = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
+		c.health = net.JoinHostPort(c.address(), strconv.Itoa(ports[0]))
 		backend, err := c.options.Group.Run(ctx, process.Spec{
-			Name: "oxide-backend" + c.options.Name, Path: c.options.Programs.Backend, Env: c.backendEnv(),
+			Name: "oxide-backend" + c.options.Name, Namespace: c.options.Namespace,
+			Path: c.options.Programs.Backend, Env: c.backendEnv(),
 			Args: append([]string{
 				"--listen=" + c.Socket, "--health-listen=" + c.health, "--log-format=text",
 			}, c.options.BackendFlags...),
@@ -151,6 +156,9 @@ func (c *CCM) MoveBackend(ctx context.Context, to Oxide) error {
 func (c *CCM) BackendReady(ctx context.Context) error {
 	return process.HTTPGet(http.DefaultClient, "http://"+c.health+"/readyz")(ctx)
 }
+
+// address is the one at which the programs tell that they are healthy.
+func (c *CCM) address() string { return cmp.Or(c.options.Address, "127.0.0.1") }
 
 func (c *CCM) backendEnv() []string {
 	return []string{
@@ -187,13 +195,13 @@ func (c *CCM) runShim(ctx context.Context) error {
 	}}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
 		spec := process.Spec{
-			Name: "ccm-shim" + c.options.Name, Path: c.options.Programs.Shim,
-			Args: c.shimArgs(ports[0]),
+			Name: "ccm-shim" + c.options.Name, Namespace: c.options.Namespace,
+			Path: c.options.Programs.Shim, Args: c.shimArgs(ports[0]),
 		}
 		if c.options.Child {
 			spec.Env = c.backendEnv()
 		}
-		url := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])) + "/healthz"
+		url := "https://" + net.JoinHostPort(c.address(), strconv.Itoa(ports[0])) + "/healthz"
 		shim, err := c.options.Group.Run(ctx, spec, process.HTTPGet(insecure, url))
 		if err == nil {
 			c.Shim = shim
@@ -207,7 +215,7 @@ func (c *CCM) shimArgs(port int) []string {
 		"--kubeconfig=" + c.options.Kubeconfig,
 		"--authentication-kubeconfig=" + c.options.Kubeconfig,
 		"--authorization-kubeconfig=" + c.options.Kubeconfig,
-		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port),
+		"--bind-address=" + c.address(), "--secure-port=" + strconv.Itoa(port),
 		"--cert-dir=" + filepath.Join(c.options.Dir, "shim-certs"),
 		"--v=2",
 		// The addresses of Nodes are made up: who has them is not asked.
