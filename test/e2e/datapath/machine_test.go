@@ -1,0 +1,156 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+//go:build e2edatapath
+
+package datapath
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
+)
+
+const (
+	// kubeletPort is the one that every kubelet says is its own.
+	kubeletPort = 10250
+	// proxyHealthPort is where kube-proxy tells that it is healthy.
+	proxyHealthPort = 10256
+	// podPort is where the pods serve.
+	podPort = 8080
+)
+
+// machine is an instance of the simulated rack that is a node of the cluster.
+type machine struct {
+	*world
+	name, private, pod, podSubnet string
+
+	// kubelet and proxy run while the machine does.
+	kubelet *kubelet
+	proxy   *process.Process
+	// port is what listens on the kubelet's port.
+	port net.Listener
+}
+
+// newMachine describes the machine number i.
+func newMachine(w *world, i int) *machine {
+	return &machine{
+		world: w, name: "node-" + string(rune('a'+i)), private: fmt.Sprintf("172.30.0.%d", 11+i),
+		pod: fmt.Sprintf("10.244.%d.10", i), podSubnet: fmt.Sprintf("10.244.%d.0/24", i),
+	}
+}
+
+// instance is the machine as the rack has it.
+func (m *machine) instance() rack.Machine {
+	return rack.Machine{Name: m.name, NCPUs: 2, MemoryGiB: 8, IP: m.private}
+}
+
+// build makes the machine's network, with a pod that serves in it, and connects it.
+func (m *machine) build(ctx context.Context) error {
+	if err := addNamespace(ctx, m.name, m.private); err != nil {
+		return err
+	}
+	if err := ipIn(ctx, m.name, "address add "+m.pod+"/32 dev lo"); err != nil {
+		return err
+	}
+	pod, err := listen(m.name, net.JoinHostPort(m.pod, strconv.Itoa(podPort)))
+	if err != nil {
+		return err
+	}
+	m.listeners = append(m.listeners, pod)
+	go serve(pod, func(conn net.Conn) { fmt.Fprintln(conn, m.name) })
+	return plugIn(ctx, m.name, m.private, m.podSubnet)
+}
+
+// join starts the kubelet, which registers the Node.
+func (m *machine) join(ctx context.Context) (err error) {
+	if err := m.openKubeletPort(); err != nil {
+		return err
+	}
+	m.kubelet, err = startKubelet(ctx, m.client, m.name)
+	return err
+}
+
+func (m *machine) openKubeletPort() (err error) {
+	m.port, err = listen(m.name, net.JoinHostPort(m.private, strconv.Itoa(kubeletPort)))
+	if err != nil {
+		return err
+	}
+	go serve(m.port, func(net.Conn) {})
+	return nil
+}
+
+// startProxy runs kube-proxy until it is healthy. The Node must have its addresses.
+func (m *machine) startProxy(ctx context.Context) error {
+	health := net.JoinHostPort(m.private, strconv.Itoa(proxyHealthPort))
+	text, err := yaml.Marshal(map[string]any{
+		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+		"mode": "iptables", "hostnameOverride": m.name, "clusterCIDR": podNetwork,
+		"clientConnection":   map[string]any{"kubeconfig": m.proxyKubeconfig},
+		"healthzBindAddress": health,
+		// No namespace but the first may set how much the kernel tracks.
+		"conntrack": map[string]any{
+			"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
+		},
+	})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(m.dir, "kube-proxy-"+m.name+".yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return err
+	}
+	m.proxy, err = m.group.Run(ctx, process.Spec{
+		Name: "kube-proxy-" + m.name, Namespace: m.name, Path: m.prepared.KubeProxy,
+		Args: []string{"--config=" + file, "--v=2"}, Env: []string{"PATH=" + os.Getenv("PATH")},
+	}, process.HTTPGet(m.httpClient, "http://"+health+"/healthz"))
+	return err
+}
+
+// vanish takes the machine off the network and lets everything on it end, without a word, and
+// returns when it was gone. The simulated rack goes on showing that its instance runs.
+func (m *machine) vanish(ctx context.Context) (gone time.Time, err error) {
+	if err := unplug(ctx, m.name); err != nil {
+		return gone, err
+	}
+	gone = time.Now()
+	m.kubelet.stop()
+	m.proxy.Kill()
+	return gone, nil
+}
+
+// comeBack lets the machine start again after vanish.
+func (m *machine) comeBack(ctx context.Context) (err error) {
+	if err := plugIn(ctx, m.name, m.private, m.podSubnet); err != nil {
+		return err
+	}
+	if m.kubelet, err = startKubelet(ctx, m.client, m.name); err != nil {
+		return err
+	}
+	return m.startProxy(ctx)
+}
+
+// hasAddress reports whether the Node has the address by which it is probed.
+func (m *machine) hasAddress(ctx context.Context) (bool, error) {
+	node, err := m.client.CoreV1().Nodes().Get(ctx, m.name, metav1.GetOptions{})
+	if err != nil {
+		return false, err
+	}
+	for _, address := range node.Status.Addresses {
+		if address.Address == m.private {
+			return true, nil
+		}
+	}
+	return false, nil
+}
