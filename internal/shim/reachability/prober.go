@@ -5,98 +5,413 @@
 package reachability
 
 import (
+	"container/heap"
 	"context"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
-// State is what is observed of a node.
-type State int
-
-// The states of a node.
+// How often is asked, and for how long an answer is awaited.
 const (
-	// Unknown: the node has not answered in this process yet, or it is not probed.
-	Unknown State = iota
+	// tick is how often probes are started, at most perTick at a time: 200 a second.
+	tick    = 50 * time.Millisecond
+	perTick = 10
 
-	// Reachable: the node has answered, and has not become unreachable since.
-	Reachable
+	// period is the time between two probes of a node, varied by up to a twentieth; where the budget
+	// does not suffice it is longer.
+	period  = time.Second
+	timeout = time.Second
 
-	// Unreachable: the node has answered before, does not any more, and its Lease is overdue.
-	Unreachable
+	// maxInFlight is how many probes may await their answers.
+	maxInFlight = 200
 )
 
-// Observation is what this process has observed of a node.
-type Observation struct {
-	State State
-
-	// Since is when this process began to observe this state; zero for Unknown. It has a monotonic
-	// clock reading.
-	Since time.Time
-
-	// InDoubt says of an unreachable node that most other nodes do not answer either, or that there is
-	// no other: it may be the network of this process that fails, so nothing follows.
-	InDoubt bool
-}
-
-// Target is a node to probe.
-type Target struct {
-	// Node is its name.
-	Node string
-
-	// Address is its primary internal IP address and the port of its kubelet.
-	Address netip.AddrPort
-
-	// Carries says that the node carries addresses of load balancers: such nodes are probed first.
-	Carries bool
-
-	// Self says that this process is on the node, which says nothing about the network.
-	Self bool
-}
-
-// Answer is how an address answered.
-type Answer int
-
-// The answers.
+// How often Leases are read: one at a tick, a few side by side, and that of one node once in
+// readAgainAfter.
 const (
-	// Inconclusive: nothing was learned, for example because the question could not be sent.
-	Inconclusive Answer = iota
-
-	// Answered: the host lives.
-	Answered
-
-	// Silent: the host sent nothing.
-	Silent
+	maxReads       = 4
+	readTimeout    = 2 * time.Second
+	readAgainAfter = time.Second
 )
 
-// Asker asks one address whether its host is alive.
-type Asker interface {
-	// Ask returns how the address answers, within the deadline of the context.
-	Ask(ctx context.Context, address netip.AddrPort) Answer
+// doubtWindow is for how long an answer counts as a sign that the network of this process works.
+// Nodes that were not probed within it, because there are so many, do not count at all.
+const doubtWindow = 2 * time.Second
 
-	// Forget is called when an address is asked no more: it releases what is kept for it.
-	Forget(address netip.AddrPort)
-}
+// LeaseAge returns how long ago a node renewed its Lease; an error means that nothing is known.
+type LeaseAge = func(ctx context.Context, node string) (time.Duration, error)
 
 // Prober probes nodes and keeps what it has observed of them.
-type Prober struct{}
+type Prober struct {
+	changed func(node string)
 
-// New returns a Prober. It calls `changed`, from one goroutine at a time, when Observe would return
-// something else than before for a node; `changed` must not block.
-func New(changed func(node string)) *Prober {
-	_ = changed
-	return &Prober{}
+	mu sync.Mutex
+	// nodes are the targets by name; carriers and others are those of them that await their next probe.
+	nodes            map[string]*node
+	carriers, others queue
+	// suspects are the nodes whose Leases are read.
+	suspects map[*node]struct{}
+	// inUse counts the nodes that are, or are being, asked at an address; unused are addresses that
+	// the asker can forget.
+	inUse  map[netip.AddrPort]int
+	unused []netip.AddrPort
+	// asking and reading count what is in flight.
+	asking, reading int
+	// toAnnounce are the nodes of which another observation is to be announced.
+	toAnnounce []string
 }
 
-// SetTargets sets all nodes to be probed. What is known of a node is kept while its address stays.
-func (p *Prober) SetTargets([]Target) {}
+// New returns a Prober. It calls `changed`, from one goroutine at a time, when Observe returns
+// something else than before for a node; `changed` must not block.
+func New(changed func(node string)) *Prober {
+	registerMetrics()
+	return &Prober{
+		changed: changed, nodes: make(map[string]*node), suspects: make(map[*node]struct{}),
+		inUse: make(map[netip.AddrPort]int),
+	}
+}
+
+// SetTargets sets all nodes to be probed, by name; of two with one name the first counts. What is
+// known of a node is kept while its address stays.
+func (p *Prober) SetTargets(targets []Target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wanted := make(map[string]bool, len(targets))
+	for _, target := range targets {
+		if wanted[target.Node] {
+			continue
+		}
+		wanted[target.Node] = true
+		known := p.nodes[target.Node]
+		switch {
+		case known == nil:
+			p.add(target)
+		case known.Address != target.Address || known.Self != target.Self:
+			p.remove(known)
+			p.add(target)
+		case known.Carries != target.Carries:
+			queued := p.dequeue(known)
+			known.Carries = target.Carries
+			if queued {
+				p.enqueue(known)
+			}
+		}
+	}
+	for name, known := range p.nodes {
+		if !wanted[name] {
+			p.remove(known)
+		}
+	}
+}
+
+// add begins with a node somewhere in the next period, so that many at once are spread over it.
+func (p *Prober) add(target Target) {
+	n := newNode(target, time.Now().Add(rand.N(period)))
+	p.nodes[target.Node] = n
+	if n.probed() {
+		p.inUse[n.Address]++
+		p.enqueue(n)
+	}
+}
+
+func (p *Prober) remove(n *node) {
+	n.removed = true
+	delete(p.nodes, n.Node)
+	delete(p.suspects, n)
+	p.dequeue(n)
+	if n.state != Unknown {
+		p.toAnnounce = append(p.toAnnounce, n.Node)
+	}
+	if n.probed() && !n.asking {
+		p.release(n.Address)
+	}
+}
+
+// release notes that one node less is asked at an address.
+func (p *Prober) release(address netip.AddrPort) {
+	p.inUse[address]--
+	if p.inUse[address] == 0 {
+		delete(p.inUse, address)
+		p.unused = append(p.unused, address)
+	}
+}
+
+func (p *Prober) queueOf(n *node) *queue {
+	if n.Carries {
+		return &p.carriers
+	}
+	return &p.others
+}
+
+func (p *Prober) enqueue(n *node) { heap.Push(p.queueOf(n), n) }
+
+func (p *Prober) dequeue(n *node) (queued bool) {
+	if n.position < 0 {
+		return false
+	}
+	heap.Remove(p.queueOf(n), n.position)
+	return true
+}
 
 // Observe returns what is observed of a node.
-func (p *Prober) Observe(string) Observation { return Observation{} }
+func (p *Prober) Observe(name string) Observation {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := p.nodes[name]; n != nil {
+		return n.observation()
+	}
+	return Observation{}
+}
 
-// Run probes until the context ends. It reads by leaseAge how long ago a node renewed its Lease, of
-// silent nodes only.
-func (p *Prober) Run(ctx context.Context, _ Asker,
-	_ func(ctx context.Context, node string) (time.Duration, error),
-) {
-	<-ctx.Done()
+// probeResult and readResult are what goroutines of Run report to it.
+type probeResult struct {
+	node   *node
+	answer Answer
+}
+
+type readResult struct {
+	node *node
+	age  time.Duration
+	err  error
+}
+
+// Run probes until the context ends, once in the life of a Prober. It reads by leaseAge how long ago
+// a node renewed its Lease, of silent nodes only.
+func (p *Prober) Run(ctx context.Context, asker Asker, leaseAge LeaseAge) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	// As large as what is in flight, so that nobody waits who reports.
+	probes := make(chan probeResult, maxInFlight)
+	reads := make(chan readResult, maxReads)
+	var inFlight sync.WaitGroup
+	defer p.forgetAll(asker)
+	defer inFlight.Wait()
+
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case result := <-probes:
+			p.probed(result)
+		case result := <-reads:
+			p.leaseWasRead(result)
+		case <-ticker.C:
+			due, suspects, unused := p.next()
+			for _, address := range unused {
+				asker.Forget(address)
+			}
+			for _, n := range due {
+				address := n.Address
+				inFlight.Go(func() {
+					within, cancel := context.WithTimeout(ctx, timeout)
+					defer cancel()
+					probes <- probeResult{n, asker.Ask(within, address)}
+				})
+			}
+			for _, n := range suspects {
+				inFlight.Go(func() {
+					within, cancel := context.WithTimeout(ctx, readTimeout)
+					defer cancel()
+					age, err := leaseAge(within, n.Node)
+					reads <- readResult{n, age, err}
+				})
+			}
+		}
+		p.announce()
+	}
+}
+
+// next returns whom to probe now, whose Lease to read, and which addresses the asker can forget.
+func (p *Prober) next() (due, suspects []*node, unused []netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.evaluate(now)
+
+	// A tenth is left to the nodes that carry nothing, so that they are never starved.
+	free := min(perTick, maxInFlight-p.asking)
+	due = take(nil, &p.carriers, free-(free+9)/10, now)
+	due = take(due, &p.others, free, now)
+	due = take(due, &p.carriers, free, now)
+	for _, n := range due {
+		n.asking = true
+		n.due = now.Add(period - period/20 + rand.N(period/10))
+	}
+	p.asking += len(due)
+
+	if n := p.nextSuspect(now); n != nil {
+		n.reading = true
+		p.reading++
+		suspects = []*node{n}
+	}
+	unused, p.unused = p.unused, nil
+	return due, suspects, unused
+}
+
+// take moves nodes that are due from a queue, until there are `limit`.
+func take(taken []*node, from *queue, limit int, now time.Time) []*node {
+	for len(taken) < limit && len(*from) > 0 && !(*from)[0].due.After(now) {
+		taken = append(taken, heap.Pop(from).(*node))
+	}
+	return taken
+}
+
+// nextSuspect returns the node whose Lease is to be read next, if any: first those that carry
+// addresses, then in turn.
+func (p *Prober) nextSuspect(now time.Time) *node {
+	if p.reading >= maxReads {
+		return nil
+	}
+	var next *node
+	for n := range p.suspects {
+		switch {
+		case n.reading || n.readDue.After(now):
+		case next == nil, n.Carries && !next.Carries,
+			n.Carries == next.Carries && n.readDue.Before(next.readDue):
+			next = n
+		}
+	}
+	return next
+}
+
+// probed notes the result of a probe.
+func (p *Prober) probed(result probeResult) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, now := result.node, time.Now()
+	countProbe(result.answer)
+	p.asking--
+	n.asking = false
+	if n.removed {
+		p.release(n.Address)
+		return
+	}
+	p.enqueue(n)
+	before := n.state
+	if n.concluded(result.answer, now) {
+		p.noteChange(n)
+		if before == Unreachable {
+			klog.InfoS("Node answers again", "node", n.Node)
+		}
+	}
+	if n.suspect() {
+		p.suspects[n] = struct{}{}
+	} else {
+		delete(p.suspects, n)
+	}
+}
+
+// leaseWasRead notes the result of reading a Lease.
+func (p *Prober) leaseWasRead(result readResult) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, now := result.node, time.Now()
+	p.reading--
+	n.reading = false
+	if n.removed || !n.leaseRead(result.age, result.err, now) {
+		return
+	}
+	p.noteChange(n)
+	if n.state == Unreachable {
+		klog.InfoS("Node is unreachable: it does not answer, and its Lease is overdue", "node", n.Node,
+			"silent", now.Sub(n.answeredAt), "leaseAge", result.age)
+	} else {
+		klog.InfoS("Node does not answer, but renews its Lease again", "node", n.Node)
+	}
+	p.evaluate(now)
+}
+
+// evaluate decides of each unreachable node whether it is in doubt: whether fewer than half of the
+// other nodes that have ever answered, and were probed within doubtWindow, answered within it, or
+// none did. With no other node there is none that could say that the network works.
+func (p *Prober) evaluate(now time.Time) {
+	var unreachable []*node
+	for n := range p.suspects {
+		if n.state == Unreachable {
+			unreachable = append(unreachable, n)
+		}
+	}
+	if len(unreachable) == 0 {
+		return
+	}
+	within := func(t time.Time) bool { return !t.IsZero() && now.Sub(t) <= doubtWindow }
+	concluded, answered := 0, 0
+	for _, n := range p.nodes {
+		if n.watchable() && within(n.concludedAt) {
+			concluded++
+			if within(n.answeredAt) {
+				answered++
+			}
+		}
+	}
+	for _, n := range unreachable {
+		others := concluded
+		if within(n.concludedAt) {
+			others--
+		}
+		inDoubt := answered == 0 || 2*answered < others
+		if inDoubt == n.inDoubt {
+			continue
+		}
+		n.inDoubt = inDoubt
+		p.noteChange(n)
+		if inDoubt {
+			suppressed.Inc()
+		}
+		klog.InfoS("Whether an unreachable node is in doubt has changed", "node", n.Node,
+			"inDoubt", inDoubt, "others", others, "answered", answered)
+	}
+}
+
+func (p *Prober) noteChange(n *node) { p.toAnnounce = append(p.toAnnounce, n.Node) }
+
+// announce reports the nodes of which something else is observed, without the lock: the callee may
+// ask what.
+func (p *Prober) announce() {
+	p.mu.Lock()
+	names := p.toAnnounce
+	p.toAnnounce = nil
+	if len(names) > 0 {
+		p.setGauges()
+	}
+	p.mu.Unlock()
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		p.changed(name)
+	}
+}
+
+// setGauges counts the nodes by state.
+func (p *Prober) setGauges() {
+	watchable, unreachable := 0, 0
+	for _, n := range p.nodes {
+		if n.watchable() {
+			watchable++
+		}
+		if n.state == Unreachable {
+			unreachable++
+		}
+	}
+	watchableNodes.Set(float64(watchable))
+	unreachableNodes.Set(float64(unreachable))
+}
+
+// forgetAll ends it: nothing is in flight any more.
+func (p *Prober) forgetAll(asker Asker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for address := range p.inUse {
+		asker.Forget(address)
+	}
+	for _, address := range p.unused {
+		asker.Forget(address)
+	}
+	p.unused = nil
+	watchableNodes.Set(0)
+	unreachableNodes.Set(0)
 }

@@ -1,0 +1,215 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package reachability
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// State is what is observed of a node.
+type State int
+
+// The states of a node.
+const (
+	// Unknown: the node has not answered in this process yet, or it is not probed.
+	Unknown State = iota
+
+	// Reachable: the node has answered, and nothing since shows that its host is gone.
+	Reachable
+
+	// Unreachable: the node has answered before, three probes in a row found it silent, and its Lease
+	// is overdue.
+	Unreachable
+)
+
+// Observation is what this process has observed of a node.
+type Observation struct {
+	State State
+
+	// Since is when this process began to observe this state; zero for Unknown. It has a monotonic
+	// clock reading.
+	Since time.Time
+
+	// InDoubt says of an unreachable node that fewer than half of the other nodes answer, or that there
+	// is no other: it may be the network of this process that fails, so nothing follows.
+	InDoubt bool
+}
+
+// Target is a node to probe.
+type Target struct {
+	// Node is its name.
+	Node string
+
+	// Address is its primary internal IP address and the port of its kubelet. A Target whose address
+	// no host can have is not probed.
+	Address netip.AddrPort
+
+	// Carries says that the node carries addresses of load balancers: such nodes are probed first.
+	Carries bool
+
+	// Self says that this process is on the node. An answer would say nothing about the network, so
+	// it is not probed.
+	Self bool
+}
+
+// probed says whether there is something to ask.
+func (t Target) probed() bool {
+	ip := t.Address.Addr()
+	return !t.Self && ip.IsValid() && !ip.IsUnspecified() && !ip.IsMulticast() && t.Address.Port() != 0
+}
+
+// Answer is how an address answered.
+type Answer int
+
+// The answers.
+const (
+	// Inconclusive: nothing was learned, for example because the question could not be sent.
+	Inconclusive Answer = iota
+
+	// Answered: the host lives.
+	Answered
+
+	// Silent: the host sent nothing.
+	Silent
+)
+
+func (a Answer) String() string {
+	switch a {
+	case Answered:
+		return "answered"
+	case Silent:
+		return "silent"
+	default:
+		return "inconclusive"
+	}
+}
+
+// Asker asks one address whether its host is alive.
+type Asker interface {
+	// Ask returns how the address answers. It must return when the context ends: Silent at the
+	// deadline, Inconclusive if it is canceled.
+	Ask(ctx context.Context, address netip.AddrPort) Answer
+
+	// Forget is called when an address is asked no more: it releases what is kept for it.
+	Forget(address netip.AddrPort)
+}
+
+// silentLimit is how many probes in a row must have found a node silent.
+const silentLimit = 3
+
+// leaseLimit is how long ago a node must have renewed its Lease so that it is overdue. A kubelet
+// renews every 10 s.
+const leaseLimit = 10 * time.Second
+
+// node is what is known of one Target. It keeps no clock and starts nothing.
+type node struct {
+	Target
+	state   State
+	since   time.Time
+	inDoubt bool
+
+	// silent is how many probes in a row found it silent, since it last answered.
+	silent int
+	// answeredAt and concludedAt are when the last probe ended that was answered, and the last one
+	// that was answered or not; zero: none.
+	answeredAt, concludedAt time.Time
+
+	// due is when it is to be probed again, position where it stands in its queue; -1: in none.
+	due      time.Time
+	position int
+	// asking: a probe is in flight. reading: its Lease is being read, and readDue when it may be read
+	// again.
+	asking, reading bool
+	readDue         time.Time
+	// removed: it is no target any more.
+	removed bool
+}
+
+func newNode(target Target, due time.Time) *node {
+	return &node{Target: target, due: due, position: -1}
+}
+
+// watchable says whether it has ever answered; the silence of another may be that of a packet filter.
+func (n *node) watchable() bool { return n.state != Unknown }
+
+// suspect says whether its Lease is to be read.
+func (n *node) suspect() bool { return n.silent >= silentLimit }
+
+// concluded notes the answer to a probe, and returns whether the state is another now.
+func (n *node) concluded(answer Answer, now time.Time) bool {
+	switch answer {
+	case Answered:
+		n.answeredAt, n.concludedAt = now, now
+		n.silent, n.readDue = 0, time.Time{}
+		return n.become(Reachable, now)
+	case Silent:
+		n.concludedAt = now
+		if n.watchable() {
+			n.silent++
+		}
+	}
+	return false
+}
+
+// leaseRead notes how long ago its Lease was renewed, and returns whether the state is another now.
+// A Lease that could not be read says nothing.
+func (n *node) leaseRead(age time.Duration, err error, now time.Time) bool {
+	switch {
+	case !n.suspect():
+		return false // it has answered meanwhile
+	case err != nil:
+		n.readDue = now.Add(readAgainAfter)
+		return false
+	case age > leaseLimit:
+		n.readDue = now.Add(leaseLimit)
+		return n.become(Unreachable, now)
+	default:
+		// A node whose kubelet renews its Lease lives, whatever the network says.
+		n.readDue = now.Add(max(readAgainAfter, leaseLimit-age))
+		return n.become(Reachable, now)
+	}
+}
+
+func (n *node) become(state State, now time.Time) bool {
+	if n.state == state {
+		return false
+	}
+	n.state, n.since, n.inDoubt = state, now, false
+	return true
+}
+
+func (n *node) observation() Observation {
+	return Observation{State: n.state, Since: n.since, InDoubt: n.inDoubt}
+}
+
+// queue holds nodes by when they are due; it implements heap.Interface.
+type queue []*node
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].position, q[j].position = i, j
+}
+
+// Push implements heap.Interface.
+func (q *queue) Push(x any) {
+	n := x.(*node)
+	n.position = len(*q)
+	*q = append(*q, n)
+}
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	n := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	n.position = -1
+	return n
+}
