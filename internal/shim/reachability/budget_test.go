@@ -47,7 +47,7 @@ func thousand(carriers int) []Target {
 }
 
 // perSecond counts questions in each second since the first.
-func perSecond(questions []question) []int {
+func perSecond(questions []asked) []int {
 	var counts []int
 	for _, q := range questions {
 		second := int(q.at.Sub(questions[0].at) / time.Second)
@@ -61,7 +61,7 @@ func perSecond(questions []question) []int {
 
 // intervals returns the longest time between two questions to one address, for those that carry
 // addresses and for the others.
-func intervals(questions []question, targets []Target) (carriers, others time.Duration) {
+func intervals(questions []asked, targets []Target) (carriers, others time.Duration) {
 	carries := make(map[netip.AddrPort]bool)
 	for _, target := range targets {
 		carries[target.Address] = target.Carries

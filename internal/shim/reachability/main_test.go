@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"))
 }
 
-// question is one that an address was asked.
-type question struct {
+// asked is that an address was asked.
+type asked struct {
 	address netip.AddrPort
 	at      time.Time
 }
@@ -40,7 +40,7 @@ type cluster struct {
 	answers   map[netip.AddrPort]Answer
 	renewed   map[string]time.Time
 	leaseErr  error
-	questions []question
+	questions []asked
 	reads     map[string]int
 	kept      map[netip.AddrPort]bool
 	announced []string
@@ -99,9 +99,17 @@ func addressOf(i int) netip.AddrPort {
 }
 
 // Ask implements Asker.
-func (c *cluster) Ask(ctx context.Context, address netip.AddrPort) Answer {
+func (c *cluster) Ask(ctx context.Context, addresses []netip.AddrPort, report func(i int, answer Answer)) {
+	var answers sync.WaitGroup
+	defer answers.Wait()
+	for i, address := range addresses {
+		answers.Go(func() { report(i, c.ask(ctx, address)) })
+	}
+}
+
+func (c *cluster) ask(ctx context.Context, address netip.AddrPort) Answer {
 	c.mu.Lock()
-	c.questions = append(c.questions, question{address, time.Now()})
+	c.questions = append(c.questions, asked{address, time.Now()})
 	c.kept[address] = true
 	c.inFlight++
 	c.mostAtOnce = max(c.mostAtOnce, c.inFlight)
@@ -238,8 +246,10 @@ func (c *cluster) isUnreachable(i int) func() bool {
 	return func() bool { return c.observed(i) == Unreachable }
 }
 
-// takeAnnounced returns the nodes that were announced since the last call, each once.
+// takeAnnounced returns the nodes that were announced since the last call until the end of the next
+// tick, each once.
 func (c *cluster) takeAnnounced() []string {
+	after(tick)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	names := c.announced
@@ -249,12 +259,12 @@ func (c *cluster) takeAnnounced() []string {
 }
 
 // takeQuestions returns what was asked since the last call.
-func (c *cluster) takeQuestions() []question {
+func (c *cluster) takeQuestions() []asked {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	asked := c.questions
+	taken := c.questions
 	c.questions = nil
-	return asked
+	return taken
 }
 
 func (c *cluster) allReads() int {

@@ -88,11 +88,12 @@ func (a Answer) String() string {
 	}
 }
 
-// Asker asks one address whether its host is alive.
+// Asker asks addresses whether their hosts are alive.
 type Asker interface {
-	// Ask returns how the address answers. It must return when the context ends: Silent at the
-	// deadline, Inconclusive if it is canceled.
-	Ask(ctx context.Context, address netip.AddrPort) Answer
+	// Ask asks some addresses side by side and calls `report` once for each, by its index, before it
+	// returns. At the deadline of the context an address that has not answered is Silent; if the context
+	// is canceled it is Inconclusive.
+	Ask(ctx context.Context, addresses []netip.AddrPort, report func(i int, answer Answer))
 
 	// Forget is called when an address is asked no more: it releases what is kept for it.
 	Forget(address netip.AddrPort)

@@ -66,7 +66,7 @@ type Prober struct {
 	toAnnounce []string
 }
 
-// New returns a Prober. It calls `changed`, from one goroutine at a time, when Observe returns
+// New returns a Prober. Run calls `changed`, at the next tick, when Observe returns
 // something else than before for a node; `changed` must not block.
 func New(changed func(node string)) *Prober {
 	registerMetrics()
@@ -168,26 +168,11 @@ func (p *Prober) Observe(name string) Observation {
 	return Observation{}
 }
 
-// probeResult and readResult are what goroutines of Run report to it.
-type probeResult struct {
-	node   *node
-	answer Answer
-}
-
-type readResult struct {
-	node *node
-	age  time.Duration
-	err  error
-}
-
 // Run probes until the context ends, once in the life of a Prober. It reads by leaseAge how long ago
 // a node renewed its Lease, of silent nodes only.
 func (p *Prober) Run(ctx context.Context, asker Asker, leaseAge LeaseAge) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	// As large as what is in flight, so that nobody waits who reports.
-	probes := make(chan probeResult, maxInFlight)
-	reads := make(chan readResult, maxReads)
 	var inFlight sync.WaitGroup
 	defer p.forgetAll(asker)
 	defer inFlight.Wait()
@@ -196,41 +181,43 @@ func (p *Prober) Run(ctx context.Context, asker Asker, leaseAge LeaseAge) {
 		select {
 		case <-ctx.Done():
 			return
-		case result := <-probes:
-			p.probed(result)
-		case result := <-reads:
-			p.leaseWasRead(result)
 		case <-ticker.C:
-			due, suspects, unused := p.next()
-			for _, address := range unused {
-				asker.Forget(address)
-			}
-			for _, n := range due {
-				address := n.Address
-				inFlight.Go(func() {
-					within, cancel := context.WithTimeout(ctx, timeout)
-					defer cancel()
-					probes <- probeResult{n, asker.Ask(within, address)}
-				})
-			}
-			for _, n := range suspects {
-				inFlight.Go(func() {
-					within, cancel := context.WithTimeout(ctx, readTimeout)
-					defer cancel()
-					age, err := leaseAge(within, n.Node)
-					reads <- readResult{n, age, err}
-				})
-			}
+		}
+		now := time.Now()
+		due, suspect, unused := p.next(now)
+		for _, address := range unused {
+			asker.Forget(address)
+		}
+		if len(due) > 0 {
+			inFlight.Go(func() { p.probe(ctx, asker, due, now) })
+		}
+		if suspect != nil {
+			inFlight.Go(func() {
+				within, cancel := context.WithTimeout(ctx, readTimeout)
+				defer cancel()
+				age, err := leaseAge(within, suspect.Node)
+				p.leaseWasRead(suspect, age, err)
+			})
 		}
 		p.announce()
 	}
 }
 
-// next returns whom to probe now, whose Lease to read, and which addresses the asker can forget.
-func (p *Prober) next() (due, suspects []*node, unused []netip.AddrPort) {
+// probe asks nodes and notes their answers as they come.
+func (p *Prober) probe(ctx context.Context, asker Asker, due []*node, now time.Time) {
+	within, cancel := context.WithDeadline(ctx, now.Add(timeout))
+	defer cancel()
+	addresses := make([]netip.AddrPort, 0, len(due))
+	for _, n := range due {
+		addresses = append(addresses, n.Address)
+	}
+	asker.Ask(within, addresses, func(i int, answer Answer) { p.probed(due[i], answer) })
+}
+
+// next returns whom to probe now, whose Lease to read, if any, and which addresses the asker can forget.
+func (p *Prober) next(now time.Time) (due []*node, suspect *node, unused []netip.AddrPort) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
 	p.evaluate(now)
 
 	// A tenth is left to the nodes that carry nothing, so that they are never starved.
@@ -244,13 +231,12 @@ func (p *Prober) next() (due, suspects []*node, unused []netip.AddrPort) {
 	}
 	p.asking += len(due)
 
-	if n := p.nextSuspect(now); n != nil {
-		n.reading = true
+	if suspect = p.nextSuspect(now); suspect != nil {
+		suspect.reading = true
 		p.reading++
-		suspects = []*node{n}
 	}
 	unused, p.unused = p.unused, nil
-	return due, suspects, unused
+	return due, suspect, unused
 }
 
 // take moves nodes that are due from a queue, until there are `limit`.
@@ -280,11 +266,10 @@ func (p *Prober) nextSuspect(now time.Time) *node {
 }
 
 // probed notes the result of a probe.
-func (p *Prober) probed(result probeResult) {
+func (p *Prober) probed(n *node, answer Answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n, now := result.node, time.Now()
-	countProbe(result.answer)
+	countProbe(answer)
 	p.asking--
 	n.asking = false
 	if n.removed {
@@ -293,7 +278,7 @@ func (p *Prober) probed(result probeResult) {
 	}
 	p.enqueue(n)
 	before := n.state
-	if n.concluded(result.answer, now) {
+	if n.concluded(answer, time.Now()) {
 		p.noteChange(n)
 		if before == Unreachable {
 			klog.InfoS("Node answers again", "node", n.Node)
@@ -307,19 +292,19 @@ func (p *Prober) probed(result probeResult) {
 }
 
 // leaseWasRead notes the result of reading a Lease.
-func (p *Prober) leaseWasRead(result readResult) {
+func (p *Prober) leaseWasRead(n *node, age time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n, now := result.node, time.Now()
+	now := time.Now()
 	p.reading--
 	n.reading = false
-	if n.removed || !n.leaseRead(result.age, result.err, now) {
+	if n.removed || !n.leaseRead(age, err, now) {
 		return
 	}
 	p.noteChange(n)
 	if n.state == Unreachable {
 		klog.InfoS("Node is unreachable: it does not answer, and its Lease is overdue", "node", n.Node,
-			"silent", now.Sub(n.answeredAt), "leaseAge", result.age)
+			"silent", now.Sub(n.answeredAt), "leaseAge", age)
 	} else {
 		klog.InfoS("Node does not answer, but renews its Lease again", "node", n.Node)
 	}

@@ -12,59 +12,94 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // TCP asks kubelets by TCP: any segment from the host is an answer, also one that refuses the
 // connection.
 //
-// A connection that is closed at once makes a kubelet log a failed TLS handshake, each time. So,
-// where the system allows it (see keepsConnections), the connection is kept, and further questions
-// are keep-alive segments in it, which the host's TCP stack answers and the kubelet does not see. An
-// unanswered one costs the connection, so that the next question is a new one: state that a device
-// in between has lost is not taken for silence.
+// A connection that is closed at once makes a kubelet log a failed TLS handshake, each time. So, on
+// Linux, the connection is kept, and further questions are keep-alive segments in it, which the host's
+// TCP stack answers and the kubelet does not see. An unanswered one costs the connection, so that the
+// next question is a new one: state that a device in between has lost is not taken for silence.
 type TCP struct {
 	mu   sync.Mutex
-	kept map[netip.AddrPort]*net.TCPConn
+	kept map[netip.AddrPort]*connection
 	// limit is how many connections are kept at most.
 	limit int
 }
 
+// connection is one that is kept.
+type connection struct {
+	*net.TCPConn
+	raw syscall.RawConn
+}
+
+// question is one that is asked in a connection that was kept, for the address at this index.
+type question struct {
+	*connection
+	index int
+	// asked is when, and before how long ago the last segment of the host had come by then.
+	asked  time.Time
+	before time.Duration
+}
+
 // NewTCP returns an Asker for kubelets.
 func NewTCP() *TCP {
-	return &TCP{kept: make(map[netip.AddrPort]*net.TCPConn), limit: keptLimit()}
+	return &TCP{kept: make(map[netip.AddrPort]*connection), limit: keptLimit()}
 }
 
 // Ask implements Asker.
-func (t *TCP) Ask(ctx context.Context, address netip.AddrPort) Answer {
-	if conn := t.take(address); conn != nil {
-		answer := askKept(ctx, conn)
-		if answer == Answered {
-			t.keep(address, conn)
-			return Answered
-		}
-		abort(conn)
-		if answer == Silent {
-			return Silent
-		}
-		// The connection has ended, at some time since the last question.
+func (t *TCP) Ask(ctx context.Context, addresses []netip.AddrPort, report func(i int, answer Answer)) {
+	var connects sync.WaitGroup
+	defer connects.Wait()
+	connect := func(i int) {
+		connects.Go(func() { report(i, t.connect(ctx, addresses[i])) })
 	}
+	var questions []*question
+	for i, address := range addresses {
+		if conn := t.take(address); conn != nil {
+			questions = append(questions, &question{connection: conn, index: i})
+		} else {
+			connect(i)
+		}
+	}
+	askKept(ctx, questions, func(q *question, answer Answer) {
+		switch answer {
+		case Answered:
+			t.keep(addresses[q.index], q.connection)
+			report(q.index, Answered)
+		case Silent:
+			abort(q.TCPConn)
+			report(q.index, Silent)
+		default: // the connection has ended, at some time since the last question
+			abort(q.TCPConn)
+			connect(q.index)
+		}
+	})
+}
+
+// connect asks by a new connection.
+func (t *TCP) connect(ctx context.Context, address netip.AddrPort) Answer {
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	conn, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, address)
 	if err != nil {
 		return answerOf(err)
 	}
-	t.keep(address, conn)
+	if raw, err := conn.SyscallConn(); err == nil {
+		t.keep(address, &connection{conn, raw})
+	}
 	return Answered
 }
 
 // Forget implements Asker.
 func (t *TCP) Forget(address netip.AddrPort) {
 	if conn := t.take(address); conn != nil {
-		abort(conn)
+		abort(conn.TCPConn)
 	}
 }
 
-func (t *TCP) take(address netip.AddrPort) *net.TCPConn {
+func (t *TCP) take(address netip.AddrPort) *connection {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	conn := t.kept[address]
@@ -72,7 +107,7 @@ func (t *TCP) take(address netip.AddrPort) *net.TCPConn {
 	return conn
 }
 
-func (t *TCP) keep(address netip.AddrPort, conn *net.TCPConn) {
+func (t *TCP) keep(address netip.AddrPort, conn *connection) {
 	t.mu.Lock()
 	_, other := t.kept[address]
 	kept := !other && len(t.kept) < t.limit
@@ -81,7 +116,7 @@ func (t *TCP) keep(address netip.AddrPort, conn *net.TCPConn) {
 	}
 	t.mu.Unlock()
 	if !kept {
-		abort(conn)
+		abort(conn.TCPConn)
 	}
 }
 

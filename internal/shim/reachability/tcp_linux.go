@@ -7,7 +7,7 @@ package reachability
 import (
 	"context"
 	"net"
-	"syscall"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,15 +25,24 @@ const (
 	askingIdle  = time.Second
 )
 
-// freshAnswer is how old the last segment of the host may be to be an answer by itself. It is longer
-// than what the kernel's clock is off by (up to 10 ms, twice).
-const freshAnswer = askingIdle / 2
+// freshAnswer is how old the last segment of the host may be to be an answer by itself: it is younger
+// than the last question, which came a period ago.
+const freshAnswer = 900 * time.Millisecond
 
-// The state of a connection is read for the answer after firstPause, and then at growing intervals.
+// The state of a connection is read for the answer after firstPause, and then at growing intervals, but
+// at the ticks of the prober only: so the process wakes up once for all that it waits for.
 const (
 	firstPause   = 8 * time.Millisecond
 	longestPause = 200 * time.Millisecond
 )
+
+// untilTick returns the time until the first tick that comes after the pause at the soonest. The
+// deadline is a tick.
+func untilTick(ctx context.Context, pause time.Duration) time.Duration {
+	deadline, _ := ctx.Deadline()
+	rest := time.Until(deadline)
+	return rest - max(0, rest-pause).Truncate(tick)
+}
 
 // keepAlive lets a connection rest. The kernel sends one segment a second while one is unanswered, and
 // would give the connection up after so many.
@@ -48,74 +57,103 @@ func keptLimit() int {
 	return int(min(maxKept, files.Cur/2))
 }
 
-// askKept asks by a keep-alive segment in an established connection. Inconclusive means that the
-// connection has ended.
-func askKept(ctx context.Context, conn *net.TCPConn) Answer {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return Inconclusive
-	}
-	before, established := lastAnswer(raw)
-	switch {
-	case !established:
-		return Inconclusive
-	case before < freshAnswer:
-		return Answered
-	}
-	asked := time.Now()
-	if setIdle(raw, askingIdle) != nil {
-		return Inconclusive
-	}
+// askKept asks by keep-alive segments in established connections, and reports each answer.
+// Inconclusive means that the connection has ended.
+func askKept(ctx context.Context, questions []*question, report func(*question, Answer)) {
 	// The answer comes within a millisecond or two, after the kernel's next tick has sent the segment.
-	pause := max(0, askingIdle-before) + firstPause
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	for {
-		var ended bool
+	pause := time.Duration(0)
+	questions = slices.DeleteFunc(questions, func(q *question) bool {
+		answer, known := q.ask()
+		if known {
+			report(q, answer)
+		}
+		pause = max(pause, askingIdle-q.before)
+		return known
+	})
+	for pause += firstPause; len(questions) > 0; pause = min(3*pause, longestPause) {
+		timer := time.NewTimer(untilTick(ctx, pause))
 		select {
 		case <-ctx.Done():
-			ended = true
 		case <-timer.C:
 		}
-		age, established := lastAnswer(raw)
-		switch {
-		case !established:
-			return Inconclusive
-		case age < time.Since(asked)+before/2:
-			if setIdle(raw, restingIdle) != nil {
-				return Inconclusive
+		timer.Stop()
+		ended := ctx.Err()
+		questions = slices.DeleteFunc(questions, func(q *question) bool {
+			answer, known := q.answer()
+			if !known && ended != nil {
+				answer, known = answerOf(ended), true
 			}
-			return Answered
-		case ended:
-			return answerOf(context.Cause(ctx))
-		}
-		pause = min(3*pause, longestPause)
-		timer.Reset(pause)
+			if known {
+				report(q, answer)
+			}
+			return known
+		})
 	}
 }
 
-// lastAnswer returns how long ago the last segment of the host arrived, and whether the connection
-// is established still.
-func lastAnswer(raw syscall.RawConn) (ago time.Duration, established bool) {
-	var info *unix.TCPInfo
-	var failure error
-	if err := raw.Control(func(fd uintptr) {
-		info, failure = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-	}); err != nil || failure != nil || info.State != unix.BPF_TCP_ESTABLISHED {
-		return 0, false
+// ask sends the question, unless the answer is known already.
+func (q *question) ask() (answer Answer, known bool) {
+	q.asked = time.Now()
+	err := q.control(func(fd int) error {
+		info, err := established(fd)
+		if err != nil {
+			return err
+		}
+		q.before = sinceAnswer(info)
+		if q.before < freshAnswer {
+			return nil
+		}
+		return setIdle(fd, askingIdle)
+	})
+	if err != nil {
+		return Inconclusive, true
 	}
-	return time.Duration(info.Last_ack_recv) * time.Millisecond, true
+	return Answered, q.before < freshAnswer
+}
+
+// answer returns the answer, if it is there. It lets the connection rest then.
+func (q *question) answer() (answer Answer, known bool) {
+	err := q.control(func(fd int) error {
+		info, err := established(fd)
+		if err != nil {
+			return err
+		}
+		if known = sinceAnswer(info) < time.Since(q.asked)+q.before/2; !known {
+			return nil
+		}
+		return setIdle(fd, restingIdle)
+	})
+	if err != nil {
+		return Inconclusive, true
+	}
+	return Answered, known
+}
+
+// control calls a function with the descriptor of the connection.
+func (c *connection) control(do func(fd int) error) error {
+	var failure error
+	if err := c.raw.Control(func(fd uintptr) { failure = do(int(fd)) }); err != nil {
+		return err
+	}
+	return failure
+}
+
+// established returns the state of a connection, or an error if it is not established any more.
+func established(fd int) (*unix.TCPInfo, error) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err == nil && info.State != unix.BPF_TCP_ESTABLISHED {
+		err = net.ErrClosed
+	}
+	return info, err
+}
+
+// sinceAnswer is how long ago the last segment of the host came.
+func sinceAnswer(info *unix.TCPInfo) time.Duration {
+	return time.Duration(info.Last_ack_recv) * time.Millisecond
 }
 
 // setIdle sets how long the connection must be idle before a keep-alive segment is sent, which is at
 // once if it has been for so long already.
-func setIdle(raw syscall.RawConn, idle time.Duration) error {
-	var failure error
-	err := raw.Control(func(fd uintptr) {
-		failure = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(idle.Seconds()))
-	})
-	if err != nil {
-		return err
-	}
-	return failure
+func setIdle(fd int, idle time.Duration) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(idle.Seconds()))
 }
