@@ -242,6 +242,16 @@ func (c *cluster) never(t *testing.T, limit time.Duration, what string, holds fu
 	}
 }
 
+// isJudged says whether one of some nodes is unreachable beyond doubt.
+func (c *cluster) isJudged(nodes ...int) func() bool {
+	return func() bool {
+		return slices.ContainsFunc(nodes, func(i int) bool {
+			now := c.Observe(nameOf(i))
+			return now.State == Unreachable && !now.InDoubt
+		})
+	}
+}
+
 func (c *cluster) isUnreachable(i int) func() bool {
 	return func() bool { return c.observed(i) == Unreachable }
 }

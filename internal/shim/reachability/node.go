@@ -35,7 +35,8 @@ type Observation struct {
 	Since time.Time
 
 	// InDoubt says of an unreachable node that fewer than half of the other nodes answer, or that there
-	// is no other: it may be the network of this process that fails, so nothing follows.
+	// is no other: it may be the network of this process that fails, so nothing follows. Nor does
+	// anything when they answer again, until three probes in a row have found the node silent since.
 	InDoubt bool
 }
 
@@ -113,8 +114,9 @@ type node struct {
 	since   time.Time
 	inDoubt bool
 
-	// silent is how many probes in a row found it silent, since it last answered.
-	silent int
+	// silent is how many probes in a row found it silent, since it last answered, and vouched how many
+	// of them since the others last did not answer either.
+	silent, vouched int
 	// answeredAt and concludedAt are when the last probe ended that was answered, and the last one
 	// that was answered or not; zero: none.
 	answeredAt, concludedAt time.Time
@@ -145,12 +147,13 @@ func (n *node) concluded(answer Answer, now time.Time) bool {
 	switch answer {
 	case Answered:
 		n.answeredAt, n.concludedAt = now, now
-		n.silent, n.readDue = 0, time.Time{}
+		n.silent, n.vouched, n.readDue = 0, 0, time.Time{}
 		return n.become(Reachable, now)
 	case Silent:
 		n.concludedAt = now
 		if n.watchable() {
 			n.silent++
+			n.vouched++
 		}
 	}
 	return false

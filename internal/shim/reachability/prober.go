@@ -313,15 +313,11 @@ func (p *Prober) leaseWasRead(n *node, age time.Duration, err error) {
 
 // evaluate decides of each unreachable node whether it is in doubt: whether fewer than half of the
 // other nodes that have ever answered, and were probed within doubtWindow, answered within it, or
-// none did. With no other node there is none that could say that the network works.
+// none did. With no other node there is none that could say that the network works. Silence from
+// before the others answered says nothing: when a network comes back, one node answers before
+// another.
 func (p *Prober) evaluate(now time.Time) {
-	var unreachable []*node
-	for n := range p.suspects {
-		if n.state == Unreachable {
-			unreachable = append(unreachable, n)
-		}
-	}
-	if len(unreachable) == 0 {
+	if len(p.suspects) == 0 {
 		return
 	}
 	within := func(t time.Time) bool { return !t.IsZero() && now.Sub(t) <= doubtWindow }
@@ -334,13 +330,16 @@ func (p *Prober) evaluate(now time.Time) {
 			}
 		}
 	}
-	for _, n := range unreachable {
+	for n := range p.suspects {
 		others := concluded
 		if within(n.concludedAt) {
 			others--
 		}
-		inDoubt := answered == 0 || 2*answered < others
-		if inDoubt == n.inDoubt {
+		if answered == 0 || 2*answered < others {
+			n.vouched = 0
+		}
+		inDoubt := n.vouched < silentLimit
+		if n.state != Unreachable || inDoubt == n.inDoubt {
 			continue
 		}
 		n.inDoubt = inDoubt
