@@ -15,6 +15,8 @@ func goals() figures {
 		"plan_1000_ms": 20, "plan_1000_moving_ms": 20, "plan_5000_ms": 150, "plan_5000_moving_ms": 150,
 		"rebalance_1000_ms": 100, "plan_growth": 8,
 
+		"probe_core_percent_1000": 2,
+
 		"failover_stopped_seconds": 3.1, "failover_notready_seconds": 2.3,
 		"failover_leader_node_seconds": 20.3, "failover_20_addresses_seconds": 6,
 		"failover_local_dark_seconds": 2.6,

@@ -105,7 +105,7 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 		"The Node that this program runs on. It is given an address only if no other Node can carry "+
 			"it, because an address is also the source of what its Node sends.")
 	flags.BoolVar(&o.ProbeNodes, "probe-nodes", o.ProbeNodes,
-		"Open a TCP connection to the kubelet's port of each Node every second while this process leads and "+
+		"Ask each Node at its kubelet's port every second, by TCP, while this process leads and "+
 			"there are Services of type LoadBalancer. A Node that does not answer, and whose lease in the "+
 			"namespace kube-node-lease is overdue, gives its addresses to others, long before Kubernetes calls "+
 			"it not ready. For a process in the nodes' network, with the right to get those leases.")

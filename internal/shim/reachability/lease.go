@@ -55,8 +55,13 @@ type seenLease struct {
 	since, lastRead time.Time
 }
 
-// NewLeases returns a reader of the Leases in kube-node-lease.
+// NewLeases returns a reader of the Leases in kube-node-lease. It has connections of its own, by
+// HTTP/1.1: one in which an answer did not come in time is closed then. The node that is silent may be
+// the one of the API server that the other clients are connected to, and in HTTP/2 a request goes on
+// into such a connection until its pings have failed, which takes 45 s.
 func NewLeases(config *rest.Config) (*Leases, error) {
+	config = rest.CopyConfig(config)
+	config.NextProtos = []string{"http/1.1"}
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("the API server's address: %w", err)

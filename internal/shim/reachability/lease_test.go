@@ -6,11 +6,14 @@ package reachability
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +124,45 @@ func TestTheAgeOfALeaseIsByTheClockOfTheAPIServer(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// An API server that fell silent is asked by a new connection, which may end at another one.
+func TestAConnectionThatFellSilentIsNotUsedAgain(t *testing.T) {
+	var mu sync.Mutex
+	var from []string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		from = append(from, r.Proto+" "+r.RemoteAddr)
+		first := len(from) == 2
+		mu.Unlock()
+		if first {
+			<-r.Context().Done()
+			return
+		}
+		fmt.Fprint(w, `{"metadata": {"name": "node-1"}}`)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	config := &rest.Config{Host: server.URL}
+	config.CAData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	leases, err := NewLeases(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leases.client.CloseIdleConnections()
+	for i, limit := range []time.Duration{10 * time.Second, time.Second, 10 * time.Second} {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		if _, err := leases.Age(ctx, "node-1"); (err != nil) != (i == 1) {
+			t.Errorf("request %d: %v", i, err)
+		}
+		cancel()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(from) != 3 || from[0] != from[1] || from[1] == from[2] {
+		t.Errorf("connections: %q", from)
 	}
 }
 
