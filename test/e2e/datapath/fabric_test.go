@@ -9,7 +9,6 @@ package datapath
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -136,29 +135,6 @@ func enter(name string, do func() error) error {
 		return fmt.Errorf("cannot enter the network namespace %s: %w", name, err)
 	}
 	return do()
-}
-
-// listen listens in another network namespace.
-func listen(name, address string) (listener net.Listener, err error) {
-	err = within(name, func() error {
-		listener, err = net.Listen("tcp4", address)
-		return err
-	})
-	return listener, err
-}
-
-// serve handles each connection in a goroutine of its own until the listener is closed.
-func serve(listener net.Listener, handle func(net.Conn)) {
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer conn.Close()
-			handle(conn)
-		}()
-	}
 }
 
 // run runs a program that says nothing unless it fails.

@@ -75,7 +75,7 @@ func (k *kubelet) run(ctx context.Context) {
 	}
 }
 
-// stop ends it. It does not do so twice.
+// stop ends it. A second time it does nothing.
 func (k *kubelet) stop() {
 	k.cancel()
 	<-k.ended

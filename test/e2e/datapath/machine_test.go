@@ -9,6 +9,7 @@ package datapath
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -36,11 +37,13 @@ type machine struct {
 	*world
 	name, private, pod, podSubnet string
 
-	// kubelet and proxy run while the machine does.
+	// kubelet and proxy run while the machine does; nil: they do not. port is what listens on the
+	// kubelet's port.
 	kubelet *kubelet
 	proxy   *process.Process
-	// port is what listens on the kubelet's port.
-	port net.Listener
+	port    *server
+	// filtered: what is sent to the kubelet's port is dropped.
+	filtered bool
 }
 
 // newMachine describes the machine number i.
@@ -64,31 +67,56 @@ func (m *machine) build(ctx context.Context) error {
 	if err := ipIn(ctx, m.name, "address add "+m.pod+"/32 dev lo"); err != nil {
 		return err
 	}
-	pod, err := listen(m.name, net.JoinHostPort(m.pod, strconv.Itoa(podPort)))
+	pod, err := listen(m.name, net.JoinHostPort(m.pod, strconv.Itoa(podPort)),
+		func(conn net.Conn) { fmt.Fprintln(conn, m.name) })
 	if err != nil {
 		return err
 	}
-	m.listeners = append(m.listeners, pod)
-	go serve(pod, func(conn net.Conn) { fmt.Fprintln(conn, m.name) })
+	m.servers = append(m.servers, pod)
+	return m.plugIn(ctx)
+}
+
+// plugIn connects the machine to the network.
+func (m *machine) plugIn(ctx context.Context) error {
 	return plugIn(ctx, m.name, m.private, m.podSubnet)
 }
 
-// join starts the kubelet, which registers the Node.
-func (m *machine) join(ctx context.Context) (err error) {
-	if err := m.openKubeletPort(); err != nil {
-		return err
+// startKubelet starts the kubelet, which registers the Node. Its port accepts connections and waits
+// for what is sent, for hours.
+func (m *machine) startKubelet(ctx context.Context) (err error) {
+	if m.port == nil {
+		m.port, err = listen(m.name, net.JoinHostPort(m.private, strconv.Itoa(kubeletPort)),
+			func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+		if err != nil {
+			return err
+		}
 	}
 	m.kubelet, err = startKubelet(ctx, m.client, m.name)
 	return err
 }
 
-func (m *machine) openKubeletPort() (err error) {
-	m.port, err = listen(m.name, net.JoinHostPort(m.private, strconv.Itoa(kubeletPort)))
-	if err != nil {
-		return err
+// killKubelet ends the kubelet alone.
+func (m *machine) killKubelet() {
+	if m.kubelet != nil {
+		m.kubelet.stop()
 	}
-	go serve(m.port, func(net.Conn) {})
-	return nil
+	if m.port != nil {
+		m.port.close()
+	}
+	m.kubelet, m.port = nil, nil
+}
+
+// filterKubelet drops what is sent to the kubelet's port, as a firewall does, or lets it through
+// again.
+func (m *machine) filterKubelet(ctx context.Context, on bool) error {
+	if on == m.filtered {
+		return nil
+	}
+	action := map[bool]string{true: "--append", false: "--delete"}[on]
+	m.filtered = on
+	return run(ctx, "ip", "netns", "exec", m.name, "iptables", "--wait", action, "INPUT",
+		"--in-interface", "eth0", "--protocol", "tcp", "--dport", strconv.Itoa(kubeletPort),
+		"--jump", "DROP")
 }
 
 // startProxy runs kube-proxy until it is healthy. The Node must have its addresses.
@@ -111,10 +139,13 @@ func (m *machine) startProxy(ctx context.Context) error {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return err
 	}
-	m.proxy, err = m.group.Run(ctx, process.Spec{
+	proxy, err := m.group.Run(ctx, process.Spec{
 		Name: "kube-proxy-" + m.name, Namespace: m.name, Path: m.prepared.KubeProxy,
 		Args: []string{"--config=" + file, "--v=2"}, Env: []string{"PATH=" + os.Getenv("PATH")},
 	}, process.HTTPGet(m.httpClient, "http://"+health+"/healthz"))
+	if err == nil {
+		m.proxy = proxy
+	}
 	return err
 }
 
@@ -125,20 +156,29 @@ func (m *machine) vanish(ctx context.Context) (gone time.Time, err error) {
 		return gone, err
 	}
 	gone = time.Now()
-	m.kubelet.stop()
+	m.killKubelet()
 	m.proxy.Kill()
+	m.proxy = nil
 	return gone, nil
 }
 
-// comeBack lets the machine start again after vanish.
-func (m *machine) comeBack(ctx context.Context) (err error) {
-	if err := plugIn(ctx, m.name, m.private, m.podSubnet); err != nil {
+// comeBack starts what does not run of the machine, and undoes whatever else was done to it.
+func (m *machine) comeBack(ctx context.Context) error {
+	if err := m.plugIn(ctx); err != nil {
 		return err
 	}
-	if m.kubelet, err = startKubelet(ctx, m.client, m.name); err != nil {
+	if err := m.filterKubelet(ctx, false); err != nil {
 		return err
 	}
-	return m.startProxy(ctx)
+	if m.kubelet == nil {
+		if err := m.startKubelet(ctx); err != nil {
+			return err
+		}
+	}
+	if m.proxy == nil {
+		return m.startProxy(ctx)
+	}
+	return nil
 }
 
 // hasAddress reports whether the Node has the address by which it is probed.

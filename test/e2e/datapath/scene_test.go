@@ -38,10 +38,13 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	s := &scene{T: t, world: shared}
 	t.Cleanup(func() {
-		if t.Failed() {
-			return // what comes next may fail because of it, and the logs show what was
+		ctx, cancel := s.within(limit)
+		defer cancel()
+		for _, m := range s.machines {
+			s.must(m.comeBack(ctx))
+			s.must(s.label(ctx, m.name, crowdLabel, ""))
 		}
-		list, err := s.client.CoreV1().Services("default").List(context.Background(),
+		list, err := s.client.CoreV1().Services("default").List(ctx,
 			metav1.ListOptions{LabelSelector: ownLabel})
 		s.must(err)
 		for _, service := range list.Items {
@@ -49,6 +52,15 @@ func newScene(t *testing.T) *scene {
 		}
 	})
 	return s
+}
+
+// newLongScene begins a test that `make e2e-datapath SHORT=1` leaves out.
+func newLongScene(t *testing.T) *scene {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("left out by -test.short")
+	}
+	return newScene(t)
 }
 
 // must fails the test at an error.

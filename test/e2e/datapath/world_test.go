@@ -54,7 +54,7 @@ type world struct {
 	figures    figures
 
 	proxyKubeconfig string
-	listeners       []net.Listener
+	servers         []*server
 	cancel          context.CancelFunc
 	translating     sync.WaitGroup
 }
@@ -163,12 +163,7 @@ func (w *world) reachRack(m *machine) error {
 	if err != nil {
 		return err
 	}
-	listener, err := listen(m.name, at.Host)
-	if err != nil {
-		return err
-	}
-	w.listeners = append(w.listeners, listener)
-	go serve(listener, func(near net.Conn) {
+	relay, err := listen(m.name, at.Host, func(near net.Conn) {
 		far, err := net.Dial("tcp", at.Host)
 		if err != nil {
 			return
@@ -180,13 +175,17 @@ func (w *world) reachRack(m *machine) error {
 		}()
 		_, _ = io.Copy(near, far)
 	})
+	if err != nil {
+		return err
+	}
+	w.servers = append(w.servers, relay)
 	return nil
 }
 
 // joinMachines lets all machines join, and waits until they are initialized and their proxies run.
 func (w *world) joinMachines(ctx context.Context) error {
 	for _, m := range w.machines {
-		if err := m.join(ctx); err != nil {
+		if err := m.startKubelet(ctx); err != nil {
 			return err
 		}
 	}
@@ -216,19 +215,15 @@ func (w *world) machine(name string) (*machine, error) {
 // close ends everything.
 func (w *world) close() error {
 	for _, m := range w.machines {
-		if m.kubelet != nil {
-			m.kubelet.stop()
-		}
-		if m.port != nil {
-			m.port.Close()
-		}
+		m.killKubelet()
 	}
 	w.cancel()
 	w.translating.Wait()
-	for _, listener := range w.listeners {
-		listener.Close()
+	err := w.group.StopAll(20 * time.Second)
+	for _, server := range w.servers {
+		server.close()
 	}
-	return w.group.StopAll(20 * time.Second)
+	return err
 }
 
 // label sets labels of a Node; an empty value removes one.
