@@ -5,7 +5,9 @@
 package services
 
 import (
+	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/reachability"
@@ -289,4 +292,80 @@ func TestAReachableCandidateStaysSoWhenItsNodeChanges(t *testing.T) {
 		got := e.peer.candidates[id1]
 		return got.GetCordonObserved() && got.GetReachability() == backendv1.Reachability_REACHABILITY_REACHABLE
 	})
+}
+
+// hosts answer probes unless they are dead. Nobody is asked by a packet.
+type hosts struct {
+	mu   sync.Mutex
+	dead map[netip.AddrPort]bool
+}
+
+func (h *hosts) Ask(
+	_ context.Context, addresses []netip.AddrPort, report func(i int, answer reachability.Answer),
+) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, address := range addresses {
+		answer := reachability.Answered
+		if h.dead[address] {
+			answer = reachability.Silent
+		}
+		report(i, answer)
+	}
+}
+
+func (*hosts) Forget(netip.AddrPort) {}
+
+func (h *hosts) die(addresses ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dead = make(map[netip.AddrPort]bool)
+	for _, address := range addresses {
+		h.dead[netip.MustParseAddrPort(address)] = true
+	}
+}
+
+// With the real prober: a host that dies becomes a candidate that does not answer, and is one that
+// answers when it is back; where most die it is in doubt.
+func TestADeadHostIsSentAsACandidateThatDoesNotAnswer(t *testing.T) {
+	var c *Controller
+	prober := reachability.New(func(node string) { c.ReachabilityChanged(node) })
+	network := &hosts{}
+	p := &peer{prepare: func(made *Controller) { c = made }}
+	e := runWith(t, fake.NewClientset(service(finalized),
+		node("a", id1, at(10250, v1.NodeInternalIP, "172.30.0.11")),
+		node("b", id2, at(10250, v1.NodeInternalIP, "172.30.0.12")),
+		node("c", id3, at(10250, v1.NodeInternalIP, "172.30.0.13"))),
+		p, Config{Prober: prober})
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		prober.Run(ctx, network, func(context.Context, string) (time.Duration, error) {
+			return time.Minute, nil
+		})
+	})
+	defer running.Wait()
+	defer cancel()
+	e.inSync()
+	become := func(what string, reachability backendv1.Reachability, inDoubt bool, ids ...string) {
+		t.Helper()
+		e.await(what, func() bool {
+			e.peer.mu.Lock()
+			defer e.peer.mu.Unlock()
+			return !slices.ContainsFunc(ids, func(id string) bool {
+				got := e.peer.candidates[id]
+				return got.GetReachability() != reachability || got.GetReachabilityInDoubt() != inDoubt
+			})
+		})
+	}
+	answers := backendv1.Reachability_REACHABILITY_REACHABLE
+	silent := backendv1.Reachability_REACHABILITY_UNREACHABLE
+	become("all answer", answers, false, id1, id2, id3)
+	network.die("172.30.0.11:10250")
+	become("one host is dead", silent, false, id1)
+	become("the others answer", answers, false, id2, id3)
+	network.die("172.30.0.11:10250", "172.30.0.12:10250", "172.30.0.13:10250")
+	become("none answers, and so this may be our own network", silent, true, id1, id2, id3)
+	network.die()
+	become("all answer again", answers, false, id1, id2, id3)
 }
