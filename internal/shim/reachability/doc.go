@@ -8,6 +8,7 @@
 //
 //	prober.go  which node is probed when, and what this process has observed of each
 //	node.go    what is known of one node
+//	doubt.go   whether it may be the network of this process that fails
 //	tcp.go     how one address is asked
 //	lease.go   how long ago a node renewed its Lease, by the API server's clock
 //	metrics.go metrics

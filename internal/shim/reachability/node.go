@@ -114,8 +114,8 @@ type node struct {
 	since   time.Time
 	inDoubt bool
 
-	// silent is how many probes in a row found it silent, since it last answered, and vouched how many
-	// of them since the others last did not answer either.
+	// silent is how many probes in a row found it silent, since it last answered. vouched is how many of
+	// them did while the others answered, since those last did not.
 	silent, vouched int
 	// answeredAt and concludedAt are when the last probe ended that was answered, and the last one
 	// that was answered or not; zero: none.
@@ -142,8 +142,9 @@ func (n *node) watchable() bool { return n.state != Unknown }
 // suspect says whether its Lease is to be read.
 func (n *node) suspect() bool { return n.silent >= silentLimit }
 
-// concluded notes the answer to a probe, and returns whether the state is another now.
-func (n *node) concluded(answer Answer, now time.Time) bool {
+// concluded notes the answer to a probe, and whether the others answered meanwhile. It returns whether
+// the state is another now.
+func (n *node) concluded(answer Answer, othersAnswer bool, now time.Time) bool {
 	switch answer {
 	case Answered:
 		n.answeredAt, n.concludedAt = now, now
@@ -153,6 +154,8 @@ func (n *node) concluded(answer Answer, now time.Time) bool {
 		n.concludedAt = now
 		if n.watchable() {
 			n.silent++
+		}
+		if n.watchable() && othersAnswer {
 			n.vouched++
 		}
 	}

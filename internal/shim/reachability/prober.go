@@ -39,10 +39,6 @@ const (
 	readAgainAfter = time.Second
 )
 
-// doubtWindow is for how long an answer counts as a sign that the network of this process works.
-// Nodes that were not probed within it, because there are so many, do not count at all.
-const doubtWindow = 2 * time.Second
-
 // LeaseAge returns how long ago a node renewed its Lease; an error means that nothing is known.
 type LeaseAge = func(ctx context.Context, node string) (time.Duration, error)
 
@@ -278,7 +274,8 @@ func (p *Prober) probed(n *node, answer Answer) {
 	}
 	p.enqueue(n)
 	before := n.state
-	if n.concluded(answer, time.Now()) {
+	now := time.Now()
+	if n.concluded(answer, answer == Silent && p.othersAnswer(n, now), now) {
 		p.noteChange(n)
 		if before == Unreachable {
 			klog.InfoS("Node answers again", "node", n.Node)
@@ -309,47 +306,6 @@ func (p *Prober) leaseWasRead(n *node, age time.Duration, err error) {
 		klog.InfoS("Node does not answer, but renews its Lease again", "node", n.Node)
 	}
 	p.evaluate(now)
-}
-
-// evaluate decides of each unreachable node whether it is in doubt: whether fewer than half of the
-// other nodes that have ever answered, and were probed within doubtWindow, answered within it, or
-// none did. With no other node there is none that could say that the network works. Silence from
-// before the others answered says nothing: when a network comes back, one node answers before
-// another.
-func (p *Prober) evaluate(now time.Time) {
-	if len(p.suspects) == 0 {
-		return
-	}
-	within := func(t time.Time) bool { return !t.IsZero() && now.Sub(t) <= doubtWindow }
-	concluded, answered := 0, 0
-	for _, n := range p.nodes {
-		if n.watchable() && within(n.concludedAt) {
-			concluded++
-			if within(n.answeredAt) {
-				answered++
-			}
-		}
-	}
-	for n := range p.suspects {
-		others := concluded
-		if within(n.concludedAt) {
-			others--
-		}
-		if answered == 0 || 2*answered < others {
-			n.vouched = 0
-		}
-		inDoubt := n.vouched < silentLimit
-		if n.state != Unreachable || inDoubt == n.inDoubt {
-			continue
-		}
-		n.inDoubt = inDoubt
-		p.noteChange(n)
-		if inDoubt {
-			suppressed.Inc()
-		}
-		klog.InfoS("Whether an unreachable node is in doubt has changed", "node", n.Node,
-			"inDoubt", inDoubt, "others", others, "answered", answered)
-	}
 }
 
 func (p *Prober) noteChange(n *node) { p.toAnnounce = append(p.toAnnounce, n.Node) }

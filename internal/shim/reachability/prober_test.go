@@ -7,6 +7,7 @@ package reachability
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -220,6 +221,30 @@ func TestDoubtOutlastsAnOutageUntilTheNodeWasAskedAgain(t *testing.T) {
 			after(3 * time.Second)
 		}
 	})
+}
+
+// A probe that was sent in an outage may end after it: however short the outage was, nobody who answers
+// the next probe is called dead.
+func TestNobodyIsJudgedByAnOutageThatEnds(t *testing.T) {
+	for nodes, rounds := range map[int]int{4: 60, 9: 60, 300: 5} {
+		t.Run(strconv.Itoa(nodes), func(t *testing.T) {
+			inBubble(t, nodes, func(t *testing.T, c *cluster) {
+				var all []int
+				for i := range nodes - 1 {
+					all = append(all, i+1)
+				}
+				for i := range rounds {
+					c.die(time.Minute, all...)
+					outage := time.Second + 3*time.Second*time.Duration(i)/time.Duration(rounds)
+					c.never(t, outage, "judged in it", c.isJudged(all...))
+					c.become(Answered, all...)
+					c.never(t, 3*time.Second, "judged after it", c.isJudged(all...))
+					c.live(all...)
+					after(time.Duration(i%7) * 130 * time.Millisecond)
+				}
+			})
+		})
+	}
 }
 
 // A node that fails for five seconds and lives for five, again and again, is reachable whenever it
