@@ -14,17 +14,13 @@ import (
 // Nodes that were not probed within it, because there are so many, do not count at all.
 const doubtWindow = 2 * time.Second
 
-// vouchWindow is for how long the last answers of the other nodes count for a silent probe: as long as
-// it takes, and a bit.
-const vouchWindow = timeout + timeout/4
-
 // othersAnswer says whether a silent probe of a node that ends now counts: whether at least half of the
-// other nodes that have ever answered, and whose last probe ended within vouchWindow, answered it. A
+// other nodes that have ever answered, and whose last probe ended within doubtWindow, answered it. A
 // probe that was sent in an outage may end after it, when one node answers again before another.
 func (p *Prober) othersAnswer(n *node, now time.Time) bool {
 	concluded, answered := 0, 0
 	for _, other := range p.nodes {
-		if other != n && other.watchable() && now.Sub(other.concludedAt) <= vouchWindow {
+		if other != n && other.watchable() && now.Sub(other.concludedAt) <= doubtWindow {
 			concluded++
 			if other.answeredAt.Equal(other.concludedAt) {
 				answered++

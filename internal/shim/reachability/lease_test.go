@@ -234,7 +234,7 @@ func TestALeaseThatCannotBeReadIsLoggedOnce(t *testing.T) {
 		{"unreachable", func(s *apiServer) { s.failure = errors.New("no route") }, 1, "no route"},
 		{"hanging", func(s *apiServer) { s.failure = errHangs }, 1, "deadline"},
 		{"not a Lease", func(s *apiServer) { s.status, s.body = http.StatusOK, "<html>" }, 1, "is no Lease"},
-		{"endless", func(s *apiServer) { s.status, s.body = http.StatusOK, strings.Repeat(" ", 2*maxLease) }, 1, "is no Lease"},
+		{"too long", func(s *apiServer) { s.status, s.body = http.StatusOK, strings.Repeat(" ", maxLease)+"{}" }, 1, "is no Lease"},
 		{"absent", func(s *apiServer) { s.status = http.StatusNotFound }, 0, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -43,6 +43,8 @@ type cluster struct {
 	questions []asked
 	reads     map[string]int
 	kept      map[netip.AddrPort]bool
+	// noRoute makes silence known at once, as where a host does not answer ARP.
+	noRoute   bool
 	announced []string
 	inFlight  int
 	mostAtOnce,
@@ -114,8 +116,9 @@ func (c *cluster) ask(ctx context.Context, address netip.AddrPort) Answer {
 	c.inFlight++
 	c.mostAtOnce = max(c.mostAtOnce, c.inFlight)
 	answer, set := c.answers[address]
+	noRoute := c.noRoute
 	c.mu.Unlock()
-	if set && answer == Silent {
+	if set && answer == Silent && !noRoute {
 		answer = c.beSilent(ctx)
 	}
 	if !set {

@@ -62,8 +62,8 @@ type Prober struct {
 	toAnnounce []string
 }
 
-// New returns a Prober. Run calls `changed`, at the next tick, when Observe returns
-// something else than before for a node; `changed` must not block.
+// New returns a Prober. Run calls `changed`, within a tick, when Observe returns something else than
+// before for a node; `changed` must not block.
 func New(changed func(node string)) *Prober {
 	registerMetrics()
 	return &Prober{

@@ -175,6 +175,31 @@ func TestAnUnreachableNodeIsInDoubtUnlessHalfOfTheOthersAnswer(t *testing.T) {
 	}
 }
 
+// Silence that is known at once, as where a host does not answer ARP, is no other: without another node
+// that answers nothing follows.
+func TestSilenceThatIsKnownAtOnceTakesTheOthersToo(t *testing.T) {
+	for nodes, judged := range map[int]bool{2: false, 3: true} {
+		t.Run(strconv.Itoa(nodes), func(t *testing.T) {
+			inBubble(t, nodes, func(t *testing.T, c *cluster) {
+				for range 20 {
+					c.noRoute = true
+					c.die(time.Minute, 1)
+					if judged {
+						took := c.within(t, 4*time.Second, "judged", c.isJudged(1))
+						if took < 2*time.Second-period/10 {
+							t.Errorf("judged after %s", took)
+						}
+					} else {
+						c.never(t, 10*time.Second, "judged", c.isJudged(1))
+					}
+					c.live(1)
+					after(3 * time.Second)
+				}
+			})
+		})
+	}
+}
+
 // The doubt about one dead node begins with the silence of the others, ends when it is silent three
 // times while they answer, and is announced.
 func TestDoubtEndsWhenTheOthersAnswerAgain(t *testing.T) {
@@ -226,19 +251,27 @@ func TestDoubtOutlastsAnOutageUntilTheNodeWasAskedAgain(t *testing.T) {
 // A probe that was sent in an outage may end after it: however short the outage was, nobody who answers
 // the next probe is called dead.
 func TestNobodyIsJudgedByAnOutageThatEnds(t *testing.T) {
-	for nodes, rounds := range map[int]int{4: 60, 9: 60, 300: 5} {
-		t.Run(strconv.Itoa(nodes), func(t *testing.T) {
-			inBubble(t, nodes, func(t *testing.T, c *cluster) {
+	for _, tc := range []struct{ nodes, carriers, rounds int }{
+		{3, 0, 60}, {8, 0, 60}, {300, 300, 5},
+		// Most are probed so seldom that their last answer is older than the outage.
+		{1000, 20, 12},
+	} {
+		t.Run(strconv.Itoa(tc.nodes), func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, c *cluster) {
+				targets := thousand(tc.carriers)[:tc.nodes]
+				c.SetTargets(targets)
+				after(20 * time.Second)
 				var all []int
-				for i := range nodes - 1 {
+				for i := range targets {
 					all = append(all, i+1)
 				}
-				for i := range rounds {
+				judged := c.isJudged(all[:min(tc.nodes, max(tc.carriers, 8))]...)
+				for i := range tc.rounds {
 					c.die(time.Minute, all...)
-					outage := time.Second + 3*time.Second*time.Duration(i)/time.Duration(rounds)
-					c.never(t, outage, "judged in it", c.isJudged(all...))
+					outage := time.Second + 3*time.Second*time.Duration(i)/time.Duration(tc.rounds)
+					c.never(t, outage, "judged in it", judged)
 					c.become(Answered, all...)
-					c.never(t, 3*time.Second, "judged after it", c.isJudged(all...))
+					c.never(t, 3*time.Second, "judged after it", judged)
 					c.live(all...)
 					after(time.Duration(i%7) * 130 * time.Millisecond)
 				}
