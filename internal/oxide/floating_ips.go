@@ -59,7 +59,11 @@ func (c *Client) FloatingIPs(ctx context.Context) ([]FloatingIP, error) {
 			if err != nil {
 				return page[FloatingIP]{}, err
 			}
-			return toPage(v.Items, v.NextPage, toFloatingIP)
+			p, err := toPage(v.Items, v.NextPage, toFloatingIP)
+			for _, last := range p.items[max(0, len(p.items)-maxTail):] {
+				p.tail = append(p.tail, last.ID)
+			}
+			return p, err
 		})
 }
 
@@ -97,9 +101,7 @@ func (c *Client) CreateFloatingIP(
 	if err != nil {
 		return FloatingIP{}, err
 	}
-	// The list grows, or has grown if the answer is lost.
-	defer c.ends.forget(floatingIPList)
-	return mutate(ctx, c, objectCall("floating_ip_create", "create the floating IP "+name),
+	created, err := mutate(ctx, c, objectCall("floating_ip_create", "create the floating IP "+name),
 		func(ctx context.Context) (FloatingIP, error) {
 			return orError(c.api.FloatingIpCreate(ctx, api.FloatingIpCreateParams{
 				Project: api.NameOrId(id.ProjectID),
@@ -109,6 +111,12 @@ func (c *Client) CreateFloatingIP(
 				},
 			}))
 		})
+	if err != nil {
+		c.ends.mayGrow(floatingIPList) // its answer may be lost
+		return FloatingIP{}, err
+	}
+	c.ends.grows(floatingIPList, created.ID)
+	return created, nil
 }
 
 // DescribeFloatingIP replaces the description, also by an empty one: oxide.go would leave that out, and
@@ -142,6 +150,9 @@ func (c *Client) DeleteFloatingIP(ctx context.Context, id string) error {
 			return struct{}{}, c.api.FloatingIpDelete(ctx,
 				api.FloatingIpDeleteParams{FloatingIp: api.NameOrId(id)})
 		})
+	if err == nil {
+		c.ends.shrinks(floatingIPList, id)
+	}
 	return err
 }
 

@@ -5,6 +5,7 @@
 package oxide
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -58,6 +59,97 @@ func TestALengthAtWhichAPageWasCutCountsAsFullForAnHour(t *testing.T) {
 			t.Error("a cut is remembered for more than an hour")
 		}
 	})
+}
+
+// What this client adds to a list or removes from it itself leaves a last item that it knows: no request is
+// needed for that.
+func TestAListThatThisClientChangesKeepsItsEnd(t *testing.T) {
+	page := func(ids ...string) pageEnd {
+		end := pageEnd{list: "l", next: fmt.Sprint("after ", ids), items: len(ids), first: true}
+		end.tail = ids[max(0, len(ids)-maxTail):]
+		return end
+	}
+	nothing := pageEnd{list: "l", first: true}
+	for _, tc := range []struct {
+		name   string
+		proved pageEnd
+		change func(*listEnds)
+		page   pageEnd
+		want   bool
+	}{
+		{"what was proved", page("f", "m"), func(*listEnds) {}, page("f", "m"), true},
+		{"added before the last", page("f", "m"), func(l *listEnds) { l.grows("l", "h") },
+			page("f", "h", "m"), true},
+		{"added before all", page("f", "m"), func(l *listEnds) { l.grows("l", "b") },
+			page("b", "f", "m"), true},
+		{"added behind all", page("f", "m"), func(l *listEnds) { l.grows("l", "x") },
+			page("f", "m", "x"), true},
+		{"added behind all, and cut off", page("f", "m"), func(l *listEnds) { l.grows("l", "x") },
+			page("f", "m"), false},
+		{"added to an empty list", nothing, func(l *listEnds) { l.grows("l", "b") }, page("b"), true},
+		{"removed the last", page("f", "m"), func(l *listEnds) { l.shrinks("l", "m") }, page("f"), true},
+		{"removed the only one, and added another", page("m"), func(l *listEnds) {
+			l.shrinks("l", "m")
+			l.grows("l", "b")
+		}, page("b"), true},
+		{"removed more than is remembered, and added one", page(letters(maxTail + 1)...), func(l *listEnds) {
+			for _, id := range letters(maxTail + 1) {
+				l.shrinks("l", id)
+			}
+			l.grows("l", "A")
+		}, page("A"), false},
+		{"added more than is remembered", nothing, func(l *listEnds) {
+			for _, id := range letters(maxTail + 1) {
+				l.grows("l", id)
+			}
+		}, page(letters(maxTail + 1)...), true},
+		{"added and removed more than is remembered", nothing, func(l *listEnds) {
+			for _, id := range letters(maxTail + 1) {
+				l.grows("l", id)
+			}
+			for _, id := range letters(maxTail + 1)[1:] {
+				l.shrinks("l", id)
+			}
+		}, page(letters(1)...), false},
+		{"added behind all by somebody else", page("f", "m"), func(*listEnds) {},
+			page("f", "m", "x"), false},
+		{"perhaps added", page("f", "m"), func(l *listEnds) { l.mayGrow("l") }, page("f", "m"), false},
+		{"added to what was never read", pageEnd{list: "other"}, func(l *listEnds) { l.grows("l", "b") },
+			page("b"), false},
+		{"in doubt", page("f", "m"), (*listEnds).doubt, page("f", "m"), false},
+		{"something follows now", page("f", "m"),
+			func(l *listEnds) { l.follows(page("f", "m"), true) }, page("m"), false},
+		{"as long as a page that was cut", page("f", "m"), func(l *listEnds) {
+			l.follows(pageEnd{list: "other", next: "z", items: 2}, true)
+		}, page("f", "m"), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newListEnds()
+				l.follows(tc.proved, false)
+				tc.change(l)
+				if got := l.isLast(tc.page); got != tc.want {
+					t.Errorf("it is the last page: %v, want %v", got, tc.want)
+				}
+				if n := len(l.tails["l"].ids); n > maxTail {
+					t.Errorf("%d of the last items are remembered, want at most %d", n, maxTail)
+				}
+				time.Sleep(endMaxAge)
+				if l.isLast(tc.page) {
+					t.Error("it still is after an hour")
+				}
+			})
+		})
+	}
+}
+
+// letters are n ids in their order.
+func letters(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = string(rune('a' + i))
+	}
+	return ids
 }
 
 func TestAnItemThatCameInBetweenIsNoCap(t *testing.T) {

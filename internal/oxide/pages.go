@@ -17,6 +17,8 @@ const pageLimit = 10_000
 type page[T any] struct {
 	items []T
 	next  string
+	// tail is as in pageEnd.
+	tail []string
 }
 
 // The ways in which JSON can be something else than what was asked for.
@@ -74,8 +76,10 @@ func readUntil[T any](
 		}
 		all = append(all, p.items...)
 		c.ends.shows(op.id, len(p.items))
-		if before.items > 0 {
-			c.ends.follows(before, len(p.items) > 0 || p.next != "")
+		if more := len(p.items) > 0 || p.next != ""; before.items > 0 {
+			c.ends.follows(before, more)
+		} else if !more && len(all) == 0 {
+			c.ends.follows(pageEnd{list: op.id, of: op.of, first: true}, false)
 		}
 		switch p.next {
 		case "":
@@ -85,7 +89,10 @@ func readUntil[T any](
 		}
 		token, before = p.next, pageEnd{}
 		if len(p.items) < limit {
-			before = pageEnd{list: op.id, of: op.of, next: p.next, items: len(p.items)}
+			before = pageEnd{
+				list: op.id, of: op.of, next: p.next, tail: p.tail, items: len(p.items),
+				first: len(all) == len(p.items),
+			}
 			if c.ends.isLast(before) || isWhole != nil && isWhole(all) {
 				return all, nil
 			}

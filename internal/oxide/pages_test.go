@@ -187,6 +187,47 @@ func TestAListAtRestCostsOneRequest(t *testing.T) {
 	}
 }
 
+func TestAFloatingIPThatThisClientCreatesMakesNoListLonger(t *testing.T) {
+	r := start(t, oxidesim.Config{})
+	create := func(i int) {
+		t.Helper()
+		if _, err := r.CreateFloatingIP(t.Context(), fmt.Sprint("f", i), "",
+			oxide.IPAllocator{DefaultPool4: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(want int) {
+		t.Helper()
+		if all, err := r.FloatingIPs(t.Context()); err != nil || len(all) != want {
+			t.Fatalf("%d floating IPs, want %d; %v", len(all), want, err)
+		}
+	}
+	list(0)
+	for i := range 8 {
+		create(i)
+		if i == 0 { // another one is there for a moment only
+			all, err := r.FloatingIPs(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.DeleteFloatingIP(t.Context(), all[0].ID); err != nil {
+				t.Fatal(err)
+			}
+			create(i)
+		}
+		r.ResetCounters()
+		list(i + 1)
+		if n := r.Count("floating_ip_list"); n != 1 {
+			t.Errorf("the list of %d floating IPs took %d requests, want 1", i+1, n)
+		}
+	}
+	r.fault(oxidesim.Fault{Operation: "floating_ip_list", PageCap: 8})
+	for i := 8; i < 20; i++ {
+		create(i)
+		list(i + 1)
+	}
+}
+
 func TestAListThatNeverEndsIsAnError(t *testing.T) {
 	r := startBehind(t, func(rack http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
