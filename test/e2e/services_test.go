@@ -75,10 +75,10 @@ func TestAnAddressMovesOnlyWhenItsNodeGoes(t *testing.T) {
 	e.join("node-a")
 	e.create("web", objects.TCP(80))
 	address := e.served("web")
-	before, ensured := e.mutations(), e.said("UpdatedLoadBalancer", "default/web")
+	before, ensured := e.mutations(), e.said("Successfully updated 1 out of 1 load balancers")
 	e.join("node-b")
 	e.eventually(func(context.Context) (string, error) {
-		if e.said("UpdatedLoadBalancer", "default/web") == ensured {
+		if e.said("Successfully updated 1 out of 1 load balancers") == ensured {
 			return "the look at the Services that a new Node makes necessary", nil
 		}
 		return "", nil

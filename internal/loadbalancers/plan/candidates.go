@@ -129,7 +129,7 @@ func (p *planner) displayName(instance string) string {
 	if n.candidate != nil && n.candidate.Name != "" {
 		return n.candidate.Name
 	}
-	return cmp.Or(n.instance.Name, instance)
+	return cmp.Or(n.instance.Name, p.in.Names[instance], instance)
 }
 
 // serving returns what a load balancer has on an instance, and whether it may use that at all.

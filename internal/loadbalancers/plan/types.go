@@ -30,6 +30,8 @@ type Input struct {
 	Addresses *Addresses
 	// Instances are the candidates and the instances that carry an address, as far as they are known.
 	Instances map[string]Instance
+	// Names are the names of instances, of those as well whose networks are not known.
+	Names map[string]string
 	// FormerCandidates are all instances that were candidates since the session began.
 	FormerCandidates map[string]bool
 	// UserOwned are the names and ids by which floating IPs were named as a user's own since the session

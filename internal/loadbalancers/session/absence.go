@@ -62,8 +62,14 @@ func (l *loop) unseenNames(b *balancer) (names []string, publishes bool) {
 
 // publishesUnseen reports whether the owner of a load balancer publishes an address of a family that
 // is neither a floating IP nor the private address of an instance, as far as these are known, and no
-// floating IP.
+// floating IP. Where a floating IP of its own was seen in use, whatever else is published was written by
+// somebody else.
 func (l *loop) publishesUnseen(b *balancer, family ownership.Family) bool {
+	for id := range b.places {
+		if ip := l.observed.addresses.ByID(id); ip != nil && ownership.FamilyOf(ip.Addr) == family {
+			return false
+		}
+	}
 	var others []netip.Addr
 	for _, addr := range b.desired.Published {
 		switch {

@@ -54,6 +54,7 @@ type observed struct {
 	asked          map[string]bool
 	networkKnown   bool
 	states         map[string]health.Instance
+	names          map[string]string
 	statesComplete bool
 	// checking are the instances that are being read directly; overtaken: a list has shown one meanwhile.
 	// destroyed are those that the list shows as destroyed.
@@ -66,6 +67,7 @@ func newObserved() observed {
 	return observed{
 		addresses: plan.NewAddresses(), readAt: make(map[string]time.Time),
 		instances: make(map[string]plan.Instance), states: make(map[string]health.Instance),
+		names:    make(map[string]string),
 		checking: make(map[string]bool), overtaken: make(map[string]bool),
 		destroyed: make(map[string]*backoff), firewallsUnavailable: make(map[string]bool),
 	}

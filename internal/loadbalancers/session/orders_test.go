@@ -242,3 +242,31 @@ func TestAnEditedOneMakesWayAndNobodyElse(t *testing.T) {
 		o.settled(x)
 	})
 }
+
+// What somebody else has written into the status of a Service is never what is to be published, not even
+// while it is found out whether it is an address that no list shows.
+func TestWhatSomebodyElsePublishesIsNeverCalledDue(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		o := w.open()
+		foreign := netip.MustParseAddr("203.0.113.77")
+		var called int
+		o.onState = func(state *session.State) {
+			if slices.Contains(state.Publish, foreign) {
+				called++
+			}
+		}
+		key := o.sync().want("default/web", nil, 80)
+		due := o.settled(key)
+		for range 5 {
+			o.want("default/web", func(d *session.Desired) { d.Published = []netip.Addr{foreign} })
+			time.Sleep(10 * time.Second)
+		}
+		if after := o.settled(key); after.Attached != due.Attached || after.Addr != due.Addr {
+			t.Errorf("the address was %+v and is %+v", due, after)
+		}
+		if called > 0 {
+			t.Errorf("%d states call %s due", called, foreign)
+		}
+		o.close()
+	})
+}

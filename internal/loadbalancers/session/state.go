@@ -100,13 +100,26 @@ func (s *balancerStep) state() *State {
 	switch {
 	case state.Problem != nil, waits && !s.progressing, s.unsettled && !s.progressing:
 		state.Phase = PhasePending
-	case s.progressing:
+	case s.progressing, s.isPlaceUnread():
 		state.Phase = PhaseProgressing
 	default:
 		state.Phase = PhaseReady
 	}
 	state.Explanation = s.explanation(state)
 	return state
+}
+
+// isPlaceUnread reports whether it is yet to be read what lets traffic through where an address is: then
+// it is not known either whether all is well.
+func (s *balancerStep) isPlaceUnread() bool {
+	return slices.ContainsFunc(s.planned.Claims, func(c *plan.Claim) bool {
+		if s.candidates[c.Target] == nil {
+			return false // nothing is read of it
+		}
+		instance, known := s.observed.instances[c.Target]
+		vpc := instance.Interface.VPCID
+		return !known || vpc != "" && !s.m.firewalls.isKnown(vpc)
+	})
 }
 
 // published returns what the owner is to publish.

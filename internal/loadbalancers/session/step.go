@@ -94,7 +94,7 @@ func (l *loop) input(now time.Time) *plan.Input {
 	l.at(next)
 	in := &plan.Input{
 		Scope: l.opening.Scope, Adopted: l.m.adoptable(l.opening), LegacyName: l.opening.LegacyName,
-		Reserved: l.reserved, Addresses: o.addresses, Instances: o.instances,
+		Reserved: l.reserved, Addresses: o.addresses, Instances: o.instances, Names: o.names,
 		FormerCandidates: l.former, UserOwned: l.userOwned,
 		Pools: make(map[string]plan.Pool), Firewalls: make(map[string][]firewall.Rule),
 		Occupied: l.m.places.others(l.opening.Scope), InFlight: make(map[string]plan.InFlight),
@@ -146,7 +146,7 @@ func (l *loop) nameOf(id string) string {
 	if c := l.candidates[id]; c != nil && c.Name != "" {
 		return c.Name
 	}
-	return cmp.Or(l.observed.instances[id].Name, id)
+	return cmp.Or(l.observed.instances[id].Name, l.observed.names[id], id)
 }
 
 // addLoadBalancer adds a load balancer, and the pools that it names.

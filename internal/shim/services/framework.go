@@ -157,9 +157,10 @@ func outcome(
 	return nil, cloudprovider.ImplementedElsewhere
 }
 
-// UpdateLoadBalancer does nothing: Nodes are followed anyway.
+// UpdateLoadBalancer does nothing, and has no success recorded: Nodes are followed anyway, and it is not
+// known here whether a Service is served.
 func (c *Controller) UpdateLoadBalancer(context.Context, string, *v1.Service, []*v1.Node) error {
-	return nil
+	return cloudprovider.ImplementedElsewhere
 }
 
 // EnsureLoadBalancerDeleted has everything released, or retained, that a Service has in Oxide. It

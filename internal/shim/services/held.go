@@ -151,6 +151,9 @@ func (c *Controller) mayHold(service *v1.Service, since time.Time) bool {
 		}
 		return time.Since(since) < awaitTimeout
 	}
+	if !c.remembered(service).ending {
+		return true // what the backend says is about the Service that it was before
+	}
 	state, ok := c.session.State(c.lbKey(keyOf(service)))
 	return !ok || state.GetOwnerUid() != string(service.UID) || !c.isStopped(state)
 }

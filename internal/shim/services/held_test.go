@@ -143,6 +143,20 @@ func TestAnEndThatWaitsForAPersonIsPassedOnAtOnce(t *testing.T) {
 	}
 }
 
+// That a Service waited for something before it was deleted says nothing about its end.
+func TestTheEndOfWhatWasNotServedIsHeldAsAnyOther(t *testing.T) {
+	alive, s := service(finalized), service(finalized, going)
+	e, handler, n := framework(t, alive)
+	e.peer.answers(all(phase(pendingPhase), holding(
+		backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT, "another Service has TCP 80")))
+	e.await("its state", func() bool {
+		state, ok := e.c.session.State(e.c.lbKey("shop/web"))
+		return ok && len(state.GetConditions()) > 0
+	})
+	handler.OnUpdate(alive, s) // before its end is translated
+	n.check(t, "while the backend does not know that it ends")
+}
+
 func TestAnEndIsHeldForTwoMinutesAtMost(t *testing.T) {
 	s := service(finalized, going)
 	e, handler, n := framework(t, s)

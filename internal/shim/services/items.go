@@ -40,9 +40,9 @@ type tracked struct {
 	// ensured: the framework has called EnsureLoadBalancer for it. accepted: the last such call was
 	// no failure, so no event of the framework says what is wrong with it.
 	ensured, accepted bool
-	// releasing: the framework waits for its release. released: it has nothing any more, and the
-	// framework is to ask.
-	releasing, released bool
+	// ending: its item says that it ends. releasing: the framework waits for its release. released: it has
+	// nothing any more, and the framework is to ask.
+	ending, releasing, released bool
 	// published and ports are what it published and served last.
 	published []string
 	ports     []*backendv1.Port
@@ -224,7 +224,8 @@ func (c *Controller) syncService(key string) *item {
 // it proves that a user's own address may be detached. The caller holds pushing.
 func (c *Controller) push(it *item, service *v1.Service) *item {
 	c.track(service, func(t *tracked) {
-		if it.GetEnding() != backendv1.Ending_ENDING_UNSPECIFIED {
+		t.ending = it.GetEnding() != backendv1.Ending_ENDING_UNSPECIFIED
+		if t.ending {
 			if len(it.GetPublishedAddresses()) == 0 {
 				it.PublishedAddresses = t.published
 			}
