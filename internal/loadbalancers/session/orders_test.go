@@ -15,6 +15,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 )
 
 // firstPublished returns when a load balancer first published an address after a time.
@@ -266,6 +267,30 @@ func TestWhatSomebodyElsePublishesIsNeverCalledDue(t *testing.T) {
 		}
 		if called > 0 {
 			t.Errorf("%d states call %s due", called, foreign)
+		}
+		o.close()
+	})
+}
+
+// Whether the firewall lets traffic through is part of whether all is well: a new session does not say that
+// it is before it knows.
+func TestNothingIsReadyBeforeTheFirewallWasRead(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		_, err := w.sim.AddFault(oxidesim.Fault{
+			Operation: "vpc_firewall_rules_view", LatencyMS: 5_000,
+		})
+		w.must(err)
+		o := w.open().sync()
+		key := o.want("default/web", nil, 80)
+		time.Sleep(4 * time.Second)
+		if state := o.state(key); state.Phase != session.PhaseProgressing || len(state.Publish) == 0 {
+			t.Errorf("before it was read: phase %v, published %v", state.Phase, state.Publish)
+		}
+		time.Sleep(10 * time.Second)
+		state := o.state(key)
+		if state.Phase != session.PhaseReady || !slices.ContainsFunc(state.Conditions,
+			func(c session.Condition) bool { return c.Type == session.FirewallClosed }) {
+			t.Errorf("afterwards: phase %v, conditions %v", state.Phase, state.Conditions)
 		}
 		o.close()
 	})

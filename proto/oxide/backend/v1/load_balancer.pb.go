@@ -252,7 +252,8 @@ const (
 	// Nothing is changed for now: the session is not in sync, Oxide cannot be read, what is desired is not
 	// known, or the rest waits for Oxide or a person. `problem` and `conditions` say which.
 	Phase_PHASE_PENDING Phase = 1
-	// Changes are under way, or wait for a publication.
+	// Changes are under way, or wait for a publication, or it is yet to be read whether the firewall lets
+	// the traffic through.
 	Phase_PHASE_PROGRESSING Phase = 2
 	// Everything is as desired.
 	Phase_PHASE_READY Phase = 3
