@@ -336,6 +336,13 @@ func TestInvariant5WhereAddressesGo(t *testing.T) {
 			conditions: []ConditionType{ForeignAttachment},
 		},
 		{
+			name:       "after a restart: it was not published before its move was announced",
+			candidates: []string{"n1"}, facts: at("n7"),
+			set:    []*LoadBalancer{web(publishing("192.0.2.1", "10.0.0.1"), announcing("a", "n1"))},
+			change: []func(*Input){func(in *Input) { delete(in.FormerCandidates, "n7") }},
+			web:    []string{"detach a n7", "attach a n1"},
+		},
+		{
 			name: "a node without an address of the family gets none", candidates: []string{"n1", "n2"},
 			set: []*LoadBalancer{web(ofIPv6)},
 			change: []func(*Input){func(in *Input) {

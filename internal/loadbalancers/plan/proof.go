@@ -131,11 +131,13 @@ func (p *planner) provenOwner(ip *Address, but *balancer) *balancer {
 // mayDetach reports whether an address is nowhere, or may be taken off its instance: that is or was
 // of the cluster, or its marker proves more. The place of an address of an adopted scope may be
 // given up: that cluster is gone. So may that of an address of this very owner which was never
-// published: it was being attached for the first time when everybody who knew of it ended.
+// published: it was being attached for the first time when everybody who knew of it ended. That it is
+// published since, with the place to which it goes, takes nothing from that.
 func (p *planner) mayDetach(b *balancer, ip *Address) bool {
 	lb := b.LoadBalancer
 	return p.onClusterNode(b, ip) || p.isAdopted(ip) ||
-		ip.Marked && ip.Marker.Key == lb.Key && ip.Marker.OwnerUID == lb.OwnerUID && !lb.Publishes(ip.Addr)
+		ip.Marked && ip.Marker.Key == lb.Key && ip.Marker.OwnerUID == lb.OwnerUID &&
+			(!lb.Publishes(ip.Addr) || lb.Announced[ip.ID] != "")
 }
 
 // onClusterNode reports whether an address is nowhere, or on an instance that is or was of the

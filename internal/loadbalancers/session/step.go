@@ -153,7 +153,9 @@ func (l *loop) nameOf(id string) string {
 func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 	b.lb.Announced = make(map[string]string, len(b.moves))
 	for id, m := range b.moves {
-		if m.to != "" {
+		ip := l.observed.addresses.ByID(id)
+		astray := ip != nil && ip.InstanceID != "" && ip.InstanceID != m.from && ip.InstanceID != m.to
+		if m.to != "" && !astray {
 			b.lb.Announced[id] = m.to
 		}
 	}
