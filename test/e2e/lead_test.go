@@ -189,7 +189,7 @@ func manyFail(p *pool) {
 	}
 }
 
-// arrived waits until the address is served elsewhere, and checks that the status told of the place
+// arrived waits until the address is served elsewhere, and checks that the status showed the place
 // before it was there, and that it went there at once, or over nodes that failed after its own.
 func (s *placed) arrived(j *journal, failing ...string) {
 	s.Helper()
@@ -211,7 +211,7 @@ func (s *placed) arrived(j *journal, failing ...string) {
 	detours := 0
 	for _, name := range failing {
 		via, _ := s.state().Instance(name)
-		if name != s.node && j.tells(via.PrivateIPs["v4"]) {
+		if name != s.node && j.published(via.PrivateIPs["v4"]) {
 			detours++
 		}
 	}
@@ -298,8 +298,8 @@ func (p *pool) journal(service string) *journal {
 	return j
 }
 
-// tells reports whether an address was published at any time.
-func (j *journal) tells(addr string) bool {
+// published reports whether an address was published at any time.
+func (j *journal) published(addr string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.ContainsFunc(j.notes, func(n note) bool { return slices.Contains(n.published, addr) })

@@ -42,8 +42,7 @@ func find(o *Observation, instance Instance) finding {
 	if f, decided := byInstance(instance); decided {
 		return f
 	}
-	unreachable := o.Unreachable && !o.InDoubt
-	serves := o.Readiness == Ready && !unreachable
+	serves := o.Readiness == Ready && !o.isUnreachable()
 	switch {
 	case o.OutOfService != "" && serves:
 		return leaving(o.OutOfService)
@@ -53,7 +52,7 @@ func find(o *Observation, instance Instance) finding {
 		f := servesNothing(whySilent)
 		f.since, f.turned = begun(o, o.ReadinessFor), !o.ShuttingDown
 		return f
-	case unreachable:
+	case o.isUnreachable():
 		f := servesNothing(whyUnreachable)
 		f.since, f.turned = begun(o, o.UnreachableFor), !o.ShuttingDown
 		f.MayRecover = true
@@ -78,7 +77,7 @@ func find(o *Observation, instance Instance) finding {
 // instance is off still decides how its addresses leave.
 func excluded(o *Observation, instance Instance) finding {
 	f := finding{Health: Health{Health: plan.Unhealthy}}
-	if o.Readiness != Ready || o.Unreachable && !o.InDoubt {
+	if o.Readiness != Ready || o.isUnreachable() {
 		f.ServesNothing = true
 	}
 	if of, decided := byInstance(instance); decided && of.ServesNothing {

@@ -43,6 +43,9 @@ type Observation struct {
 	ReceivedAt time.Time
 }
 
+// isUnreachable reports whether something follows from the client's probe.
+func (o *Observation) isUnreachable() bool { return o.Unreachable && !o.InDoubt }
+
 // Instance is what Oxide shows of a candidate's instance.
 type Instance struct {
 	// RunState is the run state in Oxide's words; empty: it is not known yet.

@@ -41,6 +41,21 @@ func (o *owner) left(key ownership.Key, before session.Address) session.Address 
 	return o.settled(key)
 }
 
+// leftWithin observes something of the node that an address is on, and waits until it has moved, which may
+// take so long.
+func (o *owner) leftWithin(
+	limit time.Duration, key ownership.Key, before session.Address, observed func(*health.Observation),
+) session.Address {
+	o.Helper()
+	began := time.Now()
+	o.observe(o.node(before.Attached.InstanceID), observed)
+	after := o.left(key, before)
+	if took := time.Since(began); took > limit {
+		o.Errorf("%s moved after %s, want %s at most", key.Name, took, limit)
+	}
+	return after
+}
+
 // confined makes one node the only one that a load balancer may use.
 func (o *owner) confined(to ...int) func(*session.Desired) {
 	return func(d *session.Desired) {
@@ -92,12 +107,7 @@ func TestAnAddressLeavesANewNodeThatDiesRightAfterAMove(t *testing.T) {
 		o.observe(w.node(first.Attached.InstanceID), silent)
 		second := o.left(key, first)
 		time.Sleep(5 * time.Second)
-		began := time.Now()
-		o.observe(w.node(second.Attached.InstanceID), silent)
-		o.left(key, second)
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("the second failover took %s", took)
-		}
+		o.leftWithin(5*time.Second, key, second, silent)
 	})
 }
 
@@ -133,12 +143,7 @@ func TestAFailedInstanceHoldsUpItsOwnAddressesOnly(t *testing.T) {
 		w.await(30*time.Second, "the condition", func() bool {
 			return o.hasCondition(web, session.Pending, a.Addr.String(), "node-1", "failed")
 		})
-		began := time.Now()
-		o.observe(1, silent)
-		o.left(dns, b)
-		if took := time.Since(began); took > 4*time.Second {
-			t.Errorf("the other one moved after %s", took)
-		}
+		o.leftWithin(4*time.Second, dns, b, silent)
 		w.must(w.sim.SetRunState(w.nodes[0], "running"))
 		w.await(20*time.Second, "the end of the condition", func() bool {
 			return !o.hasCondition(web, session.Pending)
@@ -169,12 +174,7 @@ func TestASilentSledHoldsUpItsOwnAddressesOnly(t *testing.T) {
 		w.must(w.sim.LoseSled(w.sled(0)))
 		o.observe(0, silent)
 		time.Sleep(10 * time.Second)
-		began := time.Now()
-		o.observe(1, silent)
-		o.left(beside, b)
-		if took := time.Since(began); took > 4*time.Second {
-			t.Errorf("the address beside the silent sled moved after %s", took)
-		}
+		o.leftWithin(4*time.Second, beside, b, silent)
 		w.await(2*time.Minute, "the condition", func() bool {
 			return slices.ContainsFunc(crowd, func(key ownership.Key) bool {
 				return o.hasCondition(key, session.Pending, "node-1")

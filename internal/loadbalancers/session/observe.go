@@ -58,9 +58,8 @@ type observed struct {
 	statesComplete bool
 	// checking are the instances that are being read directly; overtaken: a list has shown one meanwhile.
 	// destroyed are those that the list shows as destroyed.
-	checking, overtaken  map[string]bool
-	destroyed            map[string]*backoff
-	firewallsUnavailable map[string]bool
+	checking, overtaken map[string]bool
+	destroyed           map[string]*backoff
 }
 
 func newObserved() observed {
@@ -69,7 +68,7 @@ func newObserved() observed {
 		instances: make(map[string]plan.Instance), states: make(map[string]health.Instance),
 		names:    make(map[string]string),
 		checking: make(map[string]bool), overtaken: make(map[string]bool),
-		destroyed: make(map[string]*backoff), firewallsUnavailable: make(map[string]bool),
+		destroyed: make(map[string]*backoff),
 	}
 }
 
@@ -314,9 +313,11 @@ func toPool(pool oxide.IPPool, err error) plan.Pool {
 	return plan.Pool{ID: pool.ID, Family: familyOf(pool), Unicast: pool.Unicast}
 }
 
-// firewallRules returns the rules of a VPC; nil if they are not known.
+// firewallRules returns the rules of a VPC; nil if they are not known. A session does not end while they
+// are being read.
 func (l *loop) firewallRules(now time.Time, vpc string) ([]firewall.Rule, bool) {
 	known, ok := l.m.firewalls.get(l.m.ctx, vpc, now, l.m.api.FirewallRules, l.m.wake)
+	l.busy = l.busy || !ok
 	if !ok || known.err != nil {
 		return nil, false
 	}

@@ -97,11 +97,10 @@ func (s *balancerStep) state() *State {
 	}
 	state.Conditions = append(state.Conditions, s.conditions...)
 	waits := slices.ContainsFunc(s.conditions, func(c Condition) bool { return c.Type == Pending })
-	unread := s.isPlaceUnread()
 	switch {
 	case state.Problem != nil, waits && !s.progressing, s.unsettled && !s.progressing:
 		state.Phase = PhasePending
-	case s.progressing, unread:
+	case s.progressing, s.isPlaceUnread():
 		state.Phase = PhaseProgressing
 	default:
 		state.Phase = PhaseReady
@@ -112,18 +111,15 @@ func (s *balancerStep) state() *State {
 
 // isPlaceUnread reports whether it is yet to be read what lets traffic through where an address is: then
 // it is not known either whether all is well.
-func (s *balancerStep) isPlaceUnread() (is bool) {
-	for _, c := range s.planned.Claims {
+func (s *balancerStep) isPlaceUnread() bool {
+	return slices.ContainsFunc(s.planned.Claims, func(c *plan.Claim) bool {
 		if s.candidates[c.Target] == nil {
-			continue // nothing is read of it
+			return false // nothing is read of it
 		}
 		instance, known := s.observed.instances[c.Target]
 		vpc := instance.Interface.VPCID
-		beingRead := vpc != "" && !s.m.firewalls.isKnown(vpc)
-		s.busy = s.busy || beingRead
-		is = is || !known || beingRead
-	}
-	return is
+		return !known || vpc != "" && !s.m.firewalls.isKnown(vpc)
+	})
 }
 
 // published returns what the owner is to publish.

@@ -29,22 +29,13 @@ func (o *owner) moves(key ownership.Key, after time.Time) []session.Action {
 }
 
 func TestANodeThatDoesNotAnswerWhileItsLeaseIsOverdueIsLeftAtOnce(t *testing.T) {
-	inWorld(t, 3, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		key := o.want("default/web", nil, 80)
-		before := o.settled(key)
+	inServedWorld(t, 3, func(w *world, o *owner, before session.Address) {
 		began := time.Now()
-		o.observe(w.node(before.Attached.InstanceID), unreachable)
-		after := o.left(key, before)
-		took := time.Since(began)
-		t.Logf("on another node after %s", took)
-		if took > 5*time.Second {
-			t.Errorf("it took %s", took)
-		}
+		after := o.leftWithin(5*time.Second, web, before, unreachable)
+		t.Logf("on another node after %s", time.Since(began))
 		o.observe(w.node(before.Attached.InstanceID), reachable)
 		time.Sleep(2 * time.Minute)
-		if moves := o.moves(key, began); len(moves) != 1 {
+		if moves := o.moves(web, began); len(moves) != 1 {
 			t.Errorf("%d moves, want the one off the dead node: it answers again, and nothing moves back",
 				len(moves))
 		}
@@ -55,7 +46,7 @@ func TestANodeThatDoesNotAnswerWhileItsLeaseIsOverdueIsLeftAtOnce(t *testing.T) 
 				o.observe(node, excluded)
 			}
 		}
-		o.left(key, after)
+		o.left(web, after)
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("the node that answers again got the address after %s", took)
 		}
@@ -63,11 +54,7 @@ func TestANodeThatDoesNotAnswerWhileItsLeaseIsOverdueIsLeftAtOnce(t *testing.T) 
 }
 
 func TestNothingMovesWhileTheClientsProbesAreInDoubt(t *testing.T) {
-	inWorld(t, 5, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		key := o.want("default/web", nil, 80)
-		before := o.settled(key)
+	inServedWorld(t, 5, func(w *world, o *owner, before session.Address) {
 		at := w.node(before.Attached.InstanceID)
 		began := time.Now()
 		for node := range w.nodes {
@@ -76,20 +63,20 @@ func TestNothingMovesWhileTheClientsProbesAreInDoubt(t *testing.T) {
 			}
 		}
 		w.await(5*time.Second, "the condition", func() bool {
-			return o.hasCondition(key, session.FailoverSuspended, before.Addr.String(), nodeName(at),
+			return o.hasCondition(web, session.FailoverSuspended, before.Addr.String(), nodeName(at),
 				"does not answer, and its lease is overdue", "the network of the client")
 		})
 		time.Sleep(10 * time.Minute)
-		if n := len(o.did(key, plan.ActionDetach, began)); n != 0 {
+		if n := len(o.did(web, plan.ActionDetach, began)); n != 0 {
 			t.Errorf("it was detached %d times", n)
 		}
 		for node := range w.nodes {
 			o.observe(node, reachable)
 		}
 		w.await(5*time.Second, "the end of the condition", func() bool {
-			return !o.hasCondition(key, session.FailoverSuspended)
+			return !o.hasCondition(web, session.FailoverSuspended)
 		})
-		if got := o.settled(key); got.Attached != before.Attached {
+		if got := o.settled(web); got.Attached != before.Attached {
 			t.Errorf("it moved to %+v", got.Attached)
 		}
 	})
@@ -135,11 +122,8 @@ func TestMostNodesThatDoNotAnswerKeepTheirAddresses(t *testing.T) {
 }
 
 func TestANodeThatFlapsEveryFiveSecondsIsLeftOnce(t *testing.T) {
-	inWorld(t, 3, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		key := o.want("default/web", nil, 80)
-		at := w.node(o.settled(key).Attached.InstanceID)
+	inServedWorld(t, 3, func(w *world, o *owner, before session.Address) {
+		at := w.node(before.Attached.InstanceID)
 		began := time.Now()
 		for range 18 {
 			o.observe(at, unreachable)
@@ -147,25 +131,21 @@ func TestANodeThatFlapsEveryFiveSecondsIsLeftOnce(t *testing.T) {
 			o.observe(at, reachable)
 			time.Sleep(5 * time.Second)
 		}
-		if moves := o.moves(key, began); len(moves) != 1 {
+		if moves := o.moves(web, began); len(moves) != 1 {
 			t.Errorf("%d moves in three minutes, want one", len(moves))
 		}
 	})
 }
 
 func TestWhereAllNodesFlapALoadBalancerMovesOnceInHalfAMinute(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		key := o.want("default/web", nil, 80)
-		o.settled(key)
+	inServedWorld(t, 2, func(_ *world, o *owner, _ session.Address) {
 		began := time.Now()
 		for i := range 36 {
 			o.observe(i%2, unreachable)
 			o.observe(1-i%2, reachable)
 			time.Sleep(5 * time.Second)
 		}
-		moves := o.moves(key, began)
+		moves := o.moves(web, began)
 		t.Logf("%d moves in three minutes", len(moves))
 		if len(moves) < 2 {
 			t.Fatal("it moved less than twice, so this shows nothing")
@@ -180,23 +160,14 @@ func TestWhereAllNodesFlapALoadBalancerMovesOnceInHalfAMinute(t *testing.T) {
 
 // A node that is silent by the control plane's word, too, does not flap.
 func TestANodeThatBecomesSilentIsLeftWithinThePause(t *testing.T) {
-	inWorld(t, 5, func(w *world) {
-		o := w.open().sync()
-		defer o.close()
-		key := o.want("default/web", nil, 80)
-		first := o.settled(key)
+	inServedWorld(t, 5, func(w *world, o *owner, first session.Address) {
 		o.observe(w.node(first.Attached.InstanceID), unreachable)
-		second := o.left(key, first)
+		second := o.left(web, first)
 		o.observe(w.node(second.Attached.InstanceID), unreachable)
 		time.Sleep(10 * time.Second)
 		if at := o.ip(second.ID).InstanceID; at != second.Attached.InstanceID {
 			t.Errorf("it moved again after %s", nodeName(w.node(at)))
 		}
-		began := time.Now()
-		o.observe(w.node(second.Attached.InstanceID), silent)
-		o.left(key, second)
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("it took %s", took)
-		}
+		o.leftWithin(5*time.Second, web, second, silent)
 	})
 }

@@ -27,8 +27,11 @@ func (p *Prober) othersAnswer(n *node, now time.Time) bool {
 			}
 		}
 	}
-	return answered > 0 && 2*answered >= concluded
+	return vouch(answered, concluded)
 }
+
+// vouch says whether the network of this process works, judging by how many of the other nodes answered.
+func vouch(answered, others int) bool { return answered > 0 && 2*answered >= others }
 
 // evaluate decides of each unreachable node whether it is in doubt: whether three probes have found it
 // silent while at least half of the others answered, since there were last fewer of them. What counts
@@ -53,7 +56,7 @@ func (p *Prober) evaluate(now time.Time) {
 		if within(n.concludedAt) {
 			others--
 		}
-		if answered == 0 || 2*answered < others {
+		if !vouch(answered, others) {
 			n.vouched = 0
 		}
 		inDoubt := n.vouched < silentLimit

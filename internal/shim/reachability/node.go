@@ -59,9 +59,11 @@ type Target struct {
 
 // probed says whether there is something to ask.
 func (t Target) probed() bool {
-	ip := t.Address.Addr()
-	return !t.Self && ip.IsValid() && !ip.IsUnspecified() && !ip.IsMulticast() && t.Address.Port() != 0
+	return !t.Self && IsHost(t.Address.Addr()) && t.Address.Port() != 0
 }
+
+// IsHost says whether an address can be that of a host.
+func IsHost(ip netip.Addr) bool { return ip.IsValid() && !ip.IsUnspecified() && !ip.IsMulticast() }
 
 // Answer is how an address answered.
 type Answer int

@@ -376,7 +376,7 @@ func TestANodeThatRenewsItsLeaseIsNotUnreachable(t *testing.T) {
 	})
 }
 
-// While it cannot be told whether the Lease is overdue, nothing follows from the silence.
+// While it is not known whether the Lease is overdue, nothing follows from the silence.
 func TestNothingFollowsWhileTheLeaseCannotBeRead(t *testing.T) {
 	inBubble(t, 5, func(t *testing.T, c *cluster) {
 		c.failLeases(errors.New("forbidden"))

@@ -123,10 +123,8 @@ type Controller struct {
 	slices     *followedSlices
 
 	mu sync.Mutex
-	// byKey is what is remembered of Services, carriers how many of them have, or will have, an address on
-	// an instance.
-	byKey    map[string]*tracked
-	carriers map[string]int
+	// byKey is what is remembered of Services.
+	byKey map[string]*tracked
 }
 
 // New returns a Controller. It asks nothing of anybody until it runs.
@@ -136,8 +134,8 @@ func New(config Config) *Controller {
 		config: config, started: make(chan struct{}), changed: workqueue.NewTyped[string](),
 		statuses: retryQueue(), conditions: retryQueue(),
 		candidates: make(map[string]sentCandidate), local: make(map[string]bool),
-		byKey: make(map[string]*tracked), carriers: make(map[string]int),
-		held: heldEnds{byKey: make(map[string]*heldEnd)},
+		byKey: make(map[string]*tracked),
+		held:  heldEnds{byKey: make(map[string]*heldEnd)},
 	}
 }
 

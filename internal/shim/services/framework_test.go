@@ -387,7 +387,7 @@ func TestALivingServiceIsNotReleased(t *testing.T) {
 func TestAChangeOfNodesIsNoSuccessOfAService(t *testing.T) {
 	err := bare(t).UpdateLoadBalancer(t.Context(), "", service(), nil)
 	if !errors.Is(err, cloudprovider.ImplementedElsewhere) {
-		t.Errorf("the framework is told %v", err)
+		t.Errorf("the framework gets %v", err)
 	}
 }
 

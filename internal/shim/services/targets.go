@@ -58,19 +58,8 @@ func (c *Controller) carry(t *tracked, state *backendv1.LoadBalancerState) {
 			}
 		}
 	}
-	differs := false
-	for _, id := range now {
-		c.carriers[id]++
-		differs = differs || c.carriers[id] == 1
-	}
-	for _, id := range t.carriers {
-		if c.carriers[id]--; c.carriers[id] == 0 {
-			delete(c.carriers, id)
-			differs = true
-		}
-	}
-	t.carriers = now
-	if differs {
+	if !slices.Equal(t.carriers, now) {
+		t.carriers = now
 		c.probe(probed)
 	}
 }
@@ -91,7 +80,7 @@ func (c *Controller) setTargets() {
 	targets := c.probedNodes()
 	if !slices.Equal(c.targets, targets) {
 		c.targets = targets
-		c.config.Prober.SetTargets(slices.Clone(targets))
+		c.config.Prober.SetTargets(targets)
 	}
 }
 
@@ -101,6 +90,12 @@ func (c *Controller) probedNodes() (targets []reachability.Target) {
 	if len(c.byKey) == 0 {
 		return nil
 	}
+	carries := make(map[string]bool)
+	for _, t := range c.byKey {
+		for _, id := range t.carriers {
+			carries[id] = true
+		}
+	}
 	for id, candidate := range c.candidates {
 		name := candidate.item.GetDisplayName()
 		node, err := c.nodes.Get(name)
@@ -109,7 +104,7 @@ func (c *Controller) probedNodes() (targets []reachability.Target) {
 		}
 		if address := kubeletAddress(node); address.IsValid() {
 			targets = append(targets, reachability.Target{
-				Node: name, Address: address, Carries: c.carriers[id] > 0,
+				Node: name, Address: address, Carries: carries[id],
 				Self: name == c.config.NodeName,
 			})
 		}
@@ -126,9 +121,8 @@ func kubeletAddress(node *v1.Node) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	for _, address := range node.Status.Addresses {
-		addr, err := netip.ParseAddr(address.Address)
-		if address.Type == v1.NodeInternalIP && err == nil && addr.Zone() == "" &&
-			!addr.IsUnspecified() && !addr.IsMulticast() {
+		addr, _ := netip.ParseAddr(address.Address) // of something else it is invalid
+		if address.Type == v1.NodeInternalIP && reachability.IsHost(addr) && addr.Zone() == "" {
 			return netip.AddrPortFrom(addr.Unmap(), uint16(port))
 		}
 	}

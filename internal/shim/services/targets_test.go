@@ -220,8 +220,8 @@ func TestNodesThatCarryAddressesAreMarked(t *testing.T) {
 	e.probed(prober)
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
-	if len(e.c.carriers) != 0 {
-		t.Errorf("of no Service these are remembered: %v", e.c.carriers)
+	if len(e.c.byKey) != 0 {
+		t.Errorf("of no Service these are remembered: %v", e.c.byKey)
 	}
 }
 

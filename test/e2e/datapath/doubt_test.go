@@ -60,8 +60,8 @@ func TestNoSingleSignIsEnough(t *testing.T) {
 	s.stays(before, services...)
 }
 
-// TestNothingMovesWhileMostMachinesAreSilent: then it is the leader's network that fails, for all
-// that it can tell, and the Services say so.
+// TestNothingMovesWhileMostMachinesAreSilent: then, as far as the leader knows, it is its own network
+// that fails, and the Services say so.
 func TestNothingMovesWhileMostMachinesAreSilent(t *testing.T) {
 	s := newLongScene(t)
 	ctx, cancel := s.within(3 * limit)

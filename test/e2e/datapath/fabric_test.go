@@ -93,7 +93,7 @@ func plugIn(ctx context.Context, name, address string, behind ...string) error {
 	return ip(ctx, commands...)
 }
 
-// unplug takes the wire off: nothing comes or goes, and nobody is told.
+// unplug takes the wire off: nothing comes or goes, and nobody is notified.
 func unplug(ctx context.Context, name string) error { return ip(ctx, "link set "+name+" down") }
 
 // ip runs commands of iproute2, all of them or up to the first that fails.

@@ -26,7 +26,7 @@ import (
 const (
 	// kubeletPort is the one that every kubelet says is its own.
 	kubeletPort = 10250
-	// proxyHealthPort is where kube-proxy tells that it is healthy.
+	// proxyHealthPort is where kube-proxy reports that it is healthy.
 	proxyHealthPort = 10256
 	// podPort is where the pods serve.
 	podPort = 8080

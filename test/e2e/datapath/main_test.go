@@ -150,7 +150,7 @@ func inside(m *testing.M, text []byte) (code int, err error) {
 	return code, nil
 }
 
-// printer tells what is built, while it is built.
+// printer prints what is built, while it is built.
 type printer struct{}
 
 func (printer) Step(text string) { fmt.Println("e2e-datapath:", text) }

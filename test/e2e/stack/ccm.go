@@ -60,7 +60,7 @@ type CCMOptions struct {
 	// Standby is for a further replica: it is healthy, and another one leads.
 	Standby bool
 	// Namespace is the network namespace that both run in, as `ip netns` names it, and Address its
-	// address, at which they tell that they are healthy; empty: the own one, and 127.0.0.1.
+	// address, at which they report that they are healthy; empty: the own one, and 127.0.0.1.
 	Namespace, Address string
 	// Name distinguishes the log files of several replicas; empty for the first.
 	Name string
@@ -157,7 +157,7 @@ func (c *CCM) BackendReady(ctx context.Context) error {
 	return process.HTTPGet(http.DefaultClient, "http://"+c.health+"/readyz")(ctx)
 }
 
-// address is the one at which the programs tell that they are healthy.
+// address is the one at which the programs report that they are healthy.
 func (c *CCM) address() string { return cmp.Or(c.options.Address, "127.0.0.1") }
 
 func (c *CCM) backendEnv() []string {

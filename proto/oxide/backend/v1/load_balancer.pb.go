@@ -906,7 +906,7 @@ type Candidate struct {
 	LeastPreferred bool `protobuf:"varint,12,opt,name=least_preferred,json=leastPreferred,proto3" json:"least_preferred,omitempty"`
 	// Ports on this instance that are in use by something else; at most 1,000.
 	UsedPorts []*UsedPort `protobuf:"bytes,13,rep,name=used_ports,json=usedPorts,proto3" json:"used_ports,omitempty"`
-	// This client cannot tell whether the candidate or its own network fails, because fewer than half of the
+	// This client does not know whether the candidate or its own network fails, because fewer than half of the
 	// others that it probes answered. Then nothing follows from UNREACHABLE: what is there stays, nothing
 	// comes, and a condition says so. Ignored with another reachability.
 	ReachabilityInDoubt bool `protobuf:"varint,14,opt,name=reachability_in_doubt,json=reachabilityInDoubt,proto3" json:"reachability_in_doubt,omitempty"`
