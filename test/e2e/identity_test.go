@@ -103,10 +103,9 @@ func TestAReadyNodeWhoseInstanceWasCreatedAgainIsKeptAndSaysSo(t *testing.T) {
 	e.must(e.rack.AddMachines(t.Context(), rack.Machine{
 		Name: "node-a", NCPUs: 2, MemoryGiB: 4, IP: "172.30.0.13",
 	}))
-	node := e.node("node-a")
-	node.Status.NodeInfo.SystemUUID = e.instanceID("node-a")
-	_, err := e.client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
-	e.must(err)
+	nodes := e.client.CoreV1().Nodes()
+	e.must(objects.Change(t.Context(), "node-a", nodes.Get, nodes.UpdateStatus,
+		func(node *corev1.Node) { node.Status.NodeInfo.SystemUUID = e.instanceID("node-a") }))
 	e.awaitEvent("node-a", "InstanceReplaced", "delete the Node and restart its kubelet")
 	e.ready(corev1.ConditionUnknown, "node-a")
 	e.monitored("node-a", 4)
@@ -157,12 +156,12 @@ func TestANodeThatIsBeingDeletedIsNotProvenAgain(t *testing.T) {
 	e.join("node-a", "node-b")
 	e.register("stranger") // whose events say that the monitor came round
 	e.ready(corev1.ConditionUnknown, "stranger")
-	node := e.node("node-a")
-	node.Finalizers = append(node.Finalizers, "example.com/held")
-	node, err := e.client.CoreV1().Nodes().Update(t.Context(), node, metav1.UpdateOptions{})
-	e.must(err)
+	nodes := e.client.CoreV1().Nodes()
+	e.must(objects.Change(t.Context(), "node-a", nodes.Get, nodes.Update, func(node *corev1.Node) {
+		node.Finalizers = append(node.Finalizers, "example.com/held")
+	}))
 	t.Cleanup(func() {
-		_, err := e.client.CoreV1().Nodes().Patch(context.WithoutCancel(t.Context()), node.Name,
+		_, err := nodes.Patch(context.WithoutCancel(t.Context()), "node-a",
 			"application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`),
 			metav1.PatchOptions{})
 		e.must(err)

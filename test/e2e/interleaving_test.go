@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 )
@@ -45,14 +44,4 @@ func staleStatusInTheMiddle(p *pool) {
 				q.Began.Sub(again))
 		}
 	}
-}
-
-// writeStatus writes a whole status, as the framework does.
-func (p *pool) writeStatus(service string, status corev1.ServiceStatus) {
-	p.Helper()
-	now := p.service(service)
-	now.Status = status
-	_, err := p.client.CoreV1().Services("default").UpdateStatus(p.Context(), now,
-		metav1.UpdateOptions{})
-	p.must(err)
 }

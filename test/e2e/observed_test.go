@@ -69,13 +69,19 @@ func (e *environment) createService(service *corev1.Service) {
 		e.must(err)
 	}
 	services := e.client.CoreV1().Services(service.Namespace)
-	created, err := services.Create(e.Context(), service, metav1.CreateOptions{})
+	_, err = services.Create(e.Context(), service, metav1.CreateOptions{})
 	e.must(err)
 	if len(service.Status.LoadBalancer.Ingress) > 0 {
-		created.Status = service.Status
-		_, err = services.UpdateStatus(e.Context(), created, metav1.UpdateOptions{})
-		e.must(err)
+		e.writeStatus(service.Namespace+"/"+service.Name, service.Status)
 	}
+}
+
+// writeStatus writes a whole status of a Service, as the framework does.
+func (e *environment) writeStatus(key string, status corev1.ServiceStatus) {
+	e.Helper()
+	services, name := e.services(key)
+	e.must(objects.Change(e.Context(), name, services.Get, services.UpdateStatus,
+		func(service *corev1.Service) { service.Status = status }))
 }
 
 // annotate sets one of our annotations of a Service, or with an empty value removes it.

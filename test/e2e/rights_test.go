@@ -318,11 +318,8 @@ func rightOf(request *http.Request) right {
 func (e *environment) changePort(name string, port int32) {
 	e.Helper()
 	services := e.client.CoreV1().Services("default")
-	service, err := services.Get(e.Context(), name, metav1.GetOptions{})
-	e.must(err)
-	service.Spec.Ports[0].Port = port
-	_, err = services.Update(e.Context(), service, metav1.UpdateOptions{})
-	e.must(err)
+	e.must(objects.Change(e.Context(), name, services.Get, services.Update,
+		func(service *corev1.Service) { service.Spec.Ports[0].Port = port }))
 }
 
 // scrapeMetrics asks the shim for its metrics, for which it asks who that is, and whether they may.

@@ -72,13 +72,7 @@ func TestAStatusOverwrittenJustBeforeAFailoverDelaysNothing(t *testing.T) {
 	node := e.nodeOf(address)
 	began := time.Now()
 	for range 3 {
-		now := e.service("web")
-		now.Status = corev1.ServiceStatus{}
-		_, err := e.client.CoreV1().Services("default").UpdateStatus(t.Context(), now,
-			metav1.UpdateOptions{})
-		if err != nil && !strings.Contains(err.Error(), "the object has been modified") {
-			t.Fatal(err)
-		}
+		e.writeStatus("web", corev1.ServiceStatus{})
 	}
 	e.ready(corev1.ConditionUnknown, node)
 	e.eventuallyWithin(15*time.Second, func(ctx context.Context) (string, error) {
@@ -152,10 +146,7 @@ func TestANodeThatGoesDuringTheFirstAttachmentKeepsNoAddress(t *testing.T) {
 	e.ccm.Shim.Kill()
 	e.ccm.Backend.Kill()
 	e.must(e.client.CoreV1().Nodes().Delete(t.Context(), "node-a", metav1.DeleteOptions{}))
-	now := e.service("web")
-	now.Status = corev1.ServiceStatus{} // as if nobody had published it yet
-	_, err := e.client.CoreV1().Services("default").UpdateStatus(t.Context(), now, metav1.UpdateOptions{})
-	e.must(err)
+	e.writeStatus("web", corev1.ServiceStatus{}) // as if nobody had published it yet
 	e.eventually(func(context.Context) (string, error) {
 		for _, ip := range e.state().FloatingIPs {
 			if ip.AttachState == rack.Attached {

@@ -19,10 +19,11 @@ import (
 	"sync"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
@@ -228,15 +229,12 @@ func (w *world) close() error {
 
 // label sets labels of a Node; an empty value removes one.
 func (w *world) label(ctx context.Context, node, key, value string) error {
-	object, err := w.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	if value == "" {
-		delete(object.Labels, key)
-	} else {
-		object.Labels[key] = value
-	}
-	_, err = w.client.CoreV1().Nodes().Update(ctx, object, metav1.UpdateOptions{})
-	return err
+	nodes := w.client.CoreV1().Nodes()
+	return objects.Change(ctx, node, nodes.Get, nodes.Update, func(object *corev1.Node) {
+		if value == "" {
+			delete(object.Labels, key)
+		} else {
+			object.Labels[key] = value
+		}
+	})
 }

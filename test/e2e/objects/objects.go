@@ -61,11 +61,8 @@ func ready(status corev1.ConditionStatus) corev1.NodeCondition {
 func SetReady(
 	ctx context.Context, client kubernetes.Interface, name string, status corev1.ConditionStatus,
 ) error {
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
+	nodes := client.CoreV1().Nodes()
+	err := Change(ctx, name, nodes.Get, nodes.UpdateStatus, func(node *corev1.Node) {
 		others := make([]corev1.NodeCondition, 0, len(node.Status.Conditions))
 		for _, condition := range node.Status.Conditions {
 			if condition.Type != corev1.NodeReady {
@@ -73,13 +70,30 @@ func SetReady(
 			}
 		}
 		node.Status.Conditions = append(others, ready(status))
-		_, err = client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
-		return err
 	})
 	if err != nil {
 		return fmt.Errorf("cannot set Ready=%s on node %s: %w", status, name, err)
 	}
 	return nil
+}
+
+// Change reads an object, changes it and writes it, and begins again where somebody else has written
+// it in between. Get and write are methods of one client of client-go, such as Get and UpdateStatus.
+func Change[T any](
+	ctx context.Context, name string,
+	get func(context.Context, string, metav1.GetOptions) (T, error),
+	write func(context.Context, T, metav1.UpdateOptions) (T, error),
+	change func(T),
+) error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		object, err := get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		change(object)
+		_, err = write(ctx, object, metav1.UpdateOptions{})
+		return err
+	})
 }
 
 // HasTaint tells whether a Node has a taint with this key.
