@@ -79,10 +79,13 @@ func TestNotFoundTellsProjectFromObject(t *testing.T) {
 		"project_view":                       oxide.KindProjectNotFound,
 		"instance_list":                      oxide.KindProjectNotFound,
 		"floating_ip_list":                   oxide.KindProjectNotFound,
+		"external_subnet_list":               oxide.KindProjectNotFound,
 		"instance_view":                      oxide.KindNotFound,
 		"vpc_subnet_list_network_interfaces": oxide.KindNotFound,
 		"instance_external_ip_list":          oxide.KindNotFound,
 		"floating_ip_view":                   oxide.KindNotFound,
+		"external_subnet_view":               oxide.KindNotFound,
+		"subnet_pool_view":                   oxide.KindNotFound,
 	}
 	for operation, want := range wantOf {
 		t.Run(operation, func(t *testing.T) {
@@ -129,7 +132,7 @@ func TestForeignAnswerIsABadResponse(t *testing.T) {
 			})
 		}
 		for operation, call := range mutations {
-			if operation == "floating_ip_delete" && tc.status == 200 && tc.contentType == "" {
+			if strings.HasSuffix(operation, "_delete") && tc.status == 200 && tc.contentType == "" {
 				continue // its answer has no body that could be wrong
 			}
 			t.Run(tc.name+"/"+operation, func(t *testing.T) {
@@ -172,6 +175,9 @@ func TestWhatIsOfNoInstanceIsABadResponse(t *testing.T) {
 			`{"items": {"id": "x"}}`},
 		{"no list of interfaces", "vpc_subnet_list_network_interfaces", `{"items": null}`},
 		{"no list of external IPs", "instance_external_ip_list", `{}`},
+		{"external subnet without a network", "external_subnet_view", `{"id": "x"}`},
+		{"network of an external subnet", "external_subnet_list",
+			`{"items": [{"id": "x", "subnet": "192.0.2.0/33"}]}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

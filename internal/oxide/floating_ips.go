@@ -5,20 +5,13 @@
 package oxide
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"time"
 
 	api "github.com/oxidecomputer/oxide.go/oxide"
 )
-
-// MaxDescription is the longest description that Oxide stores, in characters. It answers a longer
-// one with 500.
-const MaxDescription = 512
 
 // floatingIPList is the operation that lists the floating IPs.
 const floatingIPList = "floating_ip_list"
@@ -59,11 +52,7 @@ func (c *Client) FloatingIPs(ctx context.Context) ([]FloatingIP, error) {
 			if err != nil {
 				return page[FloatingIP]{}, err
 			}
-			p, err := toPage(v.Items, v.NextPage, toFloatingIP)
-			for _, last := range p.items[max(0, len(p.items)-maxTail):] {
-				p.tail = append(p.tail, last.ID)
-			}
-			return p, err
+			return toTailedPage(v.Items, v.NextPage, toFloatingIP, idOfFloatingIP)
 		})
 }
 
@@ -75,9 +64,10 @@ func (c *Client) FloatingIPByName(ctx context.Context, name string) (FloatingIP,
 	}
 	return read(ctx, c, objectCall("floating_ip_view", "read the floating IP "+name),
 		func(ctx context.Context) (FloatingIP, error) {
-			return orError(c.api.FloatingIpView(ctx, api.FloatingIpViewParams{
+			v, err := c.api.FloatingIpView(ctx, api.FloatingIpViewParams{
 				FloatingIp: api.NameOrId(name), Project: api.NameOrId(id.ProjectID),
-			}))
+			})
+			return orError(v, err, toFloatingIP)
 		})
 }
 
@@ -85,9 +75,10 @@ func (c *Client) FloatingIPByName(ctx context.Context, name string) (FloatingIP,
 func (c *Client) FloatingIPByID(ctx context.Context, id string) (FloatingIP, error) {
 	return read(ctx, c, objectCall("floating_ip_view", "read the floating IP "+id),
 		func(ctx context.Context) (FloatingIP, error) {
-			return orError(c.api.FloatingIpView(ctx, api.FloatingIpViewParams{
+			v, err := c.api.FloatingIpView(ctx, api.FloatingIpViewParams{
 				FloatingIp: api.NameOrId(id),
-			}))
+			})
+			return orError(v, err, toFloatingIP)
 		})
 }
 
@@ -101,59 +92,39 @@ func (c *Client) CreateFloatingIP(
 	if err != nil {
 		return FloatingIP{}, err
 	}
-	created, err := mutate(ctx, c, objectCall("floating_ip_create", "create the floating IP "+name),
-		func(ctx context.Context) (FloatingIP, error) {
-			return orError(c.api.FloatingIpCreate(ctx, api.FloatingIpCreateParams{
+	return createListed(ctx, c, objectCall("floating_ip_create", "create the floating IP "+name),
+		floatingIPList, idOfFloatingIP, func(ctx context.Context) (FloatingIP, error) {
+			v, err := c.api.FloatingIpCreate(ctx, api.FloatingIpCreateParams{
 				Project: api.NameOrId(id.ProjectID),
 				Body: &api.FloatingIpCreate{
 					Name: api.Name(name), Description: description,
 					AddressAllocator: toAllocator(allocator),
 				},
-			}))
+			})
+			return orError(v, err, toFloatingIP)
 		})
-	if err != nil {
-		c.ends.mayGrow(floatingIPList) // its answer may be lost
-		return FloatingIP{}, err
-	}
-	c.ends.grows(floatingIPList, created.ID)
-	return created, nil
 }
 
-// DescribeFloatingIP replaces the description, also by an empty one: oxide.go would leave that out, and
-// Oxide then keep the old one.
+// DescribeFloatingIP replaces the description, also by an empty one.
 func (c *Client) DescribeFloatingIP(
 	ctx context.Context, id, description string,
 ) (FloatingIP, error) {
 	return mutate(ctx, c, objectCall("floating_ip_update", "describe the floating IP "+id),
 		func(ctx context.Context) (FloatingIP, error) {
-			body, err := json.Marshal(map[string]string{"description": description})
-			if err != nil {
-				return FloatingIP{}, err
-			}
 			var v api.FloatingIp
-			err = c.rawCall(ctx, api.Request{
-				Method: http.MethodPut, Path: "/v1/floating-ips/{{.floating_ip}}",
-				Params: map[string]string{"floating_ip": id}, Body: bytes.NewReader(body),
-			}, &v)
-			if err != nil {
-				return FloatingIP{}, err
-			}
-			return toFloatingIP(v)
+			err := c.describe(ctx, "/v1/floating-ips/{{.id}}", id, description, &v)
+			return orError(&v, err, toFloatingIP)
 		})
 }
 
 // DeleteFloatingIP gives an address back. Errors: KindNotFound if it is gone already; KindRefused
 // while it is attached or in transition.
 func (c *Client) DeleteFloatingIP(ctx context.Context, id string) error {
-	_, err := mutate(ctx, c, objectCall("floating_ip_delete", "delete the floating IP "+id),
-		func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, c.api.FloatingIpDelete(ctx,
+	return deleteListed(ctx, c, objectCall("floating_ip_delete", "delete the floating IP "+id),
+		floatingIPList, id, func(ctx context.Context) error {
+			return c.api.FloatingIpDelete(ctx,
 				api.FloatingIpDeleteParams{FloatingIp: api.NameOrId(id)})
 		})
-	if err == nil {
-		c.ends.shrinks(floatingIPList, id)
-	}
-	return err
 }
 
 // AttachFloatingIP attaches a floating IP to an instance and waits until Oxide has done it. It
@@ -166,12 +137,13 @@ func (c *Client) AttachFloatingIP(
 	op := objectCall("floating_ip_attach",
 		fmt.Sprintf("attach the floating IP %s to instance %s", id, instanceID))
 	return mutate(ctx, c, op, func(ctx context.Context) (FloatingIP, error) {
-		return orError(c.api.FloatingIpAttach(ctx, api.FloatingIpAttachParams{
+		v, err := c.api.FloatingIpAttach(ctx, api.FloatingIpAttachParams{
 			FloatingIp: api.NameOrId(id),
 			Body: &api.FloatingIpAttach{
 				Kind: api.FloatingIpParentKindInstance, Parent: api.NameOrId(instanceID),
 			},
-		}))
+		})
+		return orError(v, err, toFloatingIP)
 	})
 }
 
@@ -181,8 +153,9 @@ func (c *Client) AttachFloatingIP(
 func (c *Client) DetachFloatingIP(ctx context.Context, id string) error {
 	_, err := mutate(ctx, c, objectCall("floating_ip_detach", "detach the floating IP "+id),
 		func(ctx context.Context) (FloatingIP, error) {
-			return orError(c.api.FloatingIpDetach(ctx,
-				api.FloatingIpDetachParams{FloatingIp: api.NameOrId(id)}))
+			v, err := c.api.FloatingIpDetach(ctx,
+				api.FloatingIpDetachParams{FloatingIp: api.NameOrId(id)})
+			return orError(v, err, toFloatingIP)
 		})
 	return err
 }
@@ -191,23 +164,9 @@ func toAllocator(a IPAllocator) api.AddressAllocator {
 	if a.Addr.IsValid() {
 		return api.AddressAllocator{Value: &api.AddressAllocatorExplicit{Ip: a.Addr.String()}}
 	}
-	var selector api.PoolSelector
-	switch {
-	case a.Pool != "":
-		selector.Value = &api.PoolSelectorExplicit{Pool: api.NameOrId(a.Pool)}
-	case a.DefaultPool6:
-		selector.Value = &api.PoolSelectorAuto{IpVersion: api.IpVersionV6}
-	default:
-		selector.Value = &api.PoolSelectorAuto{IpVersion: api.IpVersionV4}
+	return api.AddressAllocator{
+		Value: &api.AddressAllocatorAuto{PoolSelector: toPoolSelector(a.Pool, a.DefaultPool6)},
 	}
-	return api.AddressAllocator{Value: &api.AddressAllocatorAuto{PoolSelector: selector}}
-}
-
-func orError(v *api.FloatingIp, err error) (FloatingIP, error) {
-	if err != nil {
-		return FloatingIP{}, err
-	}
-	return toFloatingIP(*v)
 }
 
 func toFloatingIP(v api.FloatingIp) (FloatingIP, error) {
@@ -223,3 +182,5 @@ func toFloatingIP(v api.FloatingIp) (FloatingIP, error) {
 		PoolID: v.IpPoolId, InstanceID: v.InstanceId, TimeCreated: orZero(v.TimeCreated),
 	}, nil
 }
+
+func idOfFloatingIP(ip FloatingIP) string { return ip.ID }

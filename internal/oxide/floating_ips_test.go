@@ -16,6 +16,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 )
 
+// slowAttach is, scaled, 200 ms.
+const slowAttach = 200 * time.Second
+
 // create reserves an address of the default pool.
 func (r *rig) create(name string) oxide.FloatingIP {
 	r.t.Helper()
@@ -258,7 +261,7 @@ func TestAttachAndDetachFollowTheRunState(t *testing.T) {
 // all the same. So the outcome is to be looked up, and the error says only that the call ended.
 func TestAttachThatTheCallerLeftIsCarriedOutAllTheSame(t *testing.T) {
 	t.Parallel()
-	slow := oxidesim.Timings{Attach: 200 * time.Second} // that is, scaled, 200 ms
+	slow := oxidesim.Timings{Attach: slowAttach}
 	r := start(t, oxidesim.Config{Timings: slow})
 	node := r.instance(oxidesim.InstanceSeed{})
 	web := r.create("web")

@@ -47,6 +47,17 @@ func toPage[A, T any](
 	return p, nil
 }
 
+// toTailedPage is toPage for a list in the order of ids that this client changes itself.
+func toTailedPage[A, T any](
+	items []A, next string, convert func(A) (T, error), id func(T) string,
+) (page[T], error) {
+	p, err := toPage(items, next, convert)
+	for _, last := range p.items[max(0, len(p.items)-maxTail):] {
+		p.tail = append(p.tail, id(last))
+	}
+	return p, err
+}
+
 // readAll reads a list to its end. Oxide names a next page after every page that is not empty, so only
 // an empty page shows for certain that a list has ended: a page that is not full may as well have been
 // cut, by a cap below what was asked for. Reading the empty page each time would double the requests,

@@ -26,6 +26,10 @@ func lists(r *rig) map[string]func(context.Context) (int, error) {
 			all, err := r.Client.FloatingIPs(ctx)
 			return len(all), err
 		},
+		"external_subnet_list": func(ctx context.Context) (int, error) {
+			all, err := r.ExternalSubnets(ctx)
+			return len(all), err
+		},
 		"vpc_subnet_list": func(ctx context.Context) (int, error) {
 			all, err := r.Subnets(ctx)
 			return len(all), err
@@ -103,6 +107,7 @@ func populate(t *testing.T, r *rig) {
 		})
 		whole.SubnetPools = append(whole.SubnetPools, oxidesim.SubnetPoolSeed{
 			Name: fmt.Sprintf("s-%d", i), Silos: []oxidesim.PoolLinkSeed{{Silo: "demo"}},
+			Members: []oxidesim.SubnetPoolMemberSeed{{Subnet: fmt.Sprintf("203.0.113.%d/32", i)}},
 		})
 	}
 	if err := r.Apply(whole); err != nil {
@@ -110,6 +115,12 @@ func populate(t *testing.T, r *rig) {
 	}
 	for i := range 5 {
 		if err := r.SetRunState(fmt.Sprintf("x-%d", i), oxide.RunStateStopped); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 5 {
+		if _, err := r.CreateExternalSubnet(t.Context(), fmt.Sprintf("x-%d", i), "",
+			oxide.SubnetAllocator{Pool: fmt.Sprintf("s-%d", i), Bits: 32}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -180,52 +191,93 @@ func TestAListAtRestCostsOneRequest(t *testing.T) {
 			}
 		}
 	}
-	for _, operation := range []string{"instance_list", "floating_ip_list", "ip_pool_list"} {
+	for _, operation := range []string{
+		"instance_list", "floating_ip_list", "external_subnet_list", "ip_pool_list",
+	} {
 		if n := r.Count(operation); n != 1 {
 			t.Errorf("%s: %d requests at rest, want 1", operation, n)
 		}
 	}
 }
 
-func TestAFloatingIPThatThisClientCreatesMakesNoListLonger(t *testing.T) {
-	r := start(t, oxidesim.Config{})
-	create := func(i int) {
-		t.Helper()
-		if _, err := r.CreateFloatingIP(t.Context(), fmt.Sprint("f", i), "",
-			oxide.IPAllocator{DefaultPool4: true}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	list := func(want int) {
-		t.Helper()
-		if all, err := r.FloatingIPs(t.Context()); err != nil || len(all) != want {
-			t.Fatalf("%d floating IPs, want %d; %v", len(all), want, err)
-		}
-	}
-	list(0)
-	for i := range 8 {
-		create(i)
-		if i == 0 { // another one is there for a moment only
-			all, err := r.FloatingIPs(t.Context())
-			if err != nil {
-				t.Fatal(err)
+func TestWhatThisClientCreatesMakesNoListLonger(t *testing.T) {
+	for name, kind := range map[string]struct {
+		operation string
+		create    func(r *rig, name string) error
+		ids       func(r *rig) ([]string, error)
+		remove    func(r *rig, id string) error
+	}{
+		"floating IPs": {
+			operation: "floating_ip_list",
+			create: func(r *rig, name string) error {
+				_, err := r.CreateFloatingIP(t.Context(), name, "", oxide.IPAllocator{DefaultPool4: true})
+				return err
+			},
+			ids: func(r *rig) ([]string, error) {
+				all, err := r.Client.FloatingIPs(t.Context())
+				return idsOf(all, func(ip oxide.FloatingIP) string { return ip.ID }), err
+			},
+			remove: func(r *rig, id string) error { return r.DeleteFloatingIP(t.Context(), id) },
+		},
+		"external subnets": {
+			operation: "external_subnet_list",
+			create: func(r *rig, name string) error {
+				_, err := r.CreateExternalSubnet(t.Context(), name, "", single4)
+				return err
+			},
+			ids: func(r *rig) ([]string, error) {
+				all, err := r.ExternalSubnets(t.Context())
+				return idsOf(all, func(s oxide.ExternalSubnet) string { return s.ID }), err
+			},
+			remove: func(r *rig, id string) error { return r.DeleteExternalSubnet(t.Context(), id) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startRouted(t, oxidesim.Config{})
+			create := func(i int) {
+				t.Helper()
+				if err := kind.create(r, fmt.Sprint("f", i)); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if err := r.DeleteFloatingIP(t.Context(), all[0].ID); err != nil {
-				t.Fatal(err)
+			list := func(want int) []string {
+				t.Helper()
+				ids, err := kind.ids(r)
+				if err != nil || len(ids) != want {
+					t.Fatalf("%d items, want %d; %v", len(ids), want, err)
+				}
+				return ids
 			}
-			create(i)
-		}
-		r.ResetCounters()
-		list(i + 1)
-		if n := r.Count("floating_ip_list"); n != 1 {
-			t.Errorf("the list of %d floating IPs took %d requests, want 1", i+1, n)
-		}
+			list(0)
+			for i := range 8 {
+				create(i)
+				if i == 0 { // another one is there for a moment only
+					if err := kind.remove(r, list(1)[0]); err != nil {
+						t.Fatal(err)
+					}
+					create(i)
+				}
+				r.ResetCounters()
+				list(i + 1)
+				if n := r.Count(kind.operation); n != 1 {
+					t.Errorf("the list of %d items took %d requests, want 1", i+1, n)
+				}
+			}
+			r.fault(oxidesim.Fault{Operation: kind.operation, PageCap: 8})
+			for i := 8; i < 20; i++ {
+				create(i)
+				list(i + 1)
+			}
+		})
 	}
-	r.fault(oxidesim.Fault{Operation: "floating_ip_list", PageCap: 8})
-	for i := 8; i < 20; i++ {
-		create(i)
-		list(i + 1)
+}
+
+func idsOf[T any](all []T, id func(T) string) []string {
+	ids := make([]string, 0, len(all))
+	for _, item := range all {
+		ids = append(ids, id(item))
 	}
+	return ids
 }
 
 func TestAListThatNeverEndsIsAnError(t *testing.T) {

@@ -107,6 +107,25 @@ var mutations = map[string]func(context.Context, *oxide.Client) error{
 	"floating_ip_detach": func(ctx context.Context, c *oxide.Client) error {
 		return c.DetachFloatingIP(ctx, anID)
 	},
+	"external_subnet_create": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.CreateExternalSubnet(ctx, "web", "",
+			oxide.SubnetAllocator{DefaultPool4: true, Bits: 32})
+		return err
+	},
+	"external_subnet_update": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.DescribeExternalSubnet(ctx, anID, "new")
+		return err
+	},
+	"external_subnet_delete": func(ctx context.Context, c *oxide.Client) error {
+		return c.DeleteExternalSubnet(ctx, anID)
+	},
+	"external_subnet_attach": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.AttachExternalSubnet(ctx, anID, anID)
+		return err
+	},
+	"external_subnet_detach": func(ctx context.Context, c *oxide.Client) error {
+		return c.DetachExternalSubnet(ctx, anID)
+	},
 }
 
 // reads are all calls that change nothing, by the operation that they end with.
@@ -164,6 +183,18 @@ var reads = map[string]func(context.Context, *oxide.Client) error{
 	},
 	"floating_ip_view": func(ctx context.Context, c *oxide.Client) error {
 		_, err := c.FloatingIPByName(ctx, "web")
+		return err
+	},
+	"external_subnet_list": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.ExternalSubnets(ctx)
+		return err
+	},
+	"external_subnet_view": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.ExternalSubnetByName(ctx, "web")
+		return err
+	},
+	"subnet_pool_view": func(ctx context.Context, c *oxide.Client) error {
+		_, err := c.SubnetPool(ctx, "pool")
 		return err
 	},
 }

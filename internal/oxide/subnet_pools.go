@@ -20,6 +20,16 @@ type SubnetPool struct {
 	Default bool
 }
 
+// SubnetPool reads a subnet pool that is linked to the silo, by name or id. Any user of the silo may.
+// Errors: KindNotFound if there is none, or it is not linked to the silo.
+func (c *Client) SubnetPool(ctx context.Context, nameOrID string) (SubnetPool, error) {
+	return read(ctx, c, objectCall("subnet_pool_view", "read the subnet pool "+nameOrID),
+		func(ctx context.Context) (SubnetPool, error) {
+			v, err := c.api.SubnetPoolView(ctx, api.SubnetPoolViewParams{Pool: api.NameOrId(nameOrID)})
+			return orError(v, err, toSubnetPool)
+		})
+}
+
 // SubnetPools lists the subnet pools that are linked to the silo. It takes the role viewer on the
 // silo; a user with a role on a project alone is answered KindForbidden.
 func (c *Client) SubnetPools(ctx context.Context) ([]SubnetPool, error) {
