@@ -97,7 +97,8 @@ func Source(service *v1.Service, family backendv1.IpFamily) (*backendv1.Floating
 	address, addressErr := requestedAddress(service, family)
 	pool, poolErr := single(service, FloatingIPPool, "pool")
 	existing, existingErr := single(service, ExistingFloatingIP, "floating IP")
-	err := OneLine(checkSource(service), addressErr, poolErr, existingErr)
+	_, sourceErr := SourceOf(service)
+	err := OneLine(sourceErr, addressErr, poolErr, existingErr)
 	switch {
 	case err != nil:
 		return nil, err
@@ -116,19 +117,6 @@ func Source(service *v1.Service, family backendv1.IpFamily) (*backendv1.Floating
 		source.Selector = &backendv1.FloatingIpSource_Existing{Existing: existing}
 	}
 	return source, nil
-}
-
-// checkSource refuses sources of addresses that are not supported, or unknown.
-func checkSource(service *v1.Service) error {
-	switch source := Value(service, AddressSource); source {
-	case "", "floating-ip":
-		return nil
-	case "external-subnet":
-		return mistake(AddressSource, "says external-subnet, which is not supported yet: use "+
-			"floating-ip, or leave it out")
-	default:
-		return mistake(AddressSource, "says %s: use floating-ip, or leave it out", quoted(source))
-	}
 }
 
 // requestedAddress returns the address that a Service asks for, in canonical form; empty: none.

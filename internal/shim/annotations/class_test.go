@@ -1,0 +1,65 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package annotations
+
+import (
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// Class and annotation say where an address comes from; where they contradict each other, neither is
+// obeyed.
+func TestTheClassSaysWhereAnAddressComesFrom(t *testing.T) {
+	const unsupported = "not supported yet"
+	for _, tt := range []struct {
+		name, class, annotated string
+		want                   string
+		// wantErr are parts of the error.
+		wantErr []string
+	}{
+		{name: "neither", want: SourceFloatingIP},
+		{name: "the annotation", annotated: "floating-ip", want: SourceFloatingIP},
+		{name: "the class", class: "oxide.computer/floating-ip", want: SourceFloatingIP},
+		{name: "both, and they agree", class: "oxide.computer/floating-ip", annotated: " floating-ip ",
+			want: SourceFloatingIP},
+		{name: "a class of somebody else, which says nothing", class: "example.com/external-subnet",
+			want: SourceFloatingIP},
+		{name: "external subnets by the annotation", annotated: "external-subnet",
+			wantErr: []string{"annotation " + AddressSource, unsupported}},
+		{name: "external subnets by the class", class: "oxide.computer/external-subnet",
+			wantErr: []string{"spec.loadBalancerClass", unsupported, "create it with oxide.computer/floating-ip"}},
+		{name: "external subnets by both", class: "oxide.computer/external-subnet",
+			annotated: "external-subnet", wantErr: []string{"spec.loadBalancerClass", unsupported}},
+		{name: "an annotation that contradicts the class", class: "oxide.computer/floating-ip",
+			annotated: "external-subnet", wantErr: []string{"annotation " + AddressSource,
+				"spec.loadBalancerClass is oxide.computer/floating-ip", "make it say floating-ip, or leave it out"}},
+		{name: "and the other way round", class: "oxide.computer/external-subnet",
+			annotated: "floating-ip", wantErr: []string{"annotation " + AddressSource,
+				"spec.loadBalancerClass is oxide.computer/external-subnet", "make it say external-subnet"}},
+		{name: "nonsense beside the class", class: "oxide.computer/floating-ip", annotated: "dhcp",
+			wantErr: []string{"annotation " + AddressSource, `"dhcp"`, "leave it out"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			service := &v1.Service{}
+			if tt.class != "" {
+				service.Spec.LoadBalancerClass = &tt.class
+			}
+			if tt.annotated != "" {
+				service.Annotations = map[string]string{AddressSource: tt.annotated}
+			}
+			got, err := SourceOf(service)
+			if got != tt.want || (err == nil) != (len(tt.wantErr) == 0) {
+				t.Fatalf("SourceOf() = %q, %v, want %q", got, err, tt.want)
+			}
+			for _, part := range tt.wantErr {
+				if !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("the error is %q, want one line with %q in it", err, part)
+				}
+			}
+		})
+	}
+}
