@@ -102,10 +102,11 @@ func TestTheAgeOfALeaseIsByTheClockOfTheAPIServer(t *testing.T) {
 			15 * time.Second,
 		},
 		{
-			"the last of two that wrote it",
+			"the last of those that wrote it",
 			[]string{
 				entry("kubelet", "2031-03-01T11:00:00Z", renewal, ""),
 				entry("kubectl-edit", "2031-03-01T12:00:25Z", renewal, ""),
+				entry("kubectl-patch", "2031-03-01T11:30:00Z", renewal, ""),
 			},
 			5 * time.Second,
 		},

@@ -44,7 +44,9 @@ type cluster struct {
 	reads     map[string]int
 	kept      map[netip.AddrPort]bool
 	// noRoute makes silence known at once, as where a host does not answer ARP.
-	noRoute   bool
+	noRoute bool
+	// slow is how long each answer takes.
+	slow      time.Duration
 	announced []string
 	inFlight  int
 	mostAtOnce,
@@ -116,13 +118,17 @@ func (c *cluster) ask(ctx context.Context, address netip.AddrPort) Answer {
 	c.inFlight++
 	c.mostAtOnce = max(c.mostAtOnce, c.inFlight)
 	answer, set := c.answers[address]
-	noRoute := c.noRoute
+	noRoute, slow := c.noRoute, c.slow
 	c.mu.Unlock()
-	if set && answer == Silent && !noRoute {
-		answer = c.beSilent(ctx)
-	}
 	if !set {
 		answer = Answered
+	}
+	deadline, _ := ctx.Deadline()
+	switch {
+	case answer == Silent && !noRoute, slow >= time.Until(deadline):
+		answer = c.beSilent(ctx)
+	case slow > 0:
+		time.Sleep(slow)
 	}
 	c.mu.Lock()
 	c.inFlight--
@@ -210,6 +216,13 @@ func (c *cluster) renewAgain(nodes ...int) {
 	for _, i := range nodes {
 		delete(c.renewed, nameOf(i))
 	}
+}
+
+// answerAfter makes each answer take so long.
+func (c *cluster) answerAfter(slow time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slow = slow
 }
 
 func (c *cluster) failLeases(err error) {
