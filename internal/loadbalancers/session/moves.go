@@ -16,8 +16,8 @@ import (
 var suspensionCauses = map[health.Suspension]string{
 	health.MassFailure: "more than half of the nodes have become unhealthy within a minute, while Oxide " +
 		"shows their instances running",
-	health.ProbesInDoubt: "most of the other nodes that are probed do not answer either, so the network " +
-		"of the client that probes them may be what fails",
+	health.ProbesInDoubt: "fewer than half of the other nodes that are probed answer, or there is no " +
+		"other, so the network of the client that probes them may be what fails",
 }
 
 // situation is what it is like where an address is that has to leave.

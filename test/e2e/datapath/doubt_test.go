@@ -74,7 +74,7 @@ func TestNothingMovesWhileMostMachinesAreSilent(t *testing.T) {
 		s.must(err)
 	}
 	for _, each := range silent {
-		s.saysItIsHeld(ctx, each, "do not answer either")
+		s.saysItIsHeld(ctx, each, "fewer than half of the other nodes")
 	}
 	s.rest(patience)
 	s.stays(before, services...)
