@@ -50,20 +50,47 @@ func (f Family) Bits() int {
 	return 32
 }
 
-// Source says where a desired floating IP comes from. At most one field is set; none means any
-// address of the silo's default pool of the family.
+// Kind is a kind of Oxide resource that gives a load balancer its address.
+type Kind int
+
+const (
+	// FloatingIP is an address that Oxide translates to the private one of the instance that carries it.
+	FloatingIP Kind = iota
+	// ExternalSubnet is a network that Oxide routes to the instance that carries it. One of a single
+	// address gives a load balancer that address.
+	ExternalSubnet
+)
+
+// String returns what the resource is called, for people.
+func (k Kind) String() string {
+	if k == ExternalSubnet {
+		return "external subnet"
+	}
+	return "floating IP"
+}
+
+// Source says where a desired address comes from. At most one field besides Kind is set; none means
+// any address of the silo's default pool of the kind and family.
 type Source struct {
+	Kind Kind
 	// Addr is this very address.
 	Addr netip.Addr
 	// Pool is the name or id of a pool.
 	Pool string
-	// Existing is the name or id of a floating IP that a user owns.
+	// Existing is the name or id of a resource that a user owns.
 	Existing string
 }
+
+// IsDefault reports whether any address of the silo's default pool is meant.
+func (s Source) IsDefault() bool { return s == (Source{Kind: s.Kind}) }
 
 // String returns the source as markers and names spell it.
 func (s Source) String() string {
 	switch {
+	case s.Kind == ExternalSubnet && s.Pool != "":
+		return "subnet-pool:" + s.Pool
+	case s.Kind == ExternalSubnet:
+		return "subnet-default"
 	case s.Addr.IsValid():
 		return "address:" + s.Addr.String()
 	case s.Pool != "":
@@ -72,7 +99,7 @@ func (s Source) String() string {
 	return "default"
 }
 
-// Names reports whether the source is a floating IP that a user owns, and this one.
-func (s Source) Names(id, name string) bool {
-	return s.Existing != "" && (s.Existing == id || s.Existing == name)
+// Names reports whether the source is a resource that a user owns, and this one.
+func (s Source) Names(kind Kind, id, name string) bool {
+	return s.Kind == kind && s.Existing != "" && (s.Existing == id || s.Existing == name)
 }

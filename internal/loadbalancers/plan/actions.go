@@ -21,8 +21,9 @@ func (r *Result) Actions() []Action {
 }
 
 func (c *Claim) appendActions(all []Action, lb *LoadBalancer) []Action {
-	base := Action{Key: lb.Key, Why: c.Why}
+	base := Action{Key: lb.Key, Kind: c.Desired.Source.Kind, Why: c.Why}
 	if c.Address != nil {
+		base.Kind = c.Address.Kind
 		base.ID, base.Name, base.Addr = c.Address.ID, c.Address.Name, c.Address.Addr
 	}
 	if c.Create != nil {
@@ -60,7 +61,8 @@ func (c *Claim) appendActions(all []Action, lb *LoadBalancer) []Action {
 
 func (r *Release) appendActions(all []Action, lb *LoadBalancer) []Action {
 	base := Action{
-		Key: lb.Key, ID: r.Address.ID, Name: r.Address.Name, Addr: r.Address.Addr, Why: r.Why,
+		Key: lb.Key, Kind: r.Address.Kind, ID: r.Address.ID, Name: r.Address.Name,
+		Addr: r.Address.Addr, Why: r.Why,
 	}
 	if r.Address.InstanceID != "" {
 		off := base

@@ -12,11 +12,15 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 )
 
-// Address is a floating IP and what its marker says.
+// Address is a floating IP or an external subnet, and what its marker says.
 type Address struct {
+	Kind                  ownership.Kind
 	ID, Name, Description string
-	Addr                  netip.Addr
-	PoolID                string
+	// Addr is the address, of an external subnet the first one.
+	Addr netip.Addr
+	// Larger: it is an external subnet of more than one address, which no load balancer can have.
+	Larger bool
+	PoolID string
 	// InstanceID is the instance that carries it; empty: none.
 	InstanceID string
 	// Created is when it was, in nanoseconds since 1970.
@@ -30,15 +34,20 @@ type Address struct {
 // Family returns the family of the address.
 func (a *Address) Family() ownership.Family { return ownership.FamilyOf(a.Addr) }
 
-// Addresses is an index of the floating IPs of a project, which its owner keeps up to date. It is
+// Named is a resource by what a user calls it.
+type Named struct {
+	Kind     ownership.Kind
+	NameOrID string
+}
+
+// Addresses is an index of the floating IPs and external subnets of a project, which its owner keeps up to date. It is
 // not safe for concurrent use. What it returns is not to be changed; an Address stays as it was
 // when it was returned, because a changed one takes its place.
 type Addresses struct {
 	byID   map[string]*Address
-	byName map[string]*Address
+	byName map[Named]*Address
 	byAddr map[netip.Addr]*Address
 	owned  map[ownership.Key][]*Address
-	on     map[string]int
 	// sorted are all of them, ordered by id.
 	sorted []*Address
 }
@@ -46,13 +55,12 @@ type Addresses struct {
 // NewAddresses returns an empty index.
 func NewAddresses() *Addresses {
 	return &Addresses{
-		byID: make(map[string]*Address), byName: make(map[string]*Address),
+		byID: make(map[string]*Address), byName: make(map[Named]*Address),
 		byAddr: make(map[netip.Addr]*Address), owned: make(map[ownership.Key][]*Address),
-		on: make(map[string]int),
 	}
 }
 
-// Upsert adds a floating IP or replaces the one with its id, and reports whether that changed
+// Upsert adds an address or replaces the one with its id, and reports whether that changed
 // anything. Marker and Marked are found here; what the argument has there does not count.
 func (a *Addresses) Upsert(address Address) bool {
 	old := a.byID[address.ID]
@@ -82,7 +90,7 @@ func (a *Addresses) Upsert(address Address) bool {
 
 func compareID(a *Address, id string) int { return cmp.Compare(a.ID, id) }
 
-// Delete removes a floating IP, and reports whether it was there.
+// Delete removes an address, and reports whether it was there.
 func (a *Addresses) Delete(id string) bool {
 	old := a.byID[id]
 	if old == nil {
@@ -95,7 +103,7 @@ func (a *Addresses) Delete(id string) bool {
 	return true
 }
 
-// Replace makes the index one of exactly these floating IPs. It returns those that have vanished,
+// Replace makes the index one of exactly these addresses. It returns those that have vanished,
 // as they were, ordered by id, and reports whether anything changed.
 func (a *Addresses) Replace(all []Address) (vanished []*Address, changed bool) {
 	seen := make(map[string]bool, len(all))
@@ -117,9 +125,9 @@ func (a *Addresses) Replace(all []Address) (vanished []*Address, changed bool) {
 }
 
 func (a *Addresses) link(now *Address) {
-	a.byID[now.ID], a.byName[now.Name], a.byAddr[now.Addr] = now, now, now
-	if now.InstanceID != "" {
-		a.on[now.InstanceID]++
+	a.byID[now.ID], a.byName[now.named()] = now, now
+	if !now.Larger {
+		a.byAddr[now.Addr] = now
 	}
 	if now.Marked {
 		key := now.Marker.Key
@@ -130,16 +138,11 @@ func (a *Addresses) link(now *Address) {
 func (a *Addresses) unlink(old *Address) {
 	delete(a.byID, old.ID)
 	// Another one may have its name or address already.
-	if a.byName[old.Name] == old {
-		delete(a.byName, old.Name)
+	if a.byName[old.named()] == old {
+		delete(a.byName, old.named())
 	}
 	if a.byAddr[old.Addr] == old {
 		delete(a.byAddr, old.Addr)
-	}
-	if old.InstanceID != "" {
-		if a.on[old.InstanceID]--; a.on[old.InstanceID] == 0 {
-			delete(a.on, old.InstanceID)
-		}
 	}
 	if old.Marked {
 		key := old.Marker.Key
@@ -156,21 +159,25 @@ func sortedByID(list []*Address) []*Address {
 	return list
 }
 
-// ByID returns the floating IP with an id; nil: there is none.
+func (a *Address) named() Named { return Named{a.Kind, a.Name} }
+
+// ByID returns the one with an id; nil: there is none.
 func (a *Addresses) ByID(id string) *Address { return a.byID[id] }
 
-// ByName returns the floating IP with a name; nil: there is none.
-func (a *Addresses) ByName(name string) *Address { return a.byName[name] }
+// ByName returns the one of a kind with a name; nil: there is none.
+func (a *Addresses) ByName(kind ownership.Kind, name string) *Address {
+	return a.byName[Named{kind, name}]
+}
 
-// ByAddr returns the floating IP with an address; nil: there is none.
+// ByAddr returns the one with an address; nil: there is none.
 func (a *Addresses) ByAddr(addr netip.Addr) *Address { return a.byAddr[addr] }
 
-// Find returns the floating IP with an id or a name; nil: there is none.
-func (a *Addresses) Find(nameOrID string) *Address {
-	if ip := a.byID[nameOrID]; ip != nil {
+// Find returns the one of a kind with an id or a name; nil: there is none.
+func (a *Addresses) Find(kind ownership.Kind, nameOrID string) *Address {
+	if ip := a.byID[nameOrID]; ip != nil && ip.Kind == kind {
 		return ip
 	}
-	return a.byName[nameOrID]
+	return a.ByName(kind, nameOrID)
 }
 
 // Owned returns the addresses that are marked as those of a load balancer, in one of the scopes,
@@ -190,10 +197,7 @@ func (a *Addresses) Owned(scopes []string, name string) []*Address {
 	return owned
 }
 
-// On returns how many floating IPs an instance carries.
-func (a *Addresses) On(instance string) int { return a.on[instance] }
-
-// All returns all floating IPs, ordered by id. The list is that of the index itself.
+// All returns all of them, ordered by id. The list is that of the index itself.
 func (a *Addresses) All() []*Address { return a.sorted }
 
 // Len returns how many there are.

@@ -24,7 +24,7 @@ func (a *Addresses) check(t *testing.T, want map[string]Address) {
 	if !slices.IsSortedFunc(a.All(), func(x, y *Address) int { return strings.Compare(x.ID, y.ID) }) {
 		t.Error("not ordered by id")
 	}
-	on, owned := make(map[string]int), make(map[string]int)
+	owned := make(map[string]int)
 	for id, w := range want {
 		got := a.ByID(id)
 		marker, ok := ownership.ParseMarker(w.Description)
@@ -33,27 +33,18 @@ func (a *Addresses) check(t *testing.T, want map[string]Address) {
 			w.Marker = marker
 			owned[marker.Key.Name]++
 		}
-		if got == nil || *got != w || a.ByName(w.Name) != got || a.ByAddr(w.Addr) != got ||
-			a.Find(id) != got || a.Find(w.Name) != got {
+		if got == nil || *got != w || a.ByName(w.Kind, w.Name) != got || a.ByAddr(w.Addr) != got ||
+			a.Find(w.Kind, id) != got || a.Find(w.Kind, w.Name) != got {
 			t.Errorf("%s is %+v, want %+v", id, got, w)
-		}
-		if w.InstanceID != "" {
-			on[w.InstanceID]++
 		}
 	}
 	for n := range 4 {
-		instance, name := fmt.Sprintf("n%d", n), fmt.Sprintf("default/%d", n)
-		if a.On(instance) != on[instance] {
-			t.Errorf("%d on %s, want %d", a.On(instance), instance, on[instance])
-		}
+		name := fmt.Sprintf("default/%d", n)
 		list := a.Owned([]string{"s1", "s2"}, name)
 		if len(list) != owned[name] ||
 			!slices.IsSortedFunc(list, func(x, y *Address) int { return strings.Compare(x.ID, y.ID) }) {
 			t.Errorf("%s has %d, want %d", name, len(list), owned[name])
 		}
-	}
-	if len(a.on) != len(on) {
-		t.Errorf("it knows of %v", a.on)
 	}
 }
 

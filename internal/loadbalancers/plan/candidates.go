@@ -13,6 +13,8 @@ import (
 )
 
 const (
+	// maxExternalSubnets is how many external subnets an instance can carry.
+	maxExternalSubnets = 32
 	// maxExternalIPs is how many external IPs an instance can carry. Oxide counts ephemeral
 	// addresses, and that of outbound NAT, which an instance with an IPv4 stack has.
 	maxExternalIPs = 33
@@ -30,11 +32,15 @@ type node struct {
 	used map[Port][]*UsedPort
 	// reserved are the ranges that are reserved on its private addresses, and not everywhere.
 	reserved []ReservedPorts
-	// load is how many floating IPs it carries in the end, next how many will have to come soon;
-	// present is how many there may be until then: what leaves and what comes.
-	load, next, present int
-	room                int
+	// load is how many addresses it carries in the end, next how many will have to come soon.
+	load, next int
+	// present is how many of each kind there may be until then: what leaves and what comes; room how many
+	// it can carry.
+	present, room [2]int
 }
+
+// isFull reports whether an instance can carry no more addresses of a kind.
+func (n *node) isFull(kind ownership.Kind) bool { return n.present[kind] >= n.room[kind] }
 
 func (n *node) addr(family ownership.Family) netip.Addr {
 	if family == ownership.IPv6 {
@@ -66,7 +72,7 @@ func (p *planner) addNodes() {
 		if ip.InstanceID != "" {
 			n := p.node(ip.InstanceID)
 			n.load++
-			n.present++
+			n.present[ip.Kind]++
 		}
 	}
 	for id, operation := range p.in.InFlight {
@@ -76,7 +82,7 @@ func (p *planner) addNodes() {
 		}
 		n := p.node(operation.Instance)
 		n.load++
-		n.present++
+		n.present[ip.Kind]++
 		if ip.InstanceID != "" {
 			p.node(ip.InstanceID).load--
 		}
@@ -104,7 +110,8 @@ func (p *planner) node(id string) *node {
 	instance := p.in.Instances[id]
 	n := &node{
 		id: id, instance: instance,
-		v4: instance.Addr(ownership.IPv4), v6: instance.Addr(ownership.IPv6), room: room(instance),
+		v4: instance.Addr(ownership.IPv4), v6: instance.Addr(ownership.IPv6),
+		room: [2]int{ownership.FloatingIP: room(instance), ownership.ExternalSubnet: maxExternalSubnets},
 	}
 	p.nodes[id] = n
 	return n
@@ -151,6 +158,8 @@ type fitness int
 const (
 	// unusable: it is not healthy, not eligible, or has no address of the family.
 	unusable fitness = iota
+	// doubled: it has another address of the load balancer.
+	doubled
 	// taken: another load balancer has a port of this one there, or the port is refused.
 	taken
 	// waits: another address is about to leave the place, and an address that is not in use can
@@ -168,8 +177,11 @@ func (p *planner) fitnessOf(c *claim, n *node, serving bool) fitness {
 	if !p.isUsable(c, n, serving) {
 		return unusable
 	}
+	if c.isDoubledAt(n.id) {
+		return doubled
+	}
 	isVacated := false
-	for _, port := range c.b.LoadBalancer.Ports {
+	for _, port := range c.ports() {
 		at := Place{n.id, c.Desired.Family, port}
 		if holds, is := p.occupied[at]; is && holds.b != c.b {
 			return taken
@@ -185,7 +197,7 @@ func (p *planner) fitnessOf(c *claim, n *node, serving bool) fitness {
 		return taken
 	case isVacated && !c.inUse():
 		return waits
-	case n.present >= n.room && n.id != c.heading && n.id != c.Current():
+	case n.isFull(c.kind()) && n.id != c.heading && n.id != c.Current():
 		return full
 	case isVacated:
 		return vacated
@@ -242,7 +254,7 @@ func (p *planner) fitFor(c *claim) []*node {
 			free = append(free, n)
 		case vacated:
 			left = append(left, n)
-		case unusable, taken, waits, full:
+		case unusable, doubled, taken, waits, full:
 		}
 	}
 	if len(free) == 0 {
@@ -296,7 +308,8 @@ func (p *planner) preference(c *claim, published bool, n *node) int {
 	switch {
 	case c.announced() == n.id:
 		return 0
-	case published && c.b.LoadBalancer.Publishes(n.addr(c.Desired.Family)):
+	case published && c.kind() == ownership.FloatingIP &&
+		c.b.LoadBalancer.Publishes(n.addr(c.Desired.Family)):
 		return 1
 	}
 	return 2

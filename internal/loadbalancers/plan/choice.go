@@ -4,58 +4,104 @@
 
 package plan
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+)
 
 // choose returns the addresses that a load balancer is to have: those that are required, and of the
-// optional ones one. While it is not known what is desired nothing is chosen.
-func (p *planner) choose(b *balancer) []Desired {
+// optional ones those that can be had. While it is not known what is desired nothing is chosen.
+func (p *planner) choose(b *balancer) []*want {
 	desired := b.LoadBalancer.Desired
-	isOptional := func(d Desired) bool { return d.Optional }
-	if b.LoadBalancer.Preserve || !slices.ContainsFunc(desired, isOptional) {
-		return desired
+	if !b.LoadBalancer.Preserve {
+		desired = p.possible(b, desired)
 	}
-	var chosen, optional []Desired
+	wants := make([]*want, 0, len(desired))
 	for _, d := range desired {
-		if d.Optional {
-			optional = append(optional, d)
-		} else {
-			chosen = append(chosen, d)
-		}
+		wants = append(wants, &want{Desired: d})
 	}
-	one, possible := p.chooseOne(b, optional)
-	if !possible && len(chosen) > 0 {
-		return chosen
-	}
-	return append(chosen, one)
+	return wants
 }
 
-// chooseOne returns the optional address that a load balancer is to have, and whether it can be had.
-// What it has already stays, whatever else could be had since.
-func (p *planner) chooseOne(b *balancer, optional []Desired) (one Desired, possible bool) {
+// possible returns what is required, and what of the optional addresses can be had. What a load balancer
+// has already stays, whatever else could be had since. If none can be had, the first is what is missing;
+// else a condition says why the others are.
+func (p *planner) possible(b *balancer, desired []Desired) []Desired {
+	isOptional := func(d Desired) bool { return d.Optional }
+	if !slices.ContainsFunc(desired, isOptional) {
+		return desired
+	}
 	carried := p.carriedFamilies(b)
 	for _, choice := range []func(d Desired) bool{
-		func(d Desired) bool { return p.hasFitting(b, d) },
-		func(d Desired) bool { return carried(d) && p.mayHave(b, d) },
+		func(d Desired) bool {
+			return p.hasFitting(b, d) ||
+				carried(d) && p.mayHave(b, d) && p.in.Pools[PoolKey(d.Source, d.Family)].Unreadable == ""
+		},
 		func(d Desired) bool { return p.mayHave(b, d) },
+		// What cannot be had leaves it what it has.
+		func(d Desired) bool { return p.hasAny(b, d) },
 	} {
-		if at := slices.IndexFunc(optional, choice); at >= 0 {
-			return optional[at], true
+		chosen := slices.DeleteFunc(slices.Clone(desired), func(d Desired) bool {
+			return d.Optional && !choice(d)
+		})
+		if slices.ContainsFunc(chosen, isOptional) {
+			p.warnMissing(b, carried, desired, chosen)
+			return chosen
 		}
 	}
-	// What cannot be had leaves it what it has.
-	if at := slices.IndexFunc(optional, func(d Desired) bool { return p.hasAny(b, d) }); at >= 0 {
-		return optional[at], true
+	required := slices.DeleteFunc(slices.Clone(desired), isOptional)
+	if len(required) > 0 {
+		p.warnMissing(b, carried, desired, required)
+		return required
 	}
-	return optional[0], false
+	return desired[:1]
+}
+
+// warnMissing says which families a load balancer does without, and why.
+func (p *planner) warnMissing(
+	b *balancer, carried func(Desired) bool, desired, chosen []Desired,
+) {
+	var said []ownership.Family
+	for _, d := range desired {
+		isOf := func(other Desired) bool { return other.Family == d.Family }
+		if slices.Contains(said, d.Family) || slices.ContainsFunc(chosen, isOf) {
+			continue
+		}
+		said = append(said, d.Family)
+		b.warn(FamilyMissing, clip(fmt.Sprintf("there is no IP%s address: %s", d.Family,
+			p.whyMissing(b, carried, d))))
+	}
+}
+
+func (p *planner) whyMissing(b *balancer, carried func(Desired) bool, d Desired) string {
+	if !carried(d) {
+		return fmt.Sprintf("no node has a private IP%s address", d.Family)
+	}
+	switch {
+	case d.Source.Existing != "":
+		return fmt.Sprintf("there is no %s %.100s of that family in the project", d.Source.Kind,
+			d.Source.Existing)
+	case d.Source.Addr.IsValid():
+		return fmt.Sprintf("the address %s cannot be had", d.Source.Addr)
+	}
+	if problem := p.checkPool(d); problem != nil {
+		return problem.Message
+	}
+	if why := p.in.Pools[PoolKey(d.Source, d.Family)].Unreadable; why != "" {
+		return why
+	}
+	return PoolOf(d) + " had no free address a moment ago"
 }
 
 // hasFitting reports whether a load balancer has a desired address already.
 func (p *planner) hasFitting(b *balancer, d Desired) bool {
 	if d.Source.Existing != "" {
-		ip := p.in.Addresses.Find(d.Source.Existing)
+		ip := p.in.Addresses.Find(d.Source.Kind, d.Source.Existing)
 		return ip != nil && ip.Family() == d.Family
 	}
-	return p.best(b, d, d.Source, true) != nil || p.firstPublished(b, d.Family, func(ip *Address) bool {
+	return p.best(b, d.Family, p.fitting(d.Source)) != nil || p.firstPublished(b, d.Family, func(ip *Address) bool {
 		return p.fits(ip, d.Source) && (p.isLost(b, ip) || p.isLegacy(ip, b))
 	}) != nil
 }
@@ -65,7 +111,7 @@ func (p *planner) hasAny(b *balancer, d Desired) bool {
 	owned := p.in.Addresses.Owned(p.scopes, b.key().Name)
 	return slices.ContainsFunc(owned, func(ip *Address) bool {
 		return ip.Family() == d.Family && !ip.Marker.Retained
-	}) || p.firstPublished(b, d.Family, func(*Address) bool { return true }) != nil
+	}) || p.firstPublished(b, d.Family, anyAddress) != nil
 }
 
 // mayHave reports whether nothing is known to be in the way of a new address. What its pool has is

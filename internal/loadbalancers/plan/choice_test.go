@@ -23,9 +23,9 @@ func preferring(source Source, families ...Family) func(*LoadBalancer) {
 
 func sixth(m *Marker) { m.Family = IPv6 }
 
-// TestOfTwoFamiliesTheFirstThatCanBeHadIsGiven: both orders, with any of the pools, and candidates
-// with private addresses of either family or both.
-func TestOfTwoFamiliesTheFirstThatCanBeHadIsGiven(t *testing.T) {
+// TestOfTwoFamiliesThoseThatCanBeHadAreGiven: in both orders, with any of the pools, and candidates with
+// private addresses of either family or both. What is missing is one condition.
+func TestOfTwoFamiliesThoseThatCanBeHadAreGiven(t *testing.T) {
 	defaults := func(has string) func(*Input) {
 		return func(in *Input) {
 			for _, family := range []Family{IPv4, IPv6} {
@@ -33,7 +33,7 @@ func TestOfTwoFamiliesTheFirstThatCanBeHadIsGiven(t *testing.T) {
 				if strings.Contains(has, string(family)) {
 					pool = Pool{ID: "default-" + string(family), Family: family, Unicast: true}
 				}
-				in.Pools[DefaultPool(family)] = pool
+				in.Pools[defaultPool(family)] = pool
 			}
 		}
 	}
@@ -47,9 +47,9 @@ func TestOfTwoFamiliesTheFirstThatCanBeHadIsGiven(t *testing.T) {
 		}
 	}
 	unknown := func(in *Input) { in.Instances = make(map[string]Instance) }
-	unread := func(in *Input) { delete(in.Pools, DefaultPool(IPv6)) }
-	unreadable := func(in *Input) { in.Pools[DefaultPool(IPv6)] = Pool{Unreadable: "forbidden"} }
-	exhausted := func(in *Input) { in.Pools[DefaultPool(IPv6)] = Pool{Exhausted: true} }
+	unread := func(in *Input) { delete(in.Pools, defaultPool(IPv6)) }
+	unreadable := func(in *Input) { in.Pools[defaultPool(IPv6)] = Pool{Unreadable: "forbidden"} }
+	exhausted := func(in *Input) { in.Pools[defaultPool(IPv6)] = Pool{Exhausted: true} }
 	refused := func(d *LoadBalancer) { d.Refused = map[Family]bool{IPv6: true} }
 	from4, from6 := []Family{IPv4, IPv6}, []Family{IPv6, IPv4}
 	for _, tc := range []struct {
@@ -59,35 +59,36 @@ func TestOfTwoFamiliesTheFirstThatCanBeHadIsGiven(t *testing.T) {
 		lb     func(*LoadBalancer)
 		change []func(*Input)
 		found  ips
-		want   Family
+		want   string
+		says   string
 	}{
-		{"both pools, IPv4 first", from4, Source{}, nil, []func(*Input){defaults("v4 v6")}, nil, IPv4},
-		{"both pools, IPv6 first", from6, Source{}, nil, []func(*Input){defaults("v4 v6")}, nil, IPv6},
-		{"an IPv4 pool, IPv6 first", from6, Source{}, nil, []func(*Input){defaults("v4")}, nil, IPv4},
-		{"an IPv6 pool, IPv4 first", from4, Source{}, nil, []func(*Input){defaults("v6")}, nil, IPv6},
-		{"an exhausted IPv6 pool", from6, Source{}, nil, []func(*Input){defaults("v4"), exhausted}, nil, IPv4},
+		{"both pools, IPv4 first", from4, Source{}, nil, []func(*Input){defaults("v4 v6")}, nil, "v4 v6", ""},
+		{"both pools, IPv6 first", from6, Source{}, nil, []func(*Input){defaults("v4 v6")}, nil, "v6 v4", ""},
+		{"an IPv4 pool, IPv6 first", from6, Source{}, nil, []func(*Input){defaults("v4")}, nil, "v4", "no default pool for IPv6"},
+		{"an IPv6 pool, IPv4 first", from4, Source{}, nil, []func(*Input){defaults("v6")}, nil, "v6", "no default pool for IPv4"},
+		{"an exhausted IPv6 pool", from6, Source{}, nil, []func(*Input){defaults("v4"), exhausted}, nil, "v4", "no free address"},
 		{"an IPv6 pool that had no address a moment ago", from6, Source{}, refused,
-			[]func(*Input){defaults("v4 v6")}, nil, IPv4},
+			[]func(*Input){defaults("v4 v6")}, nil, "v4", "had no free address a moment ago"},
 		{"an IPv6 pool of which nothing can be read", from6, Source{}, nil,
-			[]func(*Input){defaults("v4"), unreadable}, nil, IPv6},
+			[]func(*Input){defaults("v4"), unreadable}, nil, "v4", "forbidden"},
 		{"no node has IPv6", from6, Source{}, nil,
-			[]func(*Input){defaults("v4 v6"), only(IPv4, "n1", "n2")}, nil, IPv4},
+			[]func(*Input){defaults("v4 v6"), only(IPv4, "n1", "n2")}, nil, "v4", "no node has a private IPv6 address"},
 		{"one node has IPv6", from6, Source{}, nil, []func(*Input){defaults("v4 v6"), only(IPv4, "n1")},
-			nil, IPv6},
+			nil, "v6 v4", ""},
 		{"the node with IPv6 is not eligible", from6, Source{}, eligible("n1"),
-			[]func(*Input){defaults("v4 v6"), only(IPv4, "n1")}, nil, IPv4},
+			[]func(*Input){defaults("v4 v6"), only(IPv4, "n1")}, nil, "v4", "no node has a private IPv6 address"},
 		{"of the nodes nothing is known", from6, Source{}, nil, []func(*Input){defaults("v4 v6"), unknown},
-			nil, IPv6},
-		{"the named pool has IPv4", from6, Source{Pool: "p"}, nil, []func(*Input){defaults("v6")}, nil, IPv4},
-		{"the named pool has IPv6", from4, Source{Pool: "six"}, nil, []func(*Input){defaults("v4")}, nil, IPv6},
+			nil, "v6 v4", ""},
+		{"the named pool has IPv4", from6, Source{Pool: "p"}, nil, []func(*Input){defaults("v6")}, nil, "v4", "the pool p has no IPv6 addresses"},
+		{"the named pool has IPv6", from4, Source{Pool: "six"}, nil, []func(*Input){defaults("v4")}, nil, "v6", "the pool six has no IPv4 addresses"},
 		{"the user's own address is of IPv4", from6, Source{Existing: "name-mine"}, nil,
-			[]func(*Input){defaults("v4 v6")}, ips{foreign("mine 192.0.2.9")}, IPv4},
+			[]func(*Input){defaults("v4 v6")}, ips{foreign("mine 192.0.2.9")}, "v4", "there is no floating IP name-mine of that family"},
 		{"it has an IPv4 address already", from6, Source{}, nil, []func(*Input){defaults("v4 v6")},
-			ips{ip("a 192.0.2.1 n1")}, IPv4},
+			ips{ip("a 192.0.2.1 n1")}, "v6 v4", ""},
 		{"it has an IPv6 address already", from4, Source{}, nil, []func(*Input){defaults("v4 v6")},
-			ips{ip("a 2001:db8::1 n1", sixth)}, IPv6},
+			ips{ip("a 2001:db8::1 n1", sixth)}, "v4 v6", ""},
 		{"it has an IPv6 address, and its pool is gone", from4, Source{}, nil,
-			[]func(*Input){defaults("v4")}, ips{ip("a 2001:db8::1 n1", sixth)}, IPv6},
+			[]func(*Input){defaults("v4")}, ips{ip("a 2001:db8::1 n1", sixth)}, "v4 v6", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			lb := web(preferring(tc.source, tc.order...))
@@ -95,17 +96,33 @@ func TestOfTwoFamiliesTheFirstThatCanBeHadIsGiven(t *testing.T) {
 				tc.lb(lb)
 			}
 			p := planWeb(tc.found, lb, append(tc.change, cluster("n1", "n2"))...)
-			if len(p.Claims) != 1 || p.Claims[0].Desired.Family != tc.want || p.Problem != nil {
-				t.Errorf("got %v, %v", briefly(p), p.Problem)
+			var families []string
+			for _, c := range p.Claims {
+				families = append(families, string(c.Desired.Family))
 			}
-			if len(tc.found) > 0 && tc.source == (Source{}) && len(briefly(p)) > 0 {
-				t.Errorf("what it has changes: %v", briefly(p))
+			if got := strings.Join(families, " "); got != tc.want || p.Problem != nil {
+				t.Errorf("got %s, %v, %v; want %s", got, briefly(p), p.Problem, tc.want)
+			}
+			var says []string
+			for _, c := range p.Conditions {
+				if c.Type == FamilyMissing {
+					says = append(says, c.Message)
+				}
+			}
+			if (tc.says == "") != (len(says) == 0) || tc.says != "" && !strings.Contains(says[0], tc.says) {
+				t.Errorf("it says %q, want %q", says, tc.says)
+			}
+			for _, c := range p.Claims {
+				if c.Address != nil && c.Managed && (c.Target != c.Current() || c.Mark != nil) {
+					t.Errorf("what it has changes: %v", briefly(p))
+				}
 			}
 		})
 	}
-	t.Run("until the IPv6 pool was read nothing is made", func(t *testing.T) {
+	t.Run("until the IPv6 pool was read nothing is made of it", func(t *testing.T) {
 		p := planWeb(nil, web(preferring(Source{}, from6...)), cluster("n1"), defaults("v4"), unread)
-		if !isProblem(p.Problem, ReasonPoolUnreadable, "has not been read yet") || len(p.Claims) > 0 {
+		if !isProblem(p.Problem, ReasonPoolUnreadable, "has not been read yet") || len(p.Claims) != 1 ||
+			p.Claims[0].Desired.Family != IPv4 {
 			t.Errorf("got %v, %v", briefly(p), p.Problem)
 		}
 	})
@@ -133,7 +150,7 @@ func TestOfTwoFamiliesTheFirstThatCanBeHadIsGiven(t *testing.T) {
 	})
 	t.Run("a change of the order changes nothing", func(t *testing.T) {
 		for _, order := range [][]Family{from4, from6} {
-			p := planWeb(ips{ip("a 192.0.2.1 n1")}, web(preferring(Source{}, order...)), cluster("n1"),
+			p := planWeb(ips{ip("a 192.0.2.1 n1"), ip("b 2001:db8::1 n2", sixth)}, web(preferring(Source{}, order...)), cluster("n1", "n2"),
 				defaults("v4 v6"))
 			same(t, "actions", []string(nil), briefly(p))
 		}
@@ -143,7 +160,7 @@ func TestOfTwoFamiliesTheFirstThatCanBeHadIsGiven(t *testing.T) {
 // Who requires a family of which there is no default pool is shown the others.
 func TestWhoRequiresAFamilyIsShownItsPools(t *testing.T) {
 	missing := func(others ...string) func(*Input) {
-		return func(in *Input) { in.Pools[DefaultPool(IPv6)] = Pool{Missing: true, Others: others} }
+		return func(in *Input) { in.Pools[defaultPool(IPv6)] = Pool{Missing: true, Others: others} }
 	}
 	for want, change := range map[string]func(*Input){
 		"the silo has no default pool for IPv6 addresses; ask for one of its IPv6 pools: edge, six": missing("edge", "six"),

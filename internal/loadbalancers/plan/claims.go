@@ -16,10 +16,10 @@ import (
 // it.
 func (p *planner) assign() {
 	for _, b := range p.live {
-		b.desired = p.choose(b)
-		for _, d := range b.desired {
-			if d.Source.Existing != "" && !b.LoadBalancer.Preserve {
-				p.claimExisting(b, d)
+		b.wants = p.choose(b)
+		for _, w := range b.wants {
+			if w.Source.Existing != "" && !b.LoadBalancer.Preserve {
+				p.claimExisting(b, w)
 			}
 		}
 	}
@@ -29,20 +29,25 @@ func (p *planner) assign() {
 		p.restore(b)
 	}
 	for _, b := range p.live {
-		for _, d := range b.desired {
+		for _, w := range b.wants {
 			switch {
-			case b.claimOf(d.Family) != nil:
-			case b.LoadBalancer.Preserve || d.Source.Existing != "":
-				p.keep(b, d)
+			case w.claim != nil:
+			case b.LoadBalancer.Preserve || w.Source.Existing != "":
+				p.keep(b, w)
 			default:
-				p.claimManaged(b, d)
+				p.claimManaged(b, w)
 			}
+		}
+		if b.LoadBalancer.Preserve {
+			p.keepOthers(b)
 		}
 	}
 }
 
-func (p *planner) add(b *balancer, claimed Claim) *claim {
+func (p *planner) add(b *balancer, w *want, claimed Claim) *claim {
+	claimed.Desired = w.Desired
 	c := &claim{Claim: claimed, b: b}
+	w.claim = c
 	b.claims = append(b.claims, c)
 	if c.Address != nil {
 		p.claimed[c.Address.ID] = c
@@ -51,18 +56,18 @@ func (p *planner) add(b *balancer, claimed Claim) *claim {
 }
 
 // claimExisting claims an address that the user names as their own.
-func (p *planner) claimExisting(b *balancer, d Desired) {
-	ip := p.in.Addresses.Find(d.Source.Existing)
-	if problem := p.refuseExisting(b, d, ip); problem != nil {
+func (p *planner) claimExisting(b *balancer, w *want) {
+	ip := p.in.Addresses.Find(w.Source.Kind, w.Source.Existing)
+	if problem := p.refuseExisting(b, w.Desired, ip); problem != nil {
 		b.refuse(problem)
 		return
 	}
-	claimed := Claim{Desired: d, Address: ip}
+	claimed := Claim{Address: ip}
 	if ip.Marked { // as this very load balancer's: it is the user's from now on
 		description, err := ownership.WithReleased(ip.Description, b.key())
 		if err != nil {
 			claimed.Frozen = true
-			b.refuse(problemf(ReasonInvalid, "floating IP %s: %s", ip.Name, err))
+			b.refuse(problemf(ReasonInvalid, "%s %s: %s", ip.Kind, ip.Name, err))
 		} else {
 			claimed.Mark = &Mark{
 				description, "the user names the address as their own: its marker is removed",
@@ -71,38 +76,43 @@ func (p *planner) claimExisting(b *balancer, d Desired) {
 			claimed.MarkLast = !p.onClusterNode(b, ip)
 		}
 	}
-	p.add(b, claimed)
+	p.add(b, w, claimed)
 }
 
 // refuseExisting returns why a load balancer may not have an address that is named as a user's own;
 // nil: it may.
 func (p *planner) refuseExisting(b *balancer, d Desired, ip *Address) *Problem {
-	name := d.Source.Existing
+	kind, name := d.Source.Kind, d.Source.Existing
 	switch {
 	case ip == nil:
-		return problemf(ReasonResourceNotFound, "there is no floating IP %.100s in the project", name)
+		return problemf(ReasonResourceNotFound, "there is no %s %.100s in the project", kind, name)
+	case ip.Larger:
+		return problemf(ReasonInvalid, "the external subnet %s has more than one address: a load balancer "+
+			"needs one of a single address, /%d", name, ip.Family().Bits())
 	case ip.Family() != d.Family:
-		return problemf(ReasonInvalid, "the floating IP %s is the address %s, which is not of IP%s",
-			name, ip.Addr, d.Family)
+		return problemf(ReasonInvalid, "the %s %s is the address %s, which is not of IP%s",
+			kind, name, ip.Addr, d.Family)
+	case p.claimed[ip.ID] != nil && p.claimed[ip.ID].b == b:
+		return problemf(ReasonInvalid, "the %s %s is named twice", kind, name)
 	case p.claimed[ip.ID] != nil:
-		return problemf(ReasonNotOwned, "the floating IP %s is used by the load balancer %s, which is "+
-			"older", name, p.claimed[ip.ID].b.key())
+		return problemf(ReasonNotOwned, "the %s %s is used by the load balancer %s, which is "+
+			"older", kind, name, p.claimed[ip.ID].b.key())
 	case p.isOwn(ip, b.key()):
 		return nil
 	case ip.Marked:
-		return problemf(ReasonNotOwned, "the floating IP %s is %s, and not the user's own",
-			name, ownerOf(ip))
+		return problemf(ReasonNotOwned, "the %s %s is %s, and not the user's own",
+			kind, name, ownerOf(ip))
 	case ownership.BearsMarker(ip.Description):
-		return problemf(ReasonNotOwned, "the floating IP %s bears a marker that was edited: if it is the "+
-			"user's own, remove the line %q… from its description", name, ownership.MarkerPrefix)
+		return problemf(ReasonNotOwned, "the %s %s bears a marker that was edited: if it is the "+
+			"user's own, remove the line %q… from its description", kind, name, ownership.MarkerPrefix)
 	}
 	if owner := p.provenOwner(ip, b); owner != nil {
-		return problemf(ReasonNotOwned, "the floating IP %s is of the load balancer %s, and not the "+
-			"user's own", name, owner.key())
+		return problemf(ReasonNotOwned, "the %s %s is of the load balancer %s, and not the "+
+			"user's own", kind, name, owner.key())
 	}
 	if holds := p.endingHolder(ip, b); holds != nil {
-		return problemf(ReasonNotOwned, "the floating IP %s is attached for the load balancer %s until "+
-			"that is deleted", name, holds.key())
+		return problemf(ReasonNotOwned, "the %s %s is attached for the load balancer %s until "+
+			"that is deleted", kind, name, holds.key())
 	}
 	return nil
 }
@@ -122,22 +132,41 @@ func (p *planner) endingHolder(ip *Address, but *balancer) *balancer {
 }
 
 // keep claims the address that a load balancer has, whatever is desired: one that is marked, one of
-// the predecessor's, or one of the user's that was attached for it.
-func (p *planner) keep(b *balancer, d Desired) {
-	if best := p.best(b, d, ownership.Source{}, false); best != nil {
-		p.claimMarked(b, d, best)
-		return
+// the predecessor's, or one of the user's that was attached for it. It reports whether there is one.
+func (p *planner) keep(b *balancer, w *want) bool {
+	if best := p.best(b, w.Family, notRetained); best != nil {
+		p.claimMarked(b, w, best)
+		return true
 	}
-	if p.claimLegacy(b, d, ownership.Source{}) {
-		return
+	if p.claimLegacy(b, w, anyAddress) {
+		return true
 	}
 	isLeftover := func(ip *Address) bool { return p.isLeftover(ip, b) }
-	if ip := p.firstPublished(b, d.Family, isLeftover); ip != nil {
-		p.add(b, Claim{Desired: d, Address: ip})
+	if ip := p.firstPublished(b, w.Family, isLeftover); ip != nil {
+		p.add(b, w, Claim{Address: ip})
+		return true
+	}
+	return false
+}
+
+// keepOthers claims what else a load balancer has of which it is not known what is desired.
+func (p *planner) keepOthers(b *balancer) {
+	for _, family := range []ownership.Family{ownership.IPv4, ownership.IPv6} {
+		for {
+			w := &want{Desired: Desired{Family: family}}
+			if !p.keep(b, w) {
+				break
+			}
+			b.wants = append(b.wants, w)
+		}
 	}
 }
 
-// firstPublished returns, of the floating IPs that a load balancer publishes and nobody has
+func anyAddress(*Address) bool { return true }
+
+func notRetained(ip *Address) bool { return !ip.Marker.Retained }
+
+// firstPublished returns, of the addresses that a load balancer publishes and nobody has
 // claimed, the first by id that fits.
 func (p *planner) firstPublished(
 	b *balancer, family ownership.Family, fits func(*Address) bool,
@@ -160,30 +189,31 @@ func (p *planner) isOwn(ip *Address, key ownership.Key) bool {
 
 // claimManaged claims the address that is desired: one that is marked, one of the predecessor's, or
 // a new one.
-func (p *planner) claimManaged(b *balancer, d Desired) {
-	if best := p.best(b, d, d.Source, true); best != nil {
-		p.claimMarked(b, d, best)
+func (p *planner) claimManaged(b *balancer, w *want) {
+	fits := p.fitting(w.Source)
+	if best := p.best(b, w.Family, fits); best != nil {
+		p.claimMarked(b, w, best)
 		return
 	}
-	if p.claimLegacy(b, d, d.Source) {
+	if p.claimLegacy(b, w, fits) {
 		return
 	}
-	create, problem := p.creation(b, d)
+	create, problem := p.creation(b, w.Desired)
 	if problem != nil {
 		b.refuse(problem)
-		p.keep(b, d)
+		p.keep(b, w)
 		return
 	}
-	p.add(b, Claim{Desired: d, Managed: true, Create: create})
+	p.add(b, w, Claim{Managed: true, Create: create})
 }
 
 // best returns the address that is marked as the load balancer's, fits, and is to be kept before
-// others, retained ones only if they are desired.
-func (p *planner) best(b *balancer, d Desired, source ownership.Source, retained bool) *Address {
+// others.
+func (p *planner) best(b *balancer, family ownership.Family, fits func(*Address) bool) *Address {
 	var best *Address
 	for _, ip := range p.in.Addresses.Owned(p.scopes, b.key().Name) {
-		if ip.Family() != d.Family || p.claimed[ip.ID] != nil || !p.fits(ip, source) ||
-			ip.Marker.Retained && !retained || p.hasSuspectMarker(b, ip) {
+		if ip.Family() != family || ip.Larger || p.claimed[ip.ID] != nil || !fits(ip) ||
+			p.hasSuspectMarker(b, ip) {
 			continue
 		}
 		if best == nil || p.isBetter(b, ip, best) {
@@ -194,7 +224,8 @@ func (p *planner) best(b *balancer, d Desired, source ownership.Source, retained
 }
 
 // isBetter says which of two addresses that both fit is kept: one in use rather than one that is
-// not, and that rather than one which another cluster uses.
+// not, and that rather than one which another cluster uses; of those in use one whose instance is
+// healthy; else the older one.
 func (p *planner) isBetter(b *balancer, x, y *Address) bool {
 	rank := func(ip *Address) int {
 		r := 0
@@ -203,7 +234,9 @@ func (p *planner) isBetter(b *balancer, x, y *Address) bool {
 			r -= 4
 		case ip.InstanceID == "":
 		case p.onClusterNode(b, ip) || p.isAdopted(ip):
-			r += 4
+			if r += 4; !p.mayStayOn(ip.InstanceID) {
+				r--
+			}
 		default: // that it may be detached ends once it is published
 			r--
 		}
@@ -219,13 +252,19 @@ func (p *planner) isBetter(b *balancer, x, y *Address) bool {
 		cmp.Compare(x.ID, y.ID)) < 0
 }
 
+// mayStayOn reports whether an instance is a candidate that addresses do not have to leave.
+func (p *planner) mayStayOn(instance string) bool {
+	candidate := p.node(instance).candidate
+	return candidate != nil && candidate.Health != Unhealthy
+}
+
 // claimMarked claims an address that is marked as the load balancer's. Its marker is renewed if it
 // names another owner: the load balancer was created again under its name, comes back for an
 // address that was retained, or belongs to a cluster that was rebuilt. The source stays what it was
 // when the address was allocated.
-func (p *planner) claimMarked(b *balancer, d Desired, ip *Address) {
-	c := p.add(b, Claim{Desired: d, Address: ip, Managed: true})
-	marker := p.marker(b, d)
+func (p *planner) claimMarked(b *balancer, w *want, ip *Address) {
+	c := p.add(b, w, Claim{Address: ip, Managed: true})
+	marker := p.marker(b, w.Desired)
 	marker.Source = ip.Marker.Source
 	if ip.Marker == marker {
 		return
@@ -250,20 +289,27 @@ func (c *claim) mark(marker ownership.Marker, why string) {
 	description, err := ownership.WithMarker(c.Address.Description, marker)
 	if err != nil {
 		c.Frozen, c.MarkLast = true, false
-		c.b.refuse(problemf(ReasonInvalid, "floating IP %s: %s", c.Address.Name, err))
+		c.b.refuse(problemf(ReasonInvalid, "%s %s: %s", c.Address.Kind, c.Address.Name, err))
 		return
 	}
 	c.Mark = &Mark{description, why}
+}
+
+// fitting returns fits for one source.
+func (p *planner) fitting(source ownership.Source) func(*Address) bool {
+	return func(ip *Address) bool { return p.fits(ip, source) }
 }
 
 // fits reports whether an address is one from a source. An address that was once desired in
 // particular still fits if any is desired, so withdrawing that changes nothing.
 func (p *planner) fits(ip *Address, source ownership.Source) bool {
 	switch {
+	case ip.Kind != source.Kind:
+		return false
 	case source.Addr.IsValid():
 		return ip.Addr == source.Addr
 	case source.Pool != "":
-		pool, known := p.in.Pools[source.Pool]
+		pool, known := p.in.Pools[PoolKey(source, ip.Family())]
 		if !known || pool.Unreadable != "" {
 			return true // nothing speaks against it
 		}

@@ -156,7 +156,7 @@ func TestInvariant2LostMarkers(t *testing.T) {
 			name:  "edited to another scope: not ours to take back",
 			facts: ips{named(ip("a 192.0.2.1 n1", func(m *Marker) { m.Key.Scope = "x" }), ownName())},
 			set:   []*LoadBalancer{web(has)}, actions: [][]string{nil}, reason: ReasonNotOwned,
-			problem: "is taken by a floating IP",
+			problem: "is taken by another floating IP",
 		},
 		{
 			name:    "edited, and its name proves nothing: the other one leaves it alone",
@@ -198,7 +198,7 @@ func TestInvariant2LostMarkers(t *testing.T) {
 	t.Run("released to the user before", func(t *testing.T) {
 		found := ips{named(foreign("a 192.0.2.1 n1"), ownName())}
 		p := planWeb(found, web(publishing("192.0.2.1", "10.0.0.1")), cluster("n1"),
-			func(in *Input) { in.UserOwned = map[string]bool{"a": true} })
+			func(in *Input) { in.UserOwned = map[Named]bool{{NameOrID: "a"}: true} })
 		if !isProblem(p.Problem, ReasonNotOwned, "") || len(briefly(p)) != 0 || len(p.Claims) != 1 {
 			t.Errorf("does %v, %v", briefly(p), p.Problem)
 		}
@@ -362,7 +362,11 @@ func TestWhyAnAddressIsCreated(t *testing.T) {
 		{"the one that it had was deleted, and the node with it", nil, web(publishing("192.0.2.1", "10.9.9.9")),
 			"its address 192.0.2.1 is gone from the project"},
 		{"another one is desired", ips{ip("a 192.0.2.1 n1")},
-			web(publishing("192.0.2.1", "10.9.9.9"), from(Source{Pool: "p"})), first},
+			web(publishing("192.0.2.1", "10.9.9.9"), from(Source{Pool: "p"})),
+			"it replaces the floating IP 192.0.2.1, which is no longer desired"},
+		{"another source is desired", ips{ip("a 192.0.2.1 n1")},
+			web(publishing("192.0.2.1", "10.0.0.1"), from(Source{Kind: ExternalSubnet, Pool: "s"})),
+			"it replaces the floating IP 192.0.2.1, which is no longer desired"},
 		{"it had one of the other IP family", nil, web(publishing("2001:db8::1")), first},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -51,7 +51,7 @@ func TestConditionsOfClosedFirewalls(t *testing.T) {
 // Plans of what would be know of pools what Oxide would say.
 func TestPoolsThatHaveNoAddress(t *testing.T) {
 	defaults := func(pool Pool) func(*Input) {
-		return func(in *Input) { in.Pools[DefaultPool(IPv4)] = pool }
+		return func(in *Input) { in.Pools[defaultPool(IPv4)] = pool }
 	}
 	for _, tc := range []struct {
 		name   string

@@ -6,6 +6,7 @@ package plan
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,8 +19,8 @@ func (p *planner) creation(b *balancer, d Desired) (*Creation, *Problem) {
 	if addr.IsValid() {
 		if taken := p.in.Addresses.ByAddr(addr); taken != nil {
 			return nil, problemf(ReasonNotOwned,
-				"the desired address %s is taken: it is the floating IP %s, %s",
-				addr, taken.Name, ownerOf(taken))
+				"the desired address %s is taken: it is the %s %s, %s",
+				addr, taken.Kind, taken.Name, ownerOf(taken))
 		}
 		if first, taken := p.allocated[addr]; taken {
 			return nil, problemf(ReasonNotOwned, "the address %s is desired by the load balancer %s, "+
@@ -39,42 +40,51 @@ func (p *planner) creation(b *balancer, d Desired) (*Creation, *Problem) {
 	if addr.IsValid() {
 		p.allocated[addr] = b.key()
 	}
-	create := &Creation{Name: name, Description: description, Desired: d}
-	create.Why, create.Replaces = p.whyCreate(b, d.Family)
-	return create, nil
+	p.named[Named{d.Source.Kind, name}] = true
+	return &Creation{Name: name, Description: description, Desired: d}, nil
 }
 
-// freeName returns the name of a new address. Names of addresses that the load balancer has
-// released are passed over; anybody else who has its name is in the way.
+// freeName returns the name of a new address. Names of other addresses of the load balancer, and of
+// those that it has released, are passed over; anybody else who has its name is in the way.
 func (p *planner) freeName(b *balancer, d Desired) (string, *Problem) {
+	kind := d.Source.Kind
 	for counter := 0; ; counter++ {
 		name := ownership.Name(b.key(), d.Family, d.Source.String(), counter)
-		taken := p.in.Addresses.ByName(name)
+		taken := p.in.Addresses.ByName(kind, name)
 		switch {
-		case taken == nil:
+		case taken == nil && !p.named[Named{kind, name}]:
 			return name, nil
+		case taken == nil:
+		case p.claimed[taken.ID] != nil && p.claimed[taken.ID].b == b:
 		case ownership.BearsMarker(taken.Description) || !p.isReleasedBy(taken, b.key()):
-			return "", problemf(ReasonNotOwned, "%s", NameTaken(name))
+			return "", problemf(ReasonNotOwned, "%s", NameTaken(kind, name))
 		}
 	}
 }
 
-// whyCreate says why a new address is needed, and whether it replaces one that is gone: none of
-// those that the owner publishes may be there any more. It also publishes private addresses of
-// instances, which are distinguished as far as they are known.
+// whyCreate says why a new address is needed, and whether it replaces another one: one that is gone, if
+// none of those that the owner publishes is there any more, or one that is no longer desired. The owner
+// also publishes private addresses of instances, which are distinguished as far as they are known.
 func (p *planner) whyCreate(b *balancer, family ownership.Family) (why string, replaces bool) {
-	const first = "the load balancer has no such address yet"
-	why = first
+	var gone netip.Addr
 	for _, addr := range slices.Backward(b.LoadBalancer.Published) {
-		switch {
-		case ownership.FamilyOf(addr) != family || p.isPrivate(addr):
-		case p.in.Addresses.ByAddr(addr) != nil:
-			return first, false
-		default:
-			why, replaces = fmt.Sprintf("its address %s is gone from the project", addr), true
+		if ownership.FamilyOf(addr) != family || p.isPrivate(addr) {
+			continue
+		}
+		if gone = addr; p.in.Addresses.ByAddr(addr) != nil {
+			gone = netip.Addr{}
+			break
 		}
 	}
-	return why, replaces
+	if gone.IsValid() {
+		return fmt.Sprintf("its address %s is gone from the project", gone), true
+	}
+	for _, ip := range b.former {
+		if ip.Family() == family && ip.InstanceID != "" {
+			return fmt.Sprintf("it replaces the %s %s, which is no longer desired", ip.Kind, ip.Addr), true
+		}
+	}
+	return "the load balancer has no such address yet", false
 }
 
 // checkPool returns why no address can come from a pool; nil: nothing is known to be in the way.
@@ -83,53 +93,67 @@ func (p *planner) checkPool(d Desired) *Problem {
 	if name == "" {
 		return p.checkDefaultPool(d)
 	}
-	pool, known := p.in.Pools[name]
+	pool, known := p.in.Pools[PoolKey(d.Source, d.Family)]
+	of := PoolOf(d)
 	switch {
 	case !known:
-		return problemf(ReasonPoolUnreadable, "the pool %.100s has not been read yet", name)
+		return problemf(ReasonPoolUnreadable, "%s has not been read yet", of)
 	case pool.Missing:
-		return problemf(ReasonPoolNotFound, "the pool %.100s does not exist, or is not "+
-			"linked to the silo", name)
+		return problemf(ReasonPoolNotFound, "%s does not exist, or is not linked to the silo", of)
 	case pool.Unreadable != "":
 		return problemf(ReasonPoolUnreadable, "%s", pool.Unreadable)
 	case pool.Family != d.Family:
-		return problemf(ReasonInvalid, "the pool %.100s has no IP%s addresses", name, d.Family)
+		return problemf(ReasonInvalid, "%s has no IP%s addresses", of, d.Family)
 	case !pool.Unicast:
-		return problemf(ReasonInvalid, "the pool %.100s is a multicast pool, which has no floating IPs", name)
+		return problemf(ReasonInvalid, "%s is a multicast pool, which has no floating IPs", of)
 	case pool.Exhausted:
-		return problemf(ReasonPoolExhausted, "the pool %.100s has no free address", name)
+		return problemf(ReasonPoolExhausted, "%s has no free address", of)
 	}
 	return nil
 }
 
+// PoolOf says from which pool a desired address comes, for people.
+func PoolOf(d Desired) string {
+	subnet := ""
+	if d.Source.Kind == ownership.ExternalSubnet {
+		subnet = "subnet "
+	}
+	if d.Source.Pool != "" {
+		return fmt.Sprintf("the %spool %.100s", subnet, d.Source.Pool)
+	}
+	return fmt.Sprintf("the silo's default %spool for IP%s addresses", subnet, d.Family)
+}
+
 // checkDefaultPool knows little of what is required: whether it can be had shows when it is tried.
 func (p *planner) checkDefaultPool(d Desired) *Problem {
-	pool, known := p.in.Pools[DefaultPool(d.Family)]
+	pool, known := p.in.Pools[PoolKey(d.Source, d.Family)]
 	switch {
 	case !known && d.Optional:
-		return problemf(ReasonPoolUnreadable, "the silo's default pool for IP%s addresses has not been "+
-			"read yet", d.Family)
+		return problemf(ReasonPoolUnreadable, "%s has not been read yet", PoolOf(d))
 	case pool.Missing:
-		return problemf(ReasonPoolNotFound, "%s", NoDefaultPool(d.Family, pool.Others))
+		return problemf(ReasonPoolNotFound, "%s", NoDefaultPool(d, pool.Others))
 	case pool.Exhausted:
-		return problemf(ReasonPoolExhausted, "the silo's default pool for IP%s addresses has no free "+
-			"address", d.Family)
+		return problemf(ReasonPoolExhausted, "%s has no free address", PoolOf(d))
 	}
 	return nil
 }
 
 // NameTaken says that the name of an address is that of one which is not the load balancer's.
-func NameTaken(name string) string {
-	return fmt.Sprintf("the name %s is taken by a floating IP that is not marked as this load "+
-		"balancer's; rename it, or detach and delete it", name)
+func NameTaken(kind ownership.Kind, name string) string {
+	return fmt.Sprintf("the name %s is taken by another %s, which is not marked as this load "+
+		"balancer's; rename it, or detach and delete it", name, kind)
 }
 
-// NoDefaultPool says that the silo has no default pool of a family, and which others it has.
-func NoDefaultPool(family ownership.Family, others []string) string {
-	text := fmt.Sprintf("the silo has no default pool for IP%s addresses; ", family)
+// NoDefaultPool says that the silo has no default pool for a desired address, and which others it has.
+func NoDefaultPool(d Desired, others []string) string {
+	pool := "pool"
+	if d.Source.Kind == ownership.ExternalSubnet {
+		pool = "subnet pool"
+	}
+	text := fmt.Sprintf("the silo has no default %s for IP%s addresses; ", pool, d.Family)
 	if len(others) == 0 {
 		return text + "ask its administrator for one"
 	}
-	return text + clipTo(fmt.Sprintf("ask for one of its IP%s pools: %s", family,
+	return text + clipTo(fmt.Sprintf("ask for one of its IP%s %ss: %s", d.Family, pool,
 		strings.Join(others, ", ")), maxMessage/2)
 }

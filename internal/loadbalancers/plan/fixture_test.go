@@ -27,8 +27,12 @@ type (
 const (
 	IPv4 = ownership.IPv4
 	IPv6 = ownership.IPv6
-	TCP  = firewall.TCP
-	UDP  = firewall.UDP
+
+	FloatingIP     = ownership.FloatingIP
+	ExternalSubnet = ownership.ExternalSubnet
+
+	TCP = firewall.TCP
+	UDP = firewall.UDP
 
 	testScope = "cluster-1"
 	day       = int64(24 * 3600e9)
@@ -68,6 +72,8 @@ func from(source Source) func(*LoadBalancer) {
 }
 
 func ofOther(m *Marker) { m.Key, m.OwnerUID = otherKey, "uid-other" }
+
+func defaultPool(family Family) string { return PoolKey(Source{}, family) }
 
 func ofIPv6(d *LoadBalancer) { d.Desired[0].Family = IPv6 }
 
@@ -203,15 +209,21 @@ func input(found ips, set []*LoadBalancer, change ...func(*Input)) *Input {
 	in := &Input{
 		Scope: testScope, Addresses: NewAddresses(), LoadBalancers: set,
 		Instances: make(map[string]Instance), FormerCandidates: make(map[string]bool),
-		Pools: map[string]Pool{
-			"pool-1":    {ID: "pool-1", Family: IPv4, Unicast: true},
-			"p":         {ID: "pool-of-name-p", Family: IPv4, Unicast: true},
-			"six":       {ID: "pool-6", Family: IPv6, Unicast: true},
-			"multicast": {ID: "pool-m", Family: IPv4},
-			"gone":      {Missing: true},
-			"unread":    {Unreadable: "the pool unread cannot be read: 503"},
-			"empty":     {ID: "pool-e", Family: IPv4, Unicast: true, Exhausted: true},
-		},
+		Pools: make(map[string]Pool),
+	}
+	for name, pool := range map[string]Pool{
+		"pool-1":    {ID: "pool-1", Family: IPv4, Unicast: true},
+		"p":         {ID: "pool-of-name-p", Family: IPv4, Unicast: true},
+		"six":       {ID: "pool-6", Family: IPv6, Unicast: true},
+		"multicast": {ID: "pool-m", Family: IPv4},
+		"gone":      {Missing: true},
+		"unread":    {Unreadable: "the pool unread cannot be read: 503"},
+		"empty":     {ID: "pool-e", Family: IPv4, Unicast: true, Exhausted: true},
+	} {
+		in.Pools[PoolKey(Source{Pool: name}, "")] = pool
+	}
+	in.Pools[PoolKey(Source{Kind: ExternalSubnet, Pool: "s"}, "")] = Pool{
+		ID: "subnet-pool-1", Family: IPv4, Unicast: true,
 	}
 	in.Addresses.Replace(found)
 	for i := range 10 {

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 )
 
 // model is what a rack would make of plans: floating IPs by id. It refuses what Oxide refuses.
@@ -108,10 +110,10 @@ func (m *model) end(t *testing.T, release Release) int {
 func (m *model) create(t *testing.T, c *Creation) string {
 	t.Helper()
 	for _, a := range m.found {
-		if a.Name == c.Name {
+		if a.Name == c.Name && a.Kind == c.Desired.Source.Kind {
 			t.Fatalf("the name %s is taken", c.Name)
 		}
-		if a.Addr == c.Desired.Source.Addr {
+		if a.Addr == c.Desired.Source.Addr && !a.Larger { // pools do not overlap
 			t.Fatalf("the address %s is taken", a.Addr)
 		}
 	}
@@ -125,7 +127,16 @@ func (m *model) create(t *testing.T, c *Creation) string {
 		}
 	}
 	m.found[id] = Address{
-		ID: id, Name: c.Name, Addr: addr, Description: c.Description, PoolID: "pool-1",
+		Kind: c.Desired.Source.Kind, ID: id, Name: c.Name, Addr: addr, Description: c.Description,
+		PoolID: poolID(c.Desired.Source.Kind),
 	}
 	return id
+}
+
+// poolID is the id of the pool from which all resources of a kind come.
+func poolID(kind ownership.Kind) string {
+	if kind == ExternalSubnet {
+		return "subnet-pool-1"
+	}
+	return "pool-1"
 }

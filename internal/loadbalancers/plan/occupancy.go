@@ -22,7 +22,7 @@ func (p *planner) vacate(c *claim, instance string) {
 	if instance == "" {
 		return
 	}
-	for _, port := range c.b.LoadBalancer.Ports {
+	for _, port := range c.ports() {
 		at := Place{instance, c.Desired.Family, port}
 		_, isOccupied := p.occupied[at]
 		if _, isVacated := p.vacated[at]; !isOccupied && !isVacated {
@@ -31,23 +31,23 @@ func (p *planner) vacate(c *claim, instance string) {
 	}
 }
 
-// occupy gives the places of a load balancer's ports on an instance to it.
-func (p *planner) occupy(b *balancer, instance string, family ownership.Family) {
-	name := b.key().Name
-	for _, port := range b.LoadBalancer.Ports {
-		p.occupied[Place{instance, family, port}] = holder{b, name}
+// occupy gives an address the places of its ports on an instance.
+func (p *planner) occupy(c *claim, instance string) {
+	name := c.b.key().Name
+	for _, port := range c.ports() {
+		p.occupied[Place{instance, c.Desired.Family, port}] = holder{c.b, name}
 	}
 }
 
-// occupyFree gives the places of a load balancer's ports on an instance to it, as far as nobody
-// else has them, or is there until it leaves.
-func (p *planner) occupyFree(b *balancer, instance string, family ownership.Family) {
-	if instance == "" {
+// occupyFree gives an address that is attached the places of a load balancer's ports there, as far as
+// nobody else has them, or is there until it leaves.
+func (p *planner) occupyFree(b *balancer, ip *Address) {
+	if ip.InstanceID == "" {
 		return
 	}
 	name := b.key().Name
-	for _, port := range b.LoadBalancer.Ports {
-		at := Place{instance, family, port}
+	for _, port := range b.portsOf(ip.Kind) {
+		at := Place{ip.InstanceID, ip.Family(), port}
 		_, isOccupied := p.occupied[at]
 		if leaver, isVacated := p.vacated[at]; !isOccupied && (!isVacated || leaver.b == b) {
 			p.occupied[at] = holder{b, name}
@@ -55,9 +55,13 @@ func (p *planner) occupyFree(b *balancer, instance string, family ownership.Fami
 	}
 }
 
-// isHeld reports whether somebody else has a port of a load balancer on an instance.
-func (p *planner) isHeld(b *balancer, instance string, family ownership.Family) bool {
-	for _, port := range b.LoadBalancer.Ports {
+// isHeldAt reports whether another load balancer has a port of this one on an instance.
+func (c *claim) isHeldAt(p *planner, instance string) bool {
+	return p.isHeld(c.b, c.ports(), instance, c.Desired.Family)
+}
+
+func (p *planner) isHeld(b *balancer, ports []Port, instance string, family ownership.Family) bool {
+	for _, port := range ports {
 		if holds, is := p.occupied[Place{instance, family, port}]; is && holds.b != b {
 			return true
 		}
@@ -68,7 +72,7 @@ func (p *planner) isHeld(b *balancer, instance string, family ownership.Family) 
 // leaverOf returns which other load balancer leaves a port of this one on an instance by this plan;
 // empty: none.
 func (p *planner) leaverOf(c *claim, instance string) string {
-	for _, port := range c.b.LoadBalancer.Ports {
+	for _, port := range c.ports() {
 		holds, is := p.vacated[Place{instance, c.Desired.Family, port}]
 		if is && holds.b != c.b {
 			return holds.name
@@ -81,7 +85,7 @@ func (p *planner) leaverOf(c *claim, instance string) string {
 // session has taken that place for it, or an earlier one. Empty: none, or more than one.
 func (p *planner) publishedPlace(c *claim) string {
 	lb := c.b.LoadBalancer
-	if c.Address == nil || !lb.Publishes(c.Address.Addr) {
+	if c.Address == nil || c.kind() != ownership.FloatingIP || !lb.Publishes(c.Address.Addr) {
 		return ""
 	}
 	if p.byPrivate == nil {
@@ -117,7 +121,7 @@ func (p *planner) expected(going []*claim) map[Place]bool {
 		if places == nil {
 			places = make(map[Place]bool)
 		}
-		for _, port := range c.b.LoadBalancer.Ports {
+		for _, port := range c.ports() {
 			places[Place{c.heading, c.Desired.Family, port}] = true
 		}
 	}
@@ -126,7 +130,7 @@ func (p *planner) expected(going []*claim) map[Place]bool {
 
 // isExpected reports whether an address of another load balancer will be in the place of this one.
 func (c *claim) isExpected(places map[Place]bool) bool {
-	return slices.ContainsFunc(c.b.LoadBalancer.Ports, func(port Port) bool {
+	return slices.ContainsFunc(c.ports(), func(port Port) bool {
 		return places[Place{c.Current(), c.Desired.Family, port}]
 	})
 }

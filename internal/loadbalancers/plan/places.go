@@ -86,11 +86,11 @@ func (p *planner) locate() {
 // keepPlace gives an address the place where it is, unless another one has it, and reports whether that
 // is all there is to decide.
 func (p *planner) keepPlace(c *claim) bool {
-	if p.isHeld(c.b, c.Current(), c.Desired.Family) {
+	if c.isHeldAt(p, c.Current()) || c.hasOlderAt(c.Current()) {
 		c.lost = true
 		return false
 	}
-	p.occupy(c.b, c.Current(), c.Desired.Family)
+	p.occupy(c, c.Current())
 	c.Target = c.Current()
 	return c.standing == stays && !c.planNext
 }
@@ -128,7 +128,7 @@ func (p *planner) sortOut() (staying, going []*claim) {
 			switch {
 			case c.Frozen:
 				c.Target = c.Current()
-				p.occupyFree(c.b, c.Target, c.Desired.Family)
+				p.occupyFree(c.b, c.Address)
 			case c.Current() != "" && !p.mayDetach(b, c.Address):
 				p.leaveForeign(c)
 			case c.heading != "":
@@ -182,7 +182,7 @@ func (p *planner) leaveForeign(c *claim) {
 	c.Target = c.Current()
 	c.b.Foreign = true
 	c.b.warn(ForeignAttachment, p.foreign(c.Address))
-	p.occupyFree(c.b, c.Target, c.Desired.Family)
+	p.occupyFree(c.b, c.Address)
 }
 
 func (p *planner) foreign(ip *Address) string {
@@ -210,7 +210,7 @@ func (p *planner) guard(going []*claim) {
 	for _, b := range p.all {
 		for _, ip := range p.unclaimed(b) {
 			if p.isOwn(ip, b.key()) || b.LoadBalancer.Publishes(ip.Addr) || slices.Contains(b.former, ip) {
-				p.occupyFree(b, ip.InstanceID, ip.Family())
+				p.occupyFree(b, ip)
 			}
 		}
 	}
@@ -221,8 +221,8 @@ func (p *planner) guard(going []*claim) {
 func (p *planner) keepHeading(c *claim) bool {
 	n := p.node(c.heading)
 	_, eligible := c.b.serving(n.id)
-	if n.candidate == nil || n.candidate.Health > Suspect || !eligible ||
-		p.isHeld(c.b, n.id, c.Desired.Family) {
+	if n.candidate == nil || n.candidate.Health > Suspect || !eligible || c.isHeldAt(p, n.id) ||
+		c.isDoubledAt(n.id) {
 		p.vacate(c, c.heading) // it will be there, and leave
 		return false
 	}
@@ -249,7 +249,7 @@ func (p *planner) keepAnnounced(c *claim, to string) bool {
 		if c.planNext && !c.lost {
 			return false
 		}
-	case unusable, taken, waits, full:
+	case unusable, doubled, taken, waits, full:
 		return false
 	}
 	if c.planNext && !c.lost {
@@ -270,7 +270,10 @@ func (p *planner) settle(c *claim) {
 	switch {
 	case current == "":
 		c.Unscheduled = p.unscheduled(c)
-	case !p.isHeld(c.b, current, c.Desired.Family):
+	case c.hasOlderAt(current):
+		c.Why = p.displayName(current) + " carries another address of the load balancer"
+		c.Unscheduled = p.unscheduled(c)
+	case !c.isHeldAt(p, current):
 		p.stay(c)
 		return
 	default:
@@ -289,7 +292,7 @@ func (p *planner) settle(c *claim) {
 // stay leaves an address where it is because nothing else can carry it.
 func (p *planner) stay(c *claim) {
 	c.Target = c.Current()
-	p.occupy(c.b, c.Target, c.Desired.Family)
+	p.occupy(c, c.Target)
 	p.count(c, p.node(c.Target))
 	if c.standing != mustLeave || c.heading != "" {
 		return
@@ -311,15 +314,15 @@ func (p *planner) chooseNext(c *claim) {
 func (p *planner) sendNext(c *claim, n *node) {
 	c.Next = n.id
 	n.next++
-	n.present++
-	p.occupy(c.b, n.id, c.Desired.Family)
+	n.present[c.kind()]++
+	p.occupy(c, n.id)
 }
 
 // send has an address go to an instance.
 func (p *planner) send(c *claim, n *node, why string) {
 	if current := c.Current(); c.Target != "" && c.Target == current && n.id != current {
 		// It had its place for as long as it had to.
-		for _, port := range c.b.LoadBalancer.Ports {
+		for _, port := range c.ports() {
 			at := Place{current, c.Desired.Family, port}
 			if p.occupied[at].b == c.b {
 				delete(p.occupied, at)
@@ -329,10 +332,10 @@ func (p *planner) send(c *claim, n *node, why string) {
 	}
 	c.Target, c.Why, c.Blocked = n.id, why, p.leaverOf(c, n.id)
 	if n.id != c.Current() && n.id != c.heading {
-		n.present++
+		n.present[c.kind()]++
 	}
 	p.count(c, n)
-	p.occupy(c.b, n.id, c.Desired.Family)
+	p.occupy(c, n.id)
 }
 
 // count makes an address count for the load of an instance.
@@ -353,8 +356,11 @@ func (p *planner) whyMove(c *claim) string {
 	if current == "" {
 		return "it is attached nowhere"
 	}
-	if c.lost {
-		return p.describeHolders(c, current)
+	switch holders := p.describeHolders(c, current); {
+	case c.lost && holders != "":
+		return holders
+	case c.lost:
+		return p.displayName(current) + " carries another address of the load balancer"
 	}
 	return p.displayName(current) + " " + cmp.Or(p.whyLeaves(c), "no longer has its place")
 }

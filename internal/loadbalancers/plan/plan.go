@@ -45,12 +45,13 @@ type planner struct {
 	claimed map[string]*claim
 	// detached are a user's addresses that are released: two load balancers may publish one.
 	detached map[string]bool
-	// allocated are the very addresses that are created, and for whom.
+	// allocated are the very addresses that are created, and for whom; named the names that they get.
 	allocated map[netip.Addr]ownership.Key
+	named     map[Named]bool
 	// occupied says who has which place; vacated has the places that an address leaves by this
 	// plan: it is there until it has left.
 	occupied, vacated map[Place]holder
-	// publishers are the load balancers that publish a floating IP; nil until they are needed. So
+	// publishers are the load balancers that publish an address; nil until they are needed. So
 	// is private: where packets arrive on instances.
 	publishers map[netip.Addr][]*balancer
 	private    map[netip.Addr]bool
@@ -69,8 +70,8 @@ type planner struct {
 type balancer struct {
 	Planned
 	claims []*claim
-	// desired are the addresses that are desired, of the optional ones the one that was chosen.
-	desired []Desired
+	// wants are the addresses that it is to have, of the optional ones those that can be had.
+	wants []*want
 	// edited: it serves ports that it did not when it got its place.
 	edited bool
 	// former are the addresses that Releases are about.
@@ -82,13 +83,10 @@ type balancer struct {
 
 func (b *balancer) key() ownership.Key { return b.LoadBalancer.Key }
 
-func (b *balancer) claimOf(family ownership.Family) *claim {
-	for _, c := range b.claims {
-		if c.Desired.Family == family {
-			return c
-		}
-	}
-	return nil
+// want is an address that a load balancer is to have, and which one it has for that; nil: none yet.
+type want struct {
+	Desired
+	claim *claim
 }
 
 // refuse records what is wrong with what is desired. What the load balancer has stays until that is
@@ -124,6 +122,46 @@ type claim struct {
 	hashed bool
 }
 
+// kind is that of the address, or of the one that is desired.
+func (c *claim) kind() ownership.Kind {
+	if c.Address == nil {
+		return c.Desired.Source.Kind
+	}
+	return c.Address.Kind
+}
+
+// ports are those that take places on an instance: packets for an external subnet keep their
+// destination, and take none.
+func (c *claim) ports() []Port { return c.b.portsOf(c.kind()) }
+
+func (b *balancer) portsOf(kind ownership.Kind) []Port {
+	if kind == ownership.ExternalSubnet {
+		return nil
+	}
+	return b.LoadBalancer.Ports
+}
+
+// isDoubledAt reports whether an instance has another address of the same load balancer and family, gets
+// one, or is about to be left by one: of several each is to be on another instance.
+func (c *claim) isDoubledAt(instance string) bool {
+	if instance == "" {
+		return false
+	}
+	return slices.ContainsFunc(c.b.claims, func(other *claim) bool {
+		return other != c && other.Desired.Family == c.Desired.Family &&
+			(other.Current() == instance || other.Target == instance || other.Next == instance ||
+				other.heading == instance)
+	})
+}
+
+// hasOlderAt reports whether another address of the load balancer and family has an instance, and was
+// to be kept before this one. While it is not known what is desired each stays where it is.
+func (c *claim) hasOlderAt(instance string) bool {
+	return !c.b.LoadBalancer.Preserve && slices.ContainsFunc(c.b.claims, func(other *claim) bool {
+		return other != c && other.Desired.Family == c.Desired.Family && other.Target == instance
+	})
+}
+
 // inUse reports whether it serves, or did until a request under way took it off its place.
 func (c *claim) inUse() bool { return c.Current() != "" || c.heading != "" }
 
@@ -143,6 +181,7 @@ func newPlanner(in *Input) *planner {
 		nodes:    make(map[string]*node, len(in.Candidates)),
 		claimed:  make(map[string]*claim, size),
 		detached: make(map[string]bool), allocated: make(map[netip.Addr]ownership.Key),
+		named:    make(map[Named]bool),
 		occupied: make(map[Place]holder, 2*size+len(in.Occupied)), vacated: make(map[Place]holder),
 		rules: make(map[string][]firewall.Rule),
 	}
@@ -180,7 +219,7 @@ func isEdited(lb *LoadBalancer) bool {
 // isScope reports whether markers of a scope are the cluster's own.
 func (p *planner) isScope(scope string) bool { return slices.Contains(p.scopes, scope) }
 
-// publisherOf returns another load balancer, not an ending one, that publishes a floating IP.
+// publisherOf returns another load balancer, not an ending one, that publishes an address.
 func (p *planner) publisherOf(ip *Address, but *balancer) *balancer {
 	if p.publishers == nil {
 		p.publishers = make(map[netip.Addr][]*balancer)
@@ -223,11 +262,12 @@ func (p *planner) result(rebalanced bool) *Result {
 func (p *planner) complete(b *balancer) {
 	for _, c := range b.claims {
 		p.completeClaim(b, c)
-		b.Claims = append(b.Claims, &c.Claim)
 	}
-	slices.SortStableFunc(b.Claims, func(x, y *Claim) int {
-		return cmp.Compare(x.Desired.Family, y.Desired.Family)
-	})
+	for _, w := range b.wants {
+		if w.claim != nil {
+			b.Claims = append(b.Claims, &w.claim.Claim)
+		}
+	}
 	if b.Problem != nil && b.Problem.Reason == ReasonNotOwned {
 		b.warn(NotOwned, b.Problem.Message)
 	}
@@ -237,6 +277,9 @@ func (p *planner) complete(b *balancer) {
 }
 
 func (p *planner) completeClaim(b *balancer, c *claim) {
+	if c.Create != nil {
+		c.Create.Why, c.Create.Replaces = p.whyCreate(b, c.Create.Desired.Family)
+	}
 	if c.MarkLast && (c.Current() == "" || c.Target == c.Current()) {
 		c.MarkLast = false
 	}
@@ -247,8 +290,11 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 		}
 	}
 	if c.Target == "" {
-		// An address that is in use is released only for one that is in use instead.
-		b.Releases, b.Kept = nil, p.undisputed(b)
+		// An address that is in use is released only for one that is in use instead, or for which there is
+		// no instance besides those that carry the others.
+		if c.Unscheduled == nil || !c.Unscheduled.onlySiblings {
+			b.Releases, b.Kept = nil, p.undisputed(b)
+		}
 		return
 	}
 	if c.Target == c.Current() && !c.Frozen && !c.degraded {
@@ -266,7 +312,7 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 // nobody else has its ports.
 func (p *planner) undisputed(b *balancer) []*Address {
 	return slices.DeleteFunc(slices.Clone(b.former), func(ip *Address) bool {
-		return ip.InstanceID == "" || p.isHeld(b, ip.InstanceID, ip.Family())
+		return ip.InstanceID == "" || p.isHeld(b, b.portsOf(ip.Kind), ip.InstanceID, ip.Family())
 	})
 }
 

@@ -19,16 +19,16 @@ const maxCounter = 7
 // restore claims addresses whose markers were lost or edited: if their names are such as only this
 // load balancer's address has, and its owner publishes them, they are marked again.
 func (p *planner) restore(b *balancer) {
-	for _, d := range b.desired {
-		if b.claimOf(d.Family) != nil {
+	for _, w := range b.wants {
+		if w.claim != nil {
 			continue
 		}
-		ip := p.firstPublished(b, d.Family, func(ip *Address) bool {
-			return p.isLost(b, ip) && p.mayDetach(b, ip) && p.fits(ip, d.Source) &&
-				(p.isNameOf(ip, b.key(), d) || p.wasLegacy(ip, b))
+		ip := p.firstPublished(b, w.Family, func(ip *Address) bool {
+			return p.isLost(b, ip) && p.mayDetach(b, ip) && p.fits(ip, w.Source) &&
+				(p.isNameOf(ip, b.key(), w.Desired) || p.wasLegacy(ip, b))
 		})
 		if ip != nil {
-			p.claimUnmarked(b, d, ip, "its marker was lost")
+			p.claimUnmarked(b, w, ip, "its marker was lost")
 		}
 	}
 }
@@ -37,7 +37,8 @@ func (p *planner) restore(b *balancer) {
 // because the user named the address as their own is not lost.
 func (p *planner) isLost(b *balancer, ip *Address) bool {
 	return !p.isOwn(ip, b.key()) && (!ip.Marked || p.isScope(ip.Marker.Key.Scope)) &&
-		!p.in.UserOwned[ip.ID] && !p.in.UserOwned[ip.Name] && !p.isReleasedBy(ip, b.key())
+		!p.in.UserOwned[Named{ip.Kind, ip.ID}] && !p.in.UserOwned[ip.named()] &&
+		!p.isReleasedBy(ip, b.key())
 }
 
 // hasSuspectMarker reports whether the marker of an address was probably edited: another load
@@ -65,7 +66,7 @@ func isNamed(name string, key ownership.Key, family ownership.Family, source str
 // here or in a scope that this one takes over from.
 func (p *planner) isNameOf(ip *Address, key ownership.Key, d Desired) bool {
 	for _, key.Scope = range p.scopes {
-		for _, source := range []ownership.Source{d.Source, {}, {Addr: ip.Addr}} {
+		for _, source := range []ownership.Source{d.Source, {Kind: ip.Kind}, {Kind: ip.Kind, Addr: ip.Addr}} {
 			if isNamed(ip.Name, key, d.Family, source.String()) {
 				return true
 			}
@@ -75,19 +76,19 @@ func (p *planner) isNameOf(ip *Address, key ownership.Key, d Desired) bool {
 }
 
 // claimUnmarked claims an address that is proven to be the load balancer's in another way.
-func (p *planner) claimUnmarked(b *balancer, d Desired, ip *Address, why string) {
-	p.add(b, Claim{Desired: d, Address: ip, Managed: true}).mark(p.marker(b, d), why)
+func (p *planner) claimUnmarked(b *balancer, w *want, ip *Address, why string) {
+	p.add(b, w, Claim{Address: ip, Managed: true}).mark(p.marker(b, w.Desired), why)
 }
 
 // claimLegacy takes an address of the existing Oxide CCM over. Its names are no proof, since
 // several Services may share one; so the owner must publish it, and it must be on a node of the
 // cluster or nowhere. Its name stays, by which the existing CCM would find it again.
-func (p *planner) claimLegacy(b *balancer, d Desired, source ownership.Source) bool {
-	ip := p.firstPublished(b, d.Family, func(ip *Address) bool {
-		return p.isLegacy(ip, b) && p.fits(ip, source)
+func (p *planner) claimLegacy(b *balancer, w *want, fits func(*Address) bool) bool {
+	ip := p.firstPublished(b, w.Family, func(ip *Address) bool {
+		return p.isLegacy(ip, b) && fits(ip)
 	})
 	if ip != nil {
-		p.claimUnmarked(b, d, ip, "it is taken over from the existing Oxide CCM")
+		p.claimUnmarked(b, w, ip, "it is taken over from the existing Oxide CCM")
 	}
 	return ip != nil
 }
@@ -95,7 +96,8 @@ func (p *planner) claimLegacy(b *balancer, d Desired, source ownership.Source) b
 // isLegacy reports whether an address is provably what the existing Oxide CCM gave to a load
 // balancer.
 func (p *planner) isLegacy(ip *Address, b *balancer) bool {
-	return ip.Description == ownership.LegacyDescription && p.hasLegacyName(ip, b) &&
+	return ip.Kind == ownership.FloatingIP &&
+		ip.Description == ownership.LegacyDescription && p.hasLegacyName(ip, b) &&
 		b.LoadBalancer.Publishes(ip.Addr) && p.isOrWasCandidate(ip.InstanceID)
 }
 
@@ -119,7 +121,7 @@ func (p *planner) provenOwner(ip *Address, but *balancer) *balancer {
 			continue
 		}
 		for _, d := range b.LoadBalancer.Desired {
-			if d.Family == ip.Family() && d.Source.Existing == "" &&
+			if d.Family == ip.Family() && d.Source.Kind == ip.Kind && d.Source.Existing == "" &&
 				(p.isNameOf(ip, b.key(), d) || p.isLegacy(ip, b)) {
 				return b
 			}
@@ -132,12 +134,21 @@ func (p *planner) provenOwner(ip *Address, but *balancer) *balancer {
 // of the cluster, or its marker proves more. The place of an address of an adopted scope may be
 // given up: that cluster is gone. So may that of an address of this very owner which was never
 // published: it was being attached for the first time when everybody who knew of it ended. That it is
-// published since, with the place to which it goes, takes nothing from that.
+// published since, with the place to which it goes, takes nothing from that. What is published of an
+// external subnet never says where it is, so of one of this very owner only somebody else's candidate
+// is not believed.
 func (p *planner) mayDetach(b *balancer, ip *Address) bool {
+	if p.onClusterNode(b, ip) || p.isAdopted(ip) {
+		return true
+	}
 	lb := b.LoadBalancer
-	return p.onClusterNode(b, ip) || p.isAdopted(ip) ||
-		ip.Marked && ip.Marker.Key == lb.Key && ip.Marker.OwnerUID == lb.OwnerUID &&
-			(!lb.Publishes(ip.Addr) || lb.Announced[ip.ID] != "")
+	if !ip.Marked || ip.Marker.Key != lb.Key || ip.Marker.OwnerUID != lb.OwnerUID {
+		return false
+	}
+	if ip.Kind == ownership.ExternalSubnet {
+		return !p.in.OthersCandidates[ip.InstanceID]
+	}
+	return !lb.Publishes(ip.Addr) || lb.Announced[ip.ID] != ""
 }
 
 // onClusterNode reports whether an address is nowhere, or on an instance that is or was of the
@@ -146,8 +157,14 @@ func (p *planner) onClusterNode(b *balancer, ip *Address) bool {
 	if p.isOrWasCandidate(ip.InstanceID) {
 		return true
 	}
+	return p.publishesPlace(b, ip)
+}
+
+// publishesPlace reports whether the owner of a load balancer publishes where packets for an address
+// arrive: the private address of the instance that carries a floating IP.
+func (p *planner) publishesPlace(b *balancer, ip *Address) bool {
 	private := p.node(ip.InstanceID).addr(ip.Family())
-	return private.IsValid() && b.LoadBalancer.Publishes(private)
+	return ip.Kind == ownership.FloatingIP && private.IsValid() && b.LoadBalancer.Publishes(private)
 }
 
 // isOrWasCandidate reports whether an instance is none, or a candidate or former one.
@@ -162,13 +179,13 @@ func (p *planner) isAdopted(ip *Address) bool {
 
 // isLeftover reports whether an address is a user's, and is attached only because it was desired
 // for a load balancer: the owner still publishes it, together with the private address of the
-// instance that it is on.
+// instance that it is on, or an external subnet is on an instance of the cluster.
 func (p *planner) isLeftover(ip *Address, b *balancer) bool {
 	if ip.InstanceID == "" || !b.LoadBalancer.Publishes(ip.Addr) || !isUsers(ip) {
 		return false
 	}
-	private := p.node(ip.InstanceID).addr(ip.Family())
-	return private.IsValid() && b.LoadBalancer.Publishes(private)
+	return p.publishesPlace(b, ip) ||
+		ip.Kind == ownership.ExternalSubnet && p.isOrWasCandidate(ip.InstanceID)
 }
 
 // isUsers reports whether nothing says that an address is, or was meant to be, a load balancer's.

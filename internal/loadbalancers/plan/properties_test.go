@@ -81,12 +81,8 @@ func summary(r *Result) []string {
 func (w *world) checkPlan(t *testing.T, in *Input, r *Result) {
 	t.Helper()
 	for _, p := range r.LoadBalancers {
-		families := make(map[Family]bool)
+		checkCount(t, p)
 		for _, c := range p.Claims {
-			if families[c.Desired.Family] {
-				t.Errorf("%s has two addresses of IP%s", p.LoadBalancer.Key, c.Desired.Family)
-			}
-			families[c.Desired.Family] = true
 			w.checkMove(t, in, r, p, c)
 		}
 		for _, release := range p.Releases {
@@ -105,6 +101,31 @@ func (w *world) checkPlan(t *testing.T, in *Input, r *Result) {
 	}
 }
 
+// checkCount checks that a load balancer has as many addresses as are desired, each on another instance,
+// unless that is not known.
+func checkCount(t *testing.T, p *Planned) {
+	t.Helper()
+	if p.LoadBalancer.Preserve {
+		return
+	}
+	desired := make(map[Family]int)
+	for _, d := range p.LoadBalancer.Desired {
+		desired[d.Family]++
+	}
+	on := make(map[string]bool)
+	for _, c := range p.Claims {
+		family := c.Desired.Family
+		if desired[family]--; desired[family] < 0 {
+			t.Errorf("%s has too many addresses of IP%s", p.LoadBalancer.Key, family)
+		}
+		at := string(family) + c.Target
+		if on[at] && c.Target != "" && !c.Frozen {
+			t.Errorf("%s has two addresses of IP%s on %s", p.LoadBalancer.Key, family, c.Target)
+		}
+		on[at] = true
+	}
+}
+
 // checkMove checks that nothing moves that may stay.
 func (w *world) checkMove(t *testing.T, in *Input, r *Result, p *Planned, c *Claim) {
 	t.Helper()
@@ -120,7 +141,7 @@ func (w *world) checkMove(t *testing.T, in *Input, r *Result, p *Planned, c *Cla
 		mayStay = mayStay && ok && (serving == IsServing || !lb.Eligible.FollowsServing)
 	}
 	holder := ""
-	for _, port := range lb.Ports {
+	for _, port := range portsOf(p, c) {
 		place := Place{current, c.Desired.Family, port}
 		holder = in.Occupied[place]
 		for _, q := range r.LoadBalancers {
@@ -132,6 +153,11 @@ func (w *world) checkMove(t *testing.T, in *Input, r *Result, p *Planned, c *Cla
 			break
 		}
 	}
+	for _, other := range p.Claims {
+		if other != c && other.Desired.Family == c.Desired.Family && other.Target == current {
+			holder = "itself"
+		}
+	}
 	if mayStay && holder == "" {
 		t.Errorf("%s leaves %s for %q, where it may stay", c.Address.ID, current, c.Target)
 	}
@@ -139,16 +165,27 @@ func (w *world) checkMove(t *testing.T, in *Input, r *Result, p *Planned, c *Cla
 		t.Errorf("%s is taken off %s for nothing", c.Address.ID, current)
 	}
 	begun := lb.Announced[c.Address.ID] != "" // then it was proven before
-	if current == "theirs" && lb.Publishes(c.Address.Addr) && !begun && c.Address.Marker.Key.Scope != "cluster-0" {
+	proven := begun || !lb.Publishes(c.Address.Addr) || c.Address.Marker.Key.Scope == "cluster-0"
+	if c.Address.Kind == ExternalSubnet {
+		proven = c.Address.Marker.Key.Scope == "cluster-0" || c.Address.Marked && !in.OthersCandidates[current]
+	}
+	if current == "theirs" && !proven {
 		t.Errorf("%s is taken off %s", c.Address.ID, current)
 	}
+}
+
+func portsOf(p *Planned, c *Claim) []Port {
+	if c.Address.Kind == ExternalSubnet {
+		return nil
+	}
+	return p.LoadBalancer.Ports
 }
 
 // hasPlace reports whether an address of a load balancer is at a place, or will be.
 func hasPlace(in *Input, p *Planned, place Place) bool {
 	for _, addr := range p.LoadBalancer.Published {
 		a := in.Addresses.ByAddr(addr)
-		if a != nil && a.Family() == place.Family && a.InstanceID == place.Instance {
+		if a != nil && a.Kind == FloatingIP && a.Family() == place.Family && a.InstanceID == place.Instance {
 			return true
 		}
 	}
@@ -174,9 +211,9 @@ func hasPlace(in *Input, p *Planned, place Place) bool {
 // checkRack checks what a plan made of the rack.
 func (w *world) checkRack(t *testing.T, in *Input, before ips, r *Result) {
 	t.Helper()
-	on := make(map[string]int)
+	on := [2]map[string]int{make(map[string]int), make(map[string]int)}
 	for _, a := range w.model.found {
-		on[a.InstanceID]++
+		on[a.Kind][a.InstanceID]++
 	}
 	checkPlaces(t, r)
 	for _, p := range r.LoadBalancers {
@@ -184,8 +221,10 @@ func (w *world) checkRack(t *testing.T, in *Input, before ips, r *Result) {
 			if c.Target == "" || c.Frozen {
 				continue
 			}
-			if room := room(in.Instances[c.Target]); c.Target != c.Current() && on[c.Target] > room {
-				t.Errorf("%s carries %d floating IPs, %d are allowed", c.Target, on[c.Target], room)
+			kind := kindOf(c)
+			room := [2]int{FloatingIP: room(in.Instances[c.Target]), ExternalSubnet: maxExternalSubnets}[kind]
+			if n := on[kind][c.Target]; c.Target != c.Current() && n > room {
+				t.Errorf("%s carries %d of the kind %s, %d are allowed", c.Target, n, kind, room)
 			}
 		}
 	}
@@ -216,6 +255,9 @@ func checkPlaces(t *testing.T, r *Result) {
 			if c.Frozen {
 				continue
 			}
+			if kindOf(c) == ExternalSubnet {
+				continue
+			}
 			for _, port := range p.LoadBalancer.Ports {
 				for _, instance := range []string{c.Target, c.Next} {
 					at := Place{instance, c.Desired.Family, port}
@@ -228,6 +270,13 @@ func checkPlaces(t *testing.T, r *Result) {
 			}
 		}
 	}
+}
+
+func kindOf(c *Claim) ownership.Kind {
+	if c.Address == nil {
+		return c.Desired.Source.Kind
+	}
+	return c.Address.Kind
 }
 
 // checkWhatIsOnItsWay checks that whatever is on its way, what may stay stays, and that nobody

@@ -85,6 +85,9 @@ func (p *planner) isRefused(c *claim, n *node) bool { return len(p.refusals(c, n
 
 // refusals returns why ports of a load balancer may not be served on a candidate.
 func (p *planner) refusals(c *claim, n *node) []blocker {
+	if len(c.ports()) == 0 {
+		return nil
+	}
 	if reserved := p.reserved(c.b); reserved != nil {
 		return []blocker{*reserved}
 	}
@@ -117,7 +120,7 @@ func (p *planner) warnRefused(c *claim) {
 // holders returns who else has the ports of a load balancer on an instance.
 func (p *planner) holders(c *claim, instance string) []blocker {
 	var found []blocker
-	for _, port := range c.b.LoadBalancer.Ports {
+	for _, port := range c.ports() {
 		holds, is := p.occupied[Place{instance, c.Desired.Family, port}]
 		if is && holds.b != c.b {
 			found = append(found, blocker{isHeld, port, "is held by", holds.name})
@@ -141,7 +144,7 @@ func (p *planner) blockersAt(c *claim, n *node) []blocker {
 		}
 	}
 	var found []blocker
-	for _, port := range c.b.LoadBalancer.Ports {
+	for _, port := range c.ports() {
 		holds, is := p.vacated[Place{n.id, c.Desired.Family, port}]
 		if is && holds.b != c.b {
 			found = append(found, blocker{isAboutToBeLeft, port, "is about to be left by", holds.name})
@@ -186,11 +189,13 @@ func joinBlockers(all []blocker) string {
 func (p *planner) unscheduled(c *claim) *Unscheduled {
 	serving := p.needsServing(c)
 	var inTheWay []blocker
-	healthy, conflicts, leaving := 0, 0, 0
+	healthy, conflicts, leaving, siblings := 0, 0, 0, 0
 	for _, n := range p.candidates {
 		switch p.fitnessOf(c, n, serving) {
 		case unusable:
 			continue
+		case doubled:
+			siblings++
 		case taken:
 			conflicts++
 			inTheWay = append(inTheWay, p.blockersAt(c, n)...)
@@ -205,6 +210,11 @@ func (p *planner) unscheduled(c *claim) *Unscheduled {
 	case healthy == 0:
 		u := c.unscheduled(NoCandidate, 0, "no node can carry the address: "+p.whyNoCandidate(c))
 		u.OnlyTime = true
+		return u
+	case siblings == healthy:
+		u := c.unscheduled(NoCandidate, 0, "each node that could carry it carries another address of the load "+
+			"balancer; add a node, or ask for fewer addresses")
+		u.OnlyTime, u.onlySiblings = true, true
 		return u
 	case leaving > 0:
 		u := c.unscheduled(PortConflict, ReasonPortConflict, joinBlockers(inTheWay))

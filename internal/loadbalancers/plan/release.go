@@ -24,8 +24,8 @@ func (p *planner) release(b *balancer) {
 		switch {
 		case p.isOwn(ip, b.key()):
 			if other := p.publisherOf(ip, b); other != nil {
-				b.warn(NotOwned, fmt.Sprintf("the floating IP %s is marked as this load balancer's, but "+
-					"%s publishes its address %s: it is left alone", ip.Name, other.key(), ip.Addr))
+				b.warn(NotOwned, fmt.Sprintf("the %s %s is marked as this load balancer's, but "+
+					"%s publishes its address %s: it is left alone", ip.Kind, ip.Name, other.key(), ip.Addr))
 				continue
 			}
 			if !p.mayDetach(b, ip) {
@@ -68,7 +68,7 @@ func (p *planner) unclaimed(b *balancer) []*Address {
 	if b.LoadBalancer.Ending != NotEnding {
 		for _, d := range b.LoadBalancer.Desired {
 			if d.Source.Existing != "" {
-				add(p.in.Addresses.Find(d.Source.Existing))
+				add(p.in.Addresses.Find(d.Source.Kind, d.Source.Existing))
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func (b *balancer) endMarked(ip *Address, marker ownership.Marker, retain bool, 
 		marker.Retained = true
 		description, err := ownership.WithMarker(ip.Description, marker)
 		if err != nil {
-			b.refuse(problemf(ReasonInvalid, "floating IP %s: %s", ip.Name, err))
+			b.refuse(problemf(ReasonInvalid, "%s %s: %s", ip.Kind, ip.Name, err))
 			return false
 		}
 		r.End, r.Description, r.Why = EndsRetained, description, why+"; its address is retained"
@@ -126,7 +126,7 @@ func (p *planner) end(b *balancer) {
 			}
 		case p.publisherOf(ip, b) != nil:
 		case lb.OwnerUID != "" && p.isLegacy(ip, b):
-			marker := p.marker(b, Desired{Family: ip.Family()})
+			marker := p.marker(b, Desired{Family: ip.Family(), Source: ownership.Source{Kind: ip.Kind}})
 			b.endMarked(ip, marker, lb.Ending == EndRetain, why)
 		case p.isLeftover(ip, b) || p.isNamedAndOurs(ip, b):
 			p.detach(b, ip, why)
@@ -148,7 +148,7 @@ func (p *planner) isNamedAndOurs(ip *Address, b *balancer) bool {
 		return false
 	}
 	for _, d := range b.LoadBalancer.Desired {
-		if d.Family == ip.Family() && d.Source.Names(ip.ID, ip.Name) {
+		if d.Family == ip.Family() && d.Source.Names(ip.Kind, ip.ID, ip.Name) {
 			return true
 		}
 	}
@@ -199,10 +199,10 @@ func (p *planner) describeLeft(left []*Address) string {
 			ip.Name, ip.Addr, p.displayName(ip.InstanceID)))
 	}
 	if len(texts) == 1 {
-		return clip(fmt.Sprintf("the floating IP %s and belongs to no load balancer: if it was this one's, "+
-			"detach it", texts[0]))
+		return clip(fmt.Sprintf("the %s %s and belongs to no load balancer: if it was this one's, "+
+			"detach it", left[0].Kind, texts[0]))
 	}
-	return clip(fmt.Sprintf("of the floating IPs, %s, and none belongs to a load balancer: if one was "+
+	return clip(fmt.Sprintf("of the addresses, %s, and none belongs to a load balancer: if one was "+
 		"this one's, detach it", strings.Join(texts, ", ")))
 }
 

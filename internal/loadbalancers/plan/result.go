@@ -29,7 +29,7 @@ type Result struct {
 // Planned is the plan for one load balancer.
 type Planned struct {
 	LoadBalancer *LoadBalancer
-	// Claims are the addresses that it is to have, in the order of families.
+	// Claims are the addresses that it is to have, in the order in which they are desired.
 	Claims []*Claim
 	// Releases are addresses that it has and that are not desired. They end once every claim has its
 	// place; for an ending load balancer at once.
@@ -87,7 +87,7 @@ func (c *Claim) Current() string {
 	return c.Address.InstanceID
 }
 
-// Creation is a floating IP to be created.
+// Creation is an address to be created.
 type Creation struct {
 	Name, Description string
 	Desired           Desired
@@ -130,6 +130,8 @@ type Unscheduled struct {
 	// OnlyTime: nobody has to change anything, so it is no problem of the load balancer.
 	OnlyTime bool
 	Message  string
+	// onlySiblings: every candidate that could carry it carries another address of the load balancer.
+	onlySiblings bool
 }
 
 // ConditionType is a kind of condition.
@@ -145,6 +147,8 @@ const (
 	NotOwned
 	ForeignAttachment
 	LeftAttached
+	// FamilyMissing: an optional address of an IP family cannot be had.
+	FamilyMissing
 )
 
 // Condition is something that a user should know about a load balancer while it holds.
@@ -207,11 +211,12 @@ func (t ActionType) String() string {
 	return [...]string{"create", "mark", "attach", "detach", "delete"}[t]
 }
 
-// Action is one change of one floating IP that a plan takes.
+// Action is one change of one address that a plan takes.
 type Action struct {
 	Type ActionType
 	Key  ownership.Key
-	// ID, Name and Addr are those of the floating IP; ID and Addr are empty if it is yet to be created.
+	Kind ownership.Kind
+	// ID, Name and Addr are those of the address; ID and Addr are empty if it is yet to be created.
 	ID, Name string
 	Addr     netip.Addr
 	// Instance is where it is attached to or detached from. From is, for an attach that follows a detach,

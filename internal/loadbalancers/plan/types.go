@@ -26,7 +26,7 @@ type Input struct {
 	// LoadBalancers are all load balancers of the scope, in any order; ending ones among them.
 	LoadBalancers []*LoadBalancer
 
-	// Addresses are the floating IPs of the project.
+	// Addresses are the floating IPs and external subnets of the project.
 	Addresses *Addresses
 	// Instances are the candidates and the instances that carry an address, as far as they are known.
 	Instances map[string]Instance
@@ -34,10 +34,11 @@ type Input struct {
 	Names map[string]string
 	// FormerCandidates are all instances that were candidates since the session began.
 	FormerCandidates map[string]bool
-	// UserOwned are the names and ids by which floating IPs were named as a user's own since the session
-	// began.
-	UserOwned map[string]bool
-	// Pools are the IP pools, by the name or id in a source; those that are not there are not known.
+	// OthersCandidates are the candidates of the other sessions of the process.
+	OthersCandidates map[string]bool
+	// UserOwned are the resources that were named as a user's own since the session began.
+	UserOwned map[Named]bool
+	// Pools are the pools by PoolKey; those that are not there are not known.
 	Pools map[string]Pool
 	// Firewalls are the rules of each VPC, by its id; a VPC that is missing is not known.
 	Firewalls map[string][]firewall.Rule
@@ -170,11 +171,11 @@ func (i Instance) Addr(family ownership.Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// Pool is an IP pool, or why it is not there.
+// Pool is an IP pool or a subnet pool, or why it is not there.
 type Pool struct {
 	ID     string
 	Family ownership.Family
-	// Unicast pools give floating IPs; multicast ones do not.
+	// Unicast IP pools give floating IPs, multicast ones do not; subnet pools are unicast.
 	Unicast bool
 	// Missing: Oxide says that there is no such pool. Unreadable: why it could not be read. Exhausted: it
 	// had no free address a moment ago.
@@ -185,14 +186,25 @@ type Pool struct {
 	Others []string
 }
 
-// DefaultPool returns the key in Input.Pools of the silo's default pool of a family.
-func DefaultPool(family ownership.Family) string { return "default:" + string(family) }
+// PoolKey returns the key in Input.Pools of the pool that a source names, or of the silo's default
+// pool of the family.
+func PoolKey(source ownership.Source, family ownership.Family) string {
+	key := "ip-pool"
+	if source.Kind == ownership.ExternalSubnet {
+		key = "subnet-pool"
+	}
+	if source.Pool != "" {
+		return key + ":" + source.Pool
+	}
+	return "default-" + key + ":" + string(family)
+}
 
 // Desired is an address that a load balancer is to have.
 type Desired struct {
 	Family ownership.Family
 	Source ownership.Source
-	// Optional: of all optional ones that a load balancer desires it has one, the first that can be had.
+	// Optional: of all optional ones that a load balancer desires it has those that can be had. If none
+	// can, the first is what is missing.
 	Optional bool
 }
 
@@ -235,8 +247,8 @@ type LoadBalancer struct {
 	// has it.
 	Created int64
 	Ending  Ending
-	// Desired has at most one address per family, in order of preference. Refused are the families of
-	// which none was to be had a moment ago.
+	// Desired are the addresses that are desired, in order of preference. All of one family are of one
+	// kind, and all optional or none. Refused are the families of which none was to be had a moment ago.
 	Desired []Desired
 	Refused map[ownership.Family]bool
 	Ports   []Port

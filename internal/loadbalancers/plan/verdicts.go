@@ -71,10 +71,13 @@ func (p *planner) whyUnfit(c *claim, n *node, serving bool) string {
 	case serving && has != IsServing:
 		return "what the address would reach there is leaving"
 	}
+	if c.isDoubledAt(n.id) {
+		return "carries another address of the load balancer"
+	}
 	if blockers := p.blockersAt(c, n); len(blockers) > 0 {
 		return joinBlockers(blockers)
 	}
-	if n.present >= n.room && n.id != c.heading {
+	if n.isFull(c.kind()) && n.id != c.heading {
 		return "carries as many addresses as Oxide allows"
 	}
 	return ""

@@ -22,6 +22,7 @@ type world struct {
 	model      *model
 	occupied   map[Place]string
 	inFlight   map[string]InFlight
+	others     map[string]bool
 	// small nodes carry two floating IPs at most.
 	small bool
 }
@@ -31,6 +32,7 @@ func (w *world) chance(percent int) bool { return w.IntN(100) < percent }
 func newWorld(seed uint64) *world {
 	w := &world{Rand: rand.New(rand.NewPCG(seed, 0)), model: newModel(nil)}
 	w.small = w.chance(30)
+	w.others = map[string]bool{"theirs": w.chance(50)}
 	for n := range 1 + w.IntN(5) {
 		c := Candidate{
 			InstanceID: fmt.Sprintf("n%d", n), Rank: Rank(max(0, w.IntN(12)-9)), Backoff: w.chance(10),
@@ -79,10 +81,7 @@ func (w *world) addBalancer(i int) {
 	d := &LoadBalancer{
 		Key: Key{Scope: testScope, Name: fmt.Sprintf("default/svc-%d", i)}, OwnerUID: "uid",
 		Created: int64(w.IntN(4)), Retain: w.chance(20), Preserve: w.chance(10), MayMove: w.chance(80),
-		Ports: []Port{w.port()}, Desired: []Desired{{Family: IPv4, Source: w.source()}},
-	}
-	if w.chance(30) {
-		d.Desired = append(d.Desired, Desired{Family: IPv6})
+		Ports: []Port{w.port()}, Desired: w.desired(),
 	}
 	if w.chance(25) {
 		d.Eligible = w.eligible()
@@ -96,7 +95,33 @@ func (w *world) addBalancer(i int) {
 	w.set = append(w.set, d)
 }
 
+// desired are one to three addresses of IPv4, sometimes with one of IPv6.
+func (w *world) desired() []Desired {
+	source, optional := w.source(), w.chance(20)
+	all := []Desired{{Family: IPv4, Source: source, Optional: optional}}
+	for w.chance(25) && len(all) < 3 {
+		next := source
+		if source.Addr.IsValid() || source.Existing != "" {
+			next = w.source()
+			next.Kind = source.Kind
+		}
+		all = append(all, Desired{Family: IPv4, Source: next, Optional: optional})
+	}
+	if w.chance(30) {
+		all = append(all, Desired{
+			Family: IPv6, Source: Source{Kind: ownership.Kind(w.IntN(2))}, Optional: optional || w.chance(20),
+		})
+	}
+	return all
+}
+
 func (w *world) source() Source {
+	if w.chance(20) {
+		return []Source{
+			{Kind: ExternalSubnet}, {Kind: ExternalSubnet, Pool: "s"},
+			{Kind: ExternalSubnet, Existing: fmt.Sprintf("ip-%d", w.IntN(12))},
+		}[w.IntN(3)]
+	}
 	return []Source{
 		{}, {}, {}, {Pool: "p"}, {Pool: "gone"}, {Existing: fmt.Sprintf("ip-%d", w.IntN(12))},
 		{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + w.IntN(12))})},
@@ -115,13 +140,16 @@ func (w *world) addAddress(i int) {
 	if w.chance(20) {
 		a.Addr, marker.Family = netip.AddrFrom16([16]byte{0: 0x20, 15: byte(i + 1)}), IPv6
 	}
+	if w.chance(20) {
+		a.Kind, a.Larger, marker.Source = ExternalSubnet, w.chance(10), Source{Kind: ExternalSubnet}.String()
+	}
 	switch w.IntN(9) {
 	case 0, 1, 2, 3:
 		a.Description = marker.String()
 	case 4:
 		a.Description, a.Name = ownership.LegacyDescription, ownership.LegacyName("kubernetes", b.Key)
 	case 5:
-		a.Name = nameOf(b.Key, marker.Family, Source{})
+		a.Name = nameOf(b.Key, marker.Family, Source{Kind: a.Kind})
 		a.Description = []string{"", ownership.MarkerPrefix + "?", "mine"}[w.IntN(3)]
 	case 6:
 		marker.Key.Scope = []string{"cluster-0", "cluster-9"}[w.IntN(2)]
@@ -129,11 +157,11 @@ func (w *world) addAddress(i int) {
 	case 7:
 		a.Description = "a user's"
 	case 8:
-		a.Name = nameOf(b.Key, marker.Family, Source{})
+		a.Name = nameOf(b.Key, marker.Family, Source{Kind: a.Kind})
 		a.Description, _ = ownership.WithReleased("", b.Key)
 	}
 	for _, f := range w.model.found {
-		if f.Name == a.Name {
+		if f.Name == a.Name && f.Kind == a.Kind {
 			return // Oxide has no name twice
 		}
 	}
@@ -152,6 +180,9 @@ func (w *world) publishOf(b *LoadBalancer, a Address) {
 		return
 	}
 	b.Published = append(b.Published, a.Addr)
+	if a.Kind == ExternalSubnet {
+		return
+	}
 	var n int
 	if _, err := fmt.Sscanf(a.InstanceID, "n%d", &n); err == nil {
 		b.Published = append(b.Published, netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}),
@@ -171,7 +202,7 @@ func (w *world) input(change ...func(*Input)) *Input {
 	})
 	in.LegacyName, in.Adopted = "kubernetes", []string{"cluster-0"}
 	in.FormerCandidates = map[string]bool{"n8": true, "n9": true}
-	in.Occupied, in.InFlight = w.occupied, w.inFlight
+	in.Occupied, in.InFlight, in.OthersCandidates = w.occupied, w.inFlight, w.others
 	if w.small {
 		for id, instance := range in.Instances {
 			instance.Ephemeral = maxExternalIPs - natIPs - 2
@@ -197,6 +228,9 @@ func (w *world) publish(r *Result) {
 				continue
 			}
 			lb.Published = append(lb.Published, c.Address.Addr)
+			if c.Address.Kind == ExternalSubnet {
+				continue
+			}
 			var n int
 			if _, err := fmt.Sscanf(c.Target, "n%d", &n); err == nil {
 				lb.Published = append(lb.Published, netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}))
@@ -221,7 +255,7 @@ func (w *world) happen() {
 		case 0:
 			d.Ports = []Port{w.port()}
 		case 1:
-			d.Desired[0].Source = w.source()
+			d.Desired = w.desired()
 		case 2:
 			d.Eligible = w.eligible()
 		case 3:
