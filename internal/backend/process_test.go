@@ -196,21 +196,21 @@ func TestServesItsAPIOnAPrivateSocket(t *testing.T) {
 	}
 }
 
-func TestExternalSubnetsAreNotOffered(t *testing.T) {
+// An external subnet is sought among those, and not among the floating IPs.
+func TestAnExternalSubnetIsNoFloatingIP(t *testing.T) {
 	rack := oxidesim.Start(t, oxidesim.Config{})
 	p := start(t, rack.URL)
 	ctx := t.Context()
 	addresses := backendv1.NewAddressServiceClient(p.conn)
-	const subnet = backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET
-	_, adoptErr := addresses.AdoptAddress(ctx, &backendv1.AdoptAddressRequest{Source: subnet})
-	_, releaseErr := addresses.ReleaseAddress(ctx, &backendv1.ReleaseAddressRequest{Source: subnet})
-	for name, err := range map[string]error{
-		"AdoptAddress": adoptErr, "ReleaseAddress": releaseErr,
+	for source, says := range map[backendv1.AddressSource]string{
+		backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP:     "there is no floating IP public",
+		backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET: "there is no external subnet public",
 	} {
-		st := status.Convert(err)
-		if st.Code() != codes.Unimplemented || !strings.Contains(st.Message(), "external subnets") ||
-			len(st.Details()) != 1 {
-			t.Errorf("%s: %v %v", name, st, st.Details())
+		_, err := addresses.ReleaseAddress(ctx, &backendv1.ReleaseAddressRequest{
+			Source: source, Resource: "public",
+		})
+		if st := status.Convert(err); st.Code() != codes.NotFound || !strings.Contains(st.Message(), says) {
+			t.Errorf("%s: %v", source, err)
 		}
 	}
 }

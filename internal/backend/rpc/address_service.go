@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -17,9 +18,9 @@ import (
 // AddressOperator changes single addresses by hand.
 type AddressOperator interface {
 	Adopt(
-		ctx context.Context, nameOrID string, key ownership.Key, ownerUID string, dryRun bool,
+		ctx context.Context, named plan.Named, key ownership.Key, ownerUID string, dryRun bool,
 	) (session.Outcome, error)
-	Release(ctx context.Context, nameOrID string, dryRun bool) (session.Outcome, error)
+	Release(ctx context.Context, named plan.Named, dryRun bool) (session.Outcome, error)
 	Orphans(ctx context.Context, scope string) ([]session.LoadBalancer, error)
 	DeleteOrphan(ctx context.Context, scope, id string, dryRun bool) ([]session.Action, error)
 }
@@ -48,7 +49,7 @@ func (s *AddressService) AdoptAddress(
 		return nil, err
 	}
 	found, err := s.operator.Adopt(
-		ctx, nameOrID(req.GetResource()), keyOf(req.GetKey()), req.GetOwnerUid(), req.GetDryRun())
+		ctx, namedOf(req.GetSource(), req.GetResource()), keyOf(req.GetKey()), req.GetOwnerUid(), req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,8 @@ func (s *AddressService) ReleaseAddress(
 	if err := validateResource(req.GetSource(), req.GetResource()); err != nil {
 		return nil, err
 	}
-	found, err := s.operator.Release(ctx, nameOrID(req.GetResource()), req.GetDryRun())
+	found, err := s.operator.Release(
+		ctx, namedOf(req.GetSource(), req.GetResource()), req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}

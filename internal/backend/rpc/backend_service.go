@@ -56,6 +56,7 @@ func (s *BackendService) GetInfo(
 			backendv1.Feature_FEATURE_WATCH_INSTANCES,
 			backendv1.Feature_FEATURE_SESSIONS,
 			backendv1.Feature_FEATURE_ADDRESS_OPERATIONS,
+			backendv1.Feature_FEATURE_EXTERNAL_SUBNETS,
 		},
 	}, nil
 }

@@ -18,6 +18,11 @@ var familyMessages = map[ownership.Family]backendv1.IpFamily{
 	ownership.IPv6: backendv1.IpFamily_IP_FAMILY_IPV6,
 }
 
+var sourceMessages = map[ownership.Kind]backendv1.AddressSource{
+	ownership.FloatingIP:     backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP,
+	ownership.ExternalSubnet: backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET,
+}
+
 var phaseMessages = map[session.Phase]backendv1.Phase{
 	session.PhasePending:     backendv1.Phase_PHASE_PENDING,
 	session.PhaseProgressing: backendv1.Phase_PHASE_PROGRESSING,
@@ -37,6 +42,7 @@ var conditionTypes = map[session.ConditionType]backendv1.ConditionType{
 	session.AddressRenamed:    backendv1.ConditionType_CONDITION_TYPE_ADDRESS_RENAMED,
 	session.AttachTimeout:     backendv1.ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT,
 	session.LeftAttached:      backendv1.ConditionType_CONDITION_TYPE_LEFT_ATTACHED,
+	session.FamilyMissing:     backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING,
 }
 
 var actionTypes = map[plan.ActionType]backendv1.ActionType{
@@ -135,7 +141,7 @@ func addressMessages(addresses []session.Address) []*backendv1.LoadBalancerAddre
 
 func addressMessage(a session.Address) *backendv1.LoadBalancerAddress {
 	return &backendv1.LoadBalancerAddress{
-		Family: familyMessages[a.Family], Source: backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP,
+		Family: familyMessages[a.Family], Source: sourceMessages[a.Kind],
 		Address: addrText(a.Addr), ResourceId: a.ID, ResourceName: a.Name,
 		Managed: a.Managed, Retained: a.Retained,
 		Attachment:        attachmentMessage(a.Attached),
@@ -163,7 +169,7 @@ func actionMessages(actions []session.Action) []*backendv1.Action {
 func actionMessage(a session.Action) *backendv1.Action {
 	return &backendv1.Action{
 		Type: actionTypes[a.Type], Key: keyMessage(a.Key),
-		Source:     backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP,
+		Source:     sourceMessages[a.Kind],
 		ResourceId: a.ID, ResourceName: a.Name, Address: addrText(a.Addr),
 		InstanceId: a.Instance, PreviousInstanceId: a.From,
 		Why: oneLine(a.Why), Summary: oneLine(a.Summary),

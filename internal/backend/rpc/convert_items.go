@@ -38,6 +38,11 @@ var readinesses = map[backendv1.Readiness]health.Readiness{
 	backendv1.Readiness_READINESS_UNKNOWN:     health.Unknown,
 }
 
+var resourceKinds = map[backendv1.AddressSource]ownership.Kind{
+	backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP:     ownership.FloatingIP,
+	backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET: ownership.ExternalSubnet,
+}
+
 var endings = map[backendv1.Ending]plan.Ending{
 	backendv1.Ending_ENDING_UNSPECIFIED: plan.NotEnding,
 	backendv1.Ending_ENDING_RELEASE:     plan.EndRelease,
@@ -148,12 +153,23 @@ func desiredAddressOf(address *backendv1.DesiredAddress) plan.Desired {
 		Pool:     nameOrID(address.GetFloatingIp().GetPool()),
 		Existing: nameOrID(address.GetFloatingIp().GetExisting()),
 	}
+	if subnet := address.GetExternalSubnet(); subnet != nil {
+		source = ownership.Source{
+			Kind: ownership.ExternalSubnet, Pool: nameOrID(subnet.GetPool()),
+			Existing: nameOrID(subnet.GetExisting()),
+		}
+	}
 	if text := address.GetFloatingIp().GetAddress(); text != "" {
 		source.Addr = netip.MustParseAddr(text).Unmap()
 	}
 	return plan.Desired{
 		Family: families[address.GetFamily()], Source: source, Optional: address.GetOptional(),
 	}
+}
+
+// namedOf returns a resource by what a user calls it.
+func namedOf(source backendv1.AddressSource, text string) plan.Named {
+	return plan.Named{Kind: resourceKinds[source], NameOrID: nameOrID(text)}
 }
 
 // nameOrID writes an id as Oxide does, so that it is found equal to that.

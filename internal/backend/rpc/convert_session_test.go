@@ -129,9 +129,11 @@ func TestASourceThatCannotBeIsTheLoadBalancersOwnProblem(t *testing.T) {
 			`addresses[0].floating_ip.address "1.2.3" is not an IP address`},
 		{"of the other family", func(a *backendv1.DesiredAddress) { a.Source = address("fd00::1") },
 			`addresses[0].floating_ip.address fd00::1 is of the other IP family`},
-		{"what is not offered", func(a *backendv1.DesiredAddress) {
-			a.Source = &backendv1.DesiredAddress_ExternalSubnet{}
-		}, "this version of oxide-backend does not offer addresses from external subnets"},
+		{"no name of a subnet pool", func(a *backendv1.DesiredAddress) {
+			a.Source = &backendv1.DesiredAddress_ExternalSubnet{ExternalSubnet: &backendv1.ExternalSubnetSource{
+				Selector: &backendv1.ExternalSubnetSource_Pool{Pool: "Public Pool"},
+			}}
+		}, `addresses[0].external_subnet.pool "Public Pool" is neither a name nor an id`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			lb := goodDesired()

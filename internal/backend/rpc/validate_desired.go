@@ -55,19 +55,43 @@ func validateDesiredAddresses(at string, lb *backendv1.DesiredLoadBalancer) erro
 	if len(lb.GetAddresses()) == 0 && lb.GetPreserveReason() == "" {
 		return invalidf(at, "needs at least one address")
 	}
-	seen := make(map[backendv1.IpFamily]bool)
+	count := make(map[backendv1.IpFamily]int)
+	first := make(map[backendv1.IpFamily]*backendv1.DesiredAddress)
 	for i, address := range lb.GetAddresses() {
 		field := fmt.Sprintf("%s[%d]", at, i)
 		if _, known := families[address.GetFamily()]; !known {
 			return invalidf(field+".family", "is required")
 		}
-		if seen[address.GetFamily()] {
-			return invalidf(field+".family", "is given twice")
-		}
-		seen[address.GetFamily()] = true
 		if address.GetSource() == nil {
 			return invalidf(field+".source", "is required")
 		}
+		if count[address.GetFamily()]++; count[address.GetFamily()] > maxPerFamily {
+			return invalidf(field, "is one of more than %d addresses of its IP family", maxPerFamily)
+		}
+		if first[address.GetFamily()] == nil {
+			first[address.GetFamily()] = address
+		}
+		if err := validateAlike(field, address, first[address.GetFamily()], lb.GetEnding()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateAlike refuses an address that differs from the first one of its IP family in what all of them
+// have in common.
+func validateAlike(
+	field string, address, first *backendv1.DesiredAddress, ending backendv1.Ending,
+) error {
+	_, isSubnet := address.GetSource().(*backendv1.DesiredAddress_ExternalSubnet)
+	_, isFirstSubnet := first.GetSource().(*backendv1.DesiredAddress_ExternalSubnet)
+	switch {
+	case ending != backendv1.Ending_ENDING_UNSPECIFIED:
+		return nil // it names whatever there may be
+	case isSubnet != isFirstSubnet:
+		return invalidf(field+".source", "is of another kind than that of an address of its IP family")
+	case address.GetOptional() != first.GetOptional():
+		return invalidf(field+".optional", "differs from that of an address of its IP family")
 	}
 	return nil
 }
@@ -95,15 +119,13 @@ func validateEligible(at string, eligible *backendv1.EligibleInstances) error {
 }
 
 // sourceProblem returns what is wrong with where an address is to come from: a name that cannot be
-// one in Oxide, or a source that is not offered. Clients pass on what users wrote, and know
-// neither.
+// one in Oxide. Clients pass on what users wrote, and do not know.
 func sourceProblem(at string, address *backendv1.DesiredAddress) error {
-	source, ok := address.GetSource().(*backendv1.DesiredAddress_FloatingIp)
-	if !ok {
-		return &unofferedError{"addresses from external subnets"}
+	if subnet := address.GetExternalSubnet(); subnet != nil {
+		return validateExternalSubnet(at+".external_subnet", subnet)
 	}
 	return validateFloatingIP(
-		at+".floating_ip", source.FloatingIp, families[address.GetFamily()].Bits())
+		at+".floating_ip", address.GetFloatingIp(), families[address.GetFamily()].Bits())
 }
 
 // portProblem returns what is wrong with a port that is well-formed: Oxide does not carry it.

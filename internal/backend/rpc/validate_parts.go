@@ -27,11 +27,7 @@ func validateAdopt(req *backendv1.AdoptAddressRequest) error {
 }
 
 func validateResource(source backendv1.AddressSource, nameOrID string) error {
-	switch source {
-	case backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP:
-	case backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET:
-		return &unofferedError{"addresses from external subnets"}
-	default:
+	if _, known := resourceKinds[source]; !known {
 		return invalidf("source", "is required")
 	}
 	return validateNameOrID("resource", nameOrID)
@@ -81,6 +77,16 @@ func validateFloatingIP(field string, source *backendv1.FloatingIpSource, bits i
 	case *backendv1.FloatingIpSource_Pool:
 		return validateNameOrID(field+".pool", selector.Pool)
 	case *backendv1.FloatingIpSource_Existing:
+		return validateNameOrID(field+".existing", selector.Existing)
+	}
+	return nil
+}
+
+func validateExternalSubnet(field string, source *backendv1.ExternalSubnetSource) error {
+	switch selector := source.GetSelector().(type) {
+	case *backendv1.ExternalSubnetSource_Pool:
+		return validateNameOrID(field+".pool", selector.Pool)
+	case *backendv1.ExternalSubnetSource_Existing:
 		return validateNameOrID(field+".existing", selector.Existing)
 	}
 	return nil

@@ -25,6 +25,7 @@ const (
 	maxUsedPorts       = 1_000
 	maxReservedPorts   = 10_000
 	maxPorts           = 1_000
+	maxPerFamily       = 8
 	maxPublished       = 64
 	maxCandidates      = 20_000
 	maxLoadBalancers   = 20_000

@@ -197,6 +197,14 @@ func TestValidateReservedPorts(t *testing.T) {
 	checkField(t, validateReservedPorts("p", many), "p")
 }
 
+// twoKinds makes a load balancer desire a floating IP and an external subnet of one family.
+func twoKinds(lb *backendv1.DesiredLoadBalancer) {
+	lb.Addresses = append(lb.Addresses, &backendv1.DesiredAddress{
+		Family: lb.Addresses[0].Family,
+		Source: &backendv1.DesiredAddress_ExternalSubnet{ExternalSubnet: &backendv1.ExternalSubnetSource{}},
+	})
+}
+
 func TestValidateLoadBalancer(t *testing.T) {
 	type balancer = backendv1.DesiredLoadBalancer
 	for _, tc := range []struct {
@@ -223,8 +231,18 @@ func TestValidateLoadBalancer(t *testing.T) {
 			lb.Addresses, lb.PreserveReason = nil, "it contradicts itself"
 		}, ""},
 		{"no family", func(lb *balancer) { lb.Addresses[0].Family = 0 }, "addresses[0].family"},
-		{"a family twice", func(lb *balancer) { lb.Addresses = repeated(2, lb.Addresses[0]) },
-			"addresses[1].family"},
+		{"eight of a family", func(lb *balancer) { lb.Addresses = repeated(8, lb.Addresses[0]) }, ""},
+		{"nine of a family", func(lb *balancer) { lb.Addresses = repeated(9, lb.Addresses[0]) },
+			"addresses[8]"},
+		{"two kinds in a family", twoKinds, "addresses[1].source"},
+		{"two kinds in a family at the end", func(lb *balancer) {
+			twoKinds(lb)
+			lb.Ending = backendv1.Ending_ENDING_RELEASE
+		}, ""},
+		{"one of a family is optional", func(lb *balancer) {
+			lb.Addresses = append(lb.Addresses, proto.CloneOf(lb.Addresses[0]))
+			lb.Addresses[1].Optional = true
+		}, "addresses[1].optional"},
 		{"no source", func(lb *balancer) { lb.Addresses[0].Source = nil }, "addresses[0].source"},
 		{"no port", func(lb *balancer) { lb.Ports = nil }, "ports"},
 		{"port 65536", func(lb *balancer) { lb.Ports[0].Port = 65536 }, "ports[0].port"},

@@ -197,7 +197,7 @@ func (p *planner) fitnessOf(c *claim, n *node, serving bool) fitness {
 		return taken
 	case isVacated && !c.inUse():
 		return waits
-	case n.isFull(c.kind()) && n.id != c.heading && n.id != c.Current():
+	case n.isFull(c.Kind()) && n.id != c.heading && n.id != c.Current():
 		return full
 	case isVacated:
 		return vacated
@@ -308,7 +308,7 @@ func (p *planner) preference(c *claim, published bool, n *node) int {
 	switch {
 	case c.announced() == n.id:
 		return 0
-	case published && c.kind() == ownership.FloatingIP &&
+	case published && c.Kind() == ownership.FloatingIP &&
 		c.b.LoadBalancer.Publishes(n.addr(c.Desired.Family)):
 		return 1
 	}

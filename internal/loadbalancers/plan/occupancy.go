@@ -85,7 +85,7 @@ func (p *planner) leaverOf(c *claim, instance string) string {
 // session has taken that place for it, or an earlier one. Empty: none, or more than one.
 func (p *planner) publishedPlace(c *claim) string {
 	lb := c.b.LoadBalancer
-	if c.Address == nil || c.kind() != ownership.FloatingIP || !lb.Publishes(c.Address.Addr) {
+	if c.Address == nil || c.Kind() != ownership.FloatingIP || !lb.Publishes(c.Address.Addr) {
 		return ""
 	}
 	if p.byPrivate == nil {

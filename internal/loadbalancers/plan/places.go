@@ -314,7 +314,7 @@ func (p *planner) chooseNext(c *claim) {
 func (p *planner) sendNext(c *claim, n *node) {
 	c.Next = n.id
 	n.next++
-	n.present[c.kind()]++
+	n.present[c.Kind()]++
 	p.occupy(c, n.id)
 }
 
@@ -332,7 +332,7 @@ func (p *planner) send(c *claim, n *node, why string) {
 	}
 	c.Target, c.Why, c.Blocked = n.id, why, p.leaverOf(c, n.id)
 	if n.id != c.Current() && n.id != c.heading {
-		n.present[c.kind()]++
+		n.present[c.Kind()]++
 	}
 	p.count(c, n)
 	p.occupy(c, n.id)

@@ -122,17 +122,9 @@ type claim struct {
 	hashed bool
 }
 
-// kind is that of the address, or of the one that is desired.
-func (c *claim) kind() ownership.Kind {
-	if c.Address == nil {
-		return c.Desired.Source.Kind
-	}
-	return c.Address.Kind
-}
-
 // ports are those that take places on an instance: packets for an external subnet keep their
 // destination, and take none.
-func (c *claim) ports() []Port { return c.b.portsOf(c.kind()) }
+func (c *claim) ports() []Port { return c.b.portsOf(c.Kind()) }
 
 func (b *balancer) portsOf(kind ownership.Kind) []Port {
 	if kind == ownership.ExternalSubnet {

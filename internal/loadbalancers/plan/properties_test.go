@@ -221,7 +221,7 @@ func (w *world) checkRack(t *testing.T, in *Input, before ips, r *Result) {
 			if c.Target == "" || c.Frozen {
 				continue
 			}
-			kind := kindOf(c)
+			kind := c.Kind()
 			room := [2]int{FloatingIP: room(in.Instances[c.Target]), ExternalSubnet: maxExternalSubnets}[kind]
 			if n := on[kind][c.Target]; c.Target != c.Current() && n > room {
 				t.Errorf("%s carries %d of the kind %s, %d are allowed", c.Target, n, kind, room)
@@ -255,7 +255,7 @@ func checkPlaces(t *testing.T, r *Result) {
 			if c.Frozen {
 				continue
 			}
-			if kindOf(c) == ExternalSubnet {
+			if c.Kind() == ExternalSubnet {
 				continue
 			}
 			for _, port := range p.LoadBalancer.Ports {
@@ -270,13 +270,6 @@ func checkPlaces(t *testing.T, r *Result) {
 			}
 		}
 	}
-}
-
-func kindOf(c *Claim) ownership.Kind {
-	if c.Address == nil {
-		return c.Desired.Source.Kind
-	}
-	return c.Address.Kind
 }
 
 // checkWhatIsOnItsWay checks that whatever is on its way, what may stay stays, and that nobody

@@ -87,6 +87,14 @@ func (c *Claim) Current() string {
 	return c.Address.InstanceID
 }
 
+// Kind returns that of the address, or of the one that is to be created.
+func (c *Claim) Kind() ownership.Kind {
+	if c.Address == nil {
+		return c.Desired.Source.Kind
+	}
+	return c.Address.Kind
+}
+
 // Creation is an address to be created.
 type Creation struct {
 	Name, Description string

@@ -24,11 +24,11 @@ func routed(d *LoadBalancer) { d.Desired[0].Source = Source{Kind: ExternalSubnet
 // nobody's.
 func TestExternalSubnetsKnowNoPortConflict(t *testing.T) {
 	host := func(in *Input) {
-		in.Candidates[0].Used = []UsedPort{{Port: Port{TCP, 80}, Holder: "pod ingress/nginx"}}
+		in.Candidates[0].Used = []UsedPort{{Port: Port{Protocol: TCP, Number: 80}, Holder: "pod ingress/nginx"}}
 		in.Reserved = []ReservedPorts{{First: 80, Last: 80, Purpose: "somebody"}}
-		in.Occupied = map[Place]string{{"n1", IPv4, Port{TCP, 80}}: "another scope"}
+		in.Occupied = map[Place]string{{"n1", IPv4, Port{Protocol: TCP, Number: 80}}: "another scope"}
 	}
-	younger := other(serving(Port{TCP, 80}), routed)
+	younger := other(serving(Port{Protocol: TCP, Number: 80}), routed)
 	r := planned(nil, []*LoadBalancer{web(routed), younger}, cluster("n1"), host)
 	same(t, "actions", [][]string{{"create", "attach n1"}, {"create", "attach n1"}}, brieflyAll(r))
 	t.Run("beside a floating IP on the same port", func(t *testing.T) {

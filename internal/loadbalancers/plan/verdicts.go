@@ -77,7 +77,7 @@ func (p *planner) whyUnfit(c *claim, n *node, serving bool) string {
 	if blockers := p.blockersAt(c, n); len(blockers) > 0 {
 		return joinBlockers(blockers)
 	}
-	if n.isFull(c.kind()) && n.id != c.heading {
+	if n.isFull(c.Kind()) && n.id != c.heading {
 		return "carries as many addresses as Oxide allows"
 	}
 	return ""

@@ -33,52 +33,90 @@ func (l *loop) isUnseen(b *balancer) bool {
 		return false // hasNothing sees to it
 	}
 	names, publishes := l.unseenNames(b)
+	for _, kind := range kinds {
+		if l.needs(b, kind, publishes) && !l.isListed(kind) {
+			return true
+		}
+	}
 	readAt, areRead := l.areRead(b, names)
-	if areRead && publishes && !l.observed.listedAt.After(readAt) {
-		// It may have another name: another list shows it.
-		l.m.addresses.want(l.m.ctx, time.Now())
-		l.busy = true
+	if !areRead || !publishes {
+		return !areRead
+	}
+	// It may have another name, or be of the other kind: other lists show it.
+	for _, kind := range kinds {
+		if !l.observed.lists[kind].listedAt.After(readAt) {
+			l.m.addresses[kind].want(l.m.ctx, time.Now())
+			l.busy = true
+			return true
+		}
+	}
+	return false
+}
+
+// needs reports whether a load balancer may have an address of a kind: it desires one, or its owner
+// publishes one that is not known. Floating IPs are known before anything is planned.
+func (l *loop) needs(b *balancer, kind ownership.Kind, publishes bool) bool {
+	return publishes || slices.ContainsFunc(b.lb.Desired, func(d plan.Desired) bool {
+		return d.Source.Kind == kind
+	})
+}
+
+// isListed reports whether the addresses of a kind were ever listed, and has that done.
+func (l *loop) isListed(kind ownership.Kind) bool {
+	listed := &l.observed.lists[kind]
+	if !listed.listedAt.IsZero() {
 		return true
 	}
-	return !areRead
+	l.busy = l.busy || listed.err == nil
+	l.m.addresses[kind].want(l.m.ctx, time.Now())
+	return false
 }
 
 // unseenNames returns the names and ids of addresses that a load balancer may have and that no list has
 // shown, and whether its owner publishes such an address.
-func (l *loop) unseenNames(b *balancer) (names []string, publishes bool) {
+func (l *loop) unseenNames(b *balancer) (names []plan.Named, publishes bool) {
+	wanted := make(map[ownership.Family]int)
+	for _, d := range b.lb.Desired {
+		wanted[d.Family]++
+	}
 	for _, d := range b.lb.Desired {
 		switch existing := d.Source.Existing; {
 		case existing != "":
-			if l.observed.addresses.Find(existing) == nil {
-				names = append(names, existing)
+			if l.observed.addresses.Find(d.Source.Kind, existing) == nil {
+				names = append(names, plan.Named{Kind: d.Source.Kind, NameOrID: existing})
 			}
-		case l.publishesUnseen(b, d.Family):
+		case l.publishesUnseen(b, d.Family, wanted[d.Family]):
 			publishes = true
-			names = append(names, l.namesOf(b, d)...)
+			names = append(names, l.namesOf(b, d, wanted[d.Family])...)
 		}
 	}
 	return names, publishes
 }
 
 // publishesUnseen reports whether the owner of a load balancer publishes an address of a family that
-// is neither a floating IP nor the private address of an instance, as far as these are known, and no
-// floating IP. Where a floating IP of its own was seen in use, whatever else is published was written by
-// somebody else.
-func (l *loop) publishesUnseen(b *balancer, family ownership.Family) bool {
+// is neither one of Oxide's nor the private address of an instance, as far as these are known, and fewer
+// of Oxide's than are wanted. Where so many of its own were seen in use, whatever else is published was
+// written by somebody else.
+func (l *loop) publishesUnseen(b *balancer, family ownership.Family, wanted int) bool {
+	inUse := 0
 	for id := range b.places {
-		if ip := l.observed.addresses.ByID(id); ip != nil && ownership.FamilyOf(ip.Addr) == family {
-			return false
+		if ip := l.observed.addresses.ByID(id); ip != nil && ip.Family() == family {
+			inUse++
 		}
 	}
+	published := 0
 	var others []netip.Addr
 	for _, addr := range b.desired.Published {
 		switch {
 		case ownership.FamilyOf(addr) != family:
 		case l.observed.addresses.ByAddr(addr) != nil:
-			return false
+			published++
 		default:
 			others = append(others, addr)
 		}
+	}
+	if inUse >= wanted || published >= wanted {
+		return false
 	}
 	for _, instance := range l.observed.instances {
 		if len(others) == 0 {
@@ -91,23 +129,29 @@ func (l *loop) publishesUnseen(b *balancer, family ownership.Family) bool {
 	return len(others) > 0
 }
 
-// namesOf returns the names that the address of a load balancer may have.
-func (l *loop) namesOf(b *balancer, d plan.Desired) []string {
+// namesOf returns the names that the addresses of a family of a load balancer may have, of which so many
+// are wanted.
+func (l *loop) namesOf(b *balancer, d plan.Desired, wanted int) []plan.Named {
+	kind := d.Source.Kind
 	if d.Source.Existing != "" {
-		return []string{d.Source.Existing}
+		return []plan.Named{{Kind: kind, NameOrID: d.Source.Existing}}
 	}
-	var names []string
+	var names []plan.Named
+	add := func(name string) {
+		if named := (plan.Named{Kind: kind, NameOrID: name}); !slices.Contains(names, named) {
+			names = append(names, named)
+		}
+	}
 	key := b.lb.Key
 	for _, key.Scope = range append([]string{l.opening.Scope}, l.m.adoptable(l.opening)...) {
-		for _, source := range []ownership.Source{d.Source, {}} {
-			name := ownership.Name(key, d.Family, source.String(), 0)
-			if !slices.Contains(names, name) {
-				names = append(names, name)
+		for _, source := range []ownership.Source{d.Source, {Kind: kind}} {
+			for counter := range max(wanted, 1) {
+				add(ownership.Name(key, d.Family, source.String(), counter))
 			}
 		}
 	}
-	if l.opening.LegacyName != "" {
-		names = append(names, ownership.LegacyName(l.opening.LegacyName, key))
+	if l.opening.LegacyName != "" && kind == ownership.FloatingIP {
+		add(ownership.LegacyName(l.opening.LegacyName, key))
 	}
 	return names
 }
@@ -118,19 +162,19 @@ func (l *loop) hasNothing(b *balancer) bool {
 	if len(b.places) > 0 || l.opening.ObserveOnly {
 		return true
 	}
-	var names []string
+	var names []plan.Named
 	for _, d := range b.lb.Desired {
-		names = append(names, l.namesOf(b, d)...)
+		names = append(names, l.namesOf(b, d, len(b.lb.Desired))...)
 	}
 	_, areRead := l.areRead(b, names)
-	return areRead
+	return areRead && l.isListed(ownership.ExternalSubnet)
 }
 
 // areRead reports whether all addresses of these names or ids were read directly, so that those which
 // exist are observed, and has the others read. It returns when the last of them was read.
-func (l *loop) areRead(b *balancer, names []string) (last time.Time, areRead bool) {
+func (l *loop) areRead(b *balancer, names []plan.Named) (last time.Time, areRead bool) {
 	now, areRead := time.Now(), true
-	var due []string
+	var due []plan.Named
 	for _, name := range names {
 		known := b.lookups[name]
 		switch {
@@ -157,10 +201,12 @@ func (l *loop) areRead(b *balancer, names []string) (last time.Time, areRead boo
 }
 
 // lookUp reads addresses by name or id, one after the other, and takes over those that there are.
-func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
+func (m *Manager) lookUp(s *Session, b *balancer, names []plan.Named) {
 	for _, name := range names {
 		var err error
-		if !m.readDirectly(s, func(ctx context.Context) { err = m.addresses.find(ctx, name) }) {
+		if !m.readDirectly(s, func(ctx context.Context) {
+			err = m.addresses[name.Kind].find(ctx, name.NameOrID)
+		}) {
 			return
 		}
 		s.observe(func(l *loop) {
@@ -175,18 +221,18 @@ func (m *Manager) lookUp(s *Session, b *balancer, names []string) {
 	}
 }
 
-// find reads a floating IP by name or id, and takes it over if there is one.
+// find reads an address by name or id, and takes it over if there is one.
 func (l *addressList) find(ctx context.Context, nameOrID string) error {
 	began := time.Now()
 	var (
-		ip  oxide.FloatingIP
+		ip  plan.Address
 		err error
 	)
 	switch {
 	case oxide.ValidID(nameOrID):
-		ip, err = l.api.FloatingIPByID(ctx, nameOrID)
+		ip, err = l.byID(ctx, nameOrID)
 	case oxide.ValidName(nameOrID):
-		ip, err = l.api.FloatingIPByName(ctx, nameOrID)
+		ip, err = l.byName(ctx, nameOrID)
 	default:
 		return nil // nothing can have that name
 	}

@@ -7,6 +7,7 @@ package session_test
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,10 +52,11 @@ func TestListsThatAreCutOrMissRowsChangeNothingForAnHour(t *testing.T) {
 		"nine tenths omitted":         {Omit: 0.9, Seed: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, 7, func(w *world) {
+			inRoutedWorld(t, 7, func(w *world) {
 				o := w.open().sync()
 				var keys []ownership.Key
-				before := make(map[ownership.Key]session.Address)
+				before := make(map[ownership.Key][]session.Address)
+				counts := make(map[ownership.Key]int)
 				for i := range 5 {
 					keys = append(keys, o.want(fmt.Sprintf("default/web-%d", i), nil, 80))
 				}
@@ -62,9 +64,19 @@ func TestListsThatAreCutOrMissRowsChangeNothingForAnHour(t *testing.T) {
 				w.must(err)
 				keys = append(keys, o.want("default/own", existing("of-the-user"), 80))
 				for _, key := range keys {
-					before[key] = o.settled(key)
+					counts[key] = 1
 				}
-				changes := w.changes()
+				three := o.want("default/three", several(3), 81)
+				two := o.want("default/routed", func(d *session.Desired) {
+					several(2)(d)
+					routed(d)
+				}, 80)
+				keys = append(keys, three, two)
+				counts[three], counts[two] = 3, 2
+				for _, key := range keys {
+					before[key] = o.carried(key, counts[key])
+				}
+				changes := w.changes() + w.changedSubnets()
 				fault.Operation = "*_list*"
 				_, err = w.sim.AddFault(fault)
 				w.must(err)
@@ -89,16 +101,15 @@ func TestListsThatAreCutOrMissRowsChangeNothingForAnHour(t *testing.T) {
 				w.sim.ClearFaults()
 				time.Sleep(5 * time.Minute)
 				for _, key := range keys {
-					if after := o.settled(key); after.ID != before[key].ID ||
-						after.Attached != before[key].Attached {
-						t.Errorf("%s: the address was %+v and is %+v", key.Name, before[key], after)
+					if after := o.carried(key, counts[key]); !slices.Equal(after, before[key]) {
+						t.Errorf("%s: the addresses were %+v and are %+v", key.Name, before[key], after)
 					}
 				}
-				if n := w.changes(); n != changes {
+				if n := w.changes() + w.changedSubnets(); n != changes {
 					t.Errorf("%d requests for changes", n-changes)
 				}
-				if n := len(w.sim.FloatingIPs()); n != len(keys) {
-					t.Errorf("%d floating IPs, want %d", n, len(keys))
+				if ips, subnets := len(w.sim.FloatingIPs()), len(w.subnets()); ips != 9 || subnets != 2 {
+					t.Errorf("%d floating IPs and %d external subnets, want 9 and 2", ips, subnets)
 				}
 			})
 		})

@@ -13,25 +13,26 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
 const (
-	// maxVanished bounds the floating IPs that are read one by one because a list does not show them:
+	// maxVanished bounds the addresses that are read one by one because a list does not show them:
 	// a list may miss some, and an empty one may be an error of what is between Oxide and us. The
 	// others stay what they were until the next list.
 	maxVanished = 256
-	// concurrentViews bounds the reads of single floating IPs.
+	// concurrentViews bounds the reads of single addresses.
 	concurrentViews = 8
 )
 
-// addressList has the floating IPs of the project, for all sessions. Own changes are written
+// addressList has the addresses of one kind of the project, for all sessions. Own changes are written
 // through.
 type addressList struct {
-	api     API
+	resources
+	kind    ownership.Kind
 	timings timings
-	reader  *coalesce.Reader[[]oxide.FloatingIP]
 	// changed is called, without the lock, when something was read or changed.
 	changed func()
 
@@ -41,7 +42,7 @@ type addressList struct {
 	mu sync.Mutex
 	// known is what was last read or changed, by id.
 	known map[string]knownAddress
-	// deleted are floating IPs that were deleted here, until a list that began later does not show
+	// deleted are those that were deleted here, until a list that began later does not show
 	// them.
 	deleted map[string]time.Time
 	// listedAt is when the last list that succeeded began; zero: there is none yet.
@@ -54,22 +55,24 @@ type addressList struct {
 	// way.
 	wantedAt time.Time
 	reading  bool
-	// viewing are the floating IPs that are being read one by one, unread those where that failed.
+	// viewing are those that are being read one by one, unread those where that failed.
 	viewing map[string]bool
 	unread  map[string]*backoff
 }
 
-// knownAddress is a floating IP and when it was read.
+// knownAddress is an address and when it was read.
 type knownAddress struct {
-	oxide.FloatingIP
+	plan.Address
 	// readAt is when the reading began that shows it; a change counts as a reading when it was
 	// answered.
 	readAt time.Time
 }
 
-func newAddressList(config Config, timings timings, changed func()) *addressList {
+func newAddressList(
+	kind ownership.Kind, of resources, timings timings, changed func(),
+) *addressList {
 	return &addressList{
-		api: config.API, reader: config.FloatingIPs, timings: timings, changed: changed,
+		resources: of, kind: kind, timings: timings, changed: changed,
 		known: make(map[string]knownAddress), deleted: make(map[string]time.Time),
 		viewing: make(map[string]bool), unread: make(map[string]*backoff),
 	}
@@ -92,7 +95,7 @@ func (l *addressList) want(ctx context.Context, after time.Time) {
 // read lists until nobody wants a later list. A failure is left to whoever wants the next one.
 func (l *addressList) read(ctx context.Context) {
 	for {
-		err := l.list(ctx)
+		err := l.listNow(ctx)
 		l.mu.Lock()
 		again := err == nil && l.listedAt.Before(l.wantedAt)
 		if !again {
@@ -106,21 +109,21 @@ func (l *addressList) read(ctx context.Context) {
 	}
 }
 
-// list reads the floating IPs now, together with everybody who does.
-func (l *addressList) list(ctx context.Context) error {
-	reading, err := l.reader.After(ctx)
+// listNow lists the addresses, together with everybody who does, and takes the list over.
+func (l *addressList) listNow(ctx context.Context) error {
+	all, began, err := l.list(ctx)
 	if err != nil {
 		l.mu.Lock()
 		l.failure.fail(time.Now(), err, l.timings.retry, l.timings.maxReadRetry)
 		l.mu.Unlock()
 		return err
 	}
-	l.take(ctx, reading.Facts, reading.Began)
+	l.take(ctx, all, began)
 	return nil
 }
 
 // take takes a list over, but for what was changed after it began.
-func (l *addressList) take(ctx context.Context, list []oxide.FloatingIP, began time.Time) {
+func (l *addressList) take(ctx context.Context, list []plan.Address, began time.Time) {
 	l.taking.Lock()
 	defer l.taking.Unlock()
 	listed := make(map[string]bool, len(list))
@@ -158,7 +161,7 @@ func (l *addressList) take(ctx context.Context, list []oxide.FloatingIP, began t
 	l.changed()
 }
 
-// confirm removes floating IPs that a list does not show, each once a direct read does not find it,
+// confirm removes addresses that a list does not show, each once a direct read does not find it,
 // either.
 func (l *addressList) confirm(ctx context.Context, vanished []string, began time.Time) {
 	asked := vanished[:min(len(vanished), maxVanished)]
@@ -187,15 +190,15 @@ func (l *addressList) confirm(ctx context.Context, vanished []string, began time
 	}
 	l.version++
 	if left > 0 {
-		slog.WarnContext(ctx, "a list of the floating IPs does not show some that exist, or were not "+
-			"read one by one yet", "missing", left, "known", len(l.known))
+		slog.WarnContext(ctx, "a list of the "+l.kind.String()+"s does not show some that exist, or were "+
+			"not read one by one yet", "missing", left, "known", len(l.known))
 	}
 }
 
-// view reads one floating IP.
+// view reads one address.
 func (l *addressList) view(ctx context.Context, id string) error {
 	began := time.Now()
-	ip, err := l.api.FloatingIPByID(ctx, id)
+	ip, err := l.byID(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -203,8 +206,8 @@ func (l *addressList) view(ctx context.Context, id string) error {
 	return nil
 }
 
-// takeOne takes over a floating IP that was read by itself, unless something younger is known of it.
-func (l *addressList) takeOne(ip oxide.FloatingIP, began time.Time) {
+// takeOne takes over an address that was read by itself, unless something younger is known of it.
+func (l *addressList) takeOne(ip plan.Address, began time.Time) {
 	l.mu.Lock()
 	if _, gone := l.deleted[ip.ID]; !gone && l.known[ip.ID].readAt.Before(began) {
 		l.known[ip.ID] = knownAddress{ip, began}
@@ -214,15 +217,15 @@ func (l *addressList) takeOne(ip oxide.FloatingIP, began time.Time) {
 	l.changed()
 }
 
-// record writes a change through: what a request made of a floating IP.
-func (l *addressList) record(ip oxide.FloatingIP) {
+// record writes a change through: what a request made of an address.
+func (l *addressList) record(ip plan.Address) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.known[ip.ID] = knownAddress{ip, time.Now()}
 	l.version++
 }
 
-// recordDeleted writes the end of a floating IP through.
+// recordDeleted writes the end of an address through.
 func (l *addressList) recordDeleted(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -265,7 +268,7 @@ func (l *addressList) recordDetached(id string) {
 	}
 }
 
-// doubt makes the next change of a floating IP wait for another reading: the last one failed, and
+// doubt makes the next change of an address wait for another reading: the last one failed, and
 // may have taken effect.
 func (l *addressList) doubt(id string) {
 	l.mu.Lock()
@@ -284,7 +287,7 @@ func (l *addressList) isComing(after time.Time) bool {
 	return l.reading && !l.wantedAt.Before(after) && l.failure.err == nil
 }
 
-// viewSoon reads one floating IP in the background, unless that is under way.
+// viewSoon reads one address in the background, unless that is under way.
 func (l *addressList) viewSoon(ctx context.Context, id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -304,7 +307,7 @@ func (l *addressList) viewSoon(ctx context.Context, id string) {
 	}()
 }
 
-// viewed takes over how a reading of one floating IP ended, and returns for how long it is not read
+// viewed takes over how a reading of one address ended, and returns for how long it is not read
 // again.
 func (l *addressList) viewed(ctx context.Context, id string, err error) time.Duration {
 	l.mu.Lock()
@@ -317,7 +320,7 @@ func (l *addressList) viewed(ctx context.Context, id string, err error) time.Dur
 		delete(l.unread, id)
 		return 0
 	}
-	slog.WarnContext(ctx, "cannot read a floating IP", "floating_ip", id, "error", err)
+	slog.WarnContext(ctx, "cannot read the "+l.kind.String(), "id", id, "error", err)
 	if l.unread[id] == nil {
 		l.unread[id] = &backoff{}
 	}

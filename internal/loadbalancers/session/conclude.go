@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
@@ -32,11 +31,10 @@ func (l *loop) succeeded(b *balancer, o outcome) {
 	delete(b.waits, o.ID)
 	switch o.Type {
 	case plan.ActionCreate:
-		family := ownership.FamilyOf(o.Addr)
-		if b.creations[family] == nil {
-			b.creations[family] = &backoff{}
+		if b.creations[o.Name] == nil {
+			b.creations[o.Name] = &backoff{}
 		}
-		b.creations[family].fail(o.endedAt, nil, l.m.timings.announce, l.m.timings.maxRetry)
+		b.creations[o.Name].fail(o.endedAt, nil, l.m.timings.announce, l.m.timings.maxRetry)
 	case plan.ActionAttach:
 		delete(b.uncertain, o.ID)
 		if o.From != "" && o.From != o.Instance {
@@ -124,15 +122,15 @@ func (l *loop) summary(a *Action) string {
 func (l *loop) whatIsPlanned(a *Action) string {
 	switch a.Type {
 	case plan.ActionCreate:
-		return "Allocate an address, as the floating IP " + a.Name
+		return fmt.Sprintf("Allocate an address, as the %s %s", a.Kind, a.Name)
 	case plan.ActionMark:
-		return "Write the description of the floating IP " + a.Name
+		return fmt.Sprintf("Write the description of the %s %s", a.Kind, a.Name)
 	case plan.ActionAttach:
 		return fmt.Sprintf("Attach the address %s to %s", l.addressOf(a), l.nameOf(a.Instance))
 	case plan.ActionDetach:
 		return fmt.Sprintf("Detach the address %s from %s", l.addressOf(a), l.nameOf(a.Instance))
 	case plan.ActionDelete:
-		return fmt.Sprintf("Delete the floating IP %s with the address %s", a.Name, a.Addr)
+		return fmt.Sprintf("Delete the %s %s with the address %s", a.Kind, a.Name, a.Addr)
 	}
 	return ""
 }
@@ -142,7 +140,7 @@ func (l *loop) whatWasDone(a *Action) string {
 	case a.Type == plan.ActionCreate:
 		return fmt.Sprintf("Allocated the address %s", a.Addr)
 	case a.Type == plan.ActionMark:
-		return fmt.Sprintf("Wrote the description of the floating IP %s", a.Name)
+		return fmt.Sprintf("Wrote the description of the %s %s", a.Kind, a.Name)
 	case a.Type == plan.ActionAttach && a.From != "":
 		return fmt.Sprintf("Moved the address %s from %s to %s", a.Addr, l.nameOf(a.From),
 			l.nameOf(a.Instance))
@@ -151,7 +149,7 @@ func (l *loop) whatWasDone(a *Action) string {
 	case a.Type == plan.ActionDetach:
 		return fmt.Sprintf("Detached the address %s from %s", a.Addr, l.nameOf(a.Instance))
 	case a.Type == plan.ActionDelete:
-		return fmt.Sprintf("Deleted the floating IP %s with the address %s", a.Name, a.Addr)
+		return fmt.Sprintf("Deleted the %s %s with the address %s", a.Kind, a.Name, a.Addr)
 	}
 	return ""
 }

@@ -67,9 +67,9 @@ func (m *Manager) run(s *Session, op *operation, q request) {
 	defer cancel()
 	o := m.do(ctx, op, q)
 	if o.err == nil {
-		slog.InfoContext(ctx, "changed a floating IP",
+		slog.InfoContext(ctx, "changed a resource in Oxide",
 			"action", q.Type.String(), "scope", op.scope, "load_balancer", op.key.Name,
-			"floating_ip", o.Name, "address", o.Addr, "instance", q.Instance, "why", q.Why,
+			"kind", q.Kind, "resource", o.Name, "address", o.Addr, "instance", q.Instance, "why", q.Why,
 			"duration", o.endedAt.Sub(op.began))
 	}
 	if ended := s.endedAt(); o.err == nil && q.Type == plan.ActionDetach && q.next != "" &&
@@ -91,41 +91,40 @@ func (m *Manager) run(s *Session, op *operation, q request) {
 func (m *Manager) do(ctx context.Context, op *operation, q request) outcome {
 	o := outcome{request: q, op: op}
 	began := time.Now()
+	list := m.addresses[q.Kind]
+	var ip plan.Address
 	switch q.Type {
 	case plan.ActionCreate:
-		var ip oxide.FloatingIP
 		if ip, o.err = m.create(ctx, q); o.err == nil {
 			o.ID, o.Name, o.Addr = ip.ID, ip.Name, ip.Addr
-			m.addresses.record(ip)
+			list.record(ip)
 		}
 	case plan.ActionMark:
-		var ip oxide.FloatingIP
-		if ip, o.err = m.api.DescribeFloatingIP(ctx, q.ID, q.description); o.err == nil {
-			m.addresses.record(ip)
+		if ip, o.err = list.describe(ctx, q.ID, q.description); o.err == nil {
+			list.record(ip)
 		}
 	case plan.ActionAttach:
-		var ip oxide.FloatingIP
-		if ip, o.err = m.api.AttachFloatingIP(ctx, q.ID, q.Instance); o.err == nil {
+		if ip, o.err = list.attach(ctx, q.ID, q.Instance); o.err == nil {
 			ip.InstanceID = q.Instance
-			m.addresses.record(ip)
+			list.record(ip)
 		}
 	case plan.ActionDetach:
-		if o.err = m.api.DetachFloatingIP(ctx, q.ID); o.err == nil {
-			m.addresses.recordDetached(q.ID)
+		if o.err = list.detach(ctx, q.ID); o.err == nil {
+			list.recordDetached(q.ID)
 		}
 	case plan.ActionDelete:
-		o.err = m.api.DeleteFloatingIP(ctx, q.ID)
+		o.err = list.remove(ctx, q.ID)
 		if oxide.IsKind(o.err, oxide.KindNotFound) {
 			o.err = nil
 		}
 		if o.err == nil {
-			m.addresses.recordDeleted(q.ID)
+			list.recordDeleted(q.ID)
 		}
 	}
 	o.endedAt = time.Now()
 	if o.err != nil {
 		m.explain(ctx, &o, o.endedAt.Sub(began))
-		m.addresses.doubt(q.ID)
+		list.doubt(q.ID)
 	}
 	return o
 }
@@ -201,63 +200,71 @@ func (m *Manager) explainRefusal(ctx context.Context, o *outcome) blame {
 	return blameInstance
 }
 
-// create makes a floating IP. If the name is taken, then by another backend that made the same
+// create makes an address. If the name is taken, then by another backend that made the same
 // address a moment ago, or by an earlier try whose answer was lost, and it bears our marker; or by
 // somebody else.
-func (m *Manager) create(ctx context.Context, q request) (oxide.FloatingIP, error) {
-	source, family := q.desired.Source, q.desired.Family
-	ip, err := m.api.CreateFloatingIP(ctx, q.Name, q.description, oxide.IPAllocator{
-		Addr: source.Addr, Pool: source.Pool,
-		DefaultPool4: family == ownership.IPv4, DefaultPool6: family == ownership.IPv6,
-	})
+func (m *Manager) create(ctx context.Context, q request) (plan.Address, error) {
+	list, source := m.addresses[q.Kind], q.desired.Source
+	made, err := list.create(ctx, q.Name, q.description, q.desired)
 	switch {
 	case err == nil:
-		return ip, m.checkFamily(ctx, ip, q.desired)
+		return made, m.checkFamily(ctx, made, q.desired)
 	case oxide.IsKind(err, oxide.KindNotFound):
-		return ip, failf(ReasonPoolNotFound, err, "%s", m.noPool(ctx, q.desired))
+		return made, failf(ReasonPoolNotFound, err, "%s", m.noPool(ctx, q.desired))
 	case oxide.IsKind(err, oxide.KindNoCapacity):
-		return ip, failf(ReasonPoolExhausted, err, "%s has no free address", poolOf(q.desired))
+		return made, failf(ReasonPoolExhausted, err, "%s has no free address", plan.PoolOf(q.desired))
 	case oxide.IsKind(err, oxide.KindRefused) && source.Addr.IsValid():
-		return ip, failf(ReasonRefused, err, "the desired address %s is taken, or in no pool that "+
+		return made, failf(ReasonRefused, err, "the desired address %s is taken, or in no pool that "+
 			"is linked to the silo", source.Addr)
+	case oxide.IsKind(err, oxide.KindRefused) && q.Kind == ownership.ExternalSubnet:
+		return made, m.explainNoSubnet(ctx, q.desired, err)
 	case !oxide.IsKind(err, oxide.KindAlreadyExists):
-		return ip, err
+		return made, err
 	}
-	existing, err := m.api.FloatingIPByName(ctx, q.Name)
+	existing, err := list.byName(ctx, q.Name)
 	if err != nil {
 		return existing, err
 	}
 	marker, marked := ownership.ParseMarker(existing.Description)
 	if !marked || marker.Key != q.Key {
-		return existing, failf(ReasonNotOwned, nil, "%s", plan.NameTaken(q.Name))
+		return existing, failf(ReasonNotOwned, nil, "%s", plan.NameTaken(q.Kind, q.Name))
 	}
 	return existing, nil
 }
 
-// checkFamily releases an address that came from a pool of the other IP family.
-func (m *Manager) checkFamily(ctx context.Context, ip oxide.FloatingIP, want plan.Desired) error {
-	if ownership.FamilyOf(ip.Addr) == want.Family {
-		return nil
+// explainNoSubnet says why Oxide refused an external subnet: it answers for each reason with the same
+// code, so the pool is read.
+func (m *Manager) explainNoSubnet(ctx context.Context, want plan.Desired, refusal error) error {
+	pool, err := m.readPool(ctx, want)
+	switch {
+	case oxide.IsKind(err, oxide.KindNotFound):
+		return failf(ReasonPoolNotFound, refusal, "%s", m.noPool(ctx, want))
+	case err != nil:
+		return refusal
+	case pool.Family != want.Family:
+		return failf(ReasonInvalid, refusal, "%s has no IP%s addresses", plan.PoolOf(want), want.Family)
 	}
-	if err := m.api.DeleteFloatingIP(ctx, ip.ID); err != nil {
-		return err
-	}
-	return failf(ReasonInvalid, nil, "the pool %s has no IP%s addresses", want.Source.Pool, want.Family)
+	return failf(ReasonPoolExhausted, refusal, "%s has no free network of a single address: it is "+
+		"exhausted, or the rack's release is older than 21 and puts no two such networks beside each other; "+
+		"name another subnet pool", plan.PoolOf(want))
 }
 
-// poolOf says which pool a desired address is of, for people.
-func poolOf(want plan.Desired) string {
-	if want.Source.Pool != "" {
-		return "the pool " + want.Source.Pool
+// checkFamily releases an address that came from a pool of the other IP family.
+func (m *Manager) checkFamily(ctx context.Context, made plan.Address, want plan.Desired) error {
+	if made.Family() == want.Family {
+		return nil
 	}
-	return "the silo's default pool for IP" + string(want.Family) + " addresses"
+	if err := m.addresses[made.Kind].remove(ctx, made.ID); err != nil {
+		return err
+	}
+	return failf(ReasonInvalid, nil, "%s has no IP%s addresses", plan.PoolOf(want), want.Family)
 }
 
 // noPool says that there is no such pool, and of the default pools which others there are.
 func (m *Manager) noPool(ctx context.Context, want plan.Desired) string {
 	if want.Source.Pool != "" {
-		return "the pool " + want.Source.Pool + " does not exist, or is not linked to the silo"
+		return plan.PoolOf(want) + " does not exist, or is not linked to the silo"
 	}
-	pool, err := m.pools.wait(ctx, plan.DefaultPool(want.Family), m.defaultPool)
-	return plan.NoDefaultPool(want.Family, toPool(pool, err).Others)
+	pool, err := m.readPool(ctx, want)
+	return plan.NoDefaultPool(want, toPool(pool, err).Others)
 }

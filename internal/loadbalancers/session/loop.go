@@ -34,6 +34,8 @@ type loop struct {
 	session *Session
 	m       *Manager
 	opening Opening
+	// began is when the session did.
+	began time.Time
 
 	candidates map[string]*health.Observation
 	reserved   []plan.ReservedPorts
@@ -43,7 +45,8 @@ type loop struct {
 	inSync, announcedSync bool
 	closing               bool
 	// former are all instances that were candidates; userOwned all names of users' addresses.
-	former, userOwned map[string]bool
+	former    map[string]bool
+	userOwned map[plan.Named]bool
 
 	observed  observed
 	evaluator health.Evaluator
@@ -59,11 +62,12 @@ type loop struct {
 	// about to begin.
 	wakeAt time.Time
 	busy   bool
-	// listWanted: the client has changed something, so the floating IPs are listed after the next
-	// plan.
+	// listWanted: the client has changed something, so the addresses are listed after the next plan.
 	listWanted bool
 	// claimsChanged: what the registry is to know has changed.
 	claimsChanged bool
+	// candidatesChanged: other sessions are to know of other candidates.
+	candidatesChanged bool
 }
 
 // intent is a change that was decided.
@@ -84,11 +88,11 @@ type balancer struct {
 	places, names map[string]string
 	// movedAt is when an address of it moved the last time.
 	movedAt time.Time
-	// retries are the backoff of what failed, by the floating IP's id, or the name of one to be
+	// retries are the backoff of what failed, by the address's id, or the name of one to be
 	// created.
 	retries map[string]*backoff
-	// creations are the backoff of its creations, which hold even if they succeed, by family.
-	creations map[ownership.Family]*backoff
+	// creations are the backoff of its creations, which hold even if they succeed, by name.
+	creations map[string]*backoff
 	// refused is when no address of a family was to be had the last time.
 	refused map[ownership.Family]time.Time
 	// waits are the changes that wait for Oxide, by address: why.
@@ -105,7 +109,7 @@ type balancer struct {
 	released bool
 	// lookups are the addresses that it may have and no list has shown, by name or id; unseen: it is
 	// not known yet whether there is one.
-	lookups map[string]lookup
+	lookups map[plan.Named]lookup
 	unseen  bool
 }
 
@@ -126,10 +130,10 @@ type move struct {
 
 func newLoop(s *Session) *loop {
 	l := &loop{
-		session: s, m: s.manager, opening: s.opening,
+		session: s, m: s.manager, opening: s.opening, began: time.Now(),
 		candidates: make(map[string]*health.Observation),
 		balancers:  make(map[ownership.Key]*balancer),
-		former:     make(map[string]bool), userOwned: make(map[string]bool),
+		former:     make(map[string]bool), userOwned: make(map[plan.Named]bool),
 		intents: make(map[string]intent), attempts: make(map[string]time.Time),
 		evaluator: health.Evaluator{TimeScale: s.manager.config.TimeScale},
 	}
@@ -140,7 +144,7 @@ func newLoop(s *Session) *loop {
 // run takes one step after the other until the session ends.
 func (l *loop) run(ctx context.Context) {
 	go l.followInstances(ctx)
-	l.m.addresses.want(l.m.ctx, time.Now())
+	l.m.addresses[ownership.FloatingIP].want(l.m.ctx, time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -224,8 +228,10 @@ func (l *loop) take(item Item, now time.Time) {
 			before.OutOfService != c.OutOfService) {
 			l.m.watcher.Refresh() // addresses will move, and must not go to an instance that has stopped
 		}
+		l.candidatesChanged = l.candidatesChanged || l.candidates[c.InstanceID] == nil
 		l.candidates[c.InstanceID], l.former[c.InstanceID] = &c, true
 	case item.CandidateRemoved != "":
+		l.candidatesChanged = true
 		delete(l.candidates, item.CandidateRemoved)
 	case item.Reserved != nil:
 		changed = !reflect.DeepEqual(l.reserved, *item.Reserved)
@@ -265,8 +271,8 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 		}
 	}
 	if asksOtherwise {
-		b.retries, b.creations = make(map[string]*backoff), make(map[ownership.Family]*backoff)
-		b.withdrawn, b.lookups = make(map[string]*backoff), make(map[string]lookup)
+		b.retries, b.creations = make(map[string]*backoff), make(map[string]*backoff)
+		b.withdrawn, b.lookups = make(map[string]*backoff), make(map[plan.Named]lookup)
 		b.refused = make(map[ownership.Family]time.Time)
 	}
 	l.claimsChanged = true
@@ -277,7 +283,7 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 	b.lb.Preserve, b.lb.NoPublication = d.PreserveReason != "", d.NoPublication
 	for _, want := range d.Addresses {
 		if want.Source.Existing != "" {
-			l.userOwned[want.Source.Existing] = true
+			l.userOwned[plan.Named{Kind: want.Source.Kind, NameOrID: want.Source.Existing}] = true
 		}
 	}
 	return changed
@@ -286,10 +292,10 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 func newBalancer() *balancer {
 	return &balancer{
 		moves: make(map[string]*move), retries: make(map[string]*backoff), places: make(map[string]string),
-		names: make(map[string]string), creations: make(map[ownership.Family]*backoff),
+		names: make(map[string]string), creations: make(map[string]*backoff),
 		waits: make(map[string]string), withdrawn: make(map[string]*backoff),
 		uncertain: make(map[string]string), refused: make(map[ownership.Family]time.Time),
-		lookups: make(map[string]lookup),
+		lookups: make(map[plan.Named]lookup),
 	}
 }
 
@@ -314,14 +320,17 @@ func (l *loop) publishesNowhere(b *balancer) bool {
 	return l.closing || l.opening.ObserveOnly || b.desired.NoPublication
 }
 
-// placePublishedAt returns since when the owner of a load balancer publishes an address at an
-// instance; false: it does not.
-func (l *loop) placePublishedAt(b *balancer, addr netip.Addr, instance string) (time.Time, bool) {
+// placePublishedAt returns since when the owner of a load balancer publishes an address, a floating IP at
+// an instance; false: it does not.
+func (l *loop) placePublishedAt(b *balancer, ip *plan.Address, instance string) (time.Time, bool) {
 	if l.publishesNowhere(b) {
 		return time.Time{}, true
 	}
-	private := l.observed.privateAddr(instance, ownership.FamilyOf(addr))
-	own, ownOK := b.publishedAt[addr]
+	own, ownOK := b.publishedAt[ip.Addr]
+	if ip.Kind == ownership.ExternalSubnet {
+		return own, ownOK
+	}
+	private := l.observed.privateAddr(instance, ip.Family())
 	there, thereOK := b.publishedAt[private]
 	if !ownOK || !thereOK {
 		return time.Time{}, false
@@ -335,6 +344,10 @@ func (l *loop) placePublishedAt(b *balancer, addr netip.Addr, instance string) (
 // register makes the registry know what addresses without a marker belong to load balancers of the
 // scope.
 func (l *loop) register() {
+	if l.candidatesChanged && !l.opening.ObserveOnly {
+		l.candidatesChanged = false
+		l.m.candidates.set(l.opening.Scope, slices.Collect(maps.Keys(l.candidates)))
+	}
 	if !l.claimsChanged || l.opening.ObserveOnly {
 		return
 	}
@@ -344,7 +357,7 @@ func (l *loop) register() {
 	}
 	for _, b := range l.balancers {
 		for _, want := range b.desired.Addresses {
-			if want.Source.Existing != "" {
+			if want.Source.Existing != "" && want.Source.Kind == ownership.FloatingIP {
 				claims.UserOwned[want.Source.Existing] = true
 			}
 		}

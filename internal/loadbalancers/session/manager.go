@@ -14,6 +14,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -28,8 +29,20 @@ type API interface {
 	DeleteFloatingIP(ctx context.Context, id string) error
 	AttachFloatingIP(ctx context.Context, id, instanceID string) (oxide.FloatingIP, error)
 	DetachFloatingIP(ctx context.Context, id string) error
+	ExternalSubnetByID(ctx context.Context, id string) (oxide.ExternalSubnet, error)
+	ExternalSubnetByName(ctx context.Context, name string) (oxide.ExternalSubnet, error)
+	CreateExternalSubnet(
+		ctx context.Context, name, description string, allocator oxide.SubnetAllocator,
+	) (oxide.ExternalSubnet, error)
+	DescribeExternalSubnet(ctx context.Context, id, description string) (oxide.ExternalSubnet, error)
+	DeleteExternalSubnet(ctx context.Context, id string) error
+	AttachExternalSubnet(ctx context.Context, id, instanceID string) (oxide.ExternalSubnet, error)
+	DetachExternalSubnet(ctx context.Context, id string) error
+	ExternalSubnets(ctx context.Context) ([]oxide.ExternalSubnet, error)
 	IPPool(ctx context.Context, nameOrID string) (oxide.IPPool, error)
 	IPPools(ctx context.Context) ([]oxide.IPPool, error)
+	SubnetPool(ctx context.Context, nameOrID string) (oxide.SubnetPool, error)
+	SubnetPools(ctx context.Context) ([]oxide.SubnetPool, error)
 	FirewallRules(ctx context.Context, vpcID string) ([]firewall.Rule, error)
 }
 
@@ -81,10 +94,12 @@ type Manager struct {
 	ctx  context.Context //nolint:containedctx // it is the process's, not a caller's
 	stop context.CancelFunc
 
-	addresses  *addressList
+	// addresses are those of each kind.
+	addresses  [2]*addressList
 	operations *operationTable
 	places     *placeTable
-	pools      *ttlCache[oxide.IPPool]
+	candidates *candidateTable
+	pools      *ttlCache[plan.Pool]
 	firewalls  *ttlCache[[]firewall.Rule]
 	// checks has a token for each instance or address that is being read because no list shows it.
 	checks chan struct{}
@@ -107,7 +122,7 @@ type timings struct {
 	moveInterval time.Duration
 	// attachTimeout is how long a published place waits for its address.
 	attachTimeout time.Duration
-	// relist is how often the floating IPs are listed although nothing seems to have changed.
+	// relist is how often addresses are listed although nothing seems to have changed.
 	relist time.Duration
 	// retry is how long is waited at first after a failed reading, and after a failed change.
 	retry time.Duration
@@ -136,6 +151,10 @@ const (
 	firewallMaxAge = time.Minute
 	// missingMaxAge is how long a pool or firewall that could not be read is not read again.
 	missingMaxAge = 30 * time.Second
+	// listSpacing is the least time from one list of external subnets to the next.
+	listSpacing = time.Second / 2
+	// unusedRelist is how many times more seldom the addresses of a kind are listed that nobody uses.
+	unusedRelist = 10
 )
 
 // NewManager returns a Manager, which reads nothing before a session is opened. It goes on when ctx
@@ -147,13 +166,20 @@ func NewManager(ctx context.Context, config Config) *Manager {
 		registry: config.Registry, timings: newTimings(config.TimeScale),
 		ctx: ctx, stop: stop,
 		operations: newOperationTable(config.TimeScale), places: newPlaceTable(),
-		pools:     newTTLCache[oxide.IPPool](poolMaxAge, missingMaxAge),
-		firewalls: newTTLCache[[]firewall.Rule](firewallMaxAge, missingMaxAge),
-		checks:    make(chan struct{}, concurrentChecks),
-		plans:     make(chan struct{}, concurrentPlans),
-		sessions:  make(map[*Session]bool), acting: make(map[string]*Session),
+		candidates: newCandidateTable(),
+		pools:      newTTLCache[plan.Pool](poolMaxAge, missingMaxAge),
+		firewalls:  newTTLCache[[]firewall.Rule](firewallMaxAge, missingMaxAge),
+		checks:     make(chan struct{}, concurrentChecks),
+		plans:      make(chan struct{}, concurrentPlans),
+		sessions:   make(map[*Session]bool), acting: make(map[string]*Session),
 	}
-	m.addresses = newAddressList(config, m.timings, m.wake)
+	subnets := &coalesce.Reader[[]oxide.ExternalSubnet]{
+		Doing: "list the external subnets", Read: config.API.ExternalSubnets, Spacing: listSpacing,
+	}
+	m.addresses = [2]*addressList{
+		newAddressList(ownership.FloatingIP, &floatingIPs{config.API, config.FloatingIPs}, m.timings, m.wake),
+		newAddressList(ownership.ExternalSubnet, &externalSubnets{config.API, subnets}, m.timings, m.wake),
+	}
 	return m
 }
 
@@ -278,6 +304,7 @@ func (m *Manager) remove(s *Session) {
 	if m.acting[s.opening.Scope] == s {
 		delete(m.acting, s.opening.Scope)
 		m.places.set(s.opening.Scope, nil)
+		m.candidates.set(s.opening.Scope, nil)
 		m.registry.Remove(s.opening.Scope)
 	}
 }

@@ -67,8 +67,8 @@ func (s *balancerStep) leave(c *plan.Claim) {
 		return
 	}
 	m.blockedSince = time.Time{}
-	s.announce(c.Address.Addr, c.Target)
-	published, is := s.placePublishedAt(s.balancer, c.Address.Addr, c.Target)
+	s.announce(c.Address, c.Target)
+	published, is := s.placePublishedAt(s.balancer, c.Address, c.Target)
 	ready := published.Add(s.m.timings.announce)
 	s.progressing = true
 	switch {

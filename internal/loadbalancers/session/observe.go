@@ -6,11 +6,9 @@ package session
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
@@ -18,7 +16,6 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
 const (
@@ -36,11 +33,10 @@ const (
 // observed is what a session knows of Oxide.
 type observed struct {
 	addresses *plan.Addresses
-	// readAt is when each floating IP was read, by id.
-	readAt   map[string]time.Time
-	version  uint64
-	listedAt time.Time
-	listErr  error
+	// readAt is when each address was read, by id.
+	readAt map[string]time.Time
+	// lists is what was taken over of the list of each kind.
+	lists [2]listed
 
 	instances map[string]plan.Instance
 	// networkErr is why instances could not be read the last time, networkAt when they were.
@@ -62,6 +58,14 @@ type observed struct {
 	destroyed           map[string]*backoff
 }
 
+// listed is what was taken over of a list of addresses.
+type listed struct {
+	version uint64
+	// listedAt is when the last one began that succeeded, err why a later one failed.
+	listedAt time.Time
+	err      error
+}
+
 func newObserved() observed {
 	return observed{
 		addresses: plan.NewAddresses(), readAt: make(map[string]time.Time),
@@ -81,36 +85,70 @@ func (o *observed) privateAddr(instance string, family ownership.Family) netip.A
 // balancers nothing has to be known of the networks.
 func (l *loop) isComplete() bool {
 	o := &l.observed
-	return !o.listedAt.IsZero() && o.statesComplete && (o.networkKnown || len(l.balancers) == 0)
+	return !o.lists[ownership.FloatingIP].listedAt.IsZero() && o.statesComplete && (o.networkKnown || len(l.balancers) == 0)
 }
 
 // problem is why nothing can be changed for now; nil: only time is needed.
 func (o *observed) problem() error {
-	if o.listErr != nil {
-		return o.listErr
+	if err := o.lists[ownership.FloatingIP].err; err != nil {
+		return err
 	}
 	return o.networkErr
 }
 
 // refresh takes over what was read since the last step, and has read again what is too old.
 func (l *loop) refresh(now time.Time) {
-	o := &l.observed
-	view := l.m.addresses.since(o.version)
-	o.version, o.listedAt, o.listErr = view.version, view.listedAt, view.err
-	if view.known != nil {
-		l.takeAddresses(view.known)
+	for _, kind := range kinds {
+		l.refreshList(kind, now)
 	}
-	switch due := o.listedAt.Add(l.m.timings.relist); {
+	l.refreshNetwork(now)
+	l.checkDoubtful(now)
+}
+
+// refreshList takes over what was read of the addresses of a kind, and has them listed again. Those of a
+// kind that nobody uses are listed later, and seldom: there may be some of which a load balancer that is
+// gone left nothing else to know them by.
+func (l *loop) refreshList(kind ownership.Kind, now time.Time) {
+	list := &l.observed.lists[kind]
+	view := l.m.addresses[kind].since(list.version)
+	list.version, list.listedAt, list.err = view.version, view.listedAt, view.err
+	if view.known != nil {
+		l.takeAddresses(kind, view.known)
+	}
+	due := list.listedAt.Add(l.m.timings.relist)
+	if !l.uses(kind) {
+		if due = list.listedAt.Add(unusedRelist * l.m.timings.relist); list.listedAt.IsZero() {
+			due = l.began.Add(l.m.timings.relist)
+		}
+	}
+	switch {
 	case now.Before(view.retryAt):
 		l.at(view.retryAt)
-	case !now.Before(due) || o.listErr != nil:
-		l.m.addresses.want(l.m.ctx, now)
+	case !now.Before(due):
+		l.m.addresses[kind].want(l.m.ctx, now)
 		l.at(now.Add(l.m.timings.relist))
 	default:
 		l.at(due)
 	}
-	l.refreshNetwork(now)
-	l.checkDoubtful(now)
+}
+
+// uses reports whether a load balancer of the session has or desires addresses of a kind. Floating IPs
+// always count.
+func (l *loop) uses(kind ownership.Kind) bool {
+	if kind == ownership.FloatingIP {
+		return true
+	}
+	for _, b := range l.balancers {
+		if l.needs(b, kind, false) {
+			return true
+		}
+		for id := range b.places {
+			if ip := l.observed.addresses.ByID(id); ip != nil && ip.Kind == kind {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // forgetAttempts forgets when addresses were last tried that nobody tries any more.
@@ -121,11 +159,12 @@ func (l *loop) forgetAttempts() {
 }
 
 // takeAddresses brings the index up to date.
-func (l *loop) takeAddresses(known map[string]knownAddress) {
+func (l *loop) takeAddresses(kind ownership.Kind, known map[string]knownAddress) {
 	o := &l.observed
 	l.forgetAttempts()
 	for id := range o.readAt {
-		if _, there := known[id]; !there {
+		ip := o.addresses.ByID(id)
+		if _, there := known[id]; !there && ip != nil && ip.Kind == kind {
 			o.addresses.Delete(id)
 			delete(o.readAt, id)
 			delete(l.attempts, id)
@@ -134,10 +173,7 @@ func (l *loop) takeAddresses(known map[string]knownAddress) {
 	}
 	for id, ip := range known {
 		o.readAt[id] = ip.readAt
-		o.addresses.Upsert(plan.Address{
-			ID: id, Name: ip.Name, Description: ip.Description, Addr: ip.Addr, PoolID: ip.PoolID,
-			InstanceID: ip.InstanceID, Created: ip.TimeCreated.UnixNano(),
-		})
+		o.addresses.Upsert(ip.Address)
 	}
 }
 
@@ -246,71 +282,6 @@ func (l *loop) followInstances(ctx context.Context) {
 			rest(ctx, l.m.timings.retry)
 		}
 	}
-}
-
-// pool returns what is known of a pool that a source names, and when it was read; zero: it was not
-// yet.
-func (l *loop) pool(now time.Time, nameOrID string) (plan.Pool, time.Time) {
-	known, ok := l.m.pools.get(l.m.ctx, nameOrID, now, l.m.api.IPPool, l.m.wake)
-	if !ok {
-		return plan.Pool{}, time.Time{}
-	}
-	return toPool(known.value, known.err), known.at
-}
-
-// defaultPool reads the silo's default pool of a family, by the key of the planner.
-func (m *Manager) defaultPool(ctx context.Context, key string) (oxide.IPPool, error) {
-	pools, err := m.api.IPPools(ctx)
-	if err != nil {
-		return oxide.IPPool{}, err
-	}
-	var others []string
-	for _, pool := range pools {
-		switch {
-		case !pool.Unicast || key != plan.DefaultPool(familyOf(pool)):
-		case pool.Default:
-			return pool, nil
-		default:
-			others = append(others, pool.Name)
-		}
-	}
-	slices.Sort(others)
-	return oxide.IPPool{}, &noDefaultPoolError{others}
-}
-
-// noDefaultPoolError says that the silo has no default pool of a family, and which others it has.
-type noDefaultPoolError struct{ others []string }
-
-func (*noDefaultPoolError) Error() string { return "the silo has no default pool of the IP family" }
-
-// Unwrap makes it an error of Oxide's.
-func (e *noDefaultPoolError) Unwrap() error {
-	return &oxide.Error{
-		Operation: "find the silo's default pool", Kind: oxide.KindNotFound, Detail: "there is none",
-	}
-}
-
-// familyOf returns the family of a pool's addresses; empty for one that is not known yet.
-func familyOf(pool oxide.IPPool) ownership.Family {
-	for _, family := range []ownership.Family{ownership.IPv4, ownership.IPv6} {
-		if pool.Bits == family.Bits() {
-			return family
-		}
-	}
-	return ""
-}
-
-func toPool(pool oxide.IPPool, err error) plan.Pool {
-	var none *noDefaultPoolError
-	switch {
-	case errors.As(err, &none):
-		return plan.Pool{Missing: true, Others: none.others}
-	case oxide.IsKind(err, oxide.KindNotFound):
-		return plan.Pool{Missing: true}
-	case err != nil:
-		return plan.Pool{Unreadable: err.Error()}
-	}
-	return plan.Pool{ID: pool.ID, Family: familyOf(pool), Unicast: pool.Unicast}
 }
 
 // firewallRules returns the rules of a VPC; nil if they are not known. A session does not end while they

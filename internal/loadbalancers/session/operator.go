@@ -20,36 +20,43 @@ type Outcome struct {
 	Actions []Action
 }
 
-// Adopt marks a floating IP, by name or id, as the address of a load balancer. Its name and the
+// Adopt marks an address, by name or id, as one of a load balancer. Its name and the
 // text of its description stay. Errors: ReasonResourceNotFound, ReasonNotOwned, ReasonInUse,
 // ReasonSessionRequired if it is marked already and its session is not here.
 func (m *Manager) Adopt(
-	ctx context.Context, nameOrID string, key ownership.Key, ownerUID string, dryRun bool,
+	ctx context.Context, named plan.Named, key ownership.Key, ownerUID string, dryRun bool,
 ) (Outcome, error) {
-	l, ip, err := m.find(ctx, nameOrID)
+	l, ip, err := m.find(ctx, named)
 	if err != nil {
 		return Outcome{}, err
 	}
 	switch {
 	case ip.Marked && ip.Marker.Key != key:
-		return Outcome{}, failf(ReasonNotOwned, nil, "the floating IP %s is of the load balancer %s in the "+
-			"scope %s: release it there first", ip.Name, ip.Marker.Key, ip.Marker.Key.Scope)
+		return Outcome{}, failf(ReasonNotOwned, nil, "the %s %s is of the load balancer %s in the "+
+			"scope %s: release it there first", ip.Kind, ip.Name, ip.Marker.Key, ip.Marker.Key.Scope)
+	case ip.Larger:
+		return Outcome{}, failf(ReasonInvalid, nil, "the external subnet %s has more than one address: a load "+
+			"balancer needs one of a single address", ip.Name)
 	case ip.Marked && ip.Marker.OwnerUID == ownerUID && !ip.Marker.Retained:
 		return Outcome{Address: l.address(ip, true, ip.InstanceID)}, nil
 	}
 	if user := m.userOf(ctx, ip); user != key && user != (ownership.Key{}) {
-		return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s uses the floating IP %s as the "+
-			"user's own: let it name another one first", user, ip.Name)
+		return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s uses the %s %s as the "+
+			"user's own: let it name another one first", user, ip.Kind, ip.Name)
 	}
+	left := m.wanted(ctx, key, ip.Family())
 	for _, other := range l.observed.addresses.Owned([]string{key.Scope}, key.Name) {
-		if other.ID != ip.ID && other.Addr.Is4() == ip.Addr.Is4() && !other.Marker.Retained {
+		if other.ID == ip.ID || other.Family() != ip.Family() || other.Marker.Retained {
+			continue
+		}
+		if left--; left <= 0 {
 			return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s has the address %s (%s) "+
 				"already: release that first, or one of them would be deleted", key, other.Addr, other.Name)
 		}
 	}
 	description, err := ownership.WithMarker(ip.Description, ownership.Marker{
 		Key: key, OwnerUID: ownerUID, Family: ownership.FamilyOf(ip.Addr),
-		Source: ownership.Source{Addr: ip.Addr}.String(),
+		Source: adoptedSource(ip).String(),
 	})
 	if err != nil {
 		return Outcome{}, failf(ReasonInvalid, err, "%s", err)
@@ -57,11 +64,37 @@ func (m *Manager) Adopt(
 	return m.describeByHand(ctx, l, ip, key, description, "it was adopted by hand", dryRun)
 }
 
-// Release replaces the marker of a floating IP, by name or id, by a line that says so: it belongs
+// adoptedSource is where an address comes from that was adopted.
+func adoptedSource(ip *plan.Address) ownership.Source {
+	if ip.Kind == ownership.ExternalSubnet {
+		return ownership.Source{Kind: ip.Kind}
+	}
+	return ownership.Source{Addr: ip.Addr}
+}
+
+// wanted returns how many addresses of a family an acting session desires for a load balancer; at
+// least one.
+func (m *Manager) wanted(ctx context.Context, key ownership.Key, family ownership.Family) int {
+	count := 0
+	if s := m.session(key.Scope); s != nil {
+		_ = s.ask(ctx, func(l *loop) {
+			if b := l.balancers[key]; b != nil {
+				for _, d := range b.lb.Desired {
+					if d.Family == family {
+						count++
+					}
+				}
+			}
+		})
+	}
+	return max(count, 1)
+}
+
+// Release replaces the marker of an address, by name or id, by a line that says so: it belongs
 // to the user from then on, and stays attached. The address of a load balancer that desires it is
 // not released. Errors: ReasonResourceNotFound, ReasonInUse, ReasonSessionRequired.
-func (m *Manager) Release(ctx context.Context, nameOrID string, dryRun bool) (Outcome, error) {
-	l, ip, err := m.find(ctx, nameOrID)
+func (m *Manager) Release(ctx context.Context, named plan.Named, dryRun bool) (Outcome, error) {
+	l, ip, err := m.find(ctx, named)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -75,8 +108,8 @@ func (m *Manager) Release(ctx context.Context, nameOrID string, dryRun bool) (Ou
 		case err != nil:
 			return Outcome{}, err
 		case desired:
-			return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s uses the floating IP %s: let it "+
-				"name that as the user's own existing one, which releases it", ip.Marker.Key, ip.Name)
+			return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s uses the %s %s: let it "+
+				"name that as the user's own existing one, which releases it", ip.Marker.Key, ip.Kind, ip.Name)
 		}
 	}
 	description, err := ownership.WithReleased(ip.Description, ip.Marker.Key)
@@ -92,7 +125,7 @@ func (l *loop) desires(key ownership.Key) bool {
 	return b != nil && !b.released
 }
 
-// userOf returns a load balancer of an acting session that names a floating IP as the user's own;
+// userOf returns a load balancer of an acting session that names an address as the user's own;
 // the zero value: none does.
 func (m *Manager) userOf(ctx context.Context, ip *plan.Address) ownership.Key {
 	m.mu.Lock()
@@ -106,7 +139,7 @@ func (m *Manager) userOf(ctx context.Context, ip *plan.Address) ownership.Key {
 		_ = s.ask(ctx, func(l *loop) {
 			for key, b := range l.balancers {
 				for _, want := range b.lb.Desired {
-					if want.Source.Names(ip.ID, ip.Name) && !b.released {
+					if want.Source.Names(ip.Kind, ip.ID, ip.Name) && !b.released {
 						user = key
 					}
 				}
@@ -120,7 +153,7 @@ func (m *Manager) userOf(ctx context.Context, ip *plan.Address) ownership.Key {
 // load balancer of its session claims them, each as the load balancer that its marker names.
 // Errors: ReasonSessionRequired.
 func (m *Manager) Orphans(ctx context.Context, scope string) ([]LoadBalancer, error) {
-	if err := m.addresses.list(ctx); err != nil {
+	if err := m.listAll(ctx); err != nil {
 		return nil, err
 	}
 	var orphans []LoadBalancer
@@ -132,7 +165,7 @@ func (m *Manager) Orphans(ctx context.Context, scope string) ([]LoadBalancer, er
 	})
 }
 
-// DeleteOrphan detaches and deletes one orphan, by its id. It succeeds if there is no floating IP
+// DeleteOrphan detaches and deletes one orphan, by its id. It succeeds if there is no address
 // with this id. Errors: ReasonNotOwned, ReasonSessionRequired.
 func (m *Manager) DeleteOrphan(
 	ctx context.Context, scope, id string, dryRun bool,
@@ -141,7 +174,7 @@ func (m *Manager) DeleteOrphan(
 	if err != nil {
 		return nil, err
 	}
-	l, ip, err := m.find(ctx, id)
+	l, ip, err := m.findByID(ctx, id)
 	if IsReason(err, ReasonResourceNotFound) {
 		return nil, nil
 	}
@@ -149,11 +182,11 @@ func (m *Manager) DeleteOrphan(
 		return nil, err
 	}
 	if !isAmong(orphans, id) {
-		return nil, failf(ReasonNotOwned, nil, "the floating IP %s is no orphan of the scope %s", ip.Name,
-			scope)
+		return nil, failf(ReasonNotOwned, nil, "the %s %s is no orphan of the scope %s", ip.Kind,
+			ip.Name, scope)
 	}
 	const why = "it is an orphan, deleted by hand"
-	base := plan.Action{Key: ip.Marker.Key, ID: id, Name: ip.Name, Addr: ip.Addr, Why: why}
+	base := plan.Action{Key: ip.Marker.Key, Kind: ip.Kind, ID: id, Name: ip.Name, Addr: ip.Addr, Why: why}
 	var done []Action
 	for _, typ := range []plan.ActionType{plan.ActionDetach, plan.ActionDelete} {
 		a := base
@@ -200,31 +233,41 @@ func (m *Manager) askActing(ctx context.Context, scope string, question func(*lo
 	return err
 }
 
-// find reads the floating IPs, and returns the one with a name or an id.
-func (m *Manager) find(ctx context.Context, nameOrID string) (*loop, *plan.Address, error) {
+// find reads all addresses, and returns the one with a name or an id.
+func (m *Manager) find(ctx context.Context, named plan.Named) (*loop, *plan.Address, error) {
 	l, err := m.snapshot(ctx, Opening{}, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	ip := l.observed.addresses.ByID(nameOrID)
+	ip := l.observed.addresses.Find(named.Kind, named.NameOrID)
 	if ip == nil {
-		ip = l.observed.addresses.ByName(nameOrID)
-	}
-	if ip == nil {
-		return nil, nil, failf(ReasonResourceNotFound, nil, "there is no floating IP %s in the project",
-			nameOrID)
+		return nil, nil, failf(ReasonResourceNotFound, nil, "there is no %s %s in the project",
+			named.Kind, named.NameOrID)
 	}
 	return l, ip, nil
 }
 
-// describeByHand writes the description of a floating IP.
+func (m *Manager) findByID(ctx context.Context, id string) (*loop, *plan.Address, error) {
+	l, err := m.snapshot(ctx, Opening{}, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	ip := l.observed.addresses.ByID(id)
+	if ip == nil {
+		return nil, nil, failf(ReasonResourceNotFound, nil, "there is no address with the id %s in the "+
+			"project", id)
+	}
+	return l, ip, nil
+}
+
+// describeByHand writes the description of an address.
 func (m *Manager) describeByHand(
 	ctx context.Context, l *loop, ip *plan.Address, key ownership.Key, description, why string,
 	dryRun bool,
 ) (Outcome, error) {
 	action, err := m.byHand(ctx, l, request{
 		Action: plan.Action{
-			Type: plan.ActionMark, Key: key, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Why: why,
+			Type: plan.ActionMark, Key: key, Kind: ip.Kind, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Why: why,
 		},
 		description: description,
 	}, dryRun)
@@ -240,7 +283,7 @@ func (m *Manager) describeByHand(
 	}, nil
 }
 
-// byHand makes a request, unless another one about the same floating IP is under way.
+// byHand makes a request, unless another one about the same address is under way.
 func (m *Manager) byHand(ctx context.Context, l *loop, q request, dryRun bool) (Action, error) {
 	if dryRun {
 		action := Action{Action: q.Action, Planned: true}
@@ -256,8 +299,8 @@ func (m *Manager) byHand(ctx context.Context, l *loop, q request, dryRun bool) (
 		family: ownership.FamilyOf(q.Addr),
 	}
 	if began, _ := m.operations.start(op, time.Now(), func() bool { return true }); !began {
-		return Action{}, failf(ReasonUnreadable, nil, "another change of the floating IP %s, or of one on "+
-			"the same instance, is under way", q.Name)
+		return Action{}, failf(ReasonUnreadable, nil, "another change of the %s %s, or of one on "+
+			"the same instance, is under way", q.Kind, q.Name)
 	}
 	m.requests.Add(1)
 	defer m.requests.Done()

@@ -26,9 +26,10 @@ type balancerStep struct {
 	// pacing is how many addresses are on their way off each instance that is taken out of service.
 	pacing map[string]int
 
-	publish    []netip.Addr
-	conditions []Condition
-	due        []dueRequest
+	// publish are the addresses that the owner is to publish, publishPlaces where they are or will be.
+	publish, publishPlaces []netip.Addr
+	conditions             []Condition
+	due                    []dueRequest
 	// progressing: a change is under way, is due, or waits for a publication.
 	progressing bool
 	// unsettled: an address is not where it is to be.
@@ -44,7 +45,7 @@ type dueRequest struct {
 	decidedAt time.Time
 }
 
-// subject is the floating IP's id, or the name of one to be created.
+// subject is the address's id, or the name of one to be created.
 func (d dueRequest) subject() string {
 	if d.Type == plan.ActionCreate {
 		return d.Name
@@ -92,9 +93,9 @@ func (s *balancerStep) track(ip *plan.Address) {
 	if first, known := s.names[ip.ID]; !known {
 		s.names[ip.ID] = ip.Name
 	} else if ip.Marked && first != ip.Name {
-		s.condition(AddressRenamed, "The floating IP of the address %s was renamed from %s to %s: it is "+
+		s.condition(AddressRenamed, "The %s of the address %s was renamed from %s to %s: it is "+
 			"kept, but if its marker is lost as well it cannot be recognized; rename it back",
-			ip.Addr, first, ip.Name)
+			ip.Kind, ip.Addr, first, ip.Name)
 	}
 	last := s.places[ip.ID]
 	switch {
@@ -110,13 +111,13 @@ func (s *balancerStep) track(ip *plan.Address) {
 func (s *balancerStep) claim(c *plan.Claim) {
 	id, current := c.Address.ID, c.Current()
 	if current != "" {
-		s.announce(c.Address.Addr, current)
+		s.announce(c.Address, current)
 	}
 	if op := s.m.operations.of(id); op != nil {
 		s.progressing, s.unsettled = true, true
 		s.keepIntent(id)
 		s.announceOld(c.Address)
-		s.announce(c.Address.Addr, op.target())
+		s.announce(c.Address, op.target())
 		return
 	}
 	switch {
@@ -135,24 +136,30 @@ func (s *balancerStep) claim(c *plan.Claim) {
 	}
 }
 
-// announce publishes an address, and where it is or will be.
-func (s *balancerStep) announce(addr netip.Addr, instance string) {
-	private := s.observed.privateAddr(instance, ownership.FamilyOf(addr))
-	if instance == "" || !private.IsValid() {
-		s.placeUnknown = s.placeUnknown || instance != ""
+// announce publishes an address, and for a floating IP where it is or will be.
+func (s *balancerStep) announce(ip *plan.Address, instance string) {
+	if instance == "" {
 		return
 	}
-	for _, one := range []netip.Addr{addr, private} {
-		if !slices.Contains(s.publish, one) {
-			s.publish = append(s.publish, one)
+	if ip.Kind == ownership.FloatingIP {
+		private := s.observed.privateAddr(instance, ip.Family())
+		if !private.IsValid() {
+			s.placeUnknown = true
+			return
 		}
+		if !slices.Contains(s.publishPlaces, private) {
+			s.publishPlaces = append(s.publishPlaces, private)
+		}
+	}
+	if !slices.Contains(s.publish, ip.Addr) {
+		s.publish = append(s.publish, ip.Addr)
 	}
 }
 
 // announceOld publishes the place that an address has left a moment ago.
 func (s *balancerStep) announceOld(ip *plan.Address) {
 	if m := s.moves[ip.ID]; m != nil && s.keepsOld(m, s.now) {
-		s.announce(ip.Addr, m.from)
+		s.announce(ip, m.from)
 	}
 }
 
@@ -162,14 +169,14 @@ func (s *balancerStep) create(c *plan.Claim) {
 	if c.Create == nil {
 		return
 	}
-	if b := s.creations[c.Desired.Family]; b != nil && s.now.Before(b.until) {
+	if b := s.creations[c.Create.Name]; b != nil && s.now.Before(b.until) {
 		s.at(b.until)
 		return
 	}
 	s.begin(dueRequest{request: request{
 		Action: plan.Action{
-			Type: plan.ActionCreate, Key: s.lb.Key, Name: c.Create.Name, Why: c.Create.Why,
-			Replaces: c.Create.Replaces,
+			Type: plan.ActionCreate, Key: s.lb.Key, Kind: c.Kind(), Name: c.Create.Name,
+			Why: c.Create.Why, Replaces: c.Create.Replaces,
 		},
 		description: c.Create.Description, desired: c.Create.Desired,
 	}})
@@ -179,7 +186,7 @@ func (s *balancerStep) create(c *plan.Claim) {
 func (s *balancerStep) mark(c *plan.Claim) {
 	s.unsettled = true
 	if m := s.moves[c.Address.ID]; m != nil {
-		s.announce(c.Address.Addr, m.to)
+		s.announce(c.Address, m.to)
 	}
 	s.change(c.Address, "mark", request{
 		Action:      plan.Action{Type: plan.ActionMark, Why: c.Mark.Why},
@@ -198,8 +205,8 @@ func (s *balancerStep) stay(c *plan.Claim) {
 		return
 	}
 	delete(s.waits, id)
-	if b := s.creations[c.Desired.Family]; b != nil && s.now.After(b.until.Add(s.m.timings.maxRetry)) {
-		delete(s.creations, c.Desired.Family)
+	if b := s.creations[c.Address.Name]; b != nil && s.now.After(b.until.Add(s.m.timings.maxRetry)) {
+		delete(s.creations, c.Address.Name)
 	}
 	h := s.healths[c.Target]
 	if cause := suspensionCauses[h.Suspended]; cause != "" {
@@ -213,7 +220,7 @@ func (s *balancerStep) stay(c *plan.Claim) {
 	s.moves[id] = &move{
 		from: c.Target, to: c.Next, cause: h.Since, why: s.nameOf(c.Target) + " " + h.Why,
 	}
-	s.announce(c.Address.Addr, c.Next)
+	s.announce(c.Address, c.Next)
 }
 
 // leaveWithoutPlace detaches an address that must not stay where it is, and has no other place.
@@ -251,8 +258,8 @@ func (s *balancerStep) arrive(c *plan.Claim) {
 	}
 	s.took()
 	s.announceOld(c.Address)
-	s.announce(c.Address.Addr, c.Target)
-	published, is := s.placePublishedAt(s.balancer, c.Address.Addr, c.Target)
+	s.announce(c.Address, c.Target)
+	published, is := s.placePublishedAt(s.balancer, c.Address, c.Target)
 	if !is {
 		s.progressing = true
 		return
@@ -305,9 +312,13 @@ func (s *balancerStep) withdraw(c *plan.Claim, m *move) {
 	if b := s.retries[id]; b != nil && b.retryAt(c.Target).After(w.until) {
 		w.until = b.retryAt(c.Target)
 	}
-	s.publish = slices.DeleteFunc(s.publish, func(addr netip.Addr) bool {
-		return addr == c.Address.Addr || addr == s.observed.privateAddr(c.Target, c.Desired.Family)
-	})
+	without := func(addrs []netip.Addr, addr netip.Addr) []netip.Addr {
+		return slices.DeleteFunc(addrs, func(other netip.Addr) bool { return other == addr })
+	}
+	s.publish = without(s.publish, c.Address.Addr)
+	if c.Kind() == ownership.FloatingIP {
+		s.publishPlaces = without(s.publishPlaces, s.observed.privateAddr(c.Target, c.Desired.Family))
+	}
 	s.timedOut(c)
 	s.at(w.until)
 }
@@ -338,13 +349,13 @@ func (s *balancerStep) attach(c *plan.Claim, why string) {
 // Where one has no place, what it replaces stays in use.
 func (s *balancerStep) release() {
 	for _, ip := range s.planned.Kept {
-		s.announce(ip.Addr, ip.InstanceID)
+		s.announce(ip, ip.InstanceID)
 	}
 	waits := s.unsettled && s.lb.Ending == plan.NotEnding
 	for _, r := range s.planned.Releases {
 		current := r.Address.InstanceID
 		if current != "" {
-			s.announce(r.Address.Addr, current)
+			s.announce(r.Address, current)
 		}
 		if s.m.operations.of(r.Address.ID) != nil {
 			s.progressing, s.unsettled = true, true
@@ -376,7 +387,7 @@ func (s *balancerStep) change(ip *plan.Address, what string, q request) {
 
 // about completes a request about an address.
 func (s *balancerStep) about(ip *plan.Address, q request) request {
-	q.Key, q.ID, q.Name, q.Addr = s.lb.Key, ip.ID, ip.Name, ip.Addr
+	q.Key, q.Kind, q.ID, q.Name, q.Addr = s.lb.Key, ip.Kind, ip.ID, ip.Name, ip.Addr
 	return q
 }
 

@@ -94,7 +94,7 @@ func (l *loop) occupyOld(in *plan.Input, now time.Time) {
 	for key, b := range l.balancers {
 		for id, m := range b.moves {
 			ip := l.observed.addresses.ByID(id)
-			if ip == nil || ip.InstanceID != "" || !l.keepsOld(m, now) {
+			if ip == nil || ip.Kind != ownership.FloatingIP || ip.InstanceID != "" || !l.keepsOld(m, now) {
 				continue
 			}
 			l.at(m.detachedAt.Add(l.m.timings.keepOld))
@@ -120,7 +120,7 @@ func (l *loop) present(in *plan.Input) map[plan.Place]bool {
 	for _, b := range l.balancers {
 		for id := range b.places {
 			ip := l.observed.addresses.ByID(id)
-			if ip == nil {
+			if ip == nil || ip.Kind != ownership.FloatingIP {
 				continue
 			}
 			for _, instance := range []string{ip.InstanceID, in.InFlight[id].Instance} {
@@ -133,4 +133,44 @@ func (l *loop) present(in *plan.Input) map[plan.Place]bool {
 		}
 	}
 	return present
+}
+
+// candidateTable has the candidates of the acting sessions of this process.
+type candidateTable struct {
+	mu      sync.Mutex
+	byScope map[string][]string
+}
+
+func newCandidateTable() *candidateTable {
+	return &candidateTable{byScope: make(map[string][]string)}
+}
+
+// set makes these the candidates of a scope.
+func (t *candidateTable) set(scope string, candidates []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(candidates) == 0 {
+		delete(t.byScope, scope)
+		return
+	}
+	t.byScope[scope] = candidates
+}
+
+// others returns the candidates of all other scopes.
+func (t *candidateTable) others(scope string) map[string]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all map[string]bool
+	for other, candidates := range t.byScope {
+		if other == scope {
+			continue
+		}
+		if all == nil {
+			all = make(map[string]bool, len(candidates))
+		}
+		for _, id := range candidates {
+			all[id] = true
+		}
+	}
+	return all
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
@@ -172,11 +174,8 @@ func (m *Manager) planSet(ctx context.Context, request PlanRequest) (PlanRespons
 	for _, d := range set.LoadBalancers {
 		l.take(Item{LoadBalancer: &d}, now)
 		for _, want := range d.Addresses {
-			// A failure is part of the plan.
-			if name := want.Source.Pool; name != "" {
-				_, _ = m.pools.wait(ctx, name, m.api.IPPool)
-			} else if want.Source == (ownership.Source{}) {
-				_, _ = m.pools.wait(ctx, plan.DefaultPool(want.Family), m.defaultPool)
+			if want.Source.Pool != "" || want.Source.IsDefault() {
+				_, _ = m.readPool(ctx, want) // a failure is part of the plan
 			}
 		}
 	}
@@ -195,13 +194,29 @@ func (m *Manager) findUnseen(ctx context.Context, l *loop) error {
 	for _, b := range l.balancers {
 		names, _ := l.unseenNames(b)
 		for _, name := range names {
-			if err := m.addresses.find(ctx, name); err != nil {
+			if err := m.addresses[name.Kind].find(ctx, name.NameOrID); err != nil {
 				return err
 			}
 		}
 	}
-	l.takeAddresses(m.addresses.since(0).known)
+	l.takeAll()
 	return nil
+}
+
+// takeAll takes over what is known of the addresses of all kinds.
+func (l *loop) takeAll() {
+	for _, kind := range kinds {
+		l.takeAddresses(kind, l.m.addresses[kind].since(0).known)
+	}
+}
+
+// listAll lists the addresses of all kinds.
+func (m *Manager) listAll(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, kind := range kinds {
+		group.Go(func() error { return m.addresses[kind].listNow(ctx) })
+	}
+	return group.Wait()
 }
 
 // instanceStates returns what all instances do, as one list shows it.
@@ -246,15 +261,15 @@ func (m *Manager) complete(ctx context.Context, l *loop, id string) error {
 	return nil
 }
 
-// snapshot returns a loop that nobody runs, with the floating IPs as they are now, and where
+// snapshot returns a loop that nobody runs, with the addresses as they are now, and where
 // packets arrive for them and for the given instances.
 func (m *Manager) snapshot(ctx context.Context, opening Opening, ids []string) (*loop, error) {
 	opening.ObserveOnly = true
 	l := newLoop(newSession(m, opening))
-	if err := m.addresses.list(ctx); err != nil {
+	if err := m.listAll(ctx); err != nil {
 		return nil, err
 	}
-	l.takeAddresses(m.addresses.since(0).known)
+	l.takeAll()
 	all := make(map[string]bool)
 	for _, id := range ids {
 		all[id] = true
@@ -322,7 +337,7 @@ func (l *loop) plannedLoadBalancer(planned *plan.Planned) PlannedLoadBalancer {
 	for _, c := range planned.Claims {
 		if c.Address == nil {
 			lb.Addresses = append(lb.Addresses, Address{
-				Family: c.Desired.Family, Addr: c.Desired.Source.Addr, Name: c.Create.Name,
+				Kind: c.Kind(), Family: c.Desired.Family, Addr: c.Desired.Source.Addr, Name: c.Create.Name,
 				Managed: true, Planned: l.attachment(c.Target, c.Desired.Family),
 			})
 			continue

@@ -27,6 +27,7 @@ var planConditions = map[plan.ConditionType]ConditionType{
 	plan.NotOwned:          NotOwned,
 	plan.ForeignAttachment: ForeignAttachment,
 	plan.LeftAttached:      LeftAttached,
+	plan.FamilyMissing:     FamilyMissing,
 }
 
 // sendPending answers every load balancer while nothing can be changed.
@@ -132,7 +133,7 @@ func (s *balancerStep) published() []netip.Addr {
 	case s.lb.Preserve && untouched:
 		return s.desired.Published
 	}
-	publish := s.publish
+	publish := slices.Concat(s.publish, s.publishPlaces)
 	keep := func(keeps func(netip.Addr) bool) {
 		for _, addr := range s.desired.Published {
 			if !slices.Contains(publish, addr) && keeps(addr) {
@@ -179,7 +180,7 @@ func (s *balancerStep) addresses() []Address {
 func (l *loop) address(ip *plan.Address, managed bool, target string) Address {
 	family := ownership.FamilyOf(ip.Addr)
 	return Address{
-		Family: family, Addr: ip.Addr, ID: ip.ID, Name: ip.Name, Managed: managed,
+		Kind: ip.Kind, Family: family, Addr: ip.Addr, ID: ip.ID, Name: ip.Name, Managed: managed,
 		Retained: ip.Marked && ip.Marker.Retained,
 		Attached: l.attachment(ip.InstanceID, family), Planned: l.attachment(target, family),
 	}
@@ -242,10 +243,16 @@ func (s *balancerStep) unreadable() error {
 	if waits := s.unseen || s.planned.Ended && len(s.places) == 0 && !s.released; !waits {
 		return nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.lookups)) {
+	names := slices.SortedFunc(maps.Keys(s.lookups), func(a, b plan.Named) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.NameOrID, b.NameOrID))
+	})
+	for _, name := range names {
 		if known := s.lookups[name]; known.readAt.IsZero() && known.backoff.err != nil {
 			return known.backoff.err
 		}
+	}
+	if list := s.observed.lists[ownership.ExternalSubnet]; list.listedAt.IsZero() {
+		return list.err
 	}
 	return nil
 }

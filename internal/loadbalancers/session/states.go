@@ -111,7 +111,11 @@ func (l *loop) takeCheck(id, runState string, err error) {
 	case errors.Is(err, instances.ErrNotFound):
 		o.states[id] = health.Instance{Gone: true}
 		// Oxide detaches what it carried.
-		l.m.addresses.want(l.m.ctx, time.Now())
+		for _, kind := range kinds {
+			if l.uses(kind) {
+				l.m.addresses[kind].want(l.m.ctx, time.Now())
+			}
+		}
 	case err == nil:
 		if o.states[id].RunState != runState {
 			l.m.operations.unstick(id)

@@ -45,7 +45,11 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 	l.intents = l.nextIntents
 	if l.listWanted {
 		l.listWanted = false
-		l.m.addresses.want(l.m.ctx, now)
+		for _, kind := range kinds {
+			if l.uses(kind) {
+				l.m.addresses[kind].want(l.m.ctx, now)
+			}
+		}
 	}
 	if l.opening.ObserveOnly {
 		l.sendWould(result)
@@ -95,8 +99,9 @@ func (l *loop) input(now time.Time) *plan.Input {
 	in := &plan.Input{
 		Scope: l.opening.Scope, Adopted: l.m.adoptable(l.opening), LegacyName: l.opening.LegacyName,
 		Reserved: l.reserved, Addresses: o.addresses, Instances: o.instances, Names: o.names,
-		FormerCandidates: l.former, UserOwned: l.userOwned,
-		Pools: make(map[string]plan.Pool), Firewalls: make(map[string][]firewall.Rule),
+		FormerCandidates: l.former, OthersCandidates: l.m.candidates.others(l.opening.Scope),
+		UserOwned: l.userOwned,
+		Pools:     make(map[string]plan.Pool), Firewalls: make(map[string][]firewall.Rule),
 		Occupied: l.m.places.others(l.opening.Scope), InFlight: make(map[string]plan.InFlight),
 		Rebalance: now.Before(l.rebalance.Expires),
 	}
@@ -167,26 +172,29 @@ func (l *loop) addLoadBalancer(in *plan.Input, b *balancer, now time.Time) {
 	}
 	in.LoadBalancers = append(in.LoadBalancers, &b.lb)
 	for _, want := range b.lb.Desired {
-		name := want.Source.Pool
-		if want.Source == (ownership.Source{}) {
+		switch {
+		case want.Source.IsDefault():
 			l.addDefaultPool(in, b, want, now)
-			continue
+		case want.Source.Pool != "":
+			l.addPool(in, b, want, now)
 		}
-		if _, have := in.Pools[name]; name == "" || have {
-			continue
-		}
-		pool, readAt := l.pool(now, name)
-		if readAt.IsZero() {
-			b.awaitsPool = true
-			continue
-		}
-		if !pool.Missing {
-			b.forgive(ReasonPoolNotFound, readAt)
-		} else {
-			l.at(now.Add(missingMaxAge))
-		}
-		in.Pools[name] = pool
 	}
+}
+
+// addPool adds what is known of a pool that a load balancer names.
+func (l *loop) addPool(in *plan.Input, b *balancer, want plan.Desired, now time.Time) {
+	known, ok := l.pool(now, want)
+	if !ok {
+		b.awaitsPool = true
+		return
+	}
+	pool := toPool(known.value, known.err)
+	if !pool.Missing {
+		b.forgive(ReasonPoolNotFound, known.at)
+	} else {
+		l.at(now.Add(missingMaxAge))
+	}
+	in.Pools[plan.PoolKey(want.Source, want.Family)] = pool
 }
 
 // addDefaultPool adds what is known of the silo's default pool, once an address was not to be had
@@ -197,8 +205,8 @@ func (l *loop) addDefaultPool(in *plan.Input, b *balancer, want plan.Desired, no
 	if !chooses && !b.failedFor(ReasonPoolNotFound) {
 		return
 	}
-	key := plan.DefaultPool(want.Family)
-	known, ok := l.m.pools.get(l.m.ctx, key, now, l.m.defaultPool, l.m.wake)
+	key := plan.PoolKey(want.Source, want.Family)
+	known, ok := l.pool(now, want)
 	switch {
 	case !ok:
 		b.awaitsPool = b.awaitsPool || want.Optional
@@ -218,7 +226,10 @@ func (l *loop) holdPlaces(result *plan.Result) {
 	places := make(map[plan.Place]ownership.Key)
 	for _, planned := range result.LoadBalancers {
 		b := l.balancers[planned.LoadBalancer.Key]
-		hold := func(instance string, family ownership.Family) {
+		hold := func(kind ownership.Kind, instance string, family ownership.Family) {
+			if kind == ownership.ExternalSubnet {
+				return
+			}
 			for _, port := range b.lb.Ports {
 				place := plan.Place{Instance: instance, Family: family, Port: port}
 				if _, taken := places[place]; instance != "" && !taken {
@@ -227,17 +238,18 @@ func (l *loop) holdPlaces(result *plan.Result) {
 			}
 		}
 		for _, claim := range planned.Claims {
-			hold(claim.Current(), claim.Desired.Family)
+			kind, family := claim.Kind(), claim.Desired.Family
+			hold(kind, claim.Current(), family)
 			if claim.Blocked == "" {
-				hold(claim.Target, claim.Desired.Family)
-				hold(claim.Next, claim.Desired.Family)
+				hold(kind, claim.Target, family)
+				hold(kind, claim.Next, family)
 			}
 		}
 		for _, release := range planned.Releases {
-			hold(release.Address.InstanceID, ownership.FamilyOf(release.Address.Addr))
+			hold(release.Address.Kind, release.Address.InstanceID, release.Address.Family())
 		}
 		for _, kept := range planned.Kept {
-			hold(kept.InstanceID, ownership.FamilyOf(kept.Addr))
+			hold(kept.Kind, kept.InstanceID, kept.Family())
 		}
 	}
 	all, changed := l.m.places.set(l.opening.Scope, places)
@@ -304,24 +316,27 @@ func (l *loop) unread(due []dueRequest) map[string]bool {
 		}
 		unread[d.ID] = true
 	}
-	switch {
-	case len(unread) == 0:
-	case l.m.addresses.isComing(l.decided(due, unread)):
-	case len(unread) == 1:
-		for id := range unread {
-			l.m.addresses.viewSoon(l.m.ctx, id)
+	for _, kind := range kinds {
+		of := slices.DeleteFunc(slices.Clone(due), func(d dueRequest) bool {
+			return d.Kind != kind || !unread[d.ID]
+		})
+		switch list := l.m.addresses[kind]; {
+		case len(of) == 0:
+		case list.isComing(decided(of)):
+		case len(of) == 1:
+			list.viewSoon(l.m.ctx, of[0].ID)
+		default:
+			list.want(l.m.ctx, time.Now())
 		}
-	default:
-		l.m.addresses.want(l.m.ctx, time.Now())
 	}
 	return unread
 }
 
-// decided returns when the last of the changes was decided whose addresses are unread.
-func (l *loop) decided(due []dueRequest, unread map[string]bool) time.Time {
+// decided returns when the last of some changes was decided.
+func decided(due []dueRequest) time.Time {
 	var last time.Time
 	for _, d := range due {
-		if unread[d.ID] && d.decidedAt.After(last) {
+		if d.decidedAt.After(last) {
 			last = d.decidedAt
 		}
 	}

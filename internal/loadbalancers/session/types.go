@@ -110,6 +110,7 @@ type LoadBalancer struct {
 
 // Address is an address that a load balancer has.
 type Address struct {
+	Kind   ownership.Kind
 	Family ownership.Family
 	// Addr is invalid in a plan if it is yet to be allocated; ID is empty then.
 	Addr     netip.Addr
@@ -146,6 +147,7 @@ const (
 	AddressRenamed
 	AttachTimeout
 	LeftAttached
+	FamilyMissing
 )
 
 // Condition is something that a user should know about a load balancer while it holds.
@@ -155,7 +157,7 @@ type Condition struct {
 	Message string
 }
 
-// Action is one change of one floating IP that was made, or that a plan would make.
+// Action is one change of one address that was made, or that a plan would make.
 type Action struct {
 	plan.Action
 	// Planned: it is what would be done.

@@ -471,7 +471,8 @@ type ConditionType int32
 const (
 	// Not used.
 	ConditionType_CONDITION_TYPE_UNSPECIFIED ConditionType = 0
-	// An address is reserved but attached nowhere, because no candidate is healthy.
+	// An address is reserved but attached nowhere, because no candidate is healthy, or each carries another
+	// address of the load balancer.
 	ConditionType_CONDITION_TYPE_NO_CANDIDATE ConditionType = 1
 	// An address is reserved but attached nowhere, because an older load balancer has the port.
 	ConditionType_CONDITION_TYPE_PORT_CONFLICT ConditionType = 2
@@ -502,6 +503,9 @@ const (
 	// An address that the backend attached for this load balancer stays attached, because nothing proves
 	// any more that it may be detached.
 	ConditionType_CONDITION_TYPE_LEFT_ATTACHED ConditionType = 12
+	// An optional address of an IP family cannot be had: no instance has a private address of the family, or
+	// no pool gives one. The load balancer is served by the other family.
+	ConditionType_CONDITION_TYPE_FAMILY_MISSING ConditionType = 13
 )
 
 // Enum value maps for ConditionType.
@@ -520,6 +524,7 @@ var (
 		10: "CONDITION_TYPE_ADDRESS_RENAMED",
 		11: "CONDITION_TYPE_ATTACH_TIMEOUT",
 		12: "CONDITION_TYPE_LEFT_ATTACHED",
+		13: "CONDITION_TYPE_FAMILY_MISSING",
 	}
 	ConditionType_value = map[string]int32{
 		"CONDITION_TYPE_UNSPECIFIED":        0,
@@ -535,6 +540,7 @@ var (
 		"CONDITION_TYPE_ADDRESS_RENAMED":    10,
 		"CONDITION_TYPE_ATTACH_TIMEOUT":     11,
 		"CONDITION_TYPE_LEFT_ATTACHED":      12,
+		"CONDITION_TYPE_FAMILY_MISSING":     13,
 	}
 )
 
@@ -1059,12 +1065,15 @@ type DesiredLoadBalancer struct {
 	Ending Ending `protobuf:"varint,4,opt,name=ending,proto3,enum=oxide.backend.v1.Ending" json:"ending,omitempty"`
 	// When the owner was created. Where two load balancers want the same place, the older one has it.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The addresses desired: at least one, and at most one for each IP family, in order of preference.
-	// REQUIRED, but where `preserve_reason` is set.
+	// The addresses desired, one entry for each: at least one, and at most eight of an IP family, in order of
+	// preference, which is that in which they are published. Of several of one family each is attached to
+	// another instance; one that finds none stays reserved (NO_CANDIDATE). All of one family have the same
+	// kind of source and the same `optional`; those of an owner that is ending need not. If fewer are desired
+	// than there are, those on unhealthy instances are released first, then the newest. REQUIRED, but where
+	// `preserve_reason` is set.
 	//
 	// What a user may have written wrongly is the problem of this load balancer alone, and no malformed
-	// item: a source that is not offered, a name or an address in it that cannot be one, or a port with
-	// the protocol SCTP. Then all that it has is preserved, as with `preserve_reason`, and the problem
+	// item: a name or an address in a source that cannot be one, or a port with the protocol SCTP. Then all that it has is preserved, as with `preserve_reason`, and the problem
 	// names the field.
 	Addresses []*DesiredAddress `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// The ports served: at least one, at most 1,000. REQUIRED.
@@ -1074,9 +1083,9 @@ type DesiredLoadBalancer struct {
 	// Whether an address that is exchanged for another one is kept, marked as retained.
 	RetainAddresses bool `protobuf:"varint,9,opt,name=retain_addresses,json=retainAddresses,proto3" json:"retain_addresses,omitempty"`
 	// What the owner publishes now (for Kubernetes the Service's status), private addresses of instances
-	// among them, taken from what is really there and never from the answer to the client's own write. A
-	// place counts as published while the address and the private address of the instance are both here.
-	// At most 64.
+	// among them, taken from what is really there and never from the answer to the client's own write. The
+	// place of a floating IP counts as published while the address and the private address of the instance
+	// are both here, that of an external subnet while the address is. At most 64.
 	PublishedAddresses []string `protobuf:"bytes,10,rep,name=published_addresses,json=publishedAddresses,proto3" json:"published_addresses,omitempty"`
 	// The owner publishes nowhere: every place counts as published.
 	NoPublication bool `protobuf:"varint,11,opt,name=no_publication,json=noPublication,proto3" json:"no_publication,omitempty"`
@@ -1336,10 +1345,10 @@ type DesiredAddress struct {
 	//	*DesiredAddress_FloatingIp
 	//	*DesiredAddress_ExternalSubnet
 	Source isDesiredAddress_Source `protobuf_oneof:"source"`
-	// Nothing is wrong if it is not there. Of all optional addresses of a load balancer it is given one: the
-	// first that it has already; else the first that can be had, and for whose IP family a candidate has a
-	// private address. If none can be had, the problem of the first one is that of the load balancer. False:
-	// the address is required.
+	// Nothing is wrong if it is not there. Of all optional addresses of a load balancer it is given those that
+	// it has already, and those that can be had and for whose IP family a candidate has a private address;
+	// a condition (FAMILY_MISSING) says why it has none of a family. If none can be had at all, the problem of
+	// the first one is that of the load balancer. False: the address is required.
 	Optional      bool `protobuf:"varint,4,opt,name=optional,proto3" json:"optional,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1798,8 +1807,9 @@ func (*FloatingIpSource_Pool) isFloatingIpSource_Selector() {}
 
 func (*FloatingIpSource_Existing) isFloatingIpSource_Selector() {}
 
-// ExternalSubnetSource says which external subnet is wanted. Nothing set means: any of the silo's
-// default subnet pool for the family.
+// ExternalSubnetSource says which external subnet is wanted, of a single address (/32 or /128). Nothing
+// set means: any of the silo's default subnet pool for the family. Racks before release 21 cannot allocate
+// two such subnets beside each other, and answer as if the pool were exhausted (POOL_EXHAUSTED).
 type ExternalSubnetSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How the subnet is chosen.
@@ -1878,8 +1888,8 @@ type ExternalSubnetSource_Pool struct {
 }
 
 type ExternalSubnetSource_Existing struct {
-	// The external subnet with this name or id, which a user owns: it is attached and detached,
-	// and never marked, renamed or deleted.
+	// The external subnet with this name or id, which a user owns, as for a floating IP. One of more than
+	// one address is refused (INVALID_REQUEST).
 	Existing string `protobuf:"bytes,2,opt,name=existing,proto3,oneof"`
 }
 
@@ -2104,7 +2114,7 @@ type Attachment struct {
 	// The id of the instance.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	// The private address, of the same IP family, of the instance's primary network interface. It is
-	// where packets sent to a floating IP arrive.
+	// where packets sent to a floating IP arrive; those sent to an external subnet keep their destination.
 	PrivateAddress string `protobuf:"bytes,2,opt,name=private_address,json=privateAddress,proto3" json:"private_address,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -2643,7 +2653,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\rAddressSource\x12\x1e\n" +
 	"\x1aADDRESS_SOURCE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aADDRESS_SOURCE_FLOATING_IP\x10\x01\x12\"\n" +
-	"\x1eADDRESS_SOURCE_EXTERNAL_SUBNET\x10\x02*\xc5\x03\n" +
+	"\x1eADDRESS_SOURCE_EXTERNAL_SUBNET\x10\x02*\xe8\x03\n" +
 	"\rConditionType\x12\x1e\n" +
 	"\x1aCONDITION_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bCONDITION_TYPE_NO_CANDIDATE\x10\x01\x12 \n" +
@@ -2658,7 +2668,8 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x1eCONDITION_TYPE_ADDRESS_RENAMED\x10\n" +
 	"\x12!\n" +
 	"\x1dCONDITION_TYPE_ATTACH_TIMEOUT\x10\v\x12 \n" +
-	"\x1cCONDITION_TYPE_LEFT_ATTACHED\x10\f*\x9f\x01\n" +
+	"\x1cCONDITION_TYPE_LEFT_ATTACHED\x10\f\x12!\n" +
+	"\x1dCONDITION_TYPE_FAMILY_MISSING\x10\r*\x9f\x01\n" +
 	"\n" +
 	"ActionType\x12\x1b\n" +
 	"\x17ACTION_TYPE_UNSPECIFIED\x10\x00\x12\x16\n" +
