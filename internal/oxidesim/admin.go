@@ -94,6 +94,9 @@ type StoryArgs struct {
 	Role       string `json:"role,omitempty"`
 	Token      string `json:"token,omitempty"`
 	Address    string `json:"address,omitempty"`
+
+	ExternalSubnet string `json:"external_subnet,omitempty"`
+	SubnetPool     string `json:"subnet_pool,omitempty"`
 }
 
 var stories = map[string]func(*Simulator, StoryArgs) error{
@@ -114,9 +117,22 @@ var stories = map[string]func(*Simulator, StoryArgs) error{
 	"lose-sled":       func(s *Simulator, a StoryArgs) error { return s.LoseSled(a.Sled) },
 	"expunge-sled":    func(s *Simulator, a StoryArgs) error { return s.ExpungeSled(a.Sled) },
 	"recover-sled":    func(s *Simulator, a StoryArgs) error { return s.RecoverSled(a.Sled) },
-	"fill-pool":       func(s *Simulator, a StoryArgs) error { return s.FillPool(a.Pool) },
-	"drain-pool":      func(s *Simulator, a StoryArgs) error { return s.DrainPool(a.Pool) },
+	"fill-pool": func(s *Simulator, a StoryArgs) error {
+		if a.SubnetPool != "" {
+			return s.FillSubnetPool(a.SubnetPool)
+		}
+		return s.FillPool(a.Pool)
+	},
+	"drain-pool": func(s *Simulator, a StoryArgs) error {
+		if a.SubnetPool != "" {
+			return s.DrainSubnetPool(a.SubnetPool)
+		}
+		return s.DrainPool(a.Pool)
+	},
 	"set-attach-state": func(s *Simulator, a StoryArgs) error {
+		if a.ExternalSubnet != "" {
+			return s.SetSubnetAttachState(a.ExternalSubnet, a.State, a.Instance)
+		}
 		return s.SetAttachState(a.FloatingIP, a.State, a.Instance)
 	},
 	"restart-nexus": func(s *Simulator, _ StoryArgs) error {

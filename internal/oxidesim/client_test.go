@@ -210,10 +210,17 @@ func (r *rack) fip(name string) string {
 	return r.post("/v1/floating-ips?project=demo", body).ok(201).str("id")
 }
 
-func (r *rack) attachState(fip string) string {
-	for _, f := range r.FloatingIPs() {
-		if f.ID == fip {
+// attachState is the hidden state of a floating IP or an external subnet.
+func (r *rack) attachState(id string) string {
+	state := r.State()
+	for _, f := range state.FloatingIPs {
+		if f.ID == id {
 			return f.AttachState
+		}
+	}
+	for _, e := range state.ExternalSubnets {
+		if e.ID == id {
+			return e.AttachState
 		}
 	}
 	return "gone"
@@ -226,4 +233,42 @@ func (r *rack) runState(instance string) string {
 		}
 	}
 	return "gone"
+}
+
+// attachable is something that is attached to an instance: what holds of the state machine holds of each
+// kind.
+type attachable struct {
+	name, path string
+	// to is the body of a request to attach it to an instance.
+	to func(instance string) obj
+	// state is the hidden state, and set puts it into one.
+	state func() string
+	set   func(state, on string) error
+}
+
+// attachables makes a floating IP and an external subnet.
+func (r *rack) attachables() []attachable {
+	r.t.Helper()
+	fip, subnet := r.fip("web"), r.externalSubnet("vips")
+	return []attachable{
+		{
+			"a floating IP", "/v1/floating-ips/" + fip, attachTo,
+			func() string { return r.attachState(fip) },
+			func(state, on string) error { return r.SetAttachState(fip, state, on) },
+		},
+		{
+			"an external subnet", "/v1/external-subnets/" + subnet,
+			func(instance string) obj { return obj{"instance": instance} },
+			func() string { return r.attachState(subnet) },
+			func(state, on string) error { return r.SetSubnetAttachState(subnet, state, on) },
+		},
+	}
+}
+
+// externalSubnet creates an external subnet of a single address, and gives its id.
+func (r *rack) externalSubnet(name string) string {
+	r.t.Helper()
+	return r.post("/v1/external-subnets?project=demo", obj{
+		"name": name, "description": "", "allocator": autoSubnet(32, nil),
+	}).ok(201).str("id")
 }

@@ -9,8 +9,14 @@ import (
 	"time"
 )
 
-// DefaultAPIVersion is the newest API version that the simulated rack speaks, unless told.
-const DefaultAPIVersion = "2026060800.0.0"
+// DefaultAPIVersion is the newest API version that the simulated rack speaks, unless told: that of
+// release 21.
+const DefaultAPIVersion = "2026061000.0.0"
+
+// Release20APIVersion makes a rack one of the releases 20 to 20.2, which have faults that release 21
+// has not: external subnets of a single address cannot be allocated side by side, and lists show
+// instances as destroyed while they stop.
+const Release20APIVersion = "2026060800.0.0"
 
 // DefaultTimeScale makes what lasts a minute on a rack last three seconds.
 const DefaultTimeScale = 0.05
@@ -27,7 +33,8 @@ type Config struct {
 	// Latency is added to every API request before it is handled; it is not scaled.
 	Latency time.Duration
 	// APIVersion is the newest version served; requests for a newer one get 400 on every
-	// path, as from an older rack. Empty means DefaultAPIVersion.
+	// path, as from an older rack. It says which release the rack has, too: one before
+	// DefaultAPIVersion has the faults of release 20. Empty means DefaultAPIVersion.
 	APIVersion string
 	// RequestLog gets one line per API request (never a credential); nil means none.
 	RequestLog io.Writer

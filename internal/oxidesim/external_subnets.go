@@ -104,7 +104,8 @@ func (s *Simulator) externalSubnetCreate(c *call) (any, error) {
 	return e.json(), nil
 }
 
-// newExternalSubnet makes a subnet. Every lack of room is a 400 here, not a 507.
+// newExternalSubnet makes a subnet. Every lack of room is a 400 here, not a 507, and is answered before
+// a taken name is.
 func (s *Simulator) newExternalSubnet(
 	p *project, w externalSubnetParams,
 ) (*externalSubnet, error) {
@@ -112,36 +113,40 @@ func (s *Simulator) newExternalSubnet(
 		meta:       s.newMeta(p.id, p.id, w.name, w.description),
 		attachment: attachment{state: detached},
 	}
-	if err := s.db.externalSubnets.checkNew(p.id, w.name, w.description); err != nil {
+	var m *subnetPoolMember
+	var err error
+	if w.net.IsValid() {
+		e.net = w.net
+		e.pool, m, err = s.placeOf(p.parent, w.net)
+	} else if e.pool, err = s.selectSubnetPool(p.parent, w.pool); err == nil {
+		e.net, m, err = s.carve(e.pool, w.bits)
+	}
+	if err != nil {
 		return nil, err
 	}
-	var m *subnetPoolMember
-	if w.net.IsValid() {
-		if w.net != w.net.Masked() {
-			return nil, invalidRequest("the subnet %s has host bits set", w.net)
-		}
-		if e.pool, m = s.memberFor(p.parent, w.net); m == nil {
-			return nil, invalidRequest("%s is in no subnet pool linked to the silo", w.net)
-		}
-		if w.net.Bits() < m.min || w.net.Bits() > m.max {
-			return nil, invalidRequest("the subnet pool allows prefix lengths of %d to %d",
-				m.min, m.max)
-		}
-		if taken, overlaps := s.overlapping(w.net); overlaps {
-			return nil, invalidRequest("%s overlaps the external subnet %s", w.net, taken)
-		}
-		e.net = w.net
-	} else {
-		var err error
-		if e.pool, err = s.selectSubnetPool(p.parent, w.pool); err != nil {
-			return nil, err
-		}
-		if e.net, m, err = s.carve(e.pool, w.bits); err != nil {
-			return nil, err
+	for _, other := range s.db.externalSubnets.rows {
+		if other.net == e.net { // a rack before release 21 offers it again, and then takes it for the name
+			return nil, alreadyExists(s.db.externalSubnets.kind, w.name)
 		}
 	}
 	e.member = m.id
 	return e, s.db.externalSubnets.insert(e)
+}
+
+// placeOf finds the pool and the member of a given subnet that is free.
+func (s *Simulator) placeOf(silo uuid.UUID, n netip.Prefix) (*subnetPool, *subnetPoolMember, error) {
+	if n != n.Masked() {
+		return nil, nil, invalidRequest("the subnet %s has host bits set", n)
+	}
+	p, m := s.memberFor(silo, n)
+	if m == nil || n.Bits() < m.min || n.Bits() > m.max {
+		return nil, nil, invalidRequest("%s is in no subnet pool linked to the silo, or not of a "+
+			"prefix length that it allows", n)
+	}
+	if taken, overlaps := s.overlapping(n); overlaps || p.filled {
+		return nil, nil, invalidRequest("%s overlaps an external subnet: %s", n, taken)
+	}
+	return p, m, nil
 }
 
 func (s *Simulator) externalSubnetUpdate(c *call) (any, error) {

@@ -124,23 +124,24 @@ func TestFloatingIPAttachTargets(t *testing.T) {
 	}
 }
 
-// OXIDE_API.md §8: time_modified moves with each step, and with an update.
-func TestFloatingIPTimeModified(t *testing.T) {
+// OXIDE_API.md §8, §13: time_modified moves with each step, and with an update.
+func TestAttachAndDetachMoveTimeModified(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
-	i, id := r.instance("node-1"), r.fip("web")
-	path := "/v1/floating-ips/" + id
-	last := r.get(path).ok(200).str("time_modified")
-	for _, step := range []func(){
-		func() { r.post(path+"/attach", attachTo(i)).ok(202) },
-		func() { r.post(path+"/detach", nil).ok(202) },
-		func() { r.put(path, obj{"description": "x"}).ok(200) },
-	} {
-		step()
-		now := r.get(path).ok(200).str("time_modified")
-		if now <= last {
-			t.Errorf("time_modified %s after %s", now, last)
+	i := r.instance("node-1")
+	for _, k := range r.attachables() {
+		last := r.get(k.path).ok(200).str("time_modified")
+		for _, step := range []func(){
+			func() { r.post(k.path+"/attach", k.to(i)).ok(202) },
+			func() { r.post(k.path+"/detach", nil).ok(202) },
+			func() { r.put(k.path, obj{"description": "x"}).ok(200) },
+		} {
+			step()
+			now := r.get(k.path).ok(200).str("time_modified")
+			if now <= last {
+				t.Errorf("%s: time_modified %s after %s", k.name, now, last)
+			}
+			last = now
 		}
-		last = now
 	}
 }
 

@@ -93,20 +93,14 @@ func TestFloatingIPNames(t *testing.T) {
 	})
 }
 
-// OXIDE_API.md §8: the hidden state machine and its refusals.
-func TestFloatingIPAttachRefusals(t *testing.T) {
+// OXIDE_API.md §8, §13: the hidden state machine and its refusals.
+func TestAttachRefusals(t *testing.T) {
 	r := startRack(t, oxidesim.Config{})
-	i, j, id := r.instance("node-1"), r.instance("node-2"), r.fip("web")
-	path := "/v1/floating-ips/" + id
+	i, j := r.instance("node-1"), r.instance("node-2")
+	kinds := r.attachables()
 	set := func(which, state string) {
 		t.Helper()
 		if err := r.SetRunState(which, state); err != nil {
-			t.Fatal(err)
-		}
-	}
-	hidden := func(state, on string) {
-		t.Helper()
-		if err := r.SetAttachState("web", state, on); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,50 +226,56 @@ func TestFloatingIPAttachRefusals(t *testing.T) {
 			"detach", "", 202, "", "detached",
 		},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			set("node-1", tc.state)
-			hidden(tc.before, tc.on)
-			var body any
-			if tc.op == "attach" {
-				body = attachTo(tc.target)
-			}
-			got := r.post(path+"/"+tc.op, body)
-			if tc.status == 202 {
-				got.ok(202)
-			} else {
-				got.want(tc.status, tc.code)
-			}
-			if s := r.attachState(id); s != tc.after {
-				t.Errorf("hidden state %q, want %q", s, tc.after)
-			}
-		})
+		for _, k := range kinds {
+			t.Run(k.name+"/"+tc.name, func(t *testing.T) {
+				set("node-1", tc.state)
+				must(t, k.set(tc.before, tc.on))
+				var body any
+				if tc.op == "attach" {
+					body = k.to(tc.target)
+				}
+				got := r.post(k.path+"/"+tc.op, body)
+				if tc.status == 202 {
+					got.ok(202)
+				} else {
+					got.want(tc.status, tc.code)
+				}
+				if s := k.state(); s != tc.after {
+					t.Errorf("hidden state %q, want %q", s, tc.after)
+				}
+			})
+		}
 	}
 }
 
-// OXIDE_API.md §8: an unreachable sled makes attach and detach hang, then 503, then unwind;
+// OXIDE_API.md §8, §13: an unreachable sled makes attach and detach hang, then 503, then unwind;
 // meanwhile whatever else is asked for is 503.
-func TestFloatingIPOnLostSled(t *testing.T) {
+func TestAttachedOnALostSled(t *testing.T) {
 	t.Parallel()
 	r := startRack(t, oxidesim.Config{TimeScale: 0.005})
-	i, id := r.instance("node-1"), r.fip("web")
-	path := "/v1/floating-ips/" + id
-	r.post(path+"/attach", attachTo(i)).ok(202)
-	if err := r.LoseSled("instance:node-1"); err != nil {
-		t.Fatal(err)
+	i := r.instance("node-1")
+	kinds := r.attachables()
+	for _, k := range kinds {
+		r.post(k.path+"/attach", k.to(i)).ok(202)
 	}
-	began := time.Now()
-	done := make(chan *answer, 1)
-	go func() { done <- r.post(path+"/detach", nil) }()
-	eventually(t, "detaching", func() bool { return r.attachState(id) == "detaching" })
-	r.post(path+"/attach", attachTo(i)).want(503, "ServiceNotAvailable")
-	(<-done).want(503, "ServiceNotAvailable")
-	if took := time.Since(began); took < 300*time.Millisecond {
-		t.Errorf("gave up after %v, want the scaled 60 s = 300 ms", took)
-	}
-	if s := r.attachState(id); s != "attached" {
-		t.Errorf("not unwound: %s", s)
-	}
-	if s := r.runState(i); s != "running" {
-		t.Errorf("instance is %s, want it running as far as anybody knows", s)
+	must(t, r.LoseSled("instance:node-1"))
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			began := time.Now()
+			done := make(chan *answer, 1)
+			go func() { done <- r.post(k.path+"/detach", nil) }()
+			eventually(t, "detaching", func() bool { return k.state() == "detaching" })
+			r.post(k.path+"/attach", k.to(i)).want(503, "ServiceNotAvailable")
+			(<-done).want(503, "ServiceNotAvailable")
+			if took := time.Since(began); took < 300*time.Millisecond {
+				t.Errorf("gave up after %v, want the scaled 60 s = 300 ms", took)
+			}
+			if s := k.state(); s != "attached" {
+				t.Errorf("not unwound: %s", s)
+			}
+			if s := r.runState(i); s != "running" {
+				t.Errorf("instance is %s, want it running as far as anybody knows", s)
+			}
+		})
 	}
 }

@@ -65,7 +65,7 @@ func TestSDKReadsEverything(t *testing.T) {
 	}
 	subnetPools, err := c.SubnetPoolListAllPages(ctx, oxide.SubnetPoolListParams{})
 	must(t, err)
-	if len(subnetPools) != 2 {
+	if len(subnetPools) != 4 {
 		t.Errorf("subnet pools: %+v", subnetPools)
 	}
 	routes, err := c.VpcRouterRouteListAllPages(ctx, oxide.VpcRouterRouteListParams{

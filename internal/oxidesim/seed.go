@@ -60,6 +60,8 @@ type ProjectSeed struct {
 	Instances   []InstanceSeed    `json:"instances,omitempty"`
 	FloatingIPs []FloatingIPSeed  `json:"floating_ips,omitempty"`
 	Images      []ImageSeed       `json:"images,omitempty"`
+
+	ExternalSubnets []ExternalSubnetSeed `json:"external_subnets,omitempty"`
 }
 
 // VPCSeed is a VPC; subnets besides its default one.
@@ -117,6 +119,17 @@ type FloatingIPSeed struct {
 	Instance    string `json:"instance,omitempty"`
 }
 
+// ExternalSubnetSeed is an external subnet: a given one, or one of a prefix length (default: that of a
+// single address) from a pool (default: the silo's, of IPv4). It is attached if an instance is named.
+type ExternalSubnetSeed struct {
+	Name         string `json:"name"`
+	Description  string `json:"description,omitempty"`
+	Subnet       string `json:"subnet,omitempty"`
+	PrefixLength uint8  `json:"prefix_length,omitempty"`
+	Pool         string `json:"pool,omitempty"`
+	Instance     string `json:"instance,omitempty"`
+}
+
 // PoolSeed is an IP pool with its ranges and the silos that may use it.
 type PoolSeed struct {
 	Name        string         `json:"name"`
@@ -156,7 +169,8 @@ const (
 
 // DefaultSeed is the built-in small rack: four sleds, the silo and project `demo`, a user
 // that may do everything in the silo but manage it, an operator, a default pool of IPv4
-// addresses and another of IPv6 addresses that is not the default.
+// addresses and another of IPv6 addresses that is not the default, and two such pools of networks
+// for external subnets, from which single addresses can be taken.
 func DefaultSeed() Seed {
 	return Seed{
 		Sleds: 4,
@@ -185,6 +199,18 @@ func DefaultSeed() Seed {
 				Name: "default-v6", IPVersion: v6,
 				Ranges: []RangeSeed{{"2001:db8:51::10", "2001:db8:51::ffff"}},
 				Silos:  []PoolLinkSeed{{Silo: DefaultSilo}},
+			},
+		},
+		SubnetPools: []SubnetPoolSeed{
+			{
+				Name: "subnets", IPVersion: v4,
+				Members: []SubnetPoolMemberSeed{{Subnet: "198.18.0.0/24"}},
+				Silos:   []PoolLinkSeed{{Silo: DefaultSilo, Default: true}},
+			},
+			{
+				Name: "subnets-v6", IPVersion: v6,
+				Members: []SubnetPoolMemberSeed{{Subnet: "2001:db8:18::/64"}},
+				Silos:   []PoolLinkSeed{{Silo: DefaultSilo}},
 			},
 		},
 	}

@@ -69,6 +69,7 @@ func (s *Simulator) applyPool(w PoolSeed) error {
 	return nil
 }
 
+// applySubnetPool adds a pool, or to one. Made the default of a silo, it takes the place of another.
 func (s *Simulator) applySubnetPool(w SubnetPoolSeed) error {
 	p, err := s.db.subnetPools.named(uuid.Nil, w.Name)
 	if err == nil {
@@ -99,7 +100,7 @@ func (s *Simulator) applySubnetPool(w SubnetPoolSeed) error {
 		if err != nil {
 			return err
 		}
-		p.links[sl.id] = l.Default
+		s.linkSubnetPool(p, sl.id, l.Default)
 	}
 	return nil
 }

@@ -51,6 +51,11 @@ func (s *Simulator) applyProject(sl *silo, w ProjectSeed) error {
 			return seedError("floating IP", f.Name, err)
 		}
 	}
+	for _, e := range w.ExternalSubnets {
+		if _, err := s.applyExternalSubnet(p, e); err != nil {
+			return seedError("external subnet", e.Name, err)
+		}
+	}
 	return nil
 }
 
@@ -250,4 +255,49 @@ func (s *Simulator) applyFloatingIP(p *project, w FloatingIPSeed) (*floatingIP, 
 	f.instance = i.id
 	f.becomes(attached, s.clock.now())
 	return f, nil
+}
+
+func (s *Simulator) applyExternalSubnet(p *project, w ExternalSubnetSeed) (*externalSubnet, error) {
+	if e, err := s.db.externalSubnets.named(p.id, w.Name); err == nil {
+		return e, describe(s, s.db.externalSubnets, e, w.Description)
+	}
+	if !validName(w.Name) {
+		return nil, errors.New("not a valid name")
+	}
+	params := externalSubnetParams{
+		name: w.Name, description: w.Description, bits: int(w.PrefixLength),
+		pool: poolSelector{version: v4},
+	}
+	if w.Pool != "" {
+		params.pool = poolSelector{pool: &ref{name: w.Pool}}
+	}
+	if w.Subnet != "" {
+		var err error
+		if params.net, err = netip.ParsePrefix(w.Subnet); err != nil {
+			return nil, err
+		}
+	} else if params.bits == 0 {
+		pool, err := s.selectSubnetPool(p.parent, params.pool)
+		if err != nil {
+			return nil, err
+		}
+		params.bits = 32
+		if pool.version == v6 {
+			params.bits = 128
+		}
+	}
+	e, err := s.newExternalSubnet(p, params)
+	if err != nil || w.Instance == "" {
+		return e, err
+	}
+	i, err := s.db.instances.named(p.id, w.Instance)
+	if err != nil {
+		return e, err
+	}
+	if err := s.hasRoomForSubnet(i, e.net.Addr()); err != nil {
+		return e, err
+	}
+	e.instance = i.id
+	e.becomes(attached, s.clock.now())
+	return e, nil
 }

@@ -68,6 +68,7 @@ func New(cfg Config) (*Simulator, error) {
 		born:    time.Now().UTC(),
 		nexus:   nexus{generation: make(chan struct{})},
 	}
+	s.showDestroyed = s.before21()
 	s.router = newRouter(s.routes())
 	s.admin = s.newAdmin()
 	seed := cfg.Seed

@@ -27,8 +27,20 @@ func (r *rack) listed(id string) string {
 // by itself never does.
 func TestAListMaySayDestroyedWhileAnInstanceStops(t *testing.T) {
 	slow := oxidesim.Timings{Unlink: 300 * time.Second} // that is, scaled, 300 ms
-	r := startRack(t, oxidesim.Config{Timings: slow})
-	must(t, r.Apply(oxidesim.Seed{ShowDestroyed: true}))
+	t.Run("by a seed", func(t *testing.T) {
+		r := startRack(t, oxidesim.Config{Timings: slow})
+		must(t, r.Apply(oxidesim.Seed{ShowDestroyed: true}))
+		listedAsDestroyed(t, r)
+	})
+	t.Run("by the release", func(t *testing.T) {
+		listedAsDestroyed(t, startRack(t, oxidesim.Config{
+			Timings: slow, APIVersion: oxidesim.Release20APIVersion,
+		}))
+	})
+}
+
+func listedAsDestroyed(t *testing.T, r *rack) {
+	t.Helper()
 	id := r.instance("node-1")
 	path := "/v1/instances/" + id
 	r.post(path+"/stop", nil).ok(202)

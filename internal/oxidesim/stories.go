@@ -32,6 +32,21 @@ func (s *Simulator) AddInstance(project string, w InstanceSeed) (Instance, error
 	return s.inspectInstance(i), nil
 }
 
+// AddExternalSubnet adds an external subnet to a project of the rack.
+func (s *Simulator) AddExternalSubnet(project string, w ExternalSubnetSeed) (ExternalSubnet, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := pick(s, s.db.projects, project)
+	if err != nil {
+		return ExternalSubnet{}, err
+	}
+	e, err := s.applyExternalSubnet(p, w)
+	if err != nil {
+		return ExternalSubnet{}, seedError("external subnet", w.Name, err)
+	}
+	return s.inspectExternalSubnet(e), nil
+}
+
 // AddFloatingIP adds a floating IP to a project of the rack.
 func (s *Simulator) AddFloatingIP(project string, w FloatingIPSeed) (FloatingIP, error) {
 	s.mu.Lock()
@@ -203,17 +218,31 @@ func (s *Simulator) pickSled(which string) (*sled, error) {
 }
 
 // FillPool leaves no free address in an IP pool, until DrainPool.
-func (s *Simulator) FillPool(which string) error { return s.setFilled(which, true) }
+func (s *Simulator) FillPool(which string) error {
+	return setFilled(s, s.db.pools, which, func(p *ipPool) { p.filled = true })
+}
 
 // DrainPool undoes FillPool.
-func (s *Simulator) DrainPool(which string) error { return s.setFilled(which, false) }
+func (s *Simulator) DrainPool(which string) error {
+	return setFilled(s, s.db.pools, which, func(p *ipPool) { p.filled = false })
+}
 
-func (s *Simulator) setFilled(which string, filled bool) error {
+// FillSubnetPool leaves no free network in a subnet pool, until DrainSubnetPool.
+func (s *Simulator) FillSubnetPool(which string) error {
+	return setFilled(s, s.db.subnetPools, which, func(p *subnetPool) { p.filled = true })
+}
+
+// DrainSubnetPool undoes FillSubnetPool.
+func (s *Simulator) DrainSubnetPool(which string) error {
+	return setFilled(s, s.db.subnetPools, which, func(p *subnetPool) { p.filled = false })
+}
+
+func setFilled[T row](s *Simulator, pools *table[T], which string, set func(T)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, err := pick(s, s.db.pools, which)
+	p, err := pick(s, pools, which)
 	if err == nil {
-		p.filled = filled
+		set(p)
 	}
 	return err
 }
@@ -292,16 +321,31 @@ func (s *Simulator) SetAttachState(floatingIP, state, on string) error {
 	if err != nil {
 		return err
 	}
-	switch st := attachState(state); st {
+	return s.setAttachState(f, attachState(state), on)
+}
+
+// SetSubnetAttachState is SetAttachState for an external subnet.
+func (s *Simulator) SetSubnetAttachState(externalSubnet, state, on string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, err := pick(s, s.db.externalSubnets, externalSubnet)
+	if err != nil {
+		return err
+	}
+	return s.setAttachState(e, attachState(state), on)
+}
+
+func (s *Simulator) setAttachState(a attachable, state attachState, on string) error {
+	switch state {
 	case detached:
-		f.becomes(detached, s.clock.now())
+		a.becomes(detached, s.clock.now())
 	case attaching, attached, detaching:
 		i, err := pick(s, s.db.instances, on)
 		if err != nil {
 			return err
 		}
-		f.instance = i.id
-		f.becomes(st, s.clock.now())
+		a.held().instance = i.id
+		a.becomes(state, s.clock.now())
 	default:
 		return fmt.Errorf("attach state %q: must be detached, attaching, attached or detaching",
 			state)

@@ -6,6 +6,7 @@ package oxidesim
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,6 +18,7 @@ type subnetPool struct {
 	version string
 	members []*subnetPoolMember
 	links   map[uuid.UUID]bool
+	filled  bool // a story: nothing is left in it
 }
 
 type subnetPoolMember struct {
@@ -127,37 +129,66 @@ func (s *Simulator) overlapping(n netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// carve finds a free subnet of a prefix length in a pool.
+// carve finds the lowest free subnet of a prefix length in a pool. That no member allows the length, or
+// that all is given away, is one and the same answer.
 func (s *Simulator) carve(p *subnetPool, bits int) (netip.Prefix, *subnetPoolMember, error) {
-	fits := false
+	var found netip.Prefix
+	var of *subnetPoolMember
 	for _, m := range p.members {
-		if bits < m.min || bits > m.max {
+		if p.filled || bits < m.min || bits > m.max {
 			continue
 		}
-		fits = true
-		for a := m.net.Addr(); a.IsValid() && m.net.Contains(a); {
-			n := netip.PrefixFrom(a, bits)
-			taken, overlaps := s.overlapping(n)
-			if !overlaps {
-				return n, m, nil
+		for _, g := range s.gaps(m) {
+			if n, fits := g.lowest(bits); fits && (of == nil || n.Addr().Less(found.Addr())) {
+				found, of = n, m
 			}
-			a = after(n, taken)
 		}
 	}
-	if !fits {
-		return netip.Prefix{}, nil, invalidRequest(
-			"no member of the subnet pool allows the prefix length %d", bits)
+	if of == nil {
+		return found, nil, invalidRequest("all subnets are used in the subnet pool %s", p.name)
 	}
-	return netip.Prefix{}, nil, invalidRequest("no subnet of prefix length %d is available", bits)
+	return found, of, nil
 }
 
-// after is the first address behind two networks that overlap: behind the greater one.
-func after(a, b netip.Prefix) netip.Addr {
-	big := a
-	if b.Bits() < a.Bits() {
-		big = b.Masked()
+// gap is what is between two external subnets of a pool's member, both ends included.
+type gap struct{ first, last netip.Addr }
+
+// gaps lists what is free in a member, in order. Racks before release 21 count wrongly: what is free
+// begins for them with the last address of the subnet before, and one address is no gap. For subnets of
+// several addresses that makes no difference, since they are aligned.
+func (s *Simulator) gaps(m *subnetPoolMember) []gap {
+	var taken []netip.Prefix
+	for _, e := range s.db.externalSubnets.rows {
+		if e.member == m.id {
+			taken = append(taken, e.net)
+		}
 	}
-	return lastOf(big).Next()
+	slices.SortFunc(taken, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	var gaps []gap
+	free := m.net.Addr()
+	add := func(last netip.Addr) {
+		if free.IsValid() && last.IsValid() && (free.Less(last) || free == last && !s.before21()) {
+			gaps = append(gaps, gap{free, last})
+		}
+	}
+	for _, n := range taken {
+		add(n.Addr().Prev())
+		free = lastOf(n)
+		if !s.before21() {
+			free = free.Next()
+		}
+	}
+	add(lastOf(m.net))
+	return gaps
+}
+
+// lowest is the first subnet of a prefix length in a gap, if one fits.
+func (g gap) lowest(bits int) (netip.Prefix, bool) {
+	n := netip.PrefixFrom(g.first, bits).Masked()
+	if n.Addr() != g.first {
+		n = netip.PrefixFrom(lastOf(n).Next(), bits)
+	}
+	return n, n.IsValid() && !g.last.Less(lastOf(n))
 }
 
 // lastOf is the last address of a network.

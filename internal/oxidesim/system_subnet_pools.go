@@ -276,6 +276,15 @@ func (s *Simulator) defaultSubnetPool(silo uuid.UUID, version string) *subnetPoo
 	return nil
 }
 
+// linkSubnetPool lets a silo use a pool. There is one default per IP version: a new one takes the place
+// of the old one.
+func (s *Simulator) linkSubnetPool(p *subnetPool, silo uuid.UUID, isDefault bool) {
+	if old := s.defaultSubnetPool(silo, p.version); isDefault && old != nil {
+		old.links[silo] = false
+	}
+	p.links[silo] = isDefault
+}
+
 func (s *Simulator) systemSubnetPoolLinkUpdate(c *call) (any, error) {
 	f := c.fields()
 	isDefault := f.boolean("is_default")
@@ -290,10 +299,7 @@ func (s *Simulator) systemSubnetPoolLinkUpdate(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old := s.defaultSubnetPool(sl.id, p.version); isDefault && old != nil {
-		old.links[sl.id] = false
-	}
-	p.links[sl.id] = isDefault
+	s.linkSubnetPool(p, sl.id, isDefault)
 	return subnetPoolLinkJSON{p.id.String(), sl.id.String(), isDefault}, nil
 }
 

@@ -68,7 +68,10 @@ func TestSystemSubnetPools(t *testing.T) {
 	}
 	op.post(one+"/members/add", obj{"subnet": "203.0.113.8/29"}).want(400, "InvalidRequest")
 	op.post(one+"/members/add", obj{"subnet": "192.0.2.1/24"}).want(400, "InvalidRequest")
-	op.post(one+"/silos", obj{"silo": "demo", "is_default": true}).ok(201)
+	link := obj{"silo": "demo", "is_default": true}
+	op.post(one+"/silos", link).want(400, "ObjectAlreadyExists") // there is another default
+	op.del(all + "/subnets/silos/demo").ok(204)
+	op.post(one+"/silos", link).ok(201)
 	r.post("/v1/external-subnets?project=demo", obj{
 		"name": "vips", "description": "", "allocator": autoSubnet(30, nil),
 	}).ok(201)

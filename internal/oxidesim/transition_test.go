@@ -5,6 +5,7 @@
 package oxidesim_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -25,25 +26,12 @@ func (r *rack) cutOff(method, path string, body any) {
 	})
 }
 
-// OXIDE_API.md §8: what was cut off in transition completes when the same is asked for again; anything
-// else is a 503.
+// OXIDE_API.md §8, §13: what was cut off in transition completes when the same is asked for again;
+// anything else is a 503.
 func TestTheSameOperationRepeatedInTransitionCompletes(t *testing.T) {
 	r := startRack(t, oxidesim.Config{Timings: oxidesim.Timings{SagaRecovery: 24 * time.Hour}})
-	seed, err := oxidesim.ParseSeed([]byte(subnetPools))
-	must(t, err)
-	must(t, r.Apply(seed))
 	i, j := r.instance("node-1"), r.instance("node-2")
-	fip := "/v1/floating-ips/" + r.fip("web")
-	subnet := "/v1/external-subnets/" + r.post("/v1/external-subnets?project=demo", obj{
-		"name": "vips", "description": "", "allocator": autoSubnet(32, nil),
-	}).ok(201).str("id")
-	for _, tc := range []struct {
-		name, path string
-		to         func(instance string) obj
-	}{
-		{"a floating IP", fip, attachTo},
-		{"an external subnet", subnet, func(id string) obj { return obj{"instance": id} }},
-	} {
+	for _, tc := range r.attachables() {
 		t.Run(tc.name, func(t *testing.T) {
 			attach, detach := tc.path+"/attach", tc.path+"/detach"
 			r.cutOff("POST", attach, tc.to(i))
@@ -75,42 +63,55 @@ func TestTheSameOperationRepeatedInTransitionCompletes(t *testing.T) {
 	})
 }
 
-// OXIDE_API.md §8: two of the same at the same time both succeed, and the state moves once.
+// OXIDE_API.md §8, §13: two of the same at the same time both succeed, and the state moves once.
 func TestTheSameOperationTwiceAtOnceSucceedsTwice(t *testing.T) {
 	r := startRack(t, oxidesim.Config{TimeScale: 0.05})
-	i, id := r.instance("node-1"), r.fip("web")
-	path := "/v1/floating-ips/" + id
-	for _, step := range []struct {
-		op, via, to string
-		body        any
-	}{
-		{"attach", "attaching", "attached", attachTo(i)},
-		{"detach", "detaching", "detached", nil},
-	} {
-		first := make(chan *answer, 1)
-		go func() { first <- r.post(path+"/"+step.op, step.body) }()
-		eventually(t, step.via, func() bool { return r.attachState(id) == step.via })
-		r.post(path+"/"+step.op, step.body).ok(202)
-		(<-first).ok(202)
-		if s := r.attachState(id); s != step.to {
-			t.Errorf("after two at once: %s", s)
+	i := r.instance("node-1")
+	for _, k := range r.attachables() {
+		for _, step := range []struct {
+			op, via, to string
+			body        any
+		}{
+			{"attach", "attaching", "attached", k.to(i)},
+			{"detach", "detaching", "detached", nil},
+		} {
+			first := make(chan *answer, 1)
+			go func() { first <- r.post(k.path+"/"+step.op, step.body) }()
+			eventually(t, step.via, func() bool { return k.state() == step.via })
+			r.post(k.path+"/"+step.op, step.body).ok(202)
+			(<-first).ok(202)
+			if s := k.state(); s != step.to {
+				t.Errorf("%s after two at once: %s", k.name, s)
+			}
 		}
 	}
 }
 
-// OXIDE_API.md §8: recovery does the work that was cut off, and unwinds if the sled does not answer.
+// OXIDE_API.md §8, §13: recovery does the work that was cut off, and unwinds if the sled does not
+// answer.
 func TestRecoveryOfACutOffDetachAsksTheSled(t *testing.T) {
 	r := startRack(t, oxidesim.Config{TimeScale: 0.002})
-	i, id := r.instance("node-1"), r.fip("web")
-	path := "/v1/floating-ips/" + id
-	r.post(path+"/attach", attachTo(i)).ok(202)
-	r.RestartNexusDuringNextTransition()
-	must(t, r.LoseSled("instance:node-1"))
-	if a, err := r.try("POST", path+"/detach", nil); err == nil {
-		t.Fatalf("an answer came: %d %s", a.status, a.body)
+	for n, k := range r.attachables() {
+		node := fmt.Sprintf("node-%d", n)
+		r.post(k.path+"/attach", k.to(r.instance(node))).ok(202)
+		must(t, r.LoseSled("instance:"+node))
+		r.cutOff("POST", k.path+"/detach", nil)
+		eventually(t, "recovery", func() bool { return k.state() != "detaching" })
+		if s := k.state(); s != "attached" {
+			t.Errorf("%s: a detach that never reached the sled ended as %s", k.name, s)
+		}
+		must(t, r.RecoverSled("instance:"+node))
 	}
-	eventually(t, "recovery", func() bool { return r.attachState(id) != "detaching" })
-	if s := r.attachState(id); s != "attached" {
-		t.Errorf("a detach that never reached the sled ended as %s", s)
+}
+
+// OXIDE_API.md §8, §13: recovery completes what was cut off, both ways, without being asked.
+func TestRecoveryCompletesWhatWasCutOff(t *testing.T) {
+	r := startRack(t, oxidesim.Config{})
+	i := r.instance("node-1")
+	for _, k := range r.attachables() {
+		r.cutOff("POST", k.path+"/attach", k.to(i))
+		eventually(t, "attached", func() bool { return k.state() == "attached" })
+		r.cutOff("POST", k.path+"/detach", nil)
+		eventually(t, "detached", func() bool { return k.state() == "detached" })
 	}
 }

@@ -22,9 +22,9 @@ func TestAPIVersion(t *testing.T) {
 		status              int
 	}{
 		{"absent is the newest", "", "/v1/me", 200},
-		{"the newest", "2026060800.0.0", "/v1/me", 200},
+		{"the newest", "2026061000.0.0", "/v1/me", 200},
 		{"an older one", "2026021301.0.0", "/v1/me", 200},
-		{"a newer one", "2026060801.0.0", "/v1/me", 400},
+		{"a newer one", "2026061001.0.0", "/v1/me", 400},
 		{"a newer one, on a path without login", "2026073100.0.0", "/v1/ping", 400},
 		{"a newer one, on an unknown path", "2026073100.0.0", "/v1/nothing", 400},
 		{"unparsable", "newest", "/v1/me", 400},

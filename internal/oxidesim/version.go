@@ -30,6 +30,12 @@ func parseVersion(s string) (apiVersion, bool) {
 	return v, true
 }
 
+// before21 reports whether the rack has a release before 21, with the faults that those have.
+func (s *Simulator) before21() bool {
+	release21, _ := parseVersion(DefaultAPIVersion)
+	return slices.Compare(s.version[:], release21[:]) < 0
+}
+
 // checkVersion refuses what the rack cannot speak, on every path alike. No header means the
 // newest version; older ones are served.
 func (s *Simulator) checkVersion(h http.Header) error {

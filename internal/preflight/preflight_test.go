@@ -41,7 +41,7 @@ func TestARackThatIsSetUpIsWell(t *testing.T) {
 		"instances":    {preflight.OK, "1 in the project", ""},
 		"IPv4 pool":    {preflight.OK, "default is the silo's default", ""},
 		"IPv6 pool":    {preflight.Note, "no default pool of IPv6 addresses, but default-v6", "floating-ip-pool"},
-		"subnet pools": {preflight.Note, "the silo has none", ""},
+		"subnet pools": {preflight.OK, "subnets (default)", ""},
 	})
 	wantResult(t, report, preflight.OK)
 }
@@ -307,6 +307,9 @@ func TestSubnetPoolsAreNamed(t *testing.T) {
 	}
 	r := start(t, oxidesim.Config{Seed: &seed}, oxidesim.ServeOptions{})
 	r.want(r.run(), map[string]want{"subnet pools": {preflight.OK, "nets (default)", ""}})
+	seed.SubnetPools = nil
+	r = start(t, oxidesim.Config{Seed: &seed}, oxidesim.ServeOptions{})
+	r.want(r.run(), map[string]want{"subnet pools": {preflight.Note, "the silo has none", ""}})
 }
 
 func TestTheFirewallIsAskedForPorts(t *testing.T) {

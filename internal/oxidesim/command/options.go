@@ -53,7 +53,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Float64Var(&o.TimeScale, "time-scale", oxidesim.DefaultTimeScale,
 		"`factor` for everything that takes time on a rack: 1 is real time")
 	fs.StringVar(&o.APIVersion, "api-version", oxidesim.DefaultAPIVersion,
-		"newest API `version` that the rack speaks; an older rack refuses newer clients")
+		"newest API `version` that the rack speaks, and so its release; an older rack refuses newer clients, "+
+			"and "+oxidesim.Release20APIVersion+" has the faults of release 20")
 	fs.StringVar(&o.RequestLog, "request-log", "",
 		"`file` that gets one line per API request, - for standard error (default: none)")
 }
