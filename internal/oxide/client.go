@@ -86,6 +86,8 @@ type operation struct {
 	inProject bool
 	// of is the id of the object in the path, for a list of what it has; empty: there is none.
 	of string
+	// apiVersion is the version to ask for instead of APIVersion; empty: this one.
+	apiVersion string
 }
 
 // listOf is objectCall for a list of what the object in the path has.
@@ -149,7 +151,7 @@ func try[T any](
 ) (T, error) {
 	tryCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	x := &exchange{operation: op.id}
+	x := &exchange{operation: op.id, apiVersion: op.apiVersion}
 	v, err := call(withExchange(tryCtx, x))
 	if err == nil {
 		err = x.foreign()

@@ -21,23 +21,24 @@ type Contact struct {
 // Contact asks the API for a sign of life. It proves that the host is reached, that its certificate
 // is trusted, and that the rack speaks this API version; the token does not matter.
 func (c *Client) Contact(ctx context.Context) (Contact, error) {
-	contact, err := read(ctx, c, objectCall("ping", "get a sign of life"),
-		func(ctx context.Context) (Contact, error) {
-			pong, err := c.api.Ping(ctx)
-			if err != nil {
-				return Contact{}, err
-			}
-			if pong.Status != api.PingStatusOk {
-				return Contact{}, errNoSign
-			}
-			var contact Contact
-			x, _ := ctx.Value(exchangeKey{}).(*exchange)
-			if x != nil && x.tls != nil && len(x.tls.PeerCertificates) > 0 {
-				contact.Certificate = x.tls.PeerCertificates[0]
-			}
-			return contact, nil
-		})
+	contact, err := read(ctx, c, objectCall("ping", "get a sign of life"), c.ping)
 	return contact, asVersionError(err)
+}
+
+func (c *Client) ping(ctx context.Context) (Contact, error) {
+	pong, err := c.api.Ping(ctx)
+	if err != nil {
+		return Contact{}, err
+	}
+	if pong.Status != api.PingStatusOk {
+		return Contact{}, errNoSign
+	}
+	var contact Contact
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	if x != nil && x.tls != nil && len(x.tls.PeerCertificates) > 0 {
+		contact.Certificate = x.tls.PeerCertificates[0]
+	}
+	return contact, nil
 }
 
 // User is whom the token belongs to.

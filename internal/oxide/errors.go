@@ -48,7 +48,7 @@ const (
 	KindUnauthorized
 	// KindForbidden: 403. The token's user may read the object but not do this.
 	KindForbidden
-	// KindNoCapacity: 507. The pool is exhausted.
+	// KindNoCapacity: 507. The pool is exhausted. An exhausted subnet pool is answered with 400.
 	KindNoCapacity
 	// KindInternal: 500. Oxide never says why.
 	KindInternal
@@ -74,6 +74,9 @@ type Error struct {
 	Detail string
 	// Err is the context's error for KindEnded.
 	Err error
+	// OldRelease, of KindNoCapacity: it is the rack's release that is in the way, and not the pool. See
+	// AllocatesAdjacent.
+	OldRelease bool
 
 	// remedy is what to do about a failed connection.
 	remedy string
@@ -105,6 +108,10 @@ func (e *Error) Remedy() string {
 		return e.remedy
 	case KindVersionUnsupported:
 		return "update the rack, or install an older release"
+	case KindNoCapacity:
+		if e.OldRelease {
+			return "update the rack, or use another subnet pool"
+		}
 	case KindUnauthorized:
 		return "put a valid one into the token file, or into OXIDE_TOKEN"
 	case KindForbidden:
@@ -132,6 +139,9 @@ func (e *Error) what() string {
 		}
 		return fmt.Sprintf("Oxide cannot do it now (HTTP %d)", e.Status)
 	case KindNotFound:
+		if e.Status != http.StatusNotFound {
+			return "Oxide says " + e.Detail
+		}
 		return "Oxide says " + e.Detail + " (or the token has no role on it)"
 	case KindProjectNotFound:
 		return "the project in --oxide-project or OXIDE_PROJECT does not exist, " +
@@ -148,7 +158,11 @@ func (e *Error) what() string {
 	case KindForbidden:
 		return "the token's user may not do this (HTTP 403)"
 	case KindNoCapacity:
-		return "Oxide has no capacity left (HTTP 507): " + e.Detail
+		if e.OldRelease {
+			return "racks before release 21, as this one is, allocate no external subnet of a single " +
+				"address next to another"
+		}
+		return fmt.Sprintf("Oxide has no capacity left (HTTP %d): %s", e.Status, e.Detail)
 	case KindInternal:
 		return fmt.Sprintf("Oxide failed (HTTP %d) and does not say why", e.Status)
 	case KindReadOnly:

@@ -29,14 +29,17 @@ type ExternalSubnet struct {
 	TimeCreated time.Time
 }
 
-// SubnetAllocator says which network a new external subnet gets: any one of the length Bits that is
-// free in the pool. Exactly one field says which pool.
+// SubnetAllocator says which network a new external subnet gets: exactly one of the first four fields
+// is set.
 type SubnetAllocator struct {
-	// Pool is the pool of this name or id.
+	// Prefix is this very network, from whichever pool linked to the silo has it.
+	Prefix netip.Prefix
+	// Pool is any network of the pool of this name or id. The family is the pool's: of a pool of the
+	// other one, a network of Bits is none or a very large one.
 	Pool string
-	// DefaultPool4 and DefaultPool6 are the silo's default subnet pool of the family.
+	// DefaultPool4 and DefaultPool6 are any network of the silo's default subnet pool of the family.
 	DefaultPool4, DefaultPool6 bool
-	// Bits is the length of the prefix: 32 or 128 for a single address.
+	// Bits is the length of the prefix: 32 or 128 for a single address. Prefix has its own.
 	Bits int
 }
 
@@ -80,30 +83,6 @@ func (c *Client) ExternalSubnetByID(ctx context.Context, id string) (ExternalSub
 		func(ctx context.Context) (ExternalSubnet, error) {
 			v, err := c.api.ExternalSubnetView(ctx, api.ExternalSubnetViewParams{
 				ExternalSubnet: api.NameOrId(id),
-			})
-			return orError(v, err, toExternalSubnet)
-		})
-}
-
-// CreateExternalSubnet reserves a network. Of two calls with one name one fails with
-// KindAlreadyExists. Further errors: KindNotFound if there is no such pool; KindRefused if there is no
-// default pool of the family, or the pool has no such network left.
-func (c *Client) CreateExternalSubnet(
-	ctx context.Context, name, description string, allocator SubnetAllocator,
-) (ExternalSubnet, error) {
-	id, err := c.Identity(ctx)
-	if err != nil {
-		return ExternalSubnet{}, err
-	}
-	op := objectCall("external_subnet_create", "create the external subnet "+name)
-	return createListed(ctx, c, op, externalSubnetList, idOfExternalSubnet,
-		func(ctx context.Context) (ExternalSubnet, error) {
-			v, err := c.api.ExternalSubnetCreate(ctx, api.ExternalSubnetCreateParams{
-				Project: api.NameOrId(id.ProjectID),
-				Body: &api.ExternalSubnetCreate{
-					Name: api.Name(name), Description: description,
-					Allocator: toSubnetAllocator(allocator),
-				},
 			})
 			return orError(v, err, toExternalSubnet)
 		})
@@ -167,12 +146,6 @@ func (c *Client) DetachExternalSubnet(ctx context.Context, id string) error {
 	return err
 }
 
-func toSubnetAllocator(a SubnetAllocator) api.ExternalSubnetAllocator {
-	return api.ExternalSubnetAllocator{Value: &api.ExternalSubnetAllocatorAuto{
-		PrefixLength: &a.Bits, PoolSelector: toPoolSelector(a.Pool, a.DefaultPool6),
-	}}
-}
-
 func toExternalSubnet(v api.ExternalSubnet) (ExternalSubnet, error) {
 	if v.Id == "" {
 		return ExternalSubnet{}, errNoID
@@ -185,6 +158,15 @@ func toExternalSubnet(v api.ExternalSubnet) (ExternalSubnet, error) {
 		ID: v.Id, Name: string(v.Name), Description: v.Description, Prefix: prefix,
 		PoolID: v.SubnetPoolId, InstanceID: v.InstanceId, TimeCreated: orZero(v.TimeCreated),
 	}, nil
+}
+
+func fromPrefix(prefix netip.Prefix) api.IpNet {
+	if prefix.Addr().Is4() {
+		v4 := api.Ipv4Net(prefix.String())
+		return api.IpNet{Value: &v4}
+	}
+	v6 := api.Ipv6Net(prefix.String())
+	return api.IpNet{Value: &v6}
 }
 
 func toPrefix(v api.IpNet) (netip.Prefix, error) {

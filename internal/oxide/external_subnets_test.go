@@ -15,38 +15,6 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 )
 
-// routed is a seed with subnet pools: a default one of IPv4, and others that are no default.
-func routed() oxidesim.Seed {
-	links := func(isDefault bool) []oxidesim.PoolLinkSeed {
-		return []oxidesim.PoolLinkSeed{{Silo: oxidesim.DefaultSilo, Default: isDefault}}
-	}
-	return oxidesim.Seed{SubnetPools: []oxidesim.SubnetPoolSeed{
-		{
-			Name: "routed", Silos: links(true),
-			Members: []oxidesim.SubnetPoolMemberSeed{{Subnet: "203.0.113.0/24"}},
-		},
-		{
-			Name: "routed-v6", IPVersion: "v6", Silos: links(false),
-			Members: []oxidesim.SubnetPoolMemberSeed{{Subnet: "2001:db8:52::/64"}},
-		},
-		{
-			Name: "small", Silos: links(false),
-			Members: []oxidesim.SubnetPoolMemberSeed{{Subnet: "192.0.2.0/32"}},
-		},
-		{Name: "foreign", Members: []oxidesim.SubnetPoolMemberSeed{{Subnet: "192.0.2.128/25"}}},
-	}}
-}
-
-// startRouted is a rig with subnet pools.
-func startRouted(t testing.TB, cfg oxidesim.Config, edit ...func(*oxide.Config)) *rig {
-	t.Helper()
-	r := start(t, cfg, edit...)
-	if err := r.Apply(routed()); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 var single4 = oxide.SubnetAllocator{DefaultPool4: true, Bits: 32}
 
 // createSubnet reserves a single address of the default pool.
@@ -72,15 +40,19 @@ func (r *rig) storedSubnet(id string) oxidesim.ExternalSubnet {
 }
 
 func TestCreateExternalSubnetTakesANetworkOfThePoolAndLength(t *testing.T) {
-	r := startRouted(t, oxidesim.Config{})
+	r := start(t, oxidesim.Config{})
+	very := netip.MustParsePrefix("198.18.0.77/32")
+	very6 := netip.MustParsePrefix("2001:db8:18::77/128")
 	for _, tc := range []struct {
 		name      string
 		allocator oxide.SubnetAllocator
 		want      string
 	}{
-		{"default-v4", single4, "203.0.113.0/24"},
-		{"pool", oxide.SubnetAllocator{Pool: "routed-v6", Bits: 128}, "2001:db8:52::/64"},
-		{"block", oxide.SubnetAllocator{Pool: "routed", Bits: 28}, "203.0.113.0/24"},
+		{"default-v4", single4, "198.18.0.0/24"},
+		{"pool", oxide.SubnetAllocator{Pool: "subnets-v6", Bits: 128}, "2001:db8:18::/64"},
+		{"block", oxide.SubnetAllocator{Pool: "subnets", Bits: 28}, "198.18.0.0/24"},
+		{"very", oxide.SubnetAllocator{Prefix: very, Bits: 32}, "198.18.0.77/32"},
+		{"very-v6", oxide.SubnetAllocator{Prefix: very6, Bits: 128}, "2001:db8:18::77/128"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := r.CreateExternalSubnet(t.Context(), tc.name, "what for", tc.allocator)
@@ -110,8 +82,186 @@ func TestCreateExternalSubnetTakesANetworkOfThePoolAndLength(t *testing.T) {
 	}
 }
 
+// A refusal of Oxide's does not say what it is about: that is read.
+func TestCreateExternalSubnetSaysWhyItCannot(t *testing.T) {
+	old := oxidesim.Config{APIVersion: oxidesim.Release20APIVersion}
+	fill := func(r *rig) error { return r.FillSubnetPool("subnets") }
+	taken := netip.MustParsePrefix("198.18.0.0/32")
+	for _, tc := range []struct {
+		name       string
+		rack       oxidesim.Config
+		subnet     string
+		allocator  oxide.SubnetAllocator
+		before     func(*rig) error
+		want       oxide.Kind
+		oldRelease bool
+		words      string
+	}{
+		{name: "name is taken", subnet: "web", want: oxide.KindAlreadyExists},
+		{name: "name is taken on an old rack", rack: old, subnet: "web", want: oxide.KindAlreadyExists},
+		{
+			name: "name is taken, and the pool exhausted", subnet: "web", before: fill,
+			want: oxide.KindAlreadyExists,
+		},
+		{
+			name: "network is taken", allocator: oxide.SubnetAllocator{Prefix: taken},
+			want: oxide.KindRefused,
+		},
+		{
+			name:      "network is in no pool",
+			allocator: oxide.SubnetAllocator{Prefix: netip.MustParsePrefix("192.0.2.1/32")},
+			want:      oxide.KindRefused,
+		},
+		{
+			name: "default pool is exhausted", before: fill, want: oxide.KindNoCapacity,
+			words: "no capacity left (HTTP 400)",
+		},
+		{
+			name: "pool is exhausted", allocator: oxide.SubnetAllocator{Pool: "subnets", Bits: 32},
+			before: fill, want: oxide.KindNoCapacity,
+		},
+		{
+			name: "pool has no networks of this length", want: oxide.KindNoCapacity,
+			allocator: oxide.SubnetAllocator{Pool: "subnets", Bits: 8},
+		},
+		{
+			name: "no default pool of the family", want: oxide.KindNotFound,
+			allocator: oxide.SubnetAllocator{DefaultPool6: true, Bits: 128},
+			words:     "no default subnet pool is linked to the current silo",
+		},
+		{
+			name: "no such pool", want: oxide.KindNotFound,
+			allocator: oxide.SubnetAllocator{Pool: "nothing", Bits: 32},
+		},
+		{
+			name: "only a viewer", want: oxide.KindForbidden,
+			before: func(r *rig) error { return r.SetSiloRole("demo", "viewer") },
+		},
+		{
+			name: "default pool is exhausted, and who asks may not list pools", want: oxide.KindRefused,
+			before: func(r *rig) error { return errors.Join(fill(r), r.onProjectOnly()) },
+			words:  "all subnets are used",
+		},
+		{
+			name: "pool is exhausted, and who asks may not list pools", want: oxide.KindNoCapacity,
+			allocator: oxide.SubnetAllocator{Pool: "subnets", Bits: 32},
+			before:    func(r *rig) error { return errors.Join(fill(r), r.onProjectOnly()) },
+		},
+		{
+			name: "next to another one on an old rack", rack: old,
+			want: oxide.KindNoCapacity, oldRelease: true,
+			words: "racks before release 21, as this one is, allocate no external subnet of a single address " +
+				"next to another; update the rack, or use another subnet pool",
+		},
+		{
+			name: "next to another one on an old rack, by who may not list pools", rack: old,
+			before: (*rig).onProjectOnly, want: oxide.KindNoCapacity, oldRelease: true,
+		},
+		{
+			name: "failed on an old rack that has another one", rack: old,
+			before: func(r *rig) error { return r.failCreation(500, "Internal") },
+			want:   oxide.KindNoCapacity, oldRelease: true,
+		},
+		{
+			name: "failed", before: func(r *rig) error { return r.failCreation(500, "Internal") },
+			want: oxide.KindInternal,
+		},
+		{
+			name: "failed on an old rack that has no other one", rack: old,
+			allocator: oxide.SubnetAllocator{Pool: "subnets-v6", Bits: 128},
+			before:    func(r *rig) error { return r.failCreation(500, "Internal") },
+			want:      oxide.KindInternal,
+		},
+		{
+			name: "a block on an old rack", rack: old, want: oxide.KindAlreadyExists,
+			allocator: oxide.SubnetAllocator{DefaultPool4: true, Bits: 28},
+			before:    func(r *rig) error { return r.failCreation(400, "ObjectAlreadyExists") },
+		},
+		{
+			name: "the release cannot be told", want: oxide.KindAlreadyExists,
+			before: func(r *rig) error {
+				_, err := r.AddFault(oxidesim.Fault{Operation: "ping", Status: 500})
+				return errors.Join(err, r.failCreation(400, "ObjectAlreadyExists"))
+			},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, tc.rack)
+			r.createSubnet("web")
+			if tc.before != nil {
+				if err := tc.before(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.subnet == "" {
+				tc.subnet = "another"
+			}
+			if tc.allocator == (oxide.SubnetAllocator{}) {
+				tc.allocator = single4
+			}
+			r.ResetCounters()
+			_, err := r.CreateExternalSubnet(t.Context(), tc.subnet, "", tc.allocator)
+			wantKind(t, err, tc.want)
+			var e *oxide.Error
+			if errors.As(err, &e) && (e.OldRelease != tc.oldRelease || !oxide.ValidID(e.RequestID)) {
+				t.Errorf("old release %v, want %v; request id %q", e.OldRelease, tc.oldRelease, e.RequestID)
+			}
+			if !strings.Contains(err.Error(), tc.words) {
+				t.Errorf("it says %v\nwant … %s", err, tc.words)
+			}
+			if n := len(r.State().ExternalSubnets); n != 1 {
+				t.Errorf("the rack has %d external subnets, want 1", n)
+			}
+			sent := 0
+			for operation := range r.Counters() {
+				sent += r.Count(operation)
+			}
+			if sent > 5 { // the list may take two
+				t.Errorf("%d requests: %v", sent, r.Counters())
+			}
+		})
+	}
+}
+
+// onProjectOnly leaves the user a role on the project alone.
+func (r *rig) onProjectOnly() error {
+	return errors.Join(r.SetProjectRole("demo", "demo", "limited_collaborator"), r.SetSiloRole("demo", "none"))
+}
+
+// failCreation makes creations of external subnets fail.
+func (r *rig) failCreation(status int, code string) error {
+	_, err := r.AddFault(oxidesim.Fault{
+		Operation: "external_subnet_create", Status: status, ErrorCode: code,
+	})
+	return err
+}
+
+func TestTheReleaseIsKnownByTheVersionsThatTheRackSpeaks(t *testing.T) {
+	for version, want := range map[string]bool{
+		oxidesim.Release20APIVersion: false, "2026061000.0.0": true, "2026073100.0.0": true,
+	} {
+		r := start(t, oxidesim.Config{APIVersion: version})
+		if got, err := r.AllocatesAdjacent(t.Context()); err != nil || got != want {
+			t.Errorf("a rack of %s allocates single addresses side by side: %v, %v", version, got, err)
+		}
+		// What is asked for once is not asked for in other calls.
+		if _, err := r.Contact(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	r := start(t, oxidesim.Config{})
+	r.fault(oxidesim.Fault{Operation: "ping", Status: 503, ErrorCode: "ServiceNotAvailable", Times: 2})
+	if got, err := r.AllocatesAdjacent(t.Context()); err != nil || !got {
+		t.Errorf("after an outage: %v, %v", got, err)
+	}
+	r.fault(oxidesim.Fault{Operation: "ping", Status: 200, Body: `{"status": "fine"}`})
+	_, err := r.AllocatesAdjacent(t.Context())
+	wantKind(t, err, oxide.KindBadResponse)
+}
+
 func TestDescribeExternalSubnetChangesTheDescriptionAlone(t *testing.T) {
-	r := startRouted(t, oxidesim.Config{})
+	r := start(t, oxidesim.Config{})
 	web := r.createSubnet("web")
 	longest := strings.Repeat("é", oxide.MaxDescription)
 	for _, text := range []string{"new", "", `"quoted" <&> \ ` + "\n\tlines", longest} {
@@ -135,7 +285,7 @@ func TestDescribeExternalSubnetChangesTheDescriptionAlone(t *testing.T) {
 }
 
 func TestAttachAndDetachExternalSubnet(t *testing.T) {
-	r := startRouted(t, oxidesim.Config{})
+	r := start(t, oxidesim.Config{})
 	a := r.instance(oxidesim.InstanceSeed{Name: "a"})
 	b := r.instance(oxidesim.InstanceSeed{Name: "b"})
 	web := r.createSubnet("web")
@@ -185,7 +335,7 @@ func TestAttachAndDetachExternalSubnet(t *testing.T) {
 
 // What Oxide refuses counts as done only where the subnet is seen to be attached nowhere.
 func TestARefusedDetachIsNoSuccessUnlessTheSubnetIsSeenDetached(t *testing.T) {
-	r := startRouted(t, oxidesim.Config{})
+	r := start(t, oxidesim.Config{})
 	node := r.instance(oxidesim.InstanceSeed{})
 	web := r.createSubnet("web")
 	if _, err := r.AttachExternalSubnet(t.Context(), web.ID, node.ID); err != nil {
@@ -220,7 +370,7 @@ func TestAttachAndDetachOfExternalSubnetsFollowTheRunState(t *testing.T) {
 	} {
 		t.Run(tc.state, func(t *testing.T) {
 			t.Parallel()
-			r := startRouted(t, oxidesim.Config{})
+			r := start(t, oxidesim.Config{})
 			node := r.instance(oxidesim.InstanceSeed{})
 			free, attached := r.createSubnet("free"), r.createSubnet("attached")
 			if _, err := r.AttachExternalSubnet(t.Context(), attached.ID, node.ID); err != nil {
@@ -246,7 +396,7 @@ func TestAttachAndDetachOfExternalSubnetsFollowTheRunState(t *testing.T) {
 func TestAttachOfAnExternalSubnetThatTheCallerLeftIsCarriedOutAllTheSame(t *testing.T) {
 	t.Parallel()
 	slow := oxidesim.Timings{Attach: slowAttach}
-	r := startRouted(t, oxidesim.Config{Timings: slow})
+	r := start(t, oxidesim.Config{Timings: slow})
 	node := r.instance(oxidesim.InstanceSeed{})
 	web := r.createSubnet("web")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -263,7 +413,7 @@ func TestAttachOfAnExternalSubnetThatTheCallerLeftIsCarriedOutAllTheSame(t *test
 
 func TestAttachOfAnExternalSubnetToALostSledIsUnavailable(t *testing.T) {
 	t.Parallel()
-	r := startRouted(t, oxidesim.Config{})
+	r := start(t, oxidesim.Config{})
 	node := r.instance(oxidesim.InstanceSeed{})
 	web := r.createSubnet("web")
 	if err := r.LoseSled("instance:node-1"); err != nil {
@@ -277,7 +427,11 @@ func TestAttachOfAnExternalSubnetToALostSledIsUnavailable(t *testing.T) {
 }
 
 func TestSubnetPoolReadsWhatIsLinkedToTheSilo(t *testing.T) {
-	r := startRouted(t, oxidesim.Config{})
+	r := start(t, oxidesim.Config{})
+	foreign := oxidesim.SubnetPoolSeed{Name: "foreign"}
+	if err := r.Apply(oxidesim.Seed{SubnetPools: []oxidesim.SubnetPoolSeed{foreign}}); err != nil {
+		t.Fatal(err)
+	}
 	pools, err := r.SubnetPools(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -287,8 +441,8 @@ func TestSubnetPoolReadsWhatIsLinkedToTheSilo(t *testing.T) {
 		byName[pool.Name] = pool
 	}
 	for name, want := range map[string]oxide.SubnetPool{
-		"routed":    {Name: "routed", Bits: 32, Default: true},
-		"routed-v6": {Name: "routed-v6", Bits: 128},
+		"subnets":    {Name: "subnets", Bits: 32, Default: true},
+		"subnets-v6": {Name: "subnets-v6", Bits: 128},
 	} {
 		want.ID = byName[name].ID
 		for _, nameOrID := range []string{name, want.ID} {

@@ -126,12 +126,15 @@ func TestTheRoleThatIsMissingIsNamedAsOxideNamesIt(t *testing.T) {
 	r.fault(oxidesim.Fault{Operation: "*", Status: 403, ErrorCode: "Forbidden"})
 	_, reading := r.InstanceByID(t.Context(), anID)
 	_, attaching := r.AttachFloatingIP(t.Context(), anID, anID)
+	_, subnet := r.AttachExternalSubnet(t.Context(), anID, anID)
 	for _, tt := range []struct {
 		err  error
 		role string
 	}{
 		{reading, "viewer"},
 		{attaching, "limited_collaborator"},
+		{subnet, "limited_collaborator"},
+		{r.DetachExternalSubnet(t.Context(), anID), "limited_collaborator"},
 		{r.DetachFloatingIP(t.Context(), anID), "limited_collaborator"},
 		{r.DeleteFloatingIP(t.Context(), anID), "limited_collaborator"},
 	} {

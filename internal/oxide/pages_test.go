@@ -233,7 +233,7 @@ func TestWhatThisClientCreatesMakesNoListLonger(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := startRouted(t, oxidesim.Config{})
+			r := start(t, oxidesim.Config{})
 			create := func(i int) {
 				t.Helper()
 				if err := kind.create(r, fmt.Sprint("f", i)); err != nil {

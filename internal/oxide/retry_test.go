@@ -228,6 +228,22 @@ func TestMutationIsTriedOnce(t *testing.T) {
 	}
 }
 
+func TestAReadOnlyClientSendsNoChange(t *testing.T) {
+	r := start(t, oxidesim.Config{}, func(cfg *oxide.Config) { cfg.ReadOnly = true })
+	if _, err := r.Identity(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.ResetCounters()
+	for operation, call := range mutations {
+		t.Run(operation, func(t *testing.T) {
+			wantKind(t, call(t.Context(), r.Client), oxide.KindReadOnly)
+		})
+	}
+	if sent := r.Counters(); len(sent) > 0 {
+		t.Errorf("sent %v", sent)
+	}
+}
+
 func TestNothingIsSentOnceTheContextHasEnded(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -28,11 +28,13 @@ const maxResponse = 64 << 20
 // oxide.go turns the causes of failures into text.
 type exchange struct {
 	operation string
-	token     Secret
-	status    int
-	requestID string
-	mediaType string
-	tls       *tls.ConnectionState
+	// apiVersion is as in operation.
+	apiVersion string
+	token      Secret
+	status     int
+	requestID  string
+	mediaType  string
+	tls        *tls.ConnectionState
 	// plain: the request was sent without TLS.
 	plain bool
 	// proxy is the host of the proxy that the request was to go through; empty: through none.
@@ -115,9 +117,15 @@ func (t *transport) send(req *http.Request, token Secret) (*http.Response, error
 	if !ok {
 		x = &exchange{operation: "other"}
 	}
-	*x = exchange{operation: x.operation, token: token, plain: req.URL.Scheme == "http"}
+	*x = exchange{
+		operation: x.operation, apiVersion: x.apiVersion, token: token,
+		plain: req.URL.Scheme == "http",
+	}
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", "Bearer "+string(token))
+	if x.apiVersion != "" {
+		req.Header.Set("API-Version", x.apiVersion)
+	}
 
 	start := time.Now()
 	resp, err := t.next.RoundTrip(req)
