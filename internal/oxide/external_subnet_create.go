@@ -18,7 +18,8 @@ const release21 = "2026061000.0.0"
 // CreateExternalSubnet reserves a network. Of two calls with one name one fails with
 // KindAlreadyExists. Further errors: KindNotFound if there is no such pool, or no default pool of the
 // family; KindNoCapacity if the pool has no such network left, or, with OldRelease, if the rack's
-// release does not allocate it; KindRefused if Prefix is taken or in no pool.
+// release does not allocate it; KindRefused if Prefix is taken or in no pool, or if Pool has no single
+// addresses of Bits, since it is of the other family.
 //
 // Oxide answers all these but a missing pool with 400, and distinguishes them in words only. So what was
 // refused is found out by reading: whether the name is there, whether there is a default pool, and which
@@ -75,7 +76,11 @@ func (c *Client) explainCreation(
 			e.Kind, e.OldRelease = KindNoCapacity, true
 		}
 	case allocator.Pool != "":
-		e.Kind = KindNoCapacity // nothing else of a pool that is there is refused
+		// Nothing else of a pool that is there is refused.
+		pool, err := c.SubnetPool(ctx, allocator.Pool)
+		if err == nil && (allocator.Bits == pool.Bits || !allocator.isSingle()) {
+			e.Kind = KindNoCapacity
+		}
 	default:
 		if pools, err := c.SubnetPools(ctx); err == nil {
 			e.Kind = KindNotFound

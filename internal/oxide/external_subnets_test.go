@@ -125,6 +125,14 @@ func TestCreateExternalSubnetSaysWhyItCannot(t *testing.T) {
 			allocator: oxide.SubnetAllocator{Pool: "subnets", Bits: 8},
 		},
 		{
+			name: "pool of the other family", want: oxide.KindRefused,
+			allocator: oxide.SubnetAllocator{Pool: "subnets", Bits: 128},
+		},
+		{
+			name: "another pool of the other family", want: oxide.KindRefused,
+			allocator: oxide.SubnetAllocator{Pool: "subnets-v6", Bits: 32},
+		},
+		{
 			name: "no default pool of the family", want: oxide.KindNotFound,
 			allocator: oxide.SubnetAllocator{DefaultPool6: true, Bits: 128},
 			words:     "no default subnet pool is linked to the current silo",
