@@ -209,7 +209,7 @@ func TestAnExternalSubnetIsNoFloatingIP(t *testing.T) {
 		_, err := addresses.ReleaseAddress(ctx, &backendv1.ReleaseAddressRequest{
 			Source: source, Resource: "public",
 		})
-		if st := status.Convert(err); st.Code() != codes.NotFound || !strings.Contains(st.Message(), says) {
+		if st := status.Convert(err); st.Code() != codes.FailedPrecondition || !strings.Contains(st.Message(), says) {
 			t.Errorf("%s: %v", source, err)
 		}
 	}

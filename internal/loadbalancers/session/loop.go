@@ -62,8 +62,9 @@ type loop struct {
 	// about to begin.
 	wakeAt time.Time
 	busy   bool
-	// listWanted: the client has changed something, so the addresses are listed after the next plan.
-	listWanted bool
+	// listWanted: the client has changed something, so the addresses of a kind are listed after the next
+	// plan.
+	listWanted [2]bool
 	// claimsChanged: what the registry is to know has changed.
 	claimsChanged bool
 	// candidatesChanged: other sessions are to know of other candidates.
@@ -218,7 +219,6 @@ func (l *loop) drain(now time.Time) {
 
 // take takes an item of the client over.
 func (l *loop) take(item Item, now time.Time) {
-	changed := true
 	switch {
 	case item.Candidate != nil:
 		c := *item.Candidate
@@ -230,38 +230,58 @@ func (l *loop) take(item Item, now time.Time) {
 		}
 		l.candidatesChanged = l.candidatesChanged || l.candidates[c.InstanceID] == nil
 		l.candidates[c.InstanceID], l.former[c.InstanceID] = &c, true
+		l.wantLists(l.uses)
 	case item.CandidateRemoved != "":
 		l.candidatesChanged = true
 		delete(l.candidates, item.CandidateRemoved)
+		l.wantLists(l.uses)
 	case item.Reserved != nil:
-		changed = !reflect.DeepEqual(l.reserved, *item.Reserved)
+		if !reflect.DeepEqual(l.reserved, *item.Reserved) {
+			l.wantLists(l.uses)
+		}
 		l.reserved = *item.Reserved
 	case item.LoadBalancer != nil:
-		changed = l.takeLoadBalancer(item.LoadBalancer, now)
+		l.takeLoadBalancer(item.LoadBalancer, now)
 	case item.Removed != nil:
 		if b := l.balancers[item.Removed.Key]; b != nil && b.desired.OwnerUID == item.Removed.OwnerUID {
 			delete(l.balancers, item.Removed.Key)
 			l.session.forget(*item.Removed)
 			l.claimsChanged = true
+			l.wantLists(l.uses)
 		}
 	case item.InSync:
 		l.inSync, l.claimsChanged = true, true
+		l.wantLists(l.uses)
 	case item.Rebalance != nil:
 		l.rebalance = *item.Rebalance
+		l.wantLists(l.uses)
 	}
-	// Nodes that come and go cost nothing while there is no load balancer.
-	l.listWanted = l.listWanted || changed && len(l.balancers) > 0
 }
 
-// takeLoadBalancer takes a load balancer over, and reports whether more of it has changed than what
-// its owner publishes.
-func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
+// wantLists has the addresses listed of each kind for which something that a client changed matters.
+// Nodes that come and go cost nothing while there is no load balancer.
+func (l *loop) wantLists(matters func(ownership.Kind) bool) {
+	if len(l.balancers) == 0 {
+		return
+	}
+	for _, kind := range kinds {
+		l.listWanted[kind] = l.listWanted[kind] || matters(kind)
+	}
+}
+
+// takeLoadBalancer takes a load balancer over.
+func (l *loop) takeLoadBalancer(d *Desired, now time.Time) {
 	b := l.balancers[d.Key]
 	changed := b == nil || !sameDesired(&b.desired, d)
 	asksOtherwise := b != nil && !sameRequest(&b.desired, d)
+	var before [2]bool
 	if b == nil || b.released {
 		b = newBalancer()
 		l.balancers[d.Key] = b
+	} else {
+		for _, kind := range kinds {
+			before[kind] = l.usedBy(b, kind)
+		}
 	}
 	publishedAt := make(map[netip.Addr]time.Time, len(d.Published))
 	for _, addr := range d.Published {
@@ -286,7 +306,9 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) bool {
 			l.userOwned[plan.Named{Kind: want.Source.Kind, NameOrID: want.Source.Existing}] = true
 		}
 	}
-	return changed
+	if changed { // and more than what its owner publishes
+		l.wantLists(func(kind ownership.Kind) bool { return before[kind] || l.usedBy(b, kind) })
+	}
 }
 
 func newBalancer() *balancer {

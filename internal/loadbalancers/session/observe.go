@@ -139,13 +139,21 @@ func (l *loop) uses(kind ownership.Kind) bool {
 		return true
 	}
 	for _, b := range l.balancers {
-		if l.needs(b, kind, false) {
+		if l.usedBy(b, kind) {
 			return true
 		}
-		for id := range b.places {
-			if ip := l.observed.addresses.ByID(id); ip != nil && ip.Kind == kind {
-				return true
-			}
+	}
+	return false
+}
+
+// usedBy reports whether a load balancer has or desires addresses of a kind.
+func (l *loop) usedBy(b *balancer, kind ownership.Kind) bool {
+	if l.needs(b, kind, false) {
+		return true
+	}
+	for id := range b.places {
+		if ip := l.observed.addresses.ByID(id); ip != nil && ip.Kind == kind {
+			return true
 		}
 	}
 	return false

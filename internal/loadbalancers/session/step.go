@@ -43,12 +43,10 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 		steps = append(steps, s)
 	}
 	l.intents = l.nextIntents
-	if l.listWanted {
-		l.listWanted = false
-		for _, kind := range kinds {
-			if l.uses(kind) {
-				l.m.addresses[kind].want(l.m.ctx, now)
-			}
+	for _, kind := range kinds {
+		if l.listWanted[kind] {
+			l.listWanted[kind] = false
+			l.m.addresses[kind].want(l.m.ctx, now)
 		}
 	}
 	if l.opening.ObserveOnly {
