@@ -7,6 +7,8 @@ package session
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
@@ -212,12 +214,10 @@ func (m *Manager) create(ctx context.Context, q request) (plan.Address, error) {
 	case oxide.IsKind(err, oxide.KindNotFound):
 		return made, failf(ReasonPoolNotFound, err, "%s", m.noPool(ctx, q.desired))
 	case oxide.IsKind(err, oxide.KindNoCapacity):
-		return made, failf(ReasonPoolExhausted, err, "%s has no free address", plan.PoolOf(q.desired))
+		return made, m.noRoom(ctx, q.desired, err)
 	case oxide.IsKind(err, oxide.KindRefused) && source.Addr.IsValid():
 		return made, failf(ReasonRefused, err, "the desired address %s is taken, or in no pool that "+
 			"is linked to the silo", source.Addr)
-	case oxide.IsKind(err, oxide.KindRefused) && q.Kind == ownership.ExternalSubnet:
-		return made, m.explainNoSubnet(ctx, q.desired, err)
 	case !oxide.IsKind(err, oxide.KindAlreadyExists):
 		return made, err
 	}
@@ -232,21 +232,39 @@ func (m *Manager) create(ctx context.Context, q request) (plan.Address, error) {
 	return existing, nil
 }
 
-// explainNoSubnet says why Oxide refused an external subnet: it answers for each reason with the same
-// code, so the pool is read.
-func (m *Manager) explainNoSubnet(ctx context.Context, want plan.Desired, refusal error) error {
-	pool, err := m.readPool(ctx, want)
-	switch {
-	case oxide.IsKind(err, oxide.KindNotFound):
-		return failf(ReasonPoolNotFound, refusal, "%s", m.noPool(ctx, want))
-	case err != nil:
-		return refusal
-	case pool.Family != want.Family:
-		return failf(ReasonInvalid, refusal, "%s has no IP%s addresses", plan.PoolOf(want), want.Family)
+// noRoom says that a pool has no free address, or that the release of the rack cannot allocate one, and
+// which other pools there are.
+func (m *Manager) noRoom(ctx context.Context, want plan.Desired, refusal error) error {
+	e, _ := asOxide(refusal)
+	if e == nil || !e.OldRelease {
+		return failf(ReasonPoolExhausted, refusal, "%s has no free address", plan.PoolOf(want))
 	}
-	return failf(ReasonPoolExhausted, refusal, "%s has no free network of a single address: it is "+
-		"exhausted, or the rack's release is older than 21 and puts no two such networks beside each other; "+
-		"name another subnet pool", plan.PoolOf(want))
+	remedy := "update the rack"
+	if others := m.otherPools(ctx, want); len(others) > 0 {
+		remedy += ", or ask for one of its other subnet pools: " + strings.Join(others, ", ")
+	}
+	return failf(ReasonPoolExhausted, refusal, "racks before release 21, as this one is, allocate no "+
+		"external subnet of a single address next to another, and %s has no other free one; %s",
+		plan.PoolOf(want), remedy)
+}
+
+// otherPools returns the names of the pools of the silo from which a desired address could come besides
+// the one that it names, as far as they can be read.
+func (m *Manager) otherPools(ctx context.Context, want plan.Desired) []string {
+	pools, err := m.siloPools(ctx, want.Source.Kind)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, pool := range pools {
+		asked := pool.name == want.Source.Pool || pool.ID == want.Source.Pool ||
+			want.Source.Pool == "" && pool.isDefault
+		if pool.Family == want.Family && pool.Unicast && !asked {
+			names = append(names, pool.name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // checkFamily releases an address that came from a pool of the other IP family.

@@ -111,9 +111,15 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // requests 50 ms, as on a rack.
 func inWorld(t *testing.T, nodes int, test func(w *world)) {
 	t.Helper()
+	inWorldOf(t, oxidesim.Config{}, nodes, test)
+}
+
+func inWorldOf(t *testing.T, config oxidesim.Config, nodes int, test func(w *world)) {
+	t.Helper()
+	config.TimeScale, config.Latency = 1, 50*time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, listener: newPipes()}
-		sim, err := oxidesim.New(oxidesim.Config{TimeScale: 1, Latency: 50 * time.Millisecond})
+		sim, err := oxidesim.New(config)
 		w.must(err)
 		w.sim = sim
 		for i := range nodes {

@@ -305,12 +305,49 @@ func TestAnExhaustedSubnetPoolIsSaidAndTriedSeldom(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		s := o.state(key)
 		if !session.IsReason(s.Problem, session.ReasonPoolExhausted) ||
-			!strings.Contains(s.Problem.Error(), "no free network of a single address") {
+			!strings.Contains(s.Problem.Error(), "the silo's default subnet pool for IPv4 addresses has no free address") {
 			t.Errorf("%v", s.Problem)
 		}
 		if n := w.sim.Count("external_subnet_create"); n > 12 {
 			t.Errorf("%d requests within half an hour", n)
 		}
+	})
+}
+
+// Racks before release 21 put no two subnets of a single address beside each other: that is said, with
+// the pools that may do, and tried seldom.
+func TestAnOldReleaseIsNamedWithThePoolsThatWouldDo(t *testing.T) {
+	config := oxidesim.Config{APIVersion: oxidesim.Release20APIVersion}
+	inWorldOf(t, config, 1, func(w *world) {
+		silos := func(isDefault bool) []oxidesim.PoolLinkSeed {
+			return []oxidesim.PoolLinkSeed{{Silo: "demo", Default: isDefault}}
+		}
+		w.must(w.sim.Apply(oxidesim.Seed{SubnetPools: []oxidesim.SubnetPoolSeed{
+			{
+				Name: "routed", Silos: silos(true),
+				Members: []oxidesim.SubnetPoolMemberSeed{{Subnet: "203.0.113.0/28"}},
+			},
+			{
+				Name: "edge", Silos: silos(false),
+				Members: []oxidesim.SubnetPoolMemberSeed{{Subnet: "203.0.113.128/28"}},
+			},
+		}}))
+		o := w.open().sync()
+		defer o.close()
+		o.carried(o.want("default/first", routed, 80), 1)
+		key := o.want("default/second", routed, 80)
+		time.Sleep(30 * time.Minute)
+		s := o.state(key)
+		if !session.IsReason(s.Problem, session.ReasonPoolExhausted) ||
+			!strings.Contains(s.Problem.Error(), "racks before release 21, as this one is") ||
+			!strings.HasSuffix(s.Problem.Error(), "update the rack, or ask for one of its other subnet pools: edge, subnets") {
+			t.Errorf("%v", s.Problem)
+		}
+		if n := w.sim.Count("external_subnet_create"); n > 12 {
+			t.Errorf("%d requests within half an hour", n)
+		}
+		o.want("default/second", func(d *session.Desired) { d.Addresses[0].Source.Pool = "edge" })
+		o.carried(key, 1)
 	})
 }
 
