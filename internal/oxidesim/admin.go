@@ -97,6 +97,7 @@ type StoryArgs struct {
 
 	ExternalSubnet string `json:"external_subnet,omitempty"`
 	SubnetPool     string `json:"subnet_pool,omitempty"`
+	APIVersion     string `json:"api_version,omitempty"`
 }
 
 var stories = map[string]func(*Simulator, StoryArgs) error{
@@ -112,6 +113,7 @@ var stories = map[string]func(*Simulator, StoryArgs) error{
 		s.ShowDestroyed(false)
 		return nil
 	},
+	"set-api-version": func(s *Simulator, a StoryArgs) error { return s.SetAPIVersion(a.APIVersion) },
 	"remove-instance": func(s *Simulator, a StoryArgs) error { return s.RemoveInstance(a.Instance) },
 	"power-off-sled":  func(s *Simulator, a StoryArgs) error { return s.PowerOffSled(a.Sled) },
 	"lose-sled":       func(s *Simulator, a StoryArgs) error { return s.LoseSled(a.Sled) },

@@ -7,6 +7,7 @@ package oxidesim_test
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -209,6 +210,26 @@ subnet_pools:
 				}
 			}
 		})
+	}
+}
+
+// An update of the rack ends what release 20 could not do, and brings what clients may ask for.
+func TestAnUpdateBringsRelease21(t *testing.T) {
+	r := startRack(t, oxidesim.Config{APIVersion: oxidesim.Release20APIVersion})
+	r.externalSubnet("a")
+	body := obj{"name": "b", "description": "", "allocator": autoSubnet(32, nil)}
+	r.post("/v1/external-subnets?project=demo", body).want(400, "ObjectAlreadyExists")
+	newer := *r
+	newer.header = http.Header{"Api-Version": {oxidesim.DefaultAPIVersion}}
+	newer.get("/v1/ping").want(400, "")
+	must(t, r.Play("set-api-version", oxidesim.StoryArgs{APIVersion: oxidesim.DefaultAPIVersion}))
+	newer.get("/v1/ping").ok(200)
+	r.post("/v1/external-subnets?project=demo", body).ok(201)
+	if v := r.State().APIVersion; v != oxidesim.DefaultAPIVersion {
+		t.Errorf("the state says %s", v)
+	}
+	if err := r.Play("set-api-version", oxidesim.StoryArgs{APIVersion: "v22"}); err == nil {
+		t.Error("v22 was taken for a version")
 	}
 }
 

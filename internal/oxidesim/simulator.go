@@ -18,7 +18,6 @@ type Simulator struct {
 	cfg     Config
 	timings Timings
 	clock   *clock
-	version apiVersion
 	router  *router
 	admin   http.Handler
 	rackID  uuid.UUID
@@ -27,9 +26,10 @@ type Simulator struct {
 	log     *requestLog
 	count   *counters
 
-	mu     sync.RWMutex
-	db     *store
-	server *Server // nil unless served
+	mu      sync.RWMutex
+	db      *store
+	server  *Server // nil unless served
+	version apiVersion
 
 	showDestroyed bool // see ShowDestroyed
 	jumboFrames   bool // instances may use them, by the operator's setting
@@ -50,16 +50,10 @@ func New(cfg Config) (*Simulator, error) {
 	if cfg.APIVersion == "" {
 		cfg.APIVersion = DefaultAPIVersion
 	}
-	version, ok := parseVersion(cfg.APIVersion)
-	if !ok {
-		return nil, fmt.Errorf("API version %q: must be of the form 2026060800.0.0",
-			cfg.APIVersion)
-	}
 	s := &Simulator{
 		cfg:     cfg,
 		timings: cfg.Timings.withDefaults(),
 		clock:   newClock(cfg.TimeScale),
-		version: version,
 		rackID:  uuid.New(),
 		nexusID: uuid.New(),
 		log:     newRequestLog(cfg.RequestLog),
@@ -68,7 +62,10 @@ func New(cfg Config) (*Simulator, error) {
 		born:    time.Now().UTC(),
 		nexus:   nexus{generation: make(chan struct{})},
 	}
-	s.showDestroyed = s.before21()
+	if err := s.SetAPIVersion(cfg.APIVersion); err != nil {
+		s.Close()
+		return nil, err
+	}
 	s.router = newRouter(s.routes())
 	s.admin = s.newAdmin()
 	seed := cfg.Seed

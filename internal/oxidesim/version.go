@@ -5,6 +5,7 @@
 package oxidesim
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -30,6 +31,19 @@ func parseVersion(s string) (apiVersion, bool) {
 	return v, true
 }
 
+// SetAPIVersion gives the rack another newest API version, and with it the release, as an update does.
+func (s *Simulator) SetAPIVersion(newest string) error {
+	version, ok := parseVersion(newest)
+	if !ok {
+		return fmt.Errorf("API version %q: must be of the form %s", newest, DefaultAPIVersion)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version, s.cfg.APIVersion = version, newest
+	s.showDestroyed = s.before21()
+	return nil
+}
+
 // before21 reports whether the rack has a release before 21, with the faults that those have.
 func (s *Simulator) before21() bool {
 	release21, _ := parseVersion(DefaultAPIVersion)
@@ -47,7 +61,10 @@ func (s *Simulator) checkVersion(h http.Header) error {
 	if !ok {
 		return badInput("bad value for header \"api-version\": not a version: %q", values[0])
 	}
-	if slices.Compare(v[:], s.version[:]) > 0 {
+	s.mu.RLock()
+	newest := s.version
+	s.mu.RUnlock()
+	if slices.Compare(v[:], newest[:]) > 0 {
 		return badInput("server does not support this API version: %q", values[0])
 	}
 	return nil
