@@ -76,9 +76,11 @@ func (c *Client) explainCreation(
 			e.Kind, e.OldRelease = KindNoCapacity, true
 		}
 	case allocator.Pool != "":
-		// Nothing else of a pool that is there is refused.
-		pool, err := c.SubnetPool(ctx, allocator.Pool)
-		if err == nil && (allocator.Bits == pool.Bits || !allocator.isSingle()) {
+		switch pool, err := c.SubnetPool(ctx, allocator.Pool); {
+		case err != nil:
+		case allocator.isSingle() && allocator.Bits != pool.Bits:
+			e.Detail = "the subnet pool " + allocator.Pool + " is of the other IP family"
+		default: // nothing else of a pool that is there is refused
 			e.Kind = KindNoCapacity
 		}
 	default:

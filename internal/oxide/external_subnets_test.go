@@ -127,6 +127,7 @@ func TestCreateExternalSubnetSaysWhyItCannot(t *testing.T) {
 		{
 			name: "pool of the other family", want: oxide.KindRefused,
 			allocator: oxide.SubnetAllocator{Pool: "subnets", Bits: 128},
+			words:     "Oxide refuses: the subnet pool subnets is of the other IP family",
 		},
 		{
 			name: "another pool of the other family", want: oxide.KindRefused,
