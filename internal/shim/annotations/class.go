@@ -36,30 +36,50 @@ func IsOurClass(service *v1.Service) bool {
 	return class != nil && sourcesByClass[*class] != ""
 }
 
-// SourceOf returns where the addresses of a Service come from: its class and its annotation say so, which
-// must agree, or else it is a floating IP.
-func SourceOf(service *v1.Service) (source string, err error) {
-	annotated := Value(service, AddressSource)
+// SourcesOf returns where the addresses of a Service come from: one source for all its IP families, or
+// one for each. Its class and its annotation say so, which must agree, or else it is a floating IP.
+func SourcesOf(service *v1.Service) (sources []string, err error) {
+	annotated := list(service, AddressSource)
 	byClass := ""
 	if IsOurClass(service) {
 		byClass = sourcesByClass[*service.Spec.LoadBalancerClass]
 	}
-	switch {
-	case annotated != "" && annotated != SourceFloatingIP && annotated != SourceExternalSubnet:
-		return "", mistake(AddressSource, "says %s: use floating-ip, or leave it out", quoted(annotated))
-	case annotated != "" && byClass != "" && annotated != byClass:
-		return "", mistake(AddressSource, "says %s, but spec.loadBalancerClass is %s: make it say %s, or "+
-			"leave it out", annotated, *service.Spec.LoadBalancerClass, byClass)
+	for _, source := range annotated {
+		switch {
+		case source != SourceFloatingIP && source != SourceExternalSubnet:
+			return nil, mistake(AddressSource, "says %s: use %s or %s, or leave it out", quoted(source),
+				SourceFloatingIP, SourceExternalSubnet)
+		case byClass != "" && source != byClass:
+			return nil, mistake(AddressSource, "says %s, but spec.loadBalancerClass is %s: make it say %s, or "+
+				"leave it out", source, *service.Spec.LoadBalancerClass, byClass)
+		}
 	}
-	source = cmp.Or(byClass, annotated, SourceFloatingIP)
-	switch {
-	case source != SourceExternalSubnet:
-		return source, nil
-	case byClass != "":
-		return "", fmt.Errorf("spec.loadBalancerClass is %s, which is not supported yet: delete the Service, "+
-			"and create it with %s, or with none", ClassExternalSubnet, ClassFloatingIP)
-	default:
-		return "", mistake(AddressSource, "says external-subnet, which is not supported yet: use "+
-			"floating-ip, or leave it out")
+	if len(annotated) == 0 {
+		annotated = []string{cmp.Or(byClass, SourceFloatingIP)}
 	}
+	return annotated, nil
+}
+
+var sourceNames = map[string]string{
+	SourceFloatingIP: "a floating IP", SourceExternalSubnet: "an external subnet",
+}
+
+// contradiction says that an annotation or a field asks for another source than the Service has.
+func contradiction(service *v1.Service, where, source string) error {
+	other := SourceFloatingIP
+	if source == other {
+		other = SourceExternalSubnet
+	}
+	switch {
+	case IsOurClass(service):
+		return fmt.Errorf("%s asks for %s, but spec.loadBalancerClass is %s: leave it out, or create the "+
+			"Service with the class %s", where, sourceNames[source], *service.Spec.LoadBalancerClass,
+			Prefix+source)
+	case Value(service, AddressSource) == "":
+		return fmt.Errorf("%s asks for %s, but without the annotation %s the Service gets %s: set that to "+
+			"%s, or leave the first one out", where, sourceNames[source], AddressSource, sourceNames[other],
+			source)
+	}
+	return fmt.Errorf("%s asks for %s, but the annotation %s for %s: leave one of them out, or change it",
+		where, sourceNames[source], AddressSource, sourceNames[other])
 }

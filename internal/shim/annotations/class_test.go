@@ -5,6 +5,7 @@
 package annotations
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,26 +15,33 @@ import (
 // Class and annotation say where an address comes from; where they contradict each other, neither is
 // obeyed.
 func TestTheClassSaysWhereAnAddressComesFrom(t *testing.T) {
-	const unsupported = "not supported yet"
 	for _, tt := range []struct {
 		name, class, annotated string
-		want                   string
+		want                   []string
 		// wantErr are parts of the error.
 		wantErr []string
 	}{
-		{name: "neither", want: SourceFloatingIP},
-		{name: "the annotation", annotated: "floating-ip", want: SourceFloatingIP},
-		{name: "the class", class: "oxide.computer/floating-ip", want: SourceFloatingIP},
+		{name: "neither", want: []string{SourceFloatingIP}},
+		{name: "the annotation", annotated: "floating-ip", want: []string{SourceFloatingIP}},
+		{name: "the class", class: "oxide.computer/floating-ip", want: []string{SourceFloatingIP}},
 		{name: "both, and they agree", class: "oxide.computer/floating-ip", annotated: " floating-ip ",
-			want: SourceFloatingIP},
+			want: []string{SourceFloatingIP}},
 		{name: "a class of somebody else, which says nothing", class: "example.com/external-subnet",
-			want: SourceFloatingIP},
+			want: []string{SourceFloatingIP}},
 		{name: "external subnets by the annotation", annotated: "external-subnet",
-			wantErr: []string{"annotation " + AddressSource, unsupported}},
+			want: []string{SourceExternalSubnet}},
 		{name: "external subnets by the class", class: "oxide.computer/external-subnet",
-			wantErr: []string{"spec.loadBalancerClass", unsupported, "create it with oxide.computer/floating-ip"}},
+			want: []string{SourceExternalSubnet}},
 		{name: "external subnets by both", class: "oxide.computer/external-subnet",
-			annotated: "external-subnet", wantErr: []string{"spec.loadBalancerClass", unsupported}},
+			annotated: "external-subnet", want: []string{SourceExternalSubnet}},
+		{name: "a source for each IP family", annotated: "external-subnet, floating-ip",
+			want: []string{SourceExternalSubnet, SourceFloatingIP}},
+		{name: "each as the class has it", class: "oxide.computer/external-subnet",
+			annotated: "external-subnet,external-subnet",
+			want:      []string{SourceExternalSubnet, SourceExternalSubnet}},
+		{name: "one that contradicts the class", class: "oxide.computer/floating-ip",
+			annotated: "floating-ip,external-subnet", wantErr: []string{"annotation " + AddressSource,
+				"says external-subnet", "spec.loadBalancerClass is oxide.computer/floating-ip"}},
 		{name: "an annotation that contradicts the class", class: "oxide.computer/floating-ip",
 			annotated: "external-subnet", wantErr: []string{"annotation " + AddressSource,
 				"spec.loadBalancerClass is oxide.computer/floating-ip", "make it say floating-ip, or leave it out"}},
@@ -51,9 +59,9 @@ func TestTheClassSaysWhereAnAddressComesFrom(t *testing.T) {
 			if tt.annotated != "" {
 				service.Annotations = map[string]string{AddressSource: tt.annotated}
 			}
-			got, err := SourceOf(service)
-			if got != tt.want || (err == nil) != (len(tt.wantErr) == 0) {
-				t.Fatalf("SourceOf() = %q, %v, want %q", got, err, tt.want)
+			got, err := SourcesOf(service)
+			if !slices.Equal(got, tt.want) || (err == nil) != (len(tt.wantErr) == 0) {
+				t.Fatalf("SourcesOf() = %q, %v, want %q", got, err, tt.want)
 			}
 			for _, part := range tt.wantErr {
 				if !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "\n") {

@@ -31,6 +31,12 @@ func existing(nameOrID string) func(*backendv1.DesiredLoadBalancer) {
 	}
 }
 
+func fromSubnet(source *backendv1.ExternalSubnetSource) func(*backendv1.DesiredLoadBalancer) {
+	return func(d *backendv1.DesiredLoadBalancer) {
+		d.Addresses[0].Source = &backendv1.DesiredAddress_ExternalSubnet{ExternalSubnet: source}
+	}
+}
+
 func retained(d *backendv1.DesiredLoadBalancer) { d.RetainAddresses = true }
 
 func on(ids ...string) func(*backendv1.DesiredLoadBalancer) {
@@ -86,9 +92,24 @@ func TestAnnotationsBecomeDesiredState(t *testing.T) {
 		{"an IPv4 address that is written as IPv6",
 			[]change{annotated(annotations.FloatingIP, "::ffff:198.51.100.9")},
 			[]want{withAddress("198.51.100.9")}},
-		{"an address of each family: that of the Service's counts",
-			[]change{annotated(annotations.FloatingIP, "198.51.100.9, 2001:db8::9")},
+		{"an address of each family, of which one is wanted: that counts", []change{families(v4, v6),
+			annotated(annotations.FloatingIP, "198.51.100.9, 2001:db8::9")},
 			[]want{withAddress("198.51.100.9")}},
+		{"an external subnet", []change{annotated(annotations.AddressSource, "external-subnet")},
+			[]want{fromSubnet(&backendv1.ExternalSubnetSource{})}},
+		{"an external subnet of a pool", []change{annotated(annotations.AddressSource, "external-subnet"),
+			annotated(annotations.SubnetPool, "edge")}, []want{fromSubnet(&backendv1.ExternalSubnetSource{
+			Selector: &backendv1.ExternalSubnetSource_Pool{Pool: "edge"},
+		})}},
+		{"a user's own external subnet", []change{annotated(annotations.AddressSource, "external-subnet"),
+			annotated(annotations.ExistingExternalSubnet, "mine")}, []want{fromSubnet(
+			&backendv1.ExternalSubnetSource{
+				Selector: &backendv1.ExternalSubnetSource_Existing{Existing: "mine"},
+			})}},
+		{"two addresses", []change{annotated(annotations.AddressesPerFamily, "2")},
+			[]want{func(d *backendv1.DesiredLoadBalancer) {
+				d.Addresses = append(d.Addresses, d.GetAddresses()[0])
+			}}},
 		{"an address of each family, in the other order, for IPv6",
 			[]change{families(v6, v4), annotated(annotations.FloatingIP, "198.51.100.9,2001:db8::9")},
 			[]want{ipv6, withAddress("2001:db8::9")}},
@@ -146,10 +167,15 @@ func TestAnnotationsThatCannotBeAreNamedWithTheRemedy(t *testing.T) {
 		// want are parts of the error.
 		want []string
 	}{
-		{"external subnets", one(annotations.AddressSource, "external-subnet"),
-			[]string{annotations.AddressSource, "not supported yet", "floating-ip"}},
-		{"an unknown source", one(annotations.AddressSource, "floating-ip,external-subnet"),
-			[]string{annotations.AddressSource, "use floating-ip"}},
+		{"an unknown source", one(annotations.AddressSource, "subnet"),
+			[]string{annotations.AddressSource, "use floating-ip or external-subnet"}},
+		{"a source for each of two families", one(annotations.AddressSource, "floating-ip,external-subnet"),
+			[]string{annotations.AddressSource, "spec.ipFamilies", "one source for all IP families"}},
+		{"both sources", []change{annotated(annotations.AddressSource, "external-subnet"),
+			annotated(annotations.FloatingIPPool, "dmz")},
+			[]string{annotations.AddressSource, annotations.FloatingIPPool, "leave one of them out"}},
+		{"no number", one(annotations.AddressesPerFamily, "many"),
+			[]string{annotations.AddressesPerFamily, "use a number from 1 to 8"}},
 		{"no address", one(annotations.FloatingIP, "web.example.com"),
 			[]string{annotations.FloatingIP, "web.example.com"}},
 		{"an address with a prefix", one(annotations.FloatingIP, "198.51.100.9/32"),
@@ -159,7 +185,8 @@ func TestAnnotationsThatCannotBeAreNamedWithTheRemedy(t *testing.T) {
 		{"a list with nothing in it", one(annotations.FloatingIP, "198.51.100.9,"),
 			[]string{annotations.FloatingIP, `""`}},
 		{"two addresses of a family", one(annotations.FloatingIP, "198.51.100.9,198.51.100.8"),
-			[]string{annotations.FloatingIP, "198.51.100.9", "198.51.100.8", "at most one"}},
+			[]string{annotations.FloatingIP, "198.51.100.9", "198.51.100.8", "gets one address",
+				annotations.AddressesPerFamily}},
 		{"an address of the other family", one(annotations.FloatingIP, "2001:db8::9"),
 			[]string{annotations.FloatingIP, "IPv4", "spec.ipFamilies"}},
 		{"an address of the family that the version excludes", []change{

@@ -5,7 +5,6 @@
 package services
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -61,7 +60,7 @@ type item struct {
 // and remedies, all of them in one line. The caller holds pushing.
 func (c *Controller) desired(service *v1.Service) *item {
 	d := c.describe(service)
-	addresses, addressErr := desiredAddresses(service)
+	addresses, addressErr := annotations.Addresses(service)
 	retain, retainErr := annotations.Retain(service)
 	selector, selectorErr := annotations.Selector(service)
 	ports, portsErr := desiredPorts(service)
@@ -76,8 +75,8 @@ func (c *Controller) desired(service *v1.Service) *item {
 }
 
 // ending translates a Service that is to have no load balancer any more. Where it is not clear
-// whether its address is to be retained, it is. Nothing is allocated for it, so where it is not
-// clear which address it asked for, any is named.
+// whether its addresses are to be retained, they are. Nothing is allocated for it, so where it is
+// not clear which addresses it asked for, all that it may have are named.
 func (c *Controller) ending(service *v1.Service) *item {
 	d := c.describe(service)
 	d.Ending = backendv1.Ending_ENDING_RELEASE
@@ -86,11 +85,8 @@ func (c *Controller) ending(service *v1.Service) *item {
 	}
 	d.Ports, _ = desiredPorts(service)
 	var err error
-	if d.Addresses, err = desiredAddresses(service); err != nil {
-		d.Addresses = []*backendv1.DesiredAddress{
-			floatingIP(backendv1.IpFamily_IP_FAMILY_IPV4, &backendv1.FloatingIpSource{}),
-			floatingIP(backendv1.IpFamily_IP_FAMILY_IPV6, &backendv1.FloatingIpSource{}),
-		}
+	if d.Addresses, err = annotations.Addresses(service); err != nil {
+		d.Addresses = anyAddresses()
 	}
 	return &item{DesiredLoadBalancer: d}
 }
@@ -156,41 +152,21 @@ func (c *Controller) eligible(
 	return eligible, nil
 }
 
-func floatingIP(
-	family backendv1.IpFamily, source *backendv1.FloatingIpSource,
-) *backendv1.DesiredAddress {
-	return &backendv1.DesiredAddress{
-		Family: family, Source: &backendv1.DesiredAddress_FloatingIp{FloatingIp: source},
+// anyAddresses name one address of each IP family from each source, so that whatever a load
+// balancer has is found.
+func anyAddresses() (addresses []*backendv1.DesiredAddress) {
+	for _, family := range []backendv1.IpFamily{
+		backendv1.IpFamily_IP_FAMILY_IPV4, backendv1.IpFamily_IP_FAMILY_IPV6,
+	} {
+		addresses = append(addresses, &backendv1.DesiredAddress{
+			Family: family,
+			Source: &backendv1.DesiredAddress_FloatingIp{FloatingIp: &backendv1.FloatingIpSource{}},
+		}, &backendv1.DesiredAddress{
+			Family: family,
+			Source: &backendv1.DesiredAddress_ExternalSubnet{ExternalSubnet: &backendv1.ExternalSubnetSource{}},
+		})
 	}
-}
-
-// desiredAddresses translates what a Service says of its address: one that is required, or one for
-// each IP family that it may be of.
-func desiredAddresses(service *v1.Service) ([]*backendv1.DesiredAddress, error) {
-	families, required, err := annotations.Families(service)
-	if err != nil {
-		_, sourceErr := annotations.Source(service, backendv1.IpFamily_IP_FAMILY_UNSPECIFIED)
-		return nil, annotations.OneLine(err, sourceErr)
-	}
-	var addresses []*backendv1.DesiredAddress
-	var sourceErr error
-	for _, family := range families {
-		source, err := annotations.Source(service, family)
-		if err != nil { // of the other family the Service may name an address
-			sourceErr = cmp.Or(sourceErr, err)
-			continue
-		}
-		address := floatingIP(family, source)
-		address.Optional = !required
-		addresses = append(addresses, address)
-	}
-	if len(addresses) == 0 {
-		return nil, sourceErr
-	}
-	if len(addresses) == 1 {
-		addresses[0].Optional = false
-	}
-	return addresses, nil
+	return addresses
 }
 
 var protocols = map[v1.Protocol]backendv1.Protocol{

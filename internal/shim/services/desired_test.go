@@ -109,6 +109,11 @@ func orOptional(family backendv1.IpFamily) func(*backendv1.DesiredLoadBalancer) 
 	}
 }
 
+// andIPv6 adds an IPv6 address that is required.
+func andIPv6(d *backendv1.DesiredLoadBalancer) {
+	d.Addresses = append(d.Addresses, desiredLB(ipv6).GetAddresses()...)
+}
+
 func withAddress(ip string) func(*backendv1.DesiredLoadBalancer) {
 	return func(d *backendv1.DesiredLoadBalancer) {
 		d.Addresses[0].GetFloatingIp().Selector = &backendv1.FloatingIpSource_Address{Address: ip}
@@ -157,16 +162,21 @@ func TestFieldsOfAServiceBecomeDesiredState(t *testing.T) {
 			}
 		})},
 		{name: "IPv6", service: service(families(v1.IPv6Protocol)), want: desiredLB(ipv6)},
-		{name: "PreferDualStack: one of both, in its order", service: service(
+		{name: "PreferDualStack: each of both that can be had, in its order", service: service(
 			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv6Protocol, v1.IPv4Protocol)),
 			want: desiredLB(ipv6, orOptional(backendv1.IpFamily_IP_FAMILY_IPV4))},
-		{name: "PreferDualStack with a pool: one of both", service: service(
+		{name: "PreferDualStack with a pool: of whichever family that is", service: service(
 			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv4Protocol, v1.IPv6Protocol),
 			annotated(annotations.FloatingIPPool, "edge")),
 			want: desiredLB(fromPool("edge"), orOptional(backendv1.IpFamily_IP_FAMILY_IPV6))},
-		{name: "PreferDualStack with an address: its family", service: service(
-			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv6Protocol, v1.IPv4Protocol),
-			address("198.51.100.9")), want: desiredLB(withAddress("198.51.100.9"))},
+		{name: "PreferDualStack with an address: its family, and the other if that can be had",
+			service: service(policy(v1.IPFamilyPolicyPreferDualStack),
+				families(v1.IPv4Protocol, v1.IPv6Protocol), address("198.51.100.9")),
+			want: desiredLB(andIPv6, withAddress("198.51.100.9"), func(d *backendv1.DesiredLoadBalancer) {
+				d.Addresses[1].Optional = true
+			})},
+		{name: "RequireDualStack: both", service: service(policy(v1.IPFamilyPolicyRequireDualStack),
+			families(v1.IPv4Protocol, v1.IPv6Protocol)), want: desiredLB(andIPv6)},
 		{name: "PreferDualStack with a version: that one", service: service(
 			policy(v1.IPFamilyPolicyPreferDualStack), families(v1.IPv4Protocol, v1.IPv6Protocol),
 			annotated(annotations.FloatingIPVersion, "v6")), want: desiredLB(ipv6)},
@@ -191,8 +201,9 @@ func TestFieldsOfAServiceBecomeDesiredState(t *testing.T) {
 				"198.51.100.9", "172.30.0.11", "2001:db8::9", "198.51.100.8",
 			}
 		})},
-		{name: "RequireDualStack", service: service(policy(v1.IPFamilyPolicyRequireDualStack)),
-			wantErr: []string{"spec.ipFamilyPolicy"}},
+		{name: "RequireDualStack, where there is one family",
+			service: service(policy(v1.IPFamilyPolicyRequireDualStack)),
+			wantErr: []string{"spec.ipFamilyPolicy", "spec.ipFamilies"}},
 		{name: "an address that is none", service: service(address("web.example.com")),
 			wantErr: []string{"spec.loadBalancerIP", "web.example.com"}},
 		{name: "an address with a zone", service: service(address("fe80::1%eth0")),

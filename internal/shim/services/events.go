@@ -7,6 +7,7 @@ package services
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -79,8 +80,8 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 	}
 }
 
-// syncFailed is the reason of the framework's event about a failed call. What goes wrong later, when
-// the framework does not ask, is recorded under the same one.
+// syncFailed is the reason of the framework's event about a failed call. What goes wrong later,
+// when the framework does not ask, is recorded under the same one.
 const syncFailed = "SyncLoadBalancerFailed"
 
 // isLate reports whether a problem is to be recorded that the framework was not told of: no
@@ -103,17 +104,64 @@ func (c *Controller) actionTaken(action *backendv1.Action) {
 		return
 	}
 	c.measure(service, action)
-	var reason string
-	switch {
-	case action.GetType() == backendv1.ActionType_ACTION_TYPE_ATTACH:
-		reason = "AddressMoved"
-	case action.GetType() == backendv1.ActionType_ACTION_TYPE_CREATE && action.GetReplaces():
-		reason = "AddressReplaced"
-	default:
-		return
+	record := func(reason, message string) {
+		c.config.Reporter.Clear(service.UID, reason)
+		c.record(service, v1.EventTypeNormal, reason, "", client.OneLine(message))
 	}
-	c.config.Reporter.Clear(service.UID, reason)
-	c.record(service, v1.EventTypeNormal, reason, "", client.OneLine(action.GetSummary()))
+	isCreate := action.GetType() == backendv1.ActionType_ACTION_TYPE_CREATE
+	if old := c.replacedSource(service, action); old != "" {
+		record("AddressReplaced", action.GetSummary()+"; the address changes: the "+
+			sourceNames[action.GetSource()]+" "+action.GetAddress()+" replaces the "+old)
+	} else if isCreate && action.GetReplaces() {
+		record("AddressReplaced", action.GetSummary())
+	}
+	if action.GetType() == backendv1.ActionType_ACTION_TYPE_ATTACH {
+		record("AddressMoved", action.GetSummary())
+	}
+}
+
+// sourceNames are the names of the kinds of addresses, for people.
+var sourceNames = map[backendv1.AddressSource]string{
+	backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP:     "floating IP",
+	backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET: "external subnet",
+}
+
+// replacedSource names the addresses from another source that a Service publishes, and in whose
+// place an action gives it one: a new one, or one of the user's own that was attached nowhere;
+// empty: none.
+func (c *Controller) replacedSource(service *v1.Service, action *backendv1.Action) string {
+	state, _ := c.session.State(c.lbKey(keyOf(service)))
+	addresses := state.GetAddresses()
+	switch action.GetType() {
+	case backendv1.ActionType_ACTION_TYPE_CREATE:
+	case backendv1.ActionType_ACTION_TYPE_ATTACH:
+		isOfUser := func(a *backendv1.LoadBalancerAddress) bool {
+			return a.GetAddress() == action.GetAddress() && !a.GetManaged()
+		}
+		if action.GetPreviousInstanceId() != "" || !slices.ContainsFunc(addresses, isOfUser) {
+			return ""
+		}
+	default:
+		return ""
+	}
+	addr, err := netip.ParseAddr(action.GetAddress())
+	if err != nil {
+		return ""
+	}
+	kind := ""
+	var old []string
+	for _, a := range addresses {
+		other, err := netip.ParseAddr(a.GetAddress())
+		isPublished := slices.ContainsFunc(service.Status.LoadBalancer.Ingress,
+			func(ingress v1.LoadBalancerIngress) bool { return ingress.IP == a.GetAddress() })
+		if err == nil && isPublished && other.Is4() == addr.Is4() && a.GetSource() != action.GetSource() {
+			kind, old = sourceNames[a.GetSource()], append(old, a.GetAddress())
+		}
+	}
+	if len(old) > 1 {
+		kind += "s"
+	}
+	return strings.TrimSpace(kind + " " + strings.Join(old, ", "))
 }
 
 // logOrphans logs each orphan once.
@@ -145,13 +193,6 @@ func (c *Controller) reportSettings(service *v1.Service) {
 			"The annotation %s is not known: did you mean %s?", name, misspelt[name]))
 	}
 	c.config.Reporter.Clear(service.UID, "UnknownAnnotation", names...)
-	one := ""
-	if families, required, _ := annotations.Families(service); !required && len(families) > 1 {
-		one = annotations.FamilyName(families[0])
-		c.warn(service, "OneIPFamily", one, fmt.Sprintf("The Service prefers both IP families, and "+
-			"gets one address, an %s one if that can be had: a second address is not supported yet", one))
-	}
-	c.config.Reporter.Clear(service.UID, "OneIPFamily", one)
 }
 
 func (c *Controller) warn(service *v1.Service, reason, cause, message string) bool {
@@ -174,7 +215,7 @@ func actionKeys(action *backendv1.Action) []any {
 	namespace, name, _ := strings.Cut(key, "/")
 	return []any{
 		"namespace", namespace, "service", name, "load_balancer", key,
-		"action", action.GetType(), "address", action.GetAddress(),
+		"action", action.GetType(), "source", sourceNames[action.GetSource()], "address", action.GetAddress(),
 		"resource", action.GetResourceName(), "instance", action.GetInstanceId(),
 		"why", client.OneLine(action.GetWhy()),
 	}

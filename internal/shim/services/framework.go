@@ -7,7 +7,6 @@ package services
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -228,15 +227,13 @@ func problemError(service *v1.Service, problem *backendv1.Problem) error {
 // remedy says which field or annotation of the Service asks for what cannot be had, and what to
 // write there: the backend knows nothing of these. Empty: the problem is about something else.
 func remedy(service *v1.Service, problem *backendv1.Problem) string {
-	var source *backendv1.FloatingIpSource
-	if addresses, _ := desiredAddresses(service); len(addresses) > 0 {
-		source = addresses[0].GetFloatingIp()
+	if codes.Code(problem.GetCode()) == codes.Unavailable {
+		return ""
 	}
-	asked, what := annotations.Remedy(service, source)
 	ofPool := problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_POOL_NOT_FOUND ||
 		problem.GetReason() == backendv1.ErrorReason_ERROR_REASON_POOL_EXHAUSTED
-	if codes.Code(problem.GetCode()) == codes.Unavailable || asked == "" && !ofPool ||
-		!strings.Contains(problem.GetMessage(), asked) {
+	what := annotations.Remedy(service, problem.GetMessage(), ofPool)
+	if what == "" {
 		return ""
 	}
 	return "; " + what

@@ -77,9 +77,14 @@ func TestAServiceThatIsEndingIsSentWhole(t *testing.T) {
 	}
 	release := ending(backendv1.Ending_ENDING_RELEASE)
 	retain := ending(backendv1.Ending_ENDING_RETAIN)
-	both := func(d *backendv1.DesiredLoadBalancer) {
-		v6 := desiredLB(ipv6).GetAddresses()[0]
-		d.Addresses = append(d.Addresses, v6)
+	subnet := fromSubnet(&backendv1.ExternalSubnetSource{})
+	whatever := func(d *backendv1.DesiredLoadBalancer) {
+		d.Addresses = nil
+		for _, each := range []*backendv1.DesiredLoadBalancer{
+			desiredLB(), desiredLB(subnet), desiredLB(ipv6), desiredLB(ipv6, subnet),
+		} {
+			d.Addresses = append(d.Addresses, each.GetAddresses()...)
+		}
 	}
 	for _, tt := range []struct {
 		name    string
@@ -96,7 +101,7 @@ func TestAServiceThatIsEndingIsSentWhole(t *testing.T) {
 		{"a user's own address", service(finalized, going, annotated(annotations.ExistingFloatingIP, "mine")),
 			desiredLB(release, existing("mine"))},
 		{"what it asked for cannot be", service(finalized, going,
-			annotated(annotations.FloatingIP, "nonsense")), desiredLB(release, both)},
+			annotated(annotations.FloatingIP, "nonsense")), desiredLB(release, whatever)},
 		{"where its endpoints are does not matter", service(finalized, going, local), desiredLB(release)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

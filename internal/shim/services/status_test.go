@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -57,6 +58,36 @@ func TestTheStatusIsWhatTheBackendSays(t *testing.T) {
 	e.status("shop/web")
 	// Each item that changed was sent with what the Service really publishes.
 	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool { return len(d.GetPublishedAddresses()) == 0 })
+}
+
+// What is published is in the order in which the backend says it, each as an address at which packets
+// arrive as they were sent.
+func TestEachAddressIsPublishedInTheOrderOfTheBackend(t *testing.T) {
+	for name, publish := range map[string][]string{
+		"an external subnet, alone": {"203.0.113.4"},
+		"IPv6 before IPv4":          {"2001:db8::4", "203.0.113.4"},
+		"two of each family":        {"203.0.113.4", "203.0.113.2", "2001:db8::4", "2001:db8::2"},
+		"floating IPs with their Nodes": {"198.51.100.9", "172.30.0.11", "198.51.100.8", "172.30.0.12",
+			"2001:db8::9", "fd00::11"},
+		"a floating IP while a subnet takes its place": {"203.0.113.4", "198.51.100.9", "172.30.0.11"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := run(t, Config{}, service(finalized))
+			e.inSync()
+			e.peer.answers(toPublish(publish...))
+			e.status("shop/web", publish...)
+			written, err := e.client.CoreV1().Services("shop").Get(t.Context(), "web", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, ingress := range written.Status.LoadBalancer.Ingress {
+				want := v1.LoadBalancerIngress{IP: publish[i], IPMode: new(v1.LoadBalancerIPModeVIP)}
+				if diff := cmp.Diff(want, ingress); diff != "" {
+					t.Errorf("ingress %d (-want +got):\n%s", i, diff)
+				}
+			}
+		})
+	}
 }
 
 func TestAStatusIsWrittenOnlyWhereItSays(t *testing.T) {
