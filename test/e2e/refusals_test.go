@@ -61,7 +61,8 @@ func refusals(steady string) map[string]refusal {
 			"floating-ip", "2001:db8:51::10", nil, []string{"IPv4", "spec.ipFamilies"},
 		},
 		"two of one family": {
-			"floating-ip", "198.51.100.20,198.51.100.21", nil, []string{"at most one of each"},
+			"floating-ip", "198.51.100.20,198.51.100.21", nil,
+			[]string{"gets one address of that IP family", prefix + "addresses-per-family"},
 		},
 		"unknown pool": {
 			"floating-ip-pool", "nowhere", nil, []string{"the pool nowhere does not exist"},
@@ -78,8 +79,17 @@ func refusals(steady string) map[string]refusal {
 		"no version": {
 			"floating-ip-version", "6", nil, []string{"use v4 or v6"},
 		},
-		"external subnet": {
-			"address-source", "external-subnet", nil, []string{"not supported yet", "use floating-ip"},
+		"no source": {
+			"address-source", "subnet", nil, []string{"use floating-ip or external-subnet"},
+		},
+		"both sources": {
+			"subnet-pool", "edge", nil, []string{"without the annotation " + prefix + "address-source"},
+		},
+		"two pools": {
+			"floating-ip-pool", "edge,default-v6", nil, []string{"IPv4 alone", "name one pool"},
+		},
+		"no count": {
+			"addresses-per-family", "9", nil, []string{"use a number from 1 to 8"},
 		},
 		"no selector": {
 			"node-selector", "a in b", nil, []string{"not a label selector such as"},
@@ -97,12 +107,12 @@ func refusals(steady string) map[string]refusal {
 				s.Spec.LoadBalancerIP = "198.51.100.21"
 			}, []string{"spec.loadBalancerIP", "make them agree"},
 		},
-		"two families": field(func(s *corev1.ServiceSpec) {
+		"too many of one of two families": field(func(s *corev1.ServiceSpec) {
 			policy := corev1.IPFamilyPolicyRequireDualStack
 			s.IPFamilyPolicy = &policy
 			s.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
-		}, "spec.ipFamilyPolicy RequireDualStack", "use PreferDualStack",
-			prefix+"floating-ip-version"),
+			s.LoadBalancerIP = "198.51.100.20,198.51.100.21,2001:db8:51::20"
+		}, "spec.loadBalancerIP", "names 2 addresses of IPv4", "gets one address"),
 		"protocol": field(func(s *corev1.ServiceSpec) {
 			s.Ports = append(s.Ports, corev1.ServicePort{
 				Name: "sctp", Port: 91, Protocol: corev1.ProtocolSCTP,

@@ -145,9 +145,6 @@ func TestAnnotationsChooseTheAddress(t *testing.T) {
 			if node := e.nodeOf(address); tc.annotation == "node-selector" && node != "node-b" {
 				t.Errorf("the address is on %s", node)
 			}
-			if len(service.Spec.IPFamilies) > 1 && tc.annotation == "" {
-				e.warned(name, "OneIPFamily", "second address is not supported yet")
-			}
 			e.remove(name)
 			e.gone(address)
 		})

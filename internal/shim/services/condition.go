@@ -43,6 +43,7 @@ var unserved = map[backendv1.ConditionType]bool{
 var worthKnowing = map[backendv1.ConditionType]bool{
 	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED: true,
 	backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED:    true,
+	backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING:  true,
 }
 
 // isUnserved reports whether a state says that an address is not served: then the Service has no

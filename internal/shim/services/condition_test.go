@@ -37,6 +37,7 @@ func TestTheConditionSaysWhetherAddressesAreServedAndWhyNot(t *testing.T) {
 		degraded    = backendv1.ConditionType_CONDITION_TYPE_DEGRADED
 		firewall    = backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED
 		refused     = backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED
+		missing     = backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING
 		renamed     = backendv1.ConditionType_CONDITION_TYPE_ADDRESS_RENAMED
 		progressing = backendv1.Phase_PHASE_PROGRESSING
 		badResponse = backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE
@@ -54,6 +55,9 @@ func TestTheConditionSaysWhetherAddressesAreServedAndWhyNot(t *testing.T) {
 			"True PortRefused it is on a; port 80 is used"},
 		{"ready, behind a firewall", all(explained("it is on a"), holding(firewall, "add the rule"), holding(99, "")),
 			"True FirewallClosed it is on a; add the rule"},
+		{"ready, with one of two IP families", all(explained("it is on a"),
+			holding(missing, "there is no IPv6 address")),
+			"True IPFamilyMissing it is on a; there is no IPv6 address"},
 		{"ready, and renamed while this leader watched", all(explained("it is on a"),
 			holding(renamed, "it was renamed")), "True AddressAttached it is on a"},
 		{"a conflict, whatever is published", all(toPublish("198.51.100.9"), phase(pendingPhase),

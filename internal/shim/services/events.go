@@ -40,6 +40,7 @@ var conditionReasons = map[backendv1.ConditionType]string{
 	backendv1.ConditionType_CONDITION_TYPE_FAILOVER_SUSPENDED: "FailoverHeld",
 	backendv1.ConditionType_CONDITION_TYPE_ADDRESS_RENAMED:    "AddressRenamed",
 	backendv1.ConditionType_CONDITION_TYPE_LEFT_ATTACHED:      "AddressLeftAttached",
+	backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING:     "IPFamilyMissing",
 }
 
 // reportConditions records each condition of a load balancer once while it holds as it is. That an
@@ -59,6 +60,8 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 			cause = "" // which nodes there are changes all the time
 		case backendv1.ConditionType_CONDITION_TYPE_DEGRADED:
 			cause = "" // it names the other nodes, too
+		case backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING:
+			cause = "" // what a pool has left changes again and again
 		case backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED:
 			known = c.config.ReadOnly || c.remembered(service).accepted
 		}
@@ -110,8 +113,8 @@ func (c *Controller) actionTaken(action *backendv1.Action) {
 	}
 	isCreate := action.GetType() == backendv1.ActionType_ACTION_TYPE_CREATE
 	if old := c.replacedSource(service, action); old != "" {
-		record("AddressReplaced", action.GetSummary()+"; the address changes: the "+
-			sourceNames[action.GetSource()]+" "+action.GetAddress()+" replaces the "+old)
+		record("AddressReplaced", fmt.Sprintf("The address changes, since the Service asks for another "+
+			"source: the %s %s replaces the %s", sourceNames[action.GetSource()], action.GetAddress(), old))
 	} else if isCreate && action.GetReplaces() {
 		record("AddressReplaced", action.GetSummary())
 	}

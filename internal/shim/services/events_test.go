@@ -40,6 +40,9 @@ func TestEachConditionIsRecordedOnceWhileItHolds(t *testing.T) {
 	noCandidate := func(message string) stateChange {
 		return holding(backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE, message)
 	}
+	noFamily := func(message string) stateChange {
+		return holding(backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING, message)
+	}
 	var every state
 	var events []string
 	for kind := range int32(len(backendv1.ConditionType_name)) {
@@ -72,6 +75,9 @@ func TestEachConditionIsRecordedOnceWhileItHolds(t *testing.T) {
 		{"no candidate, with the Nodes that are none, whatever their number",
 			[]state{{noCandidate("none of 3")}, {noCandidate("none of 2")}},
 			[]string{warned("NoCandidate", "none of 3; not candidates: stranger has no provider ID")}},
+		{"one of two IP families, whatever is in the way of the other",
+			[]state{{noFamily("its pool is full")}, {noFamily("it was full a moment ago")}},
+			[]string{warned("IPFamilyMissing", "its pool is full")}},
 		{"while nothing is known it may hold still", []state{{firewall("80")}, {phase(pendingPhase)},
 			{firewall("80")}}, []string{warned("FirewallClosed", "open 80")}},
 	} {
@@ -173,7 +179,8 @@ func TestAnAddressFromAnotherSourceIsRecordedWithTheOldOne(t *testing.T) {
 		return func(a *backendv1.Action) { a.Source, a.Address, a.Summary = source, ip, "It was done" }
 	}
 	replaces := func(a *backendv1.Action) { a.Replaces = true }
-	const changed = "Service shop/web Normal AddressReplaced It was done; the address changes: the "
+	const changed = "Service shop/web Normal AddressReplaced The address changes, since the Service asks for " +
+		"another source: the "
 	const moved = "Service shop/web Normal AddressMoved It was done"
 	for _, tt := range []struct {
 		name      string

@@ -132,7 +132,7 @@ func (w *world) start(ctx context.Context) (err error) {
 	w.scope = string(system.UID)
 	_, err = w.cluster.Client.CoreV1().Services(namespace).Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: nudged, Annotations: map[string]string{
-			sourceAnnotation: "external-subnet",
+			sourceAnnotation: "nudge-0",
 		}},
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{objects.TCP(80)},
