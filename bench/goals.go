@@ -10,6 +10,7 @@ func goals() figures {
 		"lb_create_requests": 3, "lb_noop_requests": 1,
 		// Three, and the read before a detach.
 		"lb_move_requests": 4, "lb_delete_requests": 4,
+		"subnet_create_requests": 4, "subnet_move_requests": 4, "dual_stack_create_requests": 6,
 		"restart_requests_20_nodes_10_services": 31, "steady_requests_5min_1000": 108,
 
 		"plan_1000_ms": 20, "plan_1000_moving_ms": 20, "plan_5000_ms": 150, "plan_5000_moving_ms": 150,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
 // followUp is how long after a change everything that it causes has been read: the list of floating IPs
@@ -71,12 +72,74 @@ func (f *fleet) measureSession(ctx context.Context, found figures) error {
 			return err
 		}
 	}
-	return nil
+	for _, instance := range state.Instances {
+		o.session.SetCandidate(candidate(instance.ID), time.Now(), time.Time{})
+	}
+	return f.measureSources(ctx, o, found)
+}
+
+// measureSources counts the requests for a load balancer with an external subnet, and for one with two
+// floating IPs, one of each IP family.
+func (f *fleet) measureSources(ctx context.Context, o *owner, found figures) error {
+	both := []backendv1.IpFamily{
+		backendv1.IpFamily_IP_FAMILY_IPV4, backendv1.IpFamily_IP_FAMILY_IPV6,
+	}
+	if err := f.rack.AddPool(ctx, rack.Pool{
+		Name: "default-v6", Version: "v6", First: "2001:db8:51::10", Last: "2001:db8:51::ff", Default: true,
+	}); err != nil {
+		return err
+	}
+	if err := f.rack.AddSubnetPool(ctx, rack.SubnetPool{
+		Name: "subnets", Version: "v4", Subnet: "203.0.113.0/24", Default: true,
+	}); err != nil {
+		return err
+	}
+	routed := desiredSubnet("default/routed", 80)
+	dual := desiredFloatingIP("default/dual", 80, both...)
+	for _, kind := range []*backendv1.DesiredLoadBalancer{
+		desiredSubnet("default/second", 79), desiredFloatingIP("default/third", 79, both...),
+	} {
+		if err := f.warmWith(ctx, o, kind); err != nil {
+			return err
+		}
+	}
+	carrier := ""
+	for _, step := range []struct {
+		figure string
+		do     func() error
+	}{
+		{"subnet_create_requests", func() (err error) {
+			carrier, err = o.ready(ctx, routed.GetKey(), o.set(routed), "")
+			return err
+		}},
+		{"subnet_move_requests", func() error {
+			silent := candidate(carrier)
+			silent.Readiness = backendv1.Readiness_READINESS_UNKNOWN
+			o.session.SetCandidate(silent, time.Now(), time.Time{})
+			_, err := o.ready(ctx, routed.GetKey(), 0, carrier)
+			return err
+		}},
+		{"subnet_delete_requests", func() error { return f.release(ctx, o, routed.GetKey()) }},
+		{"dual_stack_create_requests", func() error {
+			o.session.RemoveLoadBalancer(routed.GetKey(), benchScope)
+			_, err := o.ready(ctx, dual.GetKey(), o.set(dual), "")
+			return err
+		}},
+	} {
+		var err error
+		if found[step.figure], err = f.during(ctx, step.figure, step.do); err != nil {
+			return err
+		}
+	}
+	return f.release(ctx, o, dual.GetKey())
 }
 
 // warm has a load balancer made and released, so that everything that is kept for a while has been read.
 func (f *fleet) warm(ctx context.Context, o *owner) error {
-	item := desiredFloatingIP("default/first", 79)
+	return f.warmWith(ctx, o, desiredFloatingIP("default/first", 79))
+}
+
+func (f *fleet) warmWith(ctx context.Context, o *owner, item *backendv1.DesiredLoadBalancer) error {
 	if _, err := o.ready(ctx, item.GetKey(), o.set(item), ""); err != nil {
 		return err
 	}

@@ -139,15 +139,39 @@ func candidate(instance string) *backendv1.Candidate {
 	}
 }
 
-// desiredFloatingIP returns a load balancer with a floating IP.
-func desiredFloatingIP(name string, port int32) *backendv1.DesiredLoadBalancer {
+// desiredFloatingIP returns a load balancer with a floating IP, or with one of each of some IP families.
+func desiredFloatingIP(
+	name string, port int32, families ...backendv1.IpFamily,
+) *backendv1.DesiredLoadBalancer {
+	if len(families) == 0 {
+		families = []backendv1.IpFamily{backendv1.IpFamily_IP_FAMILY_IPV4}
+	}
+	item := desired(name, port)
+	for _, family := range families {
+		item.Addresses = append(item.Addresses, &backendv1.DesiredAddress{
+			Family: family,
+			Source: &backendv1.DesiredAddress_FloatingIp{FloatingIp: &backendv1.FloatingIpSource{}},
+		})
+	}
+	return item
+}
+
+// desiredSubnet returns a load balancer with an external subnet.
+func desiredSubnet(name string, port int32) *backendv1.DesiredLoadBalancer {
+	item := desired(name, port)
+	item.Addresses = []*backendv1.DesiredAddress{{
+		Family: backendv1.IpFamily_IP_FAMILY_IPV4,
+		Source: &backendv1.DesiredAddress_ExternalSubnet{
+			ExternalSubnet: &backendv1.ExternalSubnetSource{},
+		},
+	}}
+	return item
+}
+
+func desired(name string, port int32) *backendv1.DesiredLoadBalancer {
 	return &backendv1.DesiredLoadBalancer{
 		Key:      &backendv1.LoadBalancerKey{Scope: benchScope, Name: name},
 		OwnerUid: benchScope, CreateTime: timestamppb.New(time.Unix(0, 0)),
-		Addresses: []*backendv1.DesiredAddress{{
-			Family: backendv1.IpFamily_IP_FAMILY_IPV4,
-			Source: &backendv1.DesiredAddress_FloatingIp{FloatingIp: &backendv1.FloatingIpSource{}},
-		}},
 		Ports: []*backendv1.Port{{Protocol: backendv1.Protocol_PROTOCOL_TCP, Port: port}},
 	}
 }

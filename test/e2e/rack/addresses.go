@@ -56,6 +56,26 @@ func (r *Rack) AddPool(ctx context.Context, p Pool) error {
 	}}})
 }
 
+// SubnetPool is a pool of networks for external subnets, which the programs' silo may use.
+type SubnetPool struct {
+	Name string
+	// Version is "v4" or "v6".
+	Version string
+	// Subnet is where the networks are taken from, down to single addresses.
+	Subnet string
+	// Default: networks of the version come from it unless another one is named.
+	Default bool
+}
+
+// AddSubnetPool makes a subnet pool.
+func (r *Rack) AddSubnetPool(ctx context.Context, p SubnetPool) error {
+	return r.apply(ctx, object{"subnet_pools": []object{{
+		"name": p.Name, "ip_version": p.Version,
+		"members": []object{{"subnet": p.Subnet}},
+		"silos":   []object{{"silo": siloName, "default": p.Default}},
+	}}})
+}
+
 // FillPool leaves no address free in an IP pool.
 func (r *Rack) FillPool(ctx context.Context, name string) error {
 	return r.story(ctx, "fill-pool", map[string]string{"pool": name})

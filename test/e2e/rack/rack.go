@@ -118,6 +118,8 @@ type State struct {
 	RackID      string       `json:"rack_id"`
 	Instances   []Instance   `json:"instances"`
 	FloatingIPs []FloatingIP `json:"floating_ips"`
+
+	ExternalSubnets []ExternalSubnet `json:"external_subnets"`
 }
 
 // Instance is a virtual machine; PrivateIPs are those of its primary NIC, by "v4" and "v6".
@@ -135,6 +137,18 @@ type FloatingIP struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
 	IP          string `json:"ip"`
+	Pool        string `json:"pool"`
+	AttachState string `json:"attach_state"`
+	Instance    string `json:"instance"`
+}
+
+// ExternalSubnet is an external subnet; its states are those of a floating IP.
+type ExternalSubnet struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	// Subnet is in the form 203.0.113.7/32.
+	Subnet      string `json:"subnet"`
 	Pool        string `json:"pool"`
 	AttachState string `json:"attach_state"`
 	Instance    string `json:"instance"`
