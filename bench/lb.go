@@ -18,6 +18,9 @@ import (
 // that follows a plan is read half a second after another one at the latest.
 const followUp = 1500 * time.Millisecond
 
+// sessionNodes is how many nodes measureSession has. They have addresses of both IP families.
+const sessionNodes = 2
+
 // measureSession counts the requests that single changes of one load balancer cause, in a session that
 // is in sync and has read instances and firewalls.
 func (f *fleet) measureSession(ctx context.Context, found figures) error {

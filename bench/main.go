@@ -36,7 +36,7 @@ func parts() []part {
 		{"nodes-100", onFleet(100, (*fleet).measureNodes)},
 		{"nodes-1000", onFleet(1000, (*fleet).measureNodes)},
 		{"process", measureProcess}, {"plan", measurePlan}, {"probe", measureProbe},
-		{"lb-session", onFleet(2, (*fleet).measureSession)},
+		{"lb-session", onFleet(sessionNodes, (*fleet).measureSession)},
 		{"lb-services", onFleet(10, (*fleet).measureServices)},
 		{"lb-restart", onFleet(20, (*fleet).measureRestart)},
 		{"failover-one", failoverOfOne}, {"failover-many", failoverOfMany},

@@ -100,7 +100,7 @@ func (f *fleet) start(ctx context.Context) (err error) {
 	machines := make([]rack.Machine, f.n)
 	for i := range machines {
 		machines[i] = rack.Machine{
-			Name: nodeName(i), NCPUs: 2, MemoryGiB: 8,
+			Name: nodeName(i), NCPUs: 2, MemoryGiB: 8, DualStack: f.n == sessionNodes,
 			IP: fmt.Sprintf("172.30.%d.%d", (i+10)/256, (i+10)%256),
 		}
 	}
