@@ -230,14 +230,14 @@ func (l *loop) take(item Item, now time.Time) {
 		}
 		l.candidatesChanged = l.candidatesChanged || l.candidates[c.InstanceID] == nil
 		l.candidates[c.InstanceID], l.former[c.InstanceID] = &c, true
-		l.wantLists(l.uses)
+		l.wantLists(l.isInUse)
 	case item.CandidateRemoved != "":
 		l.candidatesChanged = true
 		delete(l.candidates, item.CandidateRemoved)
-		l.wantLists(l.uses)
+		l.wantLists(l.isInUse)
 	case item.Reserved != nil:
 		if !reflect.DeepEqual(l.reserved, *item.Reserved) {
-			l.wantLists(l.uses)
+			l.wantLists(l.isInUse)
 		}
 		l.reserved = *item.Reserved
 	case item.LoadBalancer != nil:
@@ -247,14 +247,14 @@ func (l *loop) take(item Item, now time.Time) {
 			delete(l.balancers, item.Removed.Key)
 			l.session.forget(*item.Removed)
 			l.claimsChanged = true
-			l.wantLists(l.uses)
+			l.wantLists(l.isInUse)
 		}
 	case item.InSync:
 		l.inSync, l.claimsChanged = true, true
-		l.wantLists(l.uses)
+		l.wantLists(l.isInUse)
 	case item.Rebalance != nil:
 		l.rebalance = *item.Rebalance
-		l.wantLists(l.uses)
+		l.wantLists(l.isInUse)
 	}
 }
 

@@ -132,12 +132,13 @@ func (l *loop) refreshList(kind ownership.Kind, now time.Time) {
 	}
 }
 
-// uses reports whether a load balancer of the session has or desires addresses of a kind. Floating IPs
-// always count.
+// uses reports whether addresses of a kind are followed as those in use are. Floating IPs always are.
 func (l *loop) uses(kind ownership.Kind) bool {
-	if kind == ownership.FloatingIP {
-		return true
-	}
+	return kind == ownership.FloatingIP || l.isInUse(kind)
+}
+
+// isInUse reports whether a load balancer of the session has or desires addresses of a kind.
+func (l *loop) isInUse(kind ownership.Kind) bool {
 	for _, b := range l.balancers {
 		if l.usedBy(b, kind) {
 			return true
