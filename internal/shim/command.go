@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -104,7 +105,8 @@ func NewCommand(ctx context.Context) (*cobra.Command, error) {
 			applyReadOnlyDefaults(framework, cmd.Flags())
 		}
 		errs := errors.Join(own.Complete(), own.Validate(),
-			validateFramework(framework, app.ControllerNames(controllers), aliases))
+			validateFramework(framework, app.ControllerNames(controllers), aliases),
+			validateControllers(framework.Generic.Controllers, aliases, own.ClassedOnly))
 		if errs != nil {
 			return &exitError{code: exitMisconfigured, err: errs}
 		}
@@ -195,13 +197,12 @@ func validateFramework(
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, validateControllers(o.Generic.Controllers, aliases))
 	return errors.Join(errs...)
 }
 
-// validateControllers returns an error if the framework's controller of Services was chosen without
-// ours, from which alone it has answers.
-func validateControllers(given []string, aliases map[string]string) error {
+// validateControllers returns an error if controllers of Services were chosen without the one that has
+// all answers for them, or only such as serve nothing.
+func validateControllers(given []string, aliases map[string]string, classedOnly bool) error {
 	chosen := make([]string, 0, len(given))
 	for _, text := range given {
 		alias := strings.TrimPrefix(text, "-")
@@ -210,9 +211,22 @@ func validateControllers(given []string, aliases map[string]string) error {
 	enabled := func(name string) bool {
 		return genericcontrollermanager.IsControllerEnabled(name, app.ControllersDisabledByDefault, chosen)
 	}
-	if enabled(names.ServiceLBController) && !enabled(services.Name) {
-		return fmt.Errorf("--controllers: %s needs %s: give both, or leave both out",
-			names.ServiceLBController, services.Name)
+	var lacking []string
+	for _, name := range []string{names.ServiceLBController, services.ClassName} {
+		if enabled(name) && !enabled(services.Name) {
+			lacking = append(lacking, name)
+		}
+	}
+	switch {
+	case len(lacking) > 0:
+		return fmt.Errorf("--controllers: %s cannot do without %s: give all of them, or leave all out",
+			strings.Join(lacking, " and "), services.Name)
+	case classedOnly && !enabled(services.ClassName):
+		return fmt.Errorf("--classed-load-balancers-only: --controllers leaves out %s, which serves those: "+
+			"give it, or leave this flag out", services.ClassName)
+	case classedOnly && slices.Contains(chosen, names.ServiceLBController):
+		return fmt.Errorf("--classed-load-balancers-only: --controllers names %s, which serves all others: "+
+			"leave one of them out", names.ServiceLBController)
 	}
 	return nil
 }

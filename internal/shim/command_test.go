@@ -11,6 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"k8s.io/cloud-provider/names"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 )
 
 // runMain runs the command in this process, as far as mistakes let it come.
@@ -53,7 +57,19 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 			[][]string{{"--controllers", "service-lb-controller", "oxide-load-balancer-controller"}}},
 		{"all controllers but what that of Services asks",
 			[]string{"--kubeconfig=KC", "--controllers=*,-oxide-load-balancer-controller"},
-			[][]string{{"--controllers", "service-lb-controller", "oxide-load-balancer-controller"}}},
+			[][]string{{"--controllers", "service-lb-controller and oxide-load-balancer-class-controller",
+				"oxide-load-balancer-controller"}}},
+		{"the controller of classes without what it asks",
+			[]string{"--kubeconfig=KC", "--controllers=oxide-load-balancer-class-controller"},
+			[][]string{{"--controllers", "oxide-load-balancer-class-controller cannot",
+				"oxide-load-balancer-controller"}}},
+		{"only classes, and not their controller",
+			[]string{"--kubeconfig=KC", "--classed-load-balancers-only",
+				"--controllers=*,-oxide-load-balancer-class-controller"},
+			[][]string{{"--classed-load-balancers-only", "--controllers", "oxide-load-balancer-class-controller"}}},
+		{"only classes, and the controller of all others",
+			[]string{"--kubeconfig=KC", "--classed-load-balancers-only", "--controllers=*,service"},
+			[][]string{{"--classed-load-balancers-only", "--controllers", "service-lb-controller"}}},
 		{"a clock that stands still", []string{"--kubeconfig=KC", "--load-balancer-time-scale=0"},
 			[][]string{{"--load-balancer-time-scale", "leave it out"}}},
 		{"no time between removals", []string{"--kubeconfig=KC", "--node-removal-interval=0s"},
@@ -205,6 +221,7 @@ func TestHelpAndDefaults(t *testing.T) {
 		"reserved-ports":                  "22,2379-2380,6443,10250,10256-10259",
 		"node-name":                       "",
 		"probe-nodes":                     "false",
+		"classed-load-balancers-only":     "false",
 		"node-removal-interval":           "5s",
 		"region":                          "",
 		"zone":                            "",
@@ -236,7 +253,8 @@ func TestHelpAndDefaults(t *testing.T) {
 	}
 	for _, part := range []string{"ccm-shim [flags]", "Oxide flags:", "--backend string",
 		"help for ccm-shim", "cloud-node-controller", "service-lb-controller",
-		"oxide-node-label-controller", "oxide-load-balancer-controller"} {
+		"oxide-node-label-controller", "oxide-load-balancer-controller",
+		"oxide-load-balancer-class-controller"} {
 		if !strings.Contains(help.String(), part) {
 			t.Errorf("the help has no %q", part)
 		}
@@ -261,5 +279,29 @@ func TestVersion(t *testing.T) {
 	}
 	if got := out.String(); !strings.HasPrefix(got, "ccm-shim ") || strings.Contains(got, "$") {
 		t.Errorf("--version prints %q", got)
+	}
+}
+
+// What the chart gives to turn load balancers off, and other choices that make sense.
+func TestValidateAcceptsControllersThatNeedNoOthers(t *testing.T) {
+	const service, classes, balancing = names.ServiceLBController, services.ClassName, services.Name
+	aliases := map[string]string{"service": service}
+	for _, tt := range []struct {
+		given       []string
+		classedOnly bool
+	}{
+		{[]string{"*"}, false},
+		{[]string{"*"}, true},
+		{[]string{"*", "-" + service, "-" + classes, "-" + balancing}, false},
+		{[]string{"*", "-service"}, true},
+		{[]string{"*", "-" + classes}, false},
+		{[]string{"*", "-" + service}, false},
+		{[]string{"cloud-node-controller"}, false},
+		{[]string{"service", balancing}, false},
+		{[]string{classes, balancing}, true},
+	} {
+		if err := validateControllers(tt.given, aliases, tt.classedOnly); err != nil {
+			t.Errorf("%v, only classes %t: %v", tt.given, tt.classedOnly, err)
+		}
 	}
 }

@@ -32,12 +32,13 @@ func (r *running) controllers() map[string]app.ControllerInitFuncConstructor {
 			constructor.Constructor = r.serviceController
 		}
 		if name != names.NodeRouteController {
-			all[name] = r.unlessReadOnly(name, constructor)
+			all[name] = r.unlessLeftOut(name, constructor)
 		}
 	}
 	all[nodes.Name] = own(nodes.Name, r.nodeLabels)
 	all[nodes.ReportName] = own(nodes.ReportName, r.nodeReport)
 	all[services.Name] = own(services.Name, r.balancing)
+	all[services.ClassName] = own(services.ClassName, r.classes)
 	return all
 }
 
@@ -121,17 +122,35 @@ func (r *running) balancing(
 	return r.loadBalancers, nil
 }
 
-// unlessReadOnly leaves a controller of the framework out where nothing may be changed.
-func (r *running) unlessReadOnly(
+// classes serves the Services that have a class of this provider.
+func (r *running) classes(
+	ctx context.Context, client kubernetes.Interface, completed *config.CompletedConfig,
+) (controller.Interface, error) {
+	if r.options.ReadOnly {
+		return nil, nil
+	}
+	classes, err := services.NewClassController(r.loadBalancers, client,
+		completed.SharedInformers.Core().V1().Services(),
+		int(completed.ComponentConfig.ServiceController.ConcurrentServiceSyncs))
+	if err != nil {
+		return nil, err
+	}
+	go classes.Run(ctx)
+	return classes, nil
+}
+
+// unlessLeftOut leaves a controller of the framework out where nothing may be changed, and its service
+// controller where Services without a class are somebody else's.
+func (r *running) unlessLeftOut(
 	name string, of app.ControllerInitFuncConstructor,
 ) app.ControllerInitFuncConstructor {
 	constructor := of.Constructor
 	of.Constructor = func(
-		names app.ControllerInitContext, completed *config.CompletedConfig,
+		init app.ControllerInitContext, completed *config.CompletedConfig,
 		cloud cloudprovider.Interface,
 	) app.InitFunc {
-		if !r.options.ReadOnly {
-			return mustStart(name, constructor(names, completed, cloud))
+		if !r.options.ReadOnly && (name != names.ServiceLBController || !r.options.ClassedOnly) {
+			return mustStart(name, constructor(init, completed, cloud))
 		}
 		return func(context.Context, genericcontrollermanager.ControllerContext,
 		) (controller.Interface, bool, error) {

@@ -19,6 +19,8 @@ import (
 	servicecontroller "k8s.io/cloud-provider/controllers/service"
 	genericcontrollermanager "k8s.io/controller-manager/app"
 	"k8s.io/controller-manager/controller"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
 )
 
 // mustStart makes it an error that a controller of the framework, which was asked for, does not
@@ -36,7 +38,8 @@ func mustStart(name string, start app.InitFunc) app.InitFunc {
 }
 
 // serviceController starts the framework's service controller as the framework would, but for its
-// informer of Services: by that it is notified of Services that end once they have been released.
+// informer of Services: by that it is notified of Services that end once they have been released, and
+// sees none that has a class.
 func (r *running) serviceController(
 	names app.ControllerInitContext, completed *config.CompletedConfig, cloud cloudprovider.Interface,
 ) app.InitFunc {
@@ -49,7 +52,8 @@ func (r *running) serviceController(
 		informers := completed.SharedInformers.Core().V1()
 		started, err := servicecontroller.New(cloud, client,
 			endsInformer{
-				informers.Services().Informer(), informers.Services().Lister(), r.loadBalancers.HoldEnds,
+				informers.Services().Informer(), services.UnclassedServices(informers.Services().Lister()),
+				r.loadBalancers.UnclassedEvents,
 			},
 			informers.Nodes(), completed.ComponentConfig.KubeCloudShared.ClusterName,
 			utilfeature.DefaultFeatureGate)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -47,6 +48,9 @@ type Options struct {
 
 	// ProbeNodes finds out by probes of the kubelets' ports which Nodes are dead.
 	ProbeNodes bool
+
+	// ClassedOnly leaves Services without a loadBalancerClass to others.
+	ClassedOnly bool
 
 	// ReadOnly changes nothing, in Oxide or in Kubernetes, and logs what would be changed.
 	ReadOnly bool
@@ -109,6 +113,11 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 			"there are Services of type LoadBalancer. A Node that does not answer, and whose lease in the "+
 			"namespace kube-node-lease is overdue, gives its addresses to others, long before Kubernetes calls "+
 			"it not ready. For a process in the nodes' network, with the right to get those leases.")
+	flags.BoolVar(&o.ClassedOnly, "classed-load-balancers-only", o.ClassedOnly,
+		"Serve only Services whose spec.loadBalancerClass is "+annotations.ClassFloatingIP+" or "+
+			annotations.ClassExternalSubnet+", in a cluster where somebody else serves those without a class. "+
+			"A Service without a class that was served before keeps what it has, as it is, until it is deleted "+
+			"or its type changes.")
 	flags.BoolVar(&o.ReadOnly, "read-only", o.ReadOnly,
 		"Change nothing, in Oxide or in Kubernetes, and send no events: log what would be changed, and "+
 			"count it in metrics. No lease is taken, so this runs at once and beside the cloud controller "+

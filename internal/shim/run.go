@@ -15,7 +15,9 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/record"
 	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/cloud-provider/app"
 	"k8s.io/cloud-provider/app/config"
+	genericcontrollermanager "k8s.io/controller-manager/app"
 	"k8s.io/klog/v2"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
@@ -40,7 +42,8 @@ type running struct {
 
 	provider *provider.Provider
 
-	// loadBalancers is made with the provider, which uses it, and run as a controller of its own.
+	// loadBalancers is made with the provider, which uses it, and run as a controller of its own; nil:
+	// that controller is switched off, and no Service is read.
 	loadBalancers *services.Controller
 
 	// prober runs with loadBalancers; nil: nodes are not probed.
@@ -173,6 +176,33 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		recorder = &record.FakeRecorder{} // which drops what it is given
 	}
 	reporter := events.NewReporter(recorder)
+	leads := make(chan struct{})
+	configured := provider.Config{
+		Instances:       backendv1.NewInstanceServiceClient(r.conn),
+		Nodes:           c.Client.CoreV1().Nodes(),
+		Reporter:        reporter,
+		RemovalInterval: r.options.NodeRemovalInterval,
+		Topology:        r.options.topology(),
+		Leading:         func() { close(leads) },
+	}
+	if genericcontrollermanager.IsControllerEnabled(services.Name, app.ControllersDisabledByDefault,
+		c.ComponentConfig.Generic.Controllers) {
+		r.loadBalancers = r.newLoadBalancers(reporter)
+		configured.LoadBalancers = r.loadBalancers
+	}
+	r.provider = provider.New(configured)
+	r.provider.RegisterMetrics()
+	if election := c.ComponentConfig.Generic.LeaderElection; election.LeaderElect {
+		go standby{
+			leases: c.Client.CoordinationV1().Leases(election.ResourceNamespace),
+			lease:  election.ResourceName,
+		}.watch(r.ctx, leads)
+	}
+	return r.provider
+}
+
+// newLoadBalancers makes what keeps the load balancers, and the prober that it uses.
+func (r *running) newLoadBalancers(reporter *events.Reporter) *services.Controller {
 	balancing := services.Config{
 		Conn:              r.conn,
 		ClusterID:         r.options.ClusterID,
@@ -180,6 +210,7 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		LegacyClusterName: r.options.LegacyClusterName,
 		ReservedPorts:     r.options.reservedPorts,
 		NodeName:          r.options.NodeName,
+		ClassedOnly:       r.options.ClassedOnly,
 		ReadOnly:          r.options.ReadOnly,
 		Reporter:          reporter,
 		TimeScale:         r.options.TimeScale,
@@ -191,23 +222,5 @@ func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 		r.prober = reachability.New(func(node string) { r.loadBalancers.ReachabilityChanged(node) })
 		balancing.Prober = r.prober
 	}
-	r.loadBalancers = services.New(balancing)
-	leads := make(chan struct{})
-	r.provider = provider.New(provider.Config{
-		Instances:       backendv1.NewInstanceServiceClient(r.conn),
-		Nodes:           c.Client.CoreV1().Nodes(),
-		LoadBalancers:   r.loadBalancers,
-		Reporter:        reporter,
-		RemovalInterval: r.options.NodeRemovalInterval,
-		Topology:        r.options.topology(),
-		Leading:         func() { close(leads) },
-	})
-	r.provider.RegisterMetrics()
-	if election := c.ComponentConfig.Generic.LeaderElection; election.LeaderElect {
-		go standby{
-			leases: c.Client.CoordinationV1().Leases(election.ResourceNamespace),
-			lease:  election.ResourceName,
-		}.watch(r.ctx, leads)
-	}
-	return r.provider
+	return services.New(balancing)
 }

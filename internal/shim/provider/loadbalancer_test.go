@@ -5,10 +5,14 @@
 package provider
 
 import (
+	"context"
+	"reflect"
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	cloudprovider "k8s.io/cloud-provider"
 )
@@ -69,5 +73,23 @@ func TestOnlyTheFrameworkSaysThatThisProcessLeads(t *testing.T) {
 	p.Initialize(nil, nil)
 	if leads != 1 {
 		t.Errorf("that was reported %d times, want once", leads)
+	}
+}
+
+// Where load balancers are switched off no Service is read.
+func TestWithoutLoadBalancersNoServiceIsFollowed(t *testing.T) {
+	p := New(Config{})
+	if got, ok := p.LoadBalancer(); ok || got != nil {
+		t.Errorf("LoadBalancer() = %v, %t", got, ok)
+	}
+	factory := informers.NewSharedInformerFactory(fake.NewClientset(), 0)
+	p.SetInformers(factory)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer factory.Shutdown()
+	defer cancel()
+	factory.Start(ctx.Done())
+	followed := factory.WaitForCacheSync(ctx.Done())
+	if len(followed) != 1 || !followed[reflect.TypeFor[*v1.Node]()] {
+		t.Errorf("it follows %v, want Nodes alone", followed)
 	}
 }

@@ -45,7 +45,7 @@ type Config struct {
 	// Nodes reads Nodes from the API server.
 	Nodes NodeReader
 
-	// LoadBalancers answers what the framework asks about Services.
+	// LoadBalancers answers what the framework asks about Services; nil: there are no load balancers.
 	LoadBalancers LoadBalancers
 
 	// Leading is called when this process leads: the framework initializes the provider of the
@@ -104,7 +104,9 @@ func (p *Provider) SetInformers(factory informers.SharedInformerFactory) {
 	_, err := factory.Core().V1().Nodes().Informer().AddEventHandler(
 		cache.ResourceEventHandlerFuncs{DeleteFunc: p.forget})
 	utilruntime.Must(err) // only an informer that has ended refuses
-	p.loadBalancers.SetInformers(factory)
+	if p.loadBalancers != nil {
+		p.loadBalancers.SetInformers(factory)
+	}
 	p.nodes = factory.Core().V1().Nodes().Lister()
 }
 
@@ -129,8 +131,10 @@ func (p *Provider) HasClusterID() bool { return true }
 // InstancesV2 is supported.
 func (p *Provider) InstancesV2() (cloudprovider.InstancesV2, bool) { return p, true }
 
-// LoadBalancer is supported.
-func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) { return p.loadBalancers, true }
+// LoadBalancer is supported, unless load balancers are switched off.
+func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) {
+	return p.loadBalancers, p.loadBalancers != nil
+}
 
 // Instances is not supported: InstancesV2 replaces it, and the framework prefers that.
 func (p *Provider) Instances() (cloudprovider.Instances, bool) { return nil, false }

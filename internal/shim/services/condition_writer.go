@@ -59,7 +59,7 @@ func (c *Controller) syncCondition(key string) {
 		return
 	}
 	has := meta.FindStatusCondition(service.Status.Conditions, ReadyCondition)
-	if !isDesired(service) && !isEnding(service) {
+	if !c.isDesired(service) && !c.isEnding(service) {
 		if has != nil {
 			c.writeCondition(service, nil)
 		}
@@ -70,7 +70,7 @@ func (c *Controller) syncCondition(key string) {
 		return
 	}
 	condition, known := c.readyCondition(service, state)
-	if !known || isEnding(service) && condition.Status != metav1.ConditionFalse {
+	if !known || c.isEnding(service) && condition.Status != metav1.ConditionFalse {
 		return
 	}
 	condition.ObservedGeneration = service.Generation

@@ -65,6 +65,9 @@ type Config struct {
 	// Prober probes the Nodes of candidates; nil: they are not probed.
 	Prober Prober
 
+	// ClassedOnly serves only Services that have a class of this provider.
+	ClassedOnly bool
+
 	// Reporter records events on Services.
 	Reporter *events.Reporter
 
@@ -83,6 +86,7 @@ type Config struct {
 // Controller translates between Kubernetes and a session with the backend.
 type Controller struct {
 	config Config
+	selection
 
 	// These are set by SetInformers, before any controller runs.
 	nodes    corelisters.NodeLister
@@ -131,7 +135,8 @@ type Controller struct {
 func New(config Config) *Controller {
 	registerMetrics()
 	return &Controller{
-		config: config, started: make(chan struct{}), changed: workqueue.NewTyped[string](),
+		config: config, selection: selection{config.ClassedOnly}, started: make(chan struct{}),
+		changed:  workqueue.NewTyped[string](),
 		statuses: retryQueue(), conditions: retryQueue(),
 		candidates: make(map[string]sentCandidate), local: make(map[string]bool),
 		byKey: make(map[string]*tracked),

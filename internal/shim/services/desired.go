@@ -34,18 +34,6 @@ const (
 // keyOf is "NAMESPACE/NAME", the name of a Service's load balancer in the scope of the cluster.
 func keyOf(service *v1.Service) string { return service.Namespace + "/" + service.Name }
 
-// isDesired reports whether a Service is to have a load balancer of this provider.
-func isDesired(service *v1.Service) bool {
-	return service.DeletionTimestamp.IsZero() &&
-		service.Spec.Type == v1.ServiceTypeLoadBalancer && service.Spec.LoadBalancerClass == nil
-}
-
-// isEnding reports whether a Service is to have no load balancer any more, and one may be there
-// still.
-func isEnding(service *v1.Service) bool {
-	return !isDesired(service) && servicehelpers.HasLBFinalizer(service)
-}
-
 // item is a Service as it is sent.
 type item struct {
 	*backendv1.DesiredLoadBalancer

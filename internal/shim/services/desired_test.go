@@ -120,8 +120,27 @@ func withAddress(ip string) func(*backendv1.DesiredLoadBalancer) {
 	}
 }
 
-func finalized(s *v1.Service) {
-	s.Finalizers = []string{servicehelpers.LoadBalancerCleanupFinalizer}
+// finalized is what the framework in this program has put its finalizer on.
+func finalized(s *v1.Service) { finalizedBy("ccm-shim")(s) }
+
+// finalizedBy is what a program has put the framework's finalizer on.
+func finalizedBy(manager string) func(*v1.Service) {
+	return func(s *v1.Service) {
+		s.Finalizers = append(s.Finalizers, servicehelpers.LoadBalancerCleanupFinalizer)
+		s.ManagedFields = append(s.ManagedFields, metav1.ManagedFieldsEntry{
+			Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, Subresource: "status",
+			APIVersion: "v1", FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(
+				`{"f:metadata":{"f:finalizers":{".":{},"v:\"` + servicehelpers.LoadBalancerCleanupFinalizer + `\"":{}}}}`),
+		})
+	}
+}
+
+// classFinalized is what the controller of classes has put its finalizer on.
+func classFinalized(s *v1.Service) { s.Finalizers = append(s.Finalizers, Finalizer) }
+
+// ofClass gives a Service a class.
+func ofClass(class string) func(*v1.Service) {
+	return func(s *v1.Service) { s.Spec.LoadBalancerClass = &class }
 }
 
 // desiredOf translates a Service, and returns its mistakes, or why it is preserved.
@@ -262,26 +281,5 @@ func TestTwoHundredPorts(t *testing.T) {
 	}
 	if len(got.GetPorts()) != 200 {
 		t.Errorf("%d ports are sent", len(got.GetPorts()))
-	}
-}
-
-func TestWhichServicesAreOurs(t *testing.T) {
-	deleted, class := metav1.NewTime(created), "example.com/other"
-	for _, tt := range []struct {
-		name    string
-		service *v1.Service
-		want    bool
-	}{
-		{"a plain one", service(), true},
-		{"one with a mistake in it", service(policy(v1.IPFamilyPolicyRequireDualStack)), true},
-		{"another type", service(func(s *v1.Service) { s.Spec.Type = v1.ServiceTypeNodePort }), false},
-		{"another class", service(func(s *v1.Service) { s.Spec.LoadBalancerClass = &class }), false},
-		{"one that is going", service(func(s *v1.Service) { s.DeletionTimestamp = &deleted }), false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := isDesired(tt.service); got != tt.want {
-				t.Errorf("isDesired() = %t, want %t", got, tt.want)
-			}
-		})
 	}
 }

@@ -12,7 +12,11 @@
 //	targets.go     which Nodes are probed, and what that finds of a candidate
 //	ports.go       ports that load balancers must leave alone, and the pods that use some
 //	endpoints.go   where the endpoints of a Service are
+//	selection.go   which Services are this provider's
 //	framework.go   what the framework's service controller asks for, Service by Service
+//	unclassed.go   which Services that controller sees
+//	held.go        when controllers are notified of the end of a Service
+//	classes.go     the controller of Services with a class, and class_writer.go writes their finalizers
 //	status.go      a work queue that keeps the statuses of Services as the backend says
 //	condition.go   the condition in the status of a Service, and condition_writer.go writes it
 //	events.go      events on Services, and metrics

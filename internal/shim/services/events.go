@@ -83,6 +83,9 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 	}
 }
 
+// notServed is the reason of the event about a Service that is not served any more.
+const notServed = "NotServed"
+
 // syncFailed is the reason of the framework's event about a failed call. What goes wrong later,
 // when the framework does not ask, is recorded under the same one.
 const syncFailed = "SyncLoadBalancerFailed"
@@ -196,6 +199,15 @@ func (c *Controller) reportSettings(service *v1.Service) {
 			"The annotation %s is not known: did you mean %s?", name, misspelt[name]))
 	}
 	c.config.Reporter.Clear(service.UID, "UnknownAnnotation", names...)
+	c.config.Reporter.Clear(service.UID, notServed)
+}
+
+// reportLeft records that a Service which was served is not any more.
+func (c *Controller) reportLeft(service *v1.Service) {
+	c.warn(service, notServed, "", "Services without a loadBalancerClass are left to others "+
+		"(--classed-load-balancers-only): what this one has in Oxide stays as it is, and is released when "+
+		"the Service ends; to have it served, delete it and create it with the class "+
+		annotations.ClassFloatingIP)
 }
 
 func (c *Controller) warn(service *v1.Service, reason, cause, message string) bool {

@@ -162,11 +162,22 @@ func (c *Controller) UpdateLoadBalancer(context.Context, string, *v1.Service, []
 	return cloudprovider.ImplementedElsewhere
 }
 
-// EnsureLoadBalancerDeleted has everything released, or retained, that a Service has in Oxide. It
-// succeeds if there is nothing, and fails at once if what there is has to wait for Oxide or a
-// person.
+// EnsureLoadBalancerDeleted has everything released that a Service has in Oxide. What has a class by
+// now is not the framework's business any more, whatever it remembers of it.
 func (c *Controller) EnsureLoadBalancerDeleted(
 	ctx context.Context, _ string, service *v1.Service,
+) error {
+	return c.release(ctx, service, func(now *v1.Service) bool { return now.Spec.LoadBalancerClass != nil })
+}
+
+// errChanged is the error about a Service that is to have a load balancer again.
+var errChanged = errors.New("the Service has changed meanwhile")
+
+// release has everything released, or retained, that a Service has in Oxide. It succeeds if there is
+// nothing, or if as the Service is now somebody else sees to it, and fails at once if what there is has
+// to wait for Oxide or a person.
+func (c *Controller) release(
+	ctx context.Context, service *v1.Service, isElsewhere func(now *v1.Service) bool,
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
@@ -175,8 +186,11 @@ func (c *Controller) EnsureLoadBalancerDeleted(
 	}
 	key := keyOf(service)
 	if cached := c.cached(key); cached != nil && cached.UID == service.UID {
-		if service = cached; isDesired(service) {
-			return errors.New("the Service has changed meanwhile")
+		switch service = cached; {
+		case isElsewhere(service):
+			return nil
+		case c.isDesired(service):
+			return errChanged
 		}
 	}
 	c.pushing.Lock()

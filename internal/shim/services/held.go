@@ -15,23 +15,24 @@ import (
 )
 
 const (
-	// heldAtMost is how long the framework is not notified of a Service that ends, whatever is, or is
-	// not, known of it.
+	// heldAtMost is how long nobody is notified of a Service that ends, whatever is, or is not, known
+	// of it.
 	heldAtMost = 2 * time.Minute
 
-	// releaseGrace is how long after a release the framework has had the time to take its finalizer
-	// off, if it waited for the release.
+	// releaseGrace is how long after a release whoever waited for it has had the time to take its
+	// finalizer off.
 	releaseGrace = time.Second
 )
 
-// heldEnds are the Services that end, and of which the framework's service controller is not notified
-// yet. It has one worker, unless it is given more, and its call for a Service that ends waits: for
-// what takes longer than the call it would record a failure, one Service after the other. Yet
-// everything is released without that call, which only says when the finalizer may go.
+// heldEnds are the Services that end, and of which the controllers that take finalizers off are not
+// notified yet: the framework's service controller, and that of classes. They have few workers, and
+// their call for a Service that ends waits: for what takes longer than the call they would record a
+// failure, one Service after the other. Yet everything is released without that call, which only says
+// when the finalizer may go.
 type heldEnds struct {
-	mu      sync.Mutex
-	handler cache.ResourceEventHandler // nil: that controller does not run
-	byKey   map[string]*heldEnd
+	mu       sync.Mutex
+	handlers []cache.ResourceEventHandler // of those controllers that run
+	byKey    map[string]*heldEnd
 }
 
 type heldEnd struct {
@@ -40,16 +41,16 @@ type heldEnd struct {
 	review  *time.Timer
 }
 
-// HoldEnds returns the event handler that is to follow Services in place of the one of the framework's
-// service controller, to which it passes on what happens to them. What a Service needs to be cleaned
-// up it passes on once that has a result: the Service has nothing any more, or what it has must wait
-// for Oxide or a person, which the framework then records; and also when the backend has been away for
-// as long as the framework's call would wait, and after two minutes in any case. A release that comes
-// after the framework's call has failed is passed on as well, as if the Service were updated: that
+// HoldEnds returns the event handler that is to follow Services in place of that of a controller which
+// takes their finalizers off, to which it passes on what happens to them. What a Service needs to be
+// cleaned up it passes on once that has a result: the Service has nothing any more, or what it has must
+// wait for Oxide or a person, which that controller then records; and also when the backend has been
+// away for as long as that controller's call would wait, and after two minutes in any case. A release
+// that comes after that call has failed is passed on as well, as if the Service were updated: the
 // controller would wait for its own backoff, for nothing is updated when Oxide has released an
 // address. To be used before any informer starts.
 func (c *Controller) HoldEnds(handler cache.ResourceEventHandler) cache.ResourceEventHandler {
-	c.held.handler = handler
+	c.held.handlers = append(c.held.handlers, handler)
 	return endsHolder{c, handler}
 }
 
@@ -72,7 +73,7 @@ func (h endsHolder) OnUpdate(before, now any) {
 }
 
 // OnDelete passes on what is held of a Service, too: somebody else has taken the finalizer off, and
-// the framework releases what it remembers.
+// what is remembered of it is released.
 func (h endsHolder) OnDelete(object any) {
 	if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(object); err == nil {
 		h.c.passOn(key)
@@ -80,16 +81,14 @@ func (h endsHolder) OnDelete(object any) {
 	h.next.OnDelete(object)
 }
 
-// holdEnd holds a Service that the framework would clean up; false: it would not.
+// holdEnd holds a Service that is to be cleaned up; false: it is not.
 func (c *Controller) holdEnd(object any) bool {
 	service, ok := object.(*v1.Service)
 	if !ok {
 		return false
 	}
 	key := keyOf(service)
-	// One of another class is ending, too, but not before its deletion for the framework.
-	if !isEnding(service) ||
-		service.DeletionTimestamp.IsZero() && service.Spec.Type == v1.ServiceTypeLoadBalancer {
+	if !c.isEnding(service) {
 		c.passOn(key)
 		return false
 	}
@@ -123,7 +122,7 @@ func (c *Controller) reviewEnd(key string) {
 	}
 }
 
-// passOn notifies the framework of a Service whose end is held.
+// passOn notifies the controllers of a Service whose end is held.
 func (c *Controller) passOn(key string) {
 	c.held.mu.Lock()
 	end := c.held.byKey[key]
@@ -131,11 +130,18 @@ func (c *Controller) passOn(key string) {
 	c.held.mu.Unlock()
 	if end != nil {
 		end.review.Stop()
-		c.held.handler.OnUpdate(end.service, end.service)
+		c.askFor(end.service)
 	}
 }
 
-// mayHold reports whether the framework need not be notified yet of a Service that ends.
+// askFor notifies the controllers of a Service as if it were updated.
+func (c *Controller) askFor(service *v1.Service) {
+	for _, handler := range c.held.handlers {
+		handler.OnUpdate(service, service)
+	}
+}
+
+// mayHold reports whether nobody need be notified yet of a Service that ends.
 func (c *Controller) mayHold(service *v1.Service, since time.Time) bool {
 	if time.Since(since) >= heldAtMost || c.remembered(service).released {
 		return false
@@ -164,7 +170,7 @@ func (c *Controller) isStopped(state *backendv1.LoadBalancerState) bool {
 	return pending && c.isCurrent(state) && (!unknown || state.GetProblem() != nil)
 }
 
-// released notes that a Service has nothing any more, and has the framework notified.
+// released notes that a Service has nothing any more, and has the controllers notified.
 func (c *Controller) released(key *backendv1.LoadBalancerKey, ownerUID string) {
 	after := time.Duration(0)
 	c.update(key.GetName(), ownerUID, func(t *tracked) {
@@ -176,19 +182,18 @@ func (c *Controller) released(key *backendv1.LoadBalancerKey, ownerUID string) {
 	c.statuses.AddAfter(key.GetName(), after)
 }
 
-// notifyReleased notifies the framework of a Service that has nothing any more.
+// notifyReleased notifies the controllers of a Service that has nothing any more.
 func (c *Controller) notifyReleased(service *v1.Service) {
-	if !isEnding(service) || !c.remembered(service).released {
+	if !c.isEnding(service) || !c.remembered(service).released {
 		return
 	}
 	c.update(keyOf(service), string(service.UID), func(t *tracked) { t.released = false })
 	c.held.mu.Lock()
 	end := c.held.byKey[keyOf(service)]
 	c.held.mu.Unlock()
-	switch {
-	case end != nil:
+	if end != nil {
 		c.passOn(keyOf(service))
-	case c.held.handler != nil:
-		c.held.handler.OnUpdate(service, service)
+	} else {
+		c.askFor(service)
 	}
 }

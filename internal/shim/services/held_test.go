@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -214,9 +215,6 @@ func TestAnEndIsNotHeldForABackendThatIsAway(t *testing.T) {
 
 func TestNoEndIsLostThatIsOvertaken(t *testing.T) {
 	living, ending := service(finalized), service(finalized, going)
-	of := func(class string) *v1.Service {
-		return service(finalized, func(s *v1.Service) { s.Spec.LoadBalancerClass = &class })
-	}
 	for name, tt := range map[string]struct {
 		then func(cache.ResourceEventHandler)
 		want []string
@@ -230,8 +228,15 @@ func TestNoEndIsLostThatIsOvertaken(t *testing.T) {
 		"gone unseen": {func(h cache.ResourceEventHandler) {
 			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "shop/web", Obj: ending})
 		}, []string{"asked for shop/web", "deleted"}},
-		"of another class": {func(h cache.ResourceEventHandler) { h.OnUpdate(ending, of("example.com/other")) },
-			[]string{"asked for shop/web", "updated shop/web"}},
+		"of our class": {func(h cache.ResourceEventHandler) {
+			h.OnUpdate(ending, service(finalized, ofClass(annotations.ClassFloatingIP)))
+		}, []string{"asked for shop/web", "updated shop/web"}},
+		"of a class of somebody else, without its finalizer": {func(h cache.ResourceEventHandler) {
+			h.OnUpdate(ending, service(ofClass("example.com/other")))
+		}, []string{"asked for shop/web", "updated shop/web"}},
+		"of a class of somebody else: it ends all the same": {func(h cache.ResourceEventHandler) {
+			h.OnUpdate(ending, service(finalized, ofClass("example.com/other")))
+		}, nil},
 		"again": {func(h cache.ResourceEventHandler) { h.OnUpdate(ending, ending) }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,14 +250,12 @@ func TestNoEndIsLostThatIsOvertaken(t *testing.T) {
 	}
 }
 
-// What the framework does not clean up it is not asked to: a Service of another class has the
-// finalizer of whoever serves that.
+// What is not cleaned up here is not held: a Service of another class may have the finalizer of whoever
+// serves that, who may use the same framework.
 func TestWhatDoesNotEndIsPassedOnAsItIs(t *testing.T) {
 	n := &notified{}
 	handler := bare(t).HoldEnds(n)
-	other := service(finalized, func(s *v1.Service) {
-		s.Spec.LoadBalancerClass = new("example.com/other")
-	})
+	other := service(finalizedBy("another-cloud-provider"), ofClass("example.com/other"))
 	handler.OnAdd(other, true)
 	handler.OnAdd(service(), false)
 	handler.OnUpdate(service(), service(finalized))

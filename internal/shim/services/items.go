@@ -101,7 +101,7 @@ func (c *Controller) forget(key string) {
 
 // serviceChanged has translated what a Service has to do with.
 func (c *Controller) serviceChanged(before, now *v1.Service) {
-	if portsChanged(before, now) {
+	if c.portsChanged(before, now) {
 		c.changed.Add(everything)
 	}
 	if now == nil {
@@ -121,10 +121,10 @@ func (c *Controller) serviceChanged(before, now *v1.Service) {
 
 // portsChanged reports whether a Service may use or serve other ports than before. The statuses of
 // our own do not matter.
-func portsChanged(before, now *v1.Service) bool {
+func (s selection) portsChanged(before, now *v1.Service) bool {
 	return before == nil || now == nil || !equality.Semantic.DeepEqual(before.Spec, now.Spec) ||
-		isDesired(before) != isDesired(now) || isEnding(before) != isEnding(now) ||
-		!isDesired(now) && !isEnding(now) && !equality.Semantic.DeepEqual(before.Status, now.Status)
+		s.isDesired(before) != s.isDesired(now) || s.isEnding(before) != s.isEnding(now) ||
+		!s.isDesired(now) && !s.isEnding(now) && !equality.Semantic.DeepEqual(before.Status, now.Status)
 }
 
 // nodeChanged keeps what is seen of a Node, and has everything translated that goes by it.
@@ -149,7 +149,7 @@ func (c *Controller) translate(key string) {
 	c.syncAll()
 	for _, service := range c.allServices() {
 		selector := annotations.Value(service, annotations.NodeSelector)
-		if isDesired(service) && (servicehelpers.RequestsOnlyLocalTraffic(service) || selector != "") {
+		if c.isDesired(service) && (servicehelpers.RequestsOnlyLocalTraffic(service) || selector != "") {
 			c.syncService(keyOf(service))
 		}
 	}
@@ -159,7 +159,7 @@ func (c *Controller) translate(key string) {
 func (c *Controller) syncAll() {
 	c.pushing.Lock()
 	defer c.pushing.Unlock()
-	use, pods := portUseOf(c.allServices()), c.podsByNode()
+	use, pods := c.portUseOf(c.allServices()), c.podsByNode()
 	reserved := slices.Concat(c.config.ReservedPorts, use.reserved)
 	c.session.SetReservedPorts(reserved[:min(len(reserved), maxReserved)])
 	byID := make(map[string][]*v1.Node)
@@ -201,15 +201,17 @@ func (c *Controller) syncService(key string) *item {
 	c.pushing.Lock()
 	defer c.pushing.Unlock()
 	service := c.cached(key)
-	desired := service != nil && isDesired(service) && (c.config.ReadOnly ||
-		servicehelpers.HasLBFinalizer(service) || c.remembered(service).ensured)
+	desired := service != nil && c.isDesired(service) && (c.config.ReadOnly ||
+		c.hasFinalizer(service) || c.remembered(service).ensured)
 	c.needSlices(key, desired && servicehelpers.RequestsOnlyLocalTraffic(service))
 	switch {
 	case desired:
 		c.reportSettings(service)
 		return c.push(c.desired(service), service)
-	case service != nil && isEnding(service):
+	case service != nil && c.isEnding(service):
 		return c.push(c.ending(service), service)
+	case service != nil && c.isLeft(service):
+		c.reportLeft(service)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

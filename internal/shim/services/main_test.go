@@ -114,6 +114,8 @@ type peer struct {
 	refuse error
 	// prepare is called with the controller before it runs.
 	prepare func(*Controller)
+	// classes runs the controller of classes, too.
+	classes bool
 
 	opened        []*backendv1.OpenSession
 	candidates    map[string]*backendv1.Candidate
@@ -262,7 +264,9 @@ type cluster struct {
 	peer   *peer
 	client *fake.Clientset
 	events *backendtest.Events
-	stop   func()
+	// classes is the controller of classes; nil: it does not run.
+	classes *ClassController
+	stop    func()
 }
 
 // run runs a controller until the test ends.
@@ -288,8 +292,16 @@ func runWith(t *testing.T, client *fake.Clientset, p *peer, config Config) *clus
 	factory := informers.NewSharedInformerFactory(client, 0)
 	e.c.SetInformers(factory)
 	ctx, cancel := context.WithCancel(t.Context())
-	factory.Start(ctx.Done())
 	var running sync.WaitGroup
+	if p.classes {
+		classes, err := NewClassController(e.c, client, factory.Core().V1().Services(), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.classes = classes
+		running.Go(func() { classes.Run(ctx) })
+	}
+	factory.Start(ctx.Done())
 	running.Go(func() { e.c.Run(ctx, client) })
 	e.stop = sync.OnceFunc(func() {
 		cancel()

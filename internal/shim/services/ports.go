@@ -50,10 +50,10 @@ type portUse struct {
 }
 
 // portUseOf returns what Services use.
-func portUseOf(services []*v1.Service) *portUse {
+func (s selection) portUseOf(services []*v1.Service) *portUse {
 	u := &portUse{served: make(map[servedPort]bool), selecting: make(map[string][]*v1.Service)}
 	for _, service := range services {
-		if !isDesired(service) {
+		if !s.isDesired(service) {
 			continue
 		}
 		for _, port := range service.Spec.Ports {
@@ -72,7 +72,7 @@ func portUseOf(services []*v1.Service) *portUse {
 		for _, address := range service.Spec.ExternalIPs {
 			u.capture(service, address, "externalIPs")
 		}
-		if isDesired(service) || isEnding(service) {
+		if s.isDesired(service) || s.isEnding(service) {
 			continue // its status is the backend's business
 		}
 		for _, ingress := range service.Status.LoadBalancer.Ingress {

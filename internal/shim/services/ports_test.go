@@ -67,7 +67,7 @@ func TestNodePortsThatALoadBalancerServesAreReserved(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := portUseOf(tt.services).reserved
+			got := selection{}.portUseOf(tt.services).reserved
 			if diff := cmp.Diff(tt.want, got, protocmp.Transform()); diff != "" {
 				t.Errorf("reserved (-want +got):\n%s", diff)
 			}
@@ -164,7 +164,7 @@ func TestPortsOfPodsInTheirNodesNetworkAreUsed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			services := append(tt.services, service(named("else", "both"), port(80, 443)))
-			use := portUseOf(services)
+			use := selection{}.portUseOf(services)
 			pods := make(map[string][]*v1.Pod)
 			for _, pod := range tt.pods {
 				trimmed, err := trimPod(pod.DeepCopy())
@@ -204,7 +204,7 @@ func TestTheAddressOfAHostPortIsSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		used := portUseOf([]*v1.Service{service()}).of([]*v1.Node{node("worker-1", id1)},
+		used := selection{}.portUseOf([]*v1.Service{service()}).of([]*v1.Node{node("worker-1", id1)},
 			map[string][]*v1.Pod{"worker-1": {trimmed.(*v1.Pod)}})
 		if len(used) != 1 || used[0].GetAddress() != tt.want {
 			t.Errorf("with the host IP %q in the Node's network: %t, %v are used", tt.hostIP,
@@ -258,7 +258,7 @@ func TestAddressesThatServicesCaptureAreReserved(t *testing.T) {
 		{"another port", service(named("a", "b"), external(address), port(443)), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := portUseOf([]*v1.Service{service(), tt.service}).reserved
+			got := selection{}.portUseOf([]*v1.Service{service(), tt.service}).reserved
 			if diff := cmp.Diff(tt.want, got, protocmp.Transform()); diff != "" {
 				t.Errorf("reserved (-want +got):\n%s", diff)
 			}

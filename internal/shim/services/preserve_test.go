@@ -105,7 +105,7 @@ func TestAServiceThatIsEndingIsSentWhole(t *testing.T) {
 		{"where its endpoints are does not matter", service(finalized, going, local), desiredLB(release)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if !isEnding(tt.service) {
+			if !(selection{}).isEnding(tt.service) {
 				t.Error("it is not ending")
 			}
 			got := bare(t).ending(tt.service).DesiredLoadBalancer

@@ -91,8 +91,7 @@ func (c *Controller) syncStatus(key string) {
 	}
 	c.reportConditions(service, state)
 	pending, _ := isPending(state)
-	if c.config.ReadOnly || service.Spec.Type != v1.ServiceTypeLoadBalancer ||
-		service.Spec.LoadBalancerClass != nil ||
+	if c.config.ReadOnly || !c.isOurs(service) ||
 		pending && !c.isCurrent(state) { // it may be no more than what was published before
 		return
 	}
