@@ -284,6 +284,15 @@ func TestCandidatesAreEvaluatedWithDamping(t *testing.T) {
 				f.observe(1, func(o *Observation) { o.ShuttingDown = true })
 			}, want: "l l s"},
 		}},
+		{"nor does one that stops answering while it shuts down", 3, []step{
+			{do: func(f *fleet) {
+				for i := range 2 {
+					f.observe(i, func(o *Observation) {
+						o.Readiness, o.ShuttingDown, o.Unreachable = NotReady, true, true
+					})
+				}
+			}, want: "u u h"},
+		}},
 		{"excluded ones are not among those that others are compared with", 4, []step{
 			{do: func(f *fleet) {
 				f.observe(3, func(o *Observation) { o.Exclusion = "has a label" })
@@ -401,6 +410,9 @@ func TestWhatFollowsFromEachObservation(t *testing.T) {
 		{"excluded and silent", observed(func(o *Observation) {
 			o.Exclusion, o.Readiness = "has a label", Unknown
 		}), Health{Health: plan.Unhealthy, Why: "has a label", ServesNothing: true}},
+		{"excluded and unreachable", observed(func(o *Observation) {
+			o.Exclusion, o.Unreachable = "has a label", true
+		}), Health{Health: plan.Unhealthy, Why: "has a label", ServesNothing: true}},
 		{"excluded and stopped", func(f *fleet) {
 			f.oxide(oxide.RunStateStopped, 0)
 			f.observe(0, func(o *Observation) { o.Exclusion = "has a label" })
@@ -466,6 +478,15 @@ func TestSinceIsWhenTheCauseWasFirstObserved(t *testing.T) {
 	since(f.now)
 	f.now = f.now.Add(time.Second)
 	since(f.now.Add(-time.Second))
+	// The client's own probes, and whether they are in doubt.
+	f.oxide(oxide.RunStateRunning, 0)
+	f.client(Ready, 0)
+	for _, probed := range []func(*Observation){inDoubt, unreachable} {
+		f.observe(0, func(o *Observation) { probed(o); o.UnreachableFor = 7 * time.Second })
+		since(f.now.Add(-7 * time.Second))
+		f.observe(0, reachable)
+		since(time.Time{})
+	}
 	// A client whose durations make no sense.
 	f.oxide(oxide.RunStateRunning, 0)
 	f.client(Ready, 0)
