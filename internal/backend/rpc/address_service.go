@@ -49,7 +49,8 @@ func (s *AddressService) AdoptAddress(
 		return nil, err
 	}
 	found, err := s.operator.Adopt(
-		ctx, namedOf(req.GetSource(), req.GetResource()), keyOf(req.GetKey()), req.GetOwnerUid(), req.GetDryRun())
+		ctx, namedOf(req.GetSource(), req.GetResource()), keyOf(req.GetKey()), req.GetOwnerUid(),
+		req.GetDryRun())
 	if err != nil {
 		return nil, err
 	}

@@ -40,9 +40,9 @@ type Named struct {
 	NameOrID string
 }
 
-// Addresses is an index of the floating IPs and external subnets of a project, which its owner keeps up to date. It is
-// not safe for concurrent use. What it returns is not to be changed; an Address stays as it was
-// when it was returned, because a changed one takes its place.
+// Addresses is an index of the floating IPs and external subnets of a project, which its owner keeps up
+// to date. It is not safe for concurrent use. What it returns is not to be changed; an Address stays as
+// it was when it was returned, because a changed one takes its place.
 type Addresses struct {
 	byID   map[string]*Address
 	byName map[Named]*Address

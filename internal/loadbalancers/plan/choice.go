@@ -71,11 +71,11 @@ func (p *planner) warnMissing(
 		}
 		said = append(said, d.Family)
 		b.warn(FamilyMissing, clip(fmt.Sprintf("there is no IP%s address: %s", d.Family,
-			p.whyMissing(b, carried, d))))
+			p.whyMissing(carried, d))))
 	}
 }
 
-func (p *planner) whyMissing(b *balancer, carried func(Desired) bool, d Desired) string {
+func (p *planner) whyMissing(carried func(Desired) bool, d Desired) string {
 	if !carried(d) {
 		return fmt.Sprintf("no node has a private IP%s address", d.Family)
 	}
@@ -101,9 +101,10 @@ func (p *planner) hasFitting(b *balancer, d Desired) bool {
 		ip := p.in.Addresses.Find(d.Source.Kind, d.Source.Existing)
 		return ip != nil && ip.Family() == d.Family
 	}
-	return p.best(b, d.Family, p.fitting(d.Source)) != nil || p.firstPublished(b, d.Family, func(ip *Address) bool {
+	mayBeIts := func(ip *Address) bool {
 		return p.fits(ip, d.Source) && (p.isLost(b, ip) || p.isLegacy(ip, b))
-	}) != nil
+	}
+	return p.best(b, d.Family, p.fitting(d.Source)) != nil || p.firstPublished(b, d.Family, mayBeIts) != nil
 }
 
 // hasAny reports whether a load balancer has any address of a family.

@@ -212,8 +212,8 @@ func (p *planner) unscheduled(c *claim) *Unscheduled {
 		u.OnlyTime = true
 		return u
 	case siblings == healthy:
-		u := c.unscheduled(NoCandidate, 0, "each node that could carry it carries another address of the load "+
-			"balancer; add a node, or ask for fewer addresses")
+		u := c.unscheduled(NoCandidate, 0, "each node that could carry it carries another address of "+
+			"the load balancer; add a node, or ask for fewer addresses")
 		u.OnlyTime, u.onlySiblings = true, true
 		return u
 	case leaving > 0:

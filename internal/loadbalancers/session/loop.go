@@ -342,8 +342,8 @@ func (l *loop) publishesNowhere(b *balancer) bool {
 	return l.closing || l.opening.ObserveOnly || b.desired.NoPublication
 }
 
-// placePublishedAt returns since when the owner of a load balancer publishes an address, a floating IP at
-// an instance; false: it does not.
+// placePublishedAt returns since when the owner of a load balancer publishes an address, and for a
+// floating IP an instance as its place; false: it does not.
 func (l *loop) placePublishedAt(b *balancer, ip *plan.Address, instance string) (time.Time, bool) {
 	if l.publishesNowhere(b) {
 		return time.Time{}, true

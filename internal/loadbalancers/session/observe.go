@@ -85,7 +85,8 @@ func (o *observed) privateAddr(instance string, family ownership.Family) netip.A
 // balancers nothing has to be known of the networks.
 func (l *loop) isComplete() bool {
 	o := &l.observed
-	return !o.lists[ownership.FloatingIP].listedAt.IsZero() && o.statesComplete && (o.networkKnown || len(l.balancers) == 0)
+	return !o.lists[ownership.FloatingIP].listedAt.IsZero() && o.statesComplete &&
+		(o.networkKnown || len(l.balancers) == 0)
 }
 
 // problem is why nothing can be changed for now; nil: only time is needed.

@@ -35,8 +35,8 @@ func (m *Manager) Adopt(
 		return Outcome{}, failf(ReasonNotOwned, nil, "the %s %s is of the load balancer %s in the "+
 			"scope %s: release it there first", ip.Kind, ip.Name, ip.Marker.Key, ip.Marker.Key.Scope)
 	case ip.Larger:
-		return Outcome{}, failf(ReasonInvalid, nil, "the external subnet %s has more than one address: a load "+
-			"balancer needs one of a single address", ip.Name)
+		return Outcome{}, failf(ReasonInvalid, nil, "the external subnet %s has more than one address: a "+
+			"load balancer needs one of a single address", ip.Name)
 	case ip.Marked && ip.Marker.OwnerUID == ownerUID && !ip.Marker.Retained:
 		return Outcome{Address: l.address(ip, true, ip.InstanceID)}, nil
 	}
