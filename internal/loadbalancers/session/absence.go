@@ -159,7 +159,12 @@ func (l *loop) namesOf(b *balancer, d plan.Desired, wanted int) []plan.Named {
 // hasNothing reports whether an ending load balancer that seems to have nothing really has nothing.
 // Where this session never saw an address of it, those that it may have are read directly.
 func (l *loop) hasNothing(b *balancer) bool {
-	if len(b.places) > 0 || l.opening.ObserveOnly {
+	switch {
+	case l.opening.ObserveOnly:
+		return true
+	case l.needs(b, ownership.ExternalSubnet, false) && !l.isListed(ownership.ExternalSubnet):
+		return false
+	case len(b.places) > 0:
 		return true
 	}
 	var names []plan.Named

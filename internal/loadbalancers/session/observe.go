@@ -125,7 +125,7 @@ func (l *loop) refreshList(kind ownership.Kind, now time.Time) {
 	switch {
 	case now.Before(view.retryAt):
 		l.at(view.retryAt)
-	case !now.Before(due):
+	case !now.Before(due), list.err != nil && l.uses(kind):
 		l.m.addresses[kind].want(l.m.ctx, now)
 		l.at(now.Add(l.m.timings.relist))
 	default:

@@ -108,6 +108,15 @@ var refusals = []struct {
 	{"an instance cannot be read", serves, losesAnInstance, "instance_view", 503, unavailable, 280, 18},
 	{"a pool cannot be read", nil, desiresFromPool, "ip_pool_*", 503, unavailable, 280, 0},
 	{"firewall rules cannot be read", nil, desiresWeb, "vpc_firewall*", 503, unavailable, 280, 1},
+	{"an external subnet is refused", nil, desiresSubnet, "external_subnet_create", 400, invalid, 12, 0},
+	{"an external subnet is forbidden", nil, desiresSubnet, "external_subnet_create", 403, forbidden, 12, 0},
+	{"an external subnet cannot be attached", nil, desiresSubnet, "external_subnet_attach", 503, unavailable, 40, 18},
+	{"an external subnet may not be attached", nil, desiresSubnet, "external_subnet_attach", 403, forbidden, 12, 18},
+	{"an external subnet cannot be detached", servesSubnet, losesItsNode, "external_subnet_detach", 503, unavailable, 70, 1},
+	{"an external subnet is not detached", servesSubnet, losesItsNode, "external_subnet_detach", 400, invalid, 12, 1},
+	{"an external subnet is not deleted", servesSubnet, ends, "external_subnet_delete", 400, invalid, 12, 1},
+	{"external subnets cannot be listed", servesSubnet, losesItsNode, "external_subnet_list", 503, unavailable, 750, 1},
+	{"external subnets may not be listed", nil, desiresSubnet, "external_subnet_list", 403, forbidden, 200, 0},
 	{"Oxide is away", serves, losesItsNode, "*", 503, unavailable, 350, 3},
 	{"the token is refused", serves, losesItsNode, "*", 401, "Unauthorized", 90, 3},
 }
@@ -131,6 +140,13 @@ func desiresFromPool(o *owner) {
 func serves(o *owner) {
 	desiresWeb(o)
 	o.settled(web)
+}
+
+func desiresSubnet(o *owner) { o.want(web.Name, routed, 80) }
+
+func servesSubnet(o *owner) {
+	desiresSubnet(o)
+	o.carried(web, 1)
 }
 
 // inServedWorld runs a test in a world with so many nodes, in which the load balancer web is served at

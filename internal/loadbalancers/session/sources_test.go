@@ -212,6 +212,39 @@ func TestASourceThatWasChangedWhileNobodyRanLeavesNothingBehind(t *testing.T) {
 	})
 }
 
+// Where it is not clear what a Service asked for that ends, it has nothing only once both kinds were seen.
+func TestAnEndWaitsForTheListOfExternalSubnets(t *testing.T) {
+	inRoutedWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		key := o.want("default/web", routed, 80)
+		o.carried(key, 1)
+		ends := *o.desired[key]
+		ends.Ending, ends.Published = plan.EndRelease, nil
+		ends.Addresses = []plan.Desired{
+			{Family: ownership.IPv4},
+			{Family: ownership.IPv4, Source: ownership.Source{Kind: ownership.ExternalSubnet}},
+		}
+		o.desired[key] = &ends
+		w.fault("external_subnet_list", 403, forbidden)
+		o = o.reopen()
+		defer func() { o.close() }()
+		released := func() bool {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			return o.released[key]
+		}
+		time.Sleep(time.Minute)
+		if released() {
+			t.Error("it was released before the external subnets were listed")
+		}
+		w.sim.ClearFaults()
+		o.await(2*time.Minute, "the end", released)
+		if n := len(w.subnets()); n != 0 {
+			t.Errorf("%d external subnets", n)
+		}
+	})
+}
+
 // A backend that starts anew recognizes everything, and changes nothing.
 func TestARestartChangesNoExternalSubnet(t *testing.T) {
 	inRoutedWorld(t, 3, func(w *world) {
