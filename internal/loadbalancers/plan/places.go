@@ -356,11 +356,12 @@ func (p *planner) whyMove(c *claim) string {
 	if current == "" {
 		return "it is attached nowhere"
 	}
-	switch holders := p.describeHolders(c, current); {
-	case c.lost && holders != "":
-		return holders
-	case c.lost:
+	if c.lost && c.hasOlderAt(current) {
 		return p.displayName(current) + " carries another address of the load balancer"
 	}
-	return p.displayName(current) + " " + cmp.Or(p.whyLeaves(c), "no longer has its place")
+	why := p.displayName(current) + " " + cmp.Or(p.whyLeaves(c), "no longer has its place")
+	if c.lost {
+		return cmp.Or(p.describeHolders(c, current), why)
+	}
+	return why
 }

@@ -33,8 +33,9 @@ func TestPropertiesOfPlans(t *testing.T) {
 }
 
 // maxRounds is how many plans it may take: one mostly, one more for a place that another address
-// had to leave first, and for what is distinguished only by what is published after that.
-const maxRounds = 5
+// had to leave first, and for what is distinguished only by what is published after that; each of
+// several addresses may have to wait for that.
+const maxRounds = 6
 
 // converge plans, and carries the plans out, until there is nothing to do any more.
 func (w *world) converge(t *testing.T) {
@@ -181,7 +182,8 @@ func portsOf(p *Planned, c *Claim) []Port {
 	return p.LoadBalancer.Ports
 }
 
-// hasPlace reports whether an address of a load balancer is at a place, or will be.
+// hasPlace reports whether an address of a load balancer is at a place, or will be. One that is about to
+// leave it was there first, maybe.
 func hasPlace(in *Input, p *Planned, place Place) bool {
 	for _, addr := range p.LoadBalancer.Published {
 		a := in.Addresses.ByAddr(addr)
@@ -190,7 +192,8 @@ func hasPlace(in *Input, p *Planned, place Place) bool {
 		}
 	}
 	for _, c := range p.Claims {
-		if c.Desired.Family == place.Family && (c.Target == place.Instance || c.Next == place.Instance) {
+		takes := c.Target == place.Instance || c.Next == place.Instance || c.Current() == place.Instance
+		if c.Kind() == FloatingIP && c.Desired.Family == place.Family && takes {
 			return true
 		}
 	}
