@@ -369,3 +369,53 @@ func TestADeadHostIsSentAsACandidateThatDoesNotAnswer(t *testing.T) {
 	network.die()
 	become("all answer again", answers, false, id1, id2, id3)
 }
+
+// A kubelet may move to another address or another port, each without the other.
+func TestANodeIsProbedWhereItsKubeletIsNow(t *testing.T) {
+	prober := &probes{}
+	e := run(t, Config{Prober: prober}, service(finalized),
+		node("a", id1, at(10250, v1.NodeInternalIP, "172.30.0.11")))
+	e.inSync()
+	probedAt := func(want string) {
+		t.Helper()
+		e.await("it is probed at "+want, func() bool {
+			targets, _ := prober.now()
+			return len(targets) == 1 && targets[0].Address.String() == want
+		})
+	}
+	become := func(port int32, address string) {
+		t.Helper()
+		now := node("a", id1, at(port, v1.NodeInternalIP, address))
+		if _, err := e.client.CoreV1().Nodes().Update(t.Context(), now, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	probedAt("172.30.0.11:10250")
+	become(10250, "172.30.0.21")
+	probedAt("172.30.0.21:10250")
+	become(30250, "172.30.0.21")
+	probedAt("172.30.0.21:30250")
+}
+
+// A Service that goes takes the mark of its node with it.
+func TestANodeIsMarkedNoLongerThanItCarriesAnAddress(t *testing.T) {
+	prober := &probes{}
+	where := at(10250, v1.NodeInternalIP, "172.30.0.11")
+	e := run(t, Config{Prober: prober}, node("a", id1, where), node("b", id2, where),
+		service(finalized), service(finalized, named("shop", "other"), port(81)))
+	e.inSync()
+	e.peer.answers(func(state *backendv1.LoadBalancerState) {
+		id := id1
+		if state.GetKey().GetName() == "shop/other" {
+			id = id2
+		}
+		state.Addresses = []*backendv1.LoadBalancerAddress{{
+			Attachment: &backendv1.Attachment{InstanceId: id},
+		}}
+	})
+	e.probed(prober, "a+", "b+")
+	if err := e.client.CoreV1().Services("shop").Delete(t.Context(), "other", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.probed(prober, "a+", "b")
+}
