@@ -5,6 +5,8 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -40,6 +42,7 @@ func TestWhoPrefersAFamilyGetsWhatCanBeHad(t *testing.T) {
 		if failed, err := e.warnings(t.Context(), e.service(name), syncFailed); err != nil || len(failed) > 0 {
 			t.Errorf("%s failed: %v, %v", name, messages(failed), err)
 		}
+		e.warned(name, "IPFamilyMissing", "there is no IPv6 address")
 	}
 
 	required := objects.LoadBalancer("default", "required", objects.TCP(82))
@@ -68,6 +71,41 @@ func TestWhoPrefersAFamilyGetsWhatCanBeHad(t *testing.T) {
 	e.restart()
 	e.servedBy("six-first", sixFirst)
 	e.servedBy("four-first", fourFirst)
+}
+
+// A Service that requires both IP families gets an address of each, in its order, and has neither when it
+// is gone.
+func TestWhoRequiresBothFamiliesGetsBoth(t *testing.T) {
+	e := newEnvironment(t, settings{machines: dualStack})
+	e.addPools()
+	e.join("node-a", "node-b")
+	service := objects.LoadBalancer("default", "web", objects.TCP(80))
+	both(service)
+	service.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyRequireDualStack)
+	service.Annotations = map[string]string{prefix + "floating-ip-pool": "edge,"}
+	e.createService(service)
+	e.servedByBoth("web", "203.0.113.", "2001:db8:51:")
+	addresses := e.service("web").Status.LoadBalancer.Ingress
+	e.remove("web")
+	e.gone(addresses[0].IP)
+	e.gone(addresses[1].IP)
+}
+
+// servedByBoth waits until a Service is served with two floating IPs that begin so.
+func (e *environment) servedByBoth(key, first, second string) {
+	e.Helper()
+	e.eventually(func(ctx context.Context) (string, error) {
+		_, missing, err := e.truth(ctx, key)
+		if err != nil || missing != "" {
+			return missing, err
+		}
+		ingress := e.service(key).Status.LoadBalancer.Ingress
+		if len(ingress) != 4 || !strings.HasPrefix(ingress[0].IP, first) ||
+			!strings.HasPrefix(ingress[1].IP, second) {
+			missing = fmt.Sprintf("%s… and %s… in the status of %s, got %v", first, second, key, ingress)
+		}
+		return missing, nil
+	})
 }
 
 // Where no node has an IPv6 address, an IPv6 pool is of no use.

@@ -174,16 +174,22 @@ func wrongStatus(service *corev1.Service, state rack.State) (address, missing st
 		return "", "the status of the Service " + service.Name
 	}
 	address = ingress[0].IP
-	ip, _ := state.FloatingIP(address)
-	if ip.AttachState != rack.Attached {
-		return address, fmt.Sprintf("the attachment of %s, got %+v", address, ip)
-	}
-	instance, _ := state.Instance(ip.Instance)
 	vip := corev1.LoadBalancerIPModeVIP
-	want := []corev1.LoadBalancerIngress{
-		{IP: address, IPMode: &vip}, {IP: instance.PrivateIPs[version(address)], IPMode: &vip},
+	var want, private []corev1.LoadBalancerIngress
+	for _, each := range ingress {
+		ip, found := state.FloatingIP(each.IP)
+		if !found && len(want) > 0 {
+			continue
+		}
+		if ip.AttachState != rack.Attached {
+			return address, fmt.Sprintf("the attachment of %s, got %+v", each.IP, ip)
+		}
+		instance, _ := state.Instance(ip.Instance)
+		want = append(want, corev1.LoadBalancerIngress{IP: each.IP, IPMode: &vip})
+		private = append(private,
+			corev1.LoadBalancerIngress{IP: instance.PrivateIPs[version(each.IP)], IPMode: &vip})
 	}
-	if diff := cmp.Diff(want, ingress); diff != "" {
+	if diff := cmp.Diff(append(want, private...), ingress); diff != "" {
 		return address, "another status of the Service " + service.Name + " (-want +got): " + diff
 	}
 	return address, ""

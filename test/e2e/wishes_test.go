@@ -116,10 +116,12 @@ func TestAnnotationsChooseTheAddress(t *testing.T) {
 		"field": {
 			want: "198.51.100.99", change: func(s *corev1.Service) { s.Spec.LoadBalancerIP = "198.51.100.99" },
 		},
-		"address":  {annotation: "floating-ip", value: "203.0.113.15", want: "203.0.113.15"},
-		"pool":     {annotation: "floating-ip-pool", value: "edge", want: "203.0.113."},
-		"version":  {annotation: "floating-ip-version", value: "v6", change: both, want: "2001:db8:51:"},
-		"families": {change: both, want: "198.51.100."},
+		"address": {annotation: "floating-ip", value: "203.0.113.15", want: "203.0.113.15"},
+		"pool":    {annotation: "floating-ip-pool", value: "edge", want: "203.0.113."},
+		"version": {annotation: "floating-ip-version", value: "v6", change: both, want: "2001:db8:51:"},
+		"families": {
+			annotation: "floating-ip-version", value: "v4", change: both, want: "198.51.100.",
+		},
 		"spelling": {
 			annotation: "floating-ip", value: "2001:DB8:51:0:0::0020", change: onlyIPv6,
 			want: "2001:db8:51::20",

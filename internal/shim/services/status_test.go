@@ -67,8 +67,8 @@ func TestEachAddressIsPublishedInTheOrderOfTheBackend(t *testing.T) {
 		"an external subnet, alone": {"203.0.113.4"},
 		"IPv6 before IPv4":          {"2001:db8::4", "203.0.113.4"},
 		"two of each family":        {"203.0.113.4", "203.0.113.2", "2001:db8::4", "2001:db8::2"},
-		"floating IPs with their Nodes": {"198.51.100.9", "172.30.0.11", "198.51.100.8", "172.30.0.12",
-			"2001:db8::9", "fd00::11"},
+		"floating IPs, and their Nodes": {"198.51.100.9", "198.51.100.8", "2001:db8::9", "172.30.0.11",
+			"172.30.0.12", "fd00::11"},
 		"a floating IP while a subnet takes its place": {"203.0.113.4", "198.51.100.9", "172.30.0.11"},
 	} {
 		t.Run(name, func(t *testing.T) {
