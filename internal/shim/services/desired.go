@@ -72,10 +72,7 @@ func (c *Controller) ending(service *v1.Service) *item {
 		d.Ending = backendv1.Ending_ENDING_RETAIN
 	}
 	d.Ports, _ = desiredPorts(service)
-	var err error
-	if d.Addresses, err = annotations.Addresses(service); err != nil {
-		d.Addresses = anyAddresses()
-	}
+	d.Addresses = endingAddresses(service)
 	return &item{DesiredLoadBalancer: d}
 }
 
@@ -138,6 +135,30 @@ func (c *Controller) eligible(
 			&backendv1.EligibleInstance{InstanceId: id, State: states[id]})
 	}
 	return eligible, nil
+}
+
+// endingAddresses returns what a Service that ends may have. What has had a class of this provider and
+// has it no more may have addresses from either source, unless its annotations are for one of them.
+func endingAddresses(service *v1.Service) []*backendv1.DesiredAddress {
+	was := []*v1.Service{service}
+	if hasOwnFinalizer(service) && !annotations.IsOurClass(service) {
+		was = nil
+		for _, class := range []string{annotations.ClassFloatingIP, annotations.ClassExternalSubnet} {
+			classed := service.DeepCopy()
+			classed.Spec.LoadBalancerClass = &class
+			was = append(was, classed)
+		}
+	}
+	var known [][]*backendv1.DesiredAddress
+	for _, each := range was {
+		if addresses, err := annotations.Addresses(each); err == nil {
+			known = append(known, addresses)
+		}
+	}
+	if len(known) == 1 {
+		return known[0]
+	}
+	return anyAddresses()
 }
 
 // anyAddresses name one address of each IP family from each source, so that whatever a load

@@ -102,6 +102,16 @@ func TestAServiceThatIsEndingIsSentWhole(t *testing.T) {
 			desiredLB(release, existing("mine"))},
 		{"what it asked for cannot be", service(finalized, going,
 			annotated(annotations.FloatingIP, "nonsense")), desiredLB(release, whatever)},
+		{"an external subnet", service(finalized, going,
+			annotated(annotations.AddressSource, "external-subnet")), desiredLB(release, subnet)},
+		{"an external subnet by its class", service(classFinalized, going,
+			ofClass(annotations.ClassExternalSubnet)), desiredLB(release, subnet)},
+		{"its class is gone with its type", service(classFinalized, func(s *v1.Service) {
+			s.Spec.Type = v1.ServiceTypeClusterIP
+		}), desiredLB(release, whatever)},
+		{"another class, and what it had by the old one is named", service(classFinalized,
+			ofClass("example.com/other"), annotated(annotations.ExistingFloatingIP, "mine")),
+			desiredLB(release, existing("mine"))},
 		{"where its endpoints are does not matter", service(finalized, going, local), desiredLB(release)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
