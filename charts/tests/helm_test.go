@@ -149,9 +149,11 @@ func render(t *testing.T, values string, args ...string) objects {
 
 // rules are what all roles of a rendering allow.
 func (o objects) rules() []rbacv1.PolicyRule {
-	rules := slices.Concat(o.clusterRole.Rules, o.role.Rules)
-	if o.leaseRole != nil {
-		rules = append(rules, o.leaseRole.Rules...)
+	rules := slices.Clone(o.clusterRole.Rules)
+	for _, role := range []*rbacv1.Role{o.role, o.leaseRole} {
+		if role != nil {
+			rules = append(rules, role.Rules...)
+		}
 	}
 	return rules
 }

@@ -30,7 +30,7 @@ var clusterNeeds = []need{
 	{"patch", "", "nodes/status", "", "the node controller: addresses"},
 	{"list", "", "services", "", "the shared informers"},
 	{"watch", "", "services", "", "the shared informers"},
-	{"patch", "", "services/status", "", "the service controller: finalizer and addresses"},
+	{"patch", "", "services/status", "", "the controllers of Services: finalizers and addresses"},
 	{"list", "", "pods", "", "the load balancer controller: ports of their nodes that pods use"},
 	{"watch", "", "pods", "", "the load balancer controller: ports of their nodes that pods use"},
 	{"list", "discovery.k8s.io", "endpointslices", "", "Services with externalTrafficPolicy Local"},
@@ -52,8 +52,19 @@ var nodeLeaseNeeds = []need{
 	{"get", "coordination.k8s.io", "leases", "", "the probes: whether a kubelet renews its lease"},
 }
 
+// forServices are the resources that only load balancers need.
+var forServices = []string{"services", "services/status", "pods", "endpointslices", "namespaces"}
+
+// withoutServices are the needs that remain where load balancers are off.
+func withoutServices(needs []need) []need {
+	return slices.DeleteFunc(slices.Clone(needs), func(n need) bool {
+		return slices.Contains(forServices, n.resource)
+	})
+}
+
 func TestRightsAreExactlyWhatIsUsed(t *testing.T) {
-	all := render(t, "")
+	all, classed := render(t, ""), render(t, "loadBalancers: {classedOnly: true}")
+	nodes := render(t, noLoadBalancers)
 	tests := []struct {
 		name  string
 		rules []rbacv1.PolicyRule
@@ -62,6 +73,12 @@ func TestRightsAreExactlyWhatIsUsed(t *testing.T) {
 		{"in the whole cluster", all.clusterRole.Rules, clusterNeeds},
 		{"in kube-system", all.role.Rules, kubeSystemNeeds},
 		{"in kube-node-lease", all.leaseRole.Rules, nodeLeaseNeeds},
+		{"in the whole cluster, for classes alone", classed.clusterRole.Rules, clusterNeeds},
+		{"in the whole cluster, for nodes alone", nodes.clusterRole.Rules, withoutServices(clusterNeeds)},
+		{"in kube-system, for nodes alone", nodes.role.Rules, withoutServices(kubeSystemNeeds)},
+	}
+	if nodes.leaseRole != nil {
+		t.Errorf("for nodes alone there is a role in kube-node-lease: %v", nodes.leaseRole.Rules)
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -136,13 +153,17 @@ func TestRightsGoToTheShimsServiceAccountOnly(t *testing.T) {
 			}
 			bindings := []binding{
 				{"", "ClusterRole", all.clusterRole.Name, want},
-				{"kube-system", "Role", all.role.Name, want},
 				{"kube-system", "Role", "extension-apiserver-authentication-reader", want},
+			}
+			if all.role != nil {
+				bindings = append(bindings, binding{"kube-system", "Role", all.role.Name, want})
 			}
 			if all.leaseRole != nil {
 				bindings = append(bindings, binding{"kube-node-lease", "Role", all.leaseRole.Name, want})
 			}
-			sort := cmpopts.SortSlices(func(a, b binding) bool { return a.Namespace < b.Namespace })
+			sort := cmpopts.SortSlices(func(a, b binding) bool {
+				return a.Namespace+a.Role < b.Namespace+b.Role
+			})
 			if diff := cmp.Diff(bindings, got, sort); diff != "" {
 				t.Errorf("bindings (-want +got):\n%s", diff)
 			}

@@ -186,7 +186,7 @@ func TestValuesReachTheirFlags(t *testing.T) {
 			"--reserved-ports=22,6443-6444", "--region=west", "--zone=rack-1",
 			"--concurrent-service-syncs=4", "--cloud-provider=oxide", "--backend=" + socketFlag,
 			"--leader-elect=true", "--bind-address=::", "--secure-port=11258",
-			"--probe-nodes=false", "--node-name=$(NODE_NAME)",
+			"--probe-nodes=false", "--classed-load-balancers-only", "--node-name=$(NODE_NAME)",
 		},
 	}
 	for name, args := range want {

@@ -44,6 +44,7 @@ deployment:
   podAnnotations: {example.com/a: b}
   podLabels: {example.com/c: d}
   extraVolumes: [{name: scratch, emptyDir: {}}]
+loadBalancers: {classedOnly: true}
 logging: {format: text}
 backend:
   healthPort: 11268
@@ -72,6 +73,8 @@ monitoring: {enabled: true, labels: {release: prometheus}, interval: 30s}
 check: {ports: [80/tcp]}
 `
 
+const noLoadBalancers = "loadBalancers: {enabled: false}"
+
 // variants are the ways of installing that every general promise is held in.
 var variants = []struct {
 	name   string
@@ -85,6 +88,9 @@ var variants = []struct {
 	{name: "racks for zones", values: "shim: {zoneFromRack: true}"},
 	{name: "on trial", values: "readOnly: true"},
 	{name: "no probes", values: "shim: {probeNodes: false}"},
+	{name: "classes alone", values: "loadBalancers: {classedOnly: true}"},
+	{name: "no load balancers", values: noLoadBalancers},
+	{name: "no load balancers, on trial", values: "readOnly: true\n" + noLoadBalancers},
 	{name: "one replica", values: "deployment: {replicas: 1}"},
 	{name: "two plain containers", values: "deployment: {nativeSidecar: false}"},
 	{name: "Kubernetes without sidecars", args: []string{"--kube-version", "1.28.0"}},
@@ -185,6 +191,7 @@ func TestEveryValueIsTried(t *testing.T) {
 		delete(all["oxide"].(map[string]any), excluded)
 	}
 	delete(all["shim"].(map[string]any), "zoneFromRack")
+	delete(all["loadBalancers"].(map[string]any), "enabled")
 	delete(all, "readOnly")
 	forEachPath(all, "", func(path string) {
 		if _, ok := lookUp(tried, path); !ok {

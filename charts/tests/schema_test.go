@@ -70,6 +70,10 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		{"a number for a list of ports", "shim: {reservedPorts: 22}",
 			[]string{"'/shim/reservedPorts'", "want string"}},
 		{"names for ports", "shim: {reservedPorts: \"22,https\"}", []string{"'/shim/reservedPorts'"}},
+		{"a class for whether only classes", "loadBalancers: {classedOnly: oxide.computer/floating-ip}",
+			[]string{"'/loadBalancers/classedOnly'", "want boolean"}},
+		{"a value that is no more than a wish", "loadBalancers: {class: oxide.computer/floating-ip}",
+			[]string{"'/loadBalancers'", "'class' not allowed"}},
 		{"text for a switch", "shim: {zoneFromRack: \"true\"}", []string{"'/shim/zoneFromRack'"}},
 		{"port of a protocol that firewalls know no ports of", "check: {ports: [80/sctp]}",
 			[]string{"'/check/ports/0'"}},
@@ -186,7 +190,7 @@ func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
 func TestGuidesNameOnlyValuesThatExist(t *testing.T) {
 	defaults := decodeValues(t, read(t, chart+"/values.yaml"))
 	value := regexp.MustCompile(
-		`\b(oxide|deployment|backend|shim|monitoring|check)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
+		`\b(oxide|deployment|loadBalancers|backend|shim|monitoring|check)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
 	for _, guide := range []string{"docs/install.md", "docs/environments.md", "docs/migrate.md"} {
 		found := value.FindAllString(read(t, guide), -1)
 		if len(found) == 0 {

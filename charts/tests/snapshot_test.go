@@ -26,6 +26,7 @@ func TestRenderingsAreAsCommitted(t *testing.T) {
 		"two-plain-containers": {text: "deployment: {nativeSidecar: false}"},
 		"one-replica":          {text: "deployment: {replicas: 1}"},
 		"on-trial":             {text: "readOnly: true"},
+		"no-load-balancers":    {text: noLoadBalancers},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, stderr, err := template(t, values.text, values.args...)

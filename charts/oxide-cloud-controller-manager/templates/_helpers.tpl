@@ -123,7 +123,7 @@ true
 
 {{- /* true when the shim probes nodes: from a pod's own network it need not reach them as their traffic does. */ -}}
 {{- define "ccm.probeNodes" -}}
-{{- if and .Values.shim.probeNodes .Values.deployment.hostNetwork -}}
+{{- if and .Values.shim.probeNodes .Values.deployment.hostNetwork .Values.loadBalancers.enabled -}}
 true
 {{- end -}}
 {{- end }}

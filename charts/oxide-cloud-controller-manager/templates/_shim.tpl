@@ -39,6 +39,11 @@ args:
   - {{ printf "--bind-address=%s" (include "ccm.shimBindAddress" .) | quote }}
   - --secure-port={{ include "ccm.securePort" . }}
   - --probe-nodes={{ include "ccm.probeNodes" . | default "false" }}
+  {{- if not .Values.loadBalancers.enabled }}
+  - "--controllers=*,-service-lb-controller,-oxide-load-balancer-controller,-oxide-load-balancer-class-controller"
+  {{- else if .Values.loadBalancers.classedOnly }}
+  - --classed-load-balancers-only
+  {{- end }}
   {{- if .Values.readOnly }}
   - --read-only
   {{- end }}

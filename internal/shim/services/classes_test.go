@@ -404,6 +404,7 @@ func TestAnAddressOutlivesAQuickChangeOfClass(t *testing.T) {
 	e.inSync()
 	e.peer.answers(all(attached, toPublish("198.51.100.9")))
 	e.status("shop/web", "198.51.100.9")
+	e.await("it is ensured", func() bool { return e.count(ensured) == 1 })
 	e.change("shop/web", nodePortService)
 	e.ends("shop/web")
 	e.change("shop/web", func(s *v1.Service) {

@@ -1,0 +1,55 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package tests
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/cloud-provider/names"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
+)
+
+// Off means that none of the controllers of Services is started, and that all others are.
+func TestLoadBalancersAreTurnedOffByTheirControllers(t *testing.T) {
+	const classedOnly = "--classed-load-balancers-only"
+	off := []string{"*", "-" + names.ServiceLBController, "-" + services.Name, "-" + services.ClassName}
+	for _, tt := range []struct {
+		values      string
+		controllers []string
+		classedOnly bool
+	}{
+		{"", nil, false},
+		{"loadBalancers: {enabled: true}", nil, false},
+		{"loadBalancers: {classedOnly: true}", nil, true},
+		{noLoadBalancers, off, false},
+		// A flag that contradicts the controllers would end the program.
+		{"loadBalancers: {enabled: false, classedOnly: true}", off, false},
+	} {
+		args := container(t, render(t, tt.values).deployment.Spec.Template.Spec, shimName).Args
+		if got := slices.Contains(args, classedOnly); got != tt.classedOnly {
+			t.Errorf("%q gives %s: %t, want %t", tt.values, classedOnly, got, tt.classedOnly)
+		}
+		var controllers []string
+		for _, arg := range args {
+			if list, ok := strings.CutPrefix(arg, "--controllers="); ok {
+				controllers = append(controllers, strings.Split(list, ",")...)
+			}
+		}
+		if !slices.Equal(controllers, tt.controllers) {
+			t.Errorf("%q gives the controllers %q, want %q", tt.values, controllers, tt.controllers)
+		}
+	}
+}
+
+// Nodes are probed for the sake of their addresses alone.
+func TestWithoutLoadBalancersNothingIsProbed(t *testing.T) {
+	pod := render(t, noLoadBalancers).deployment.Spec.Template.Spec
+	if got := flag(t, container(t, pod, shimName), "probe-nodes"); got != "false" {
+		t.Errorf("--probe-nodes is %s", got)
+	}
+}
