@@ -91,7 +91,7 @@ func TestATrialNeedsNoRightToChangeAnything(t *testing.T) {
 	e.register("node-a")
 	e.create("web", objects.TCP(80))
 	options := e.ccmOptions(settings{child: true, shimFlags: []string{"--read-only"}})
-	options.Kubeconfig, options.Standby = e.trialIdentity(), true
+	options.Kubeconfig, options.Standby = e.identity("trial", "readOnly=true"), true
 	ccm, err := stack.StartCCM(t.Context(), options)
 	e.must(err)
 	for _, wanted := range []string{"Would initialize the node", "Would change in Oxide"} {
@@ -106,14 +106,15 @@ func TestATrialNeedsNoRightToChangeAnything(t *testing.T) {
 	// That nothing was forbidden is looked for in the logs at the end of every test.
 }
 
-// trialIdentity creates the identity that the chart makes for a trial, and returns its kubeconfig.
-func (e *environment) trialIdentity() string {
+// identity creates the identity that the chart makes for a release with some values, and returns its
+// kubeconfig.
+func (e *environment) identity(release string, values ...string) string {
 	e.Helper()
 	root, err := stack.Root()
 	e.must(err)
 	render := exec.CommandContext(e.Context(), "go", "tool", "-modfile=tools/go.mod", "helm",
-		"template", "trial", "charts/oxide-cloud-controller-manager", "--namespace", "kube-system",
-		"--set", "readOnly=true", "--skip-tests")
+		"template", release, "charts/oxide-cloud-controller-manager", "--namespace", "kube-system",
+		"--set", strings.Join(values, ","), "--skip-tests")
 	render.Dir = root
 	rendering, err := render.Output()
 	e.must(err)
@@ -121,7 +122,7 @@ func (e *environment) trialIdentity() string {
 	e.must(err)
 	config, err := shared.cluster.ServiceAccount(e.Context(), accounts[0].Namespace, accounts[0].Name)
 	e.must(err)
-	path := filepath.Join(e.dir, "trial.kubeconfig")
+	path := filepath.Join(e.dir, release+".kubeconfig")
 	e.must(shared.cluster.WriteKubeconfig(path, accounts[0].Name, config))
 	return path
 }
