@@ -72,7 +72,7 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		{"names for ports", "shim: {reservedPorts: \"22,https\"}", []string{"'/shim/reservedPorts'"}},
 		{"a class for whether only classes", "loadBalancers: {classedOnly: oxide.computer/floating-ip}",
 			[]string{"'/loadBalancers/classedOnly'", "want boolean"}},
-		{"a value that is no more than a wish", "loadBalancers: {class: oxide.computer/floating-ip}",
+		{"a class that is to be served", "loadBalancers: {class: oxide.computer/floating-ip}",
 			[]string{"'/loadBalancers'", "'class' not allowed"}},
 		{"text for a switch", "shim: {zoneFromRack: \"true\"}", []string{"'/shim/zoneFromRack'"}},
 		{"port of a protocol that firewalls know no ports of", "check: {ports: [80/sctp]}",

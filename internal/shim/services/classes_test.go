@@ -273,7 +273,7 @@ func TestWhatIsSomebodyElsesIsNeverTouched(t *testing.T) {
 	}
 }
 
-// Who turns Services without a class over to somebody else is told what becomes of those that are served.
+// Where Services without a class become somebody else's, an event says what becomes of one that was served.
 func TestWhatIsNotServedAnyMoreSaysSo(t *testing.T) {
 	e := runClasses(t, Config{ClassedOnly: true}, service(finalized))
 	e.recorded("Warning " + notServed + " Services without a loadBalancerClass are left to others " +
