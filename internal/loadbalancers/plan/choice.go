@@ -36,8 +36,7 @@ func (p *planner) possible(b *balancer, desired []Desired) []Desired {
 	carried := p.carriedFamilies(b)
 	for _, choice := range []func(d Desired) bool{
 		func(d Desired) bool {
-			return p.hasFitting(b, d) ||
-				carried(d) && p.mayHave(b, d) && p.in.Pools[PoolKey(d.Source, d.Family)].Unreadable == ""
+			return p.hasFitting(b, d) || carried(d) && p.mayHave(b, d) && !p.isUnreadable(d)
 		},
 		func(d Desired) bool { return p.mayHave(b, d) },
 		// What cannot be had leaves it what it has.
@@ -59,14 +58,23 @@ func (p *planner) possible(b *balancer, desired []Desired) []Desired {
 	return desired[:1]
 }
 
-// warnMissing says which families a load balancer does without, and why.
+// isUnreadable reports whether it cannot be found out if there is the pool that a desired address names.
+// Whether there is a default pool shows when it is tried, also to who may not read that.
+func (p *planner) isUnreadable(d Desired) bool {
+	return d.Source.Pool != "" && p.in.Pools[PoolKey(d.Source, d.Family)].Unreadable != ""
+}
+
+// warnMissing says which families a load balancer does without, and why: also while one that was refused is
+// tried again.
 func (p *planner) warnMissing(
 	b *balancer, carried func(Desired) bool, desired, chosen []Desired,
 ) {
 	var said []ownership.Family
 	for _, d := range desired {
 		isOf := func(other Desired) bool { return other.Family == d.Family }
-		if slices.Contains(said, d.Family) || slices.ContainsFunc(chosen, isOf) {
+		_, wasRefused := b.LoadBalancer.Refused[d.Family]
+		isTried := slices.ContainsFunc(chosen, isOf) && (!wasRefused || p.hasFitting(b, d))
+		if slices.Contains(said, d.Family) || isTried {
 			continue
 		}
 		said = append(said, d.Family)
@@ -89,10 +97,7 @@ func (p *planner) whyMissing(carried func(Desired) bool, d Desired) string {
 	if problem := p.checkPool(d); problem != nil {
 		return problem.Message
 	}
-	if why := p.in.Pools[PoolKey(d.Source, d.Family)].Unreadable; why != "" {
-		return why
-	}
-	return PoolOf(d) + " had no free address a moment ago"
+	return PoolOf(d) + " gave none"
 }
 
 // hasFitting reports whether a load balancer has a desired address already.

@@ -51,6 +51,7 @@ func TestOfTwoFamiliesThoseThatCanBeHadAreGiven(t *testing.T) {
 	unreadable := func(in *Input) { in.Pools[defaultPool(IPv6)] = Pool{Unreadable: "forbidden"} }
 	exhausted := func(in *Input) { in.Pools[defaultPool(IPv6)] = Pool{Exhausted: true} }
 	refused := func(d *LoadBalancer) { d.Refused = map[Family]bool{IPv6: true} }
+	refusedBefore := func(d *LoadBalancer) { d.Refused = map[Family]bool{IPv6: false} }
 	from4, from6 := []Family{IPv4, IPv6}, []Family{IPv6, IPv4}
 	for _, tc := range []struct {
 		name   string
@@ -68,9 +69,15 @@ func TestOfTwoFamiliesThoseThatCanBeHadAreGiven(t *testing.T) {
 		{"an IPv6 pool, IPv4 first", from4, Source{}, nil, []func(*Input){defaults("v6")}, nil, "v6", "no default pool for IPv4"},
 		{"an exhausted IPv6 pool", from6, Source{}, nil, []func(*Input){defaults("v4"), exhausted}, nil, "v4", "no free address"},
 		{"an IPv6 pool that had no address a moment ago", from6, Source{}, refused,
-			[]func(*Input){defaults("v4 v6")}, nil, "v4", "had no free address a moment ago"},
-		{"an IPv6 pool of which nothing can be read", from6, Source{}, nil,
-			[]func(*Input){defaults("v4"), unreadable}, nil, "v4", "forbidden"},
+			[]func(*Input){defaults("v4 v6")}, nil, "v4", "the silo's default pool for IPv6 addresses gave none"},
+		{"default pools that cannot be read", from6, Source{}, nil,
+			[]func(*Input){defaults("v4"), unreadable}, nil, "v6 v4", ""},
+		{"one that cannot be read and gave none", from6, Source{}, refused,
+			[]func(*Input){defaults("v4"), unreadable}, nil, "v4", "gave none"},
+		{"one that cannot be read and is tried again", from6, Source{}, refusedBefore,
+			[]func(*Input){defaults("v4"), unreadable}, nil, "v6 v4", "gave none"},
+		{"it has an IPv4 address, and default pools cannot be read", from4, Source{}, nil,
+			[]func(*Input){defaults("v4"), unreadable}, ips{ip("a 192.0.2.1 n1")}, "v4 v6", ""},
 		{"no node has IPv6", from6, Source{}, nil,
 			[]func(*Input){defaults("v4 v6"), only(IPv4, "n1", "n2")}, nil, "v4", "no node has a private IPv6 address"},
 		{"one node has IPv6", from6, Source{}, nil, []func(*Input){defaults("v4 v6"), only(IPv4, "n1")},

@@ -248,7 +248,8 @@ type LoadBalancer struct {
 	Created int64
 	Ending  Ending
 	// Desired are the addresses that are desired, in order of preference. All of one family are of one
-	// kind, and all optional or none. Refused are the families of which none was to be had a moment ago.
+	// kind, and all optional or none. Refused are the families of which none was to be had when it was last
+	// tried: true while that is not tried again.
 	Desired []Desired
 	Refused map[ownership.Family]bool
 	Ports   []Port

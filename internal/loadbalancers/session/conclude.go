@@ -31,6 +31,7 @@ func (l *loop) succeeded(b *balancer, o outcome) {
 	delete(b.waits, o.ID)
 	switch o.Type {
 	case plan.ActionCreate:
+		delete(b.refused, o.desired.Family)
 		if b.creations[o.Name] == nil {
 			b.creations[o.Name] = &backoff{}
 		}
