@@ -84,6 +84,8 @@ type operation struct {
 	doing string
 	// inProject marks a call whose only object is the project: a 404 is about that.
 	inProject bool
+	// inSilo marks a call about what the silo has: it takes a role there.
+	inSilo bool
 	// of is the id of the object in the path, for a list of what it has; empty: there is none.
 	of string
 	// apiVersion is the version to ask for instead of APIVersion; empty: this one.
@@ -94,6 +96,10 @@ type operation struct {
 func listOf(of, id, doing string) operation { return operation{id: id, doing: doing, of: of} }
 
 func objectCall(id, doing string) operation { return operation{id: id, doing: doing} }
+
+func siloCall(id, doing string) operation {
+	return operation{id: id, doing: doing, inSilo: true}
+}
 
 func projectCall(id, doing string) operation {
 	return operation{id: id, doing: doing, inProject: true}
@@ -125,7 +131,7 @@ func read[T any](
 		// The context ended between two tries.
 		e = &Error{Operation: op.doing, Kind: KindEnded, Err: ctx.Err()}
 	}
-	e.reading = true
+	e.reading, e.inSilo = true, op.inSilo
 	return result, e
 }
 

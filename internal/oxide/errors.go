@@ -80,8 +80,8 @@ type Error struct {
 
 	// remedy is what to do about a failed connection.
 	remedy string
-	// reading: what was tried changes nothing.
-	reading bool
+	// reading: what was tried changes nothing; inSilo: it takes a role on the silo.
+	reading, inSilo bool
 }
 
 // Error implements error.
@@ -115,7 +115,10 @@ func (e *Error) Remedy() string {
 	case KindUnauthorized:
 		return "put a valid one into the token file, or into OXIDE_TOKEN"
 	case KindForbidden:
-		if e.reading {
+		switch {
+		case e.inSilo:
+			return "it needs the role viewer, or more, on the silo"
+		case e.reading:
 			return "it needs the role viewer, or more, on the project"
 		}
 		return "it needs the role limited_collaborator, or more, on the project"

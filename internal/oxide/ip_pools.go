@@ -36,7 +36,7 @@ func (c *Client) IPPool(ctx context.Context, nameOrID string) (IPPool, error) {
 // IPPools lists the pools that are linked to the silo. It takes the role viewer on the silo; a user
 // with a role on a project alone is answered KindForbidden.
 func (c *Client) IPPools(ctx context.Context) ([]IPPool, error) {
-	return readAll(ctx, c, objectCall("ip_pool_list", "list the IP pools of the silo"),
+	return readAll(ctx, c, siloCall("ip_pool_list", "list the IP pools of the silo"),
 		func(ctx context.Context, limit *int, token string) (page[IPPool], error) {
 			v, err := c.api.IpPoolList(ctx, api.IpPoolListParams{
 				Limit: limit, PageToken: token, SortBy: api.NameOrIdSortModeIdAscending,

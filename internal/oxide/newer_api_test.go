@@ -127,19 +127,23 @@ func TestTheRoleThatIsMissingIsNamedAsOxideNamesIt(t *testing.T) {
 	_, reading := r.InstanceByID(t.Context(), anID)
 	_, attaching := r.AttachFloatingIP(t.Context(), anID, anID)
 	_, subnet := r.AttachExternalSubnet(t.Context(), anID, anID)
+	_, pools := r.IPPools(t.Context())
+	_, subnetPools := r.SubnetPools(t.Context())
 	for _, tt := range []struct {
 		err  error
 		role string
 	}{
-		{reading, "viewer"},
-		{attaching, "limited_collaborator"},
-		{subnet, "limited_collaborator"},
-		{r.DetachExternalSubnet(t.Context(), anID), "limited_collaborator"},
-		{r.DetachFloatingIP(t.Context(), anID), "limited_collaborator"},
-		{r.DeleteFloatingIP(t.Context(), anID), "limited_collaborator"},
+		{pools, "viewer, or more, on the silo"},
+		{subnetPools, "viewer, or more, on the silo"},
+		{reading, "viewer, or more, on the project"},
+		{attaching, "limited_collaborator, or more, on the project"},
+		{subnet, "limited_collaborator, or more, on the project"},
+		{r.DetachExternalSubnet(t.Context(), anID), "limited_collaborator, or more, on the project"},
+		{r.DetachFloatingIP(t.Context(), anID), "limited_collaborator, or more, on the project"},
+		{r.DeleteFloatingIP(t.Context(), anID), "limited_collaborator, or more, on the project"},
 	} {
 		wantKind(t, tt.err, oxide.KindForbidden)
-		want := "it needs the role " + tt.role + ", or more, on the project"
+		want := "it needs the role " + tt.role
 		if tt.err == nil || !strings.HasSuffix(tt.err.Error(), want) {
 			t.Errorf("it says %v\nwant … %s", tt.err, want)
 		}

@@ -33,7 +33,7 @@ func (c *Client) SubnetPool(ctx context.Context, nameOrID string) (SubnetPool, e
 // SubnetPools lists the subnet pools that are linked to the silo. It takes the role viewer on the
 // silo; a user with a role on a project alone is answered KindForbidden.
 func (c *Client) SubnetPools(ctx context.Context) ([]SubnetPool, error) {
-	return readAll(ctx, c, objectCall("subnet_pool_list", "list the subnet pools of the silo"),
+	return readAll(ctx, c, siloCall("subnet_pool_list", "list the subnet pools of the silo"),
 		func(ctx context.Context, limit *int, token string) (page[SubnetPool], error) {
 			v, err := c.api.SubnetPoolList(ctx, api.SubnetPoolListParams{
 				Limit: limit, PageToken: token, SortBy: api.NameOrIdSortModeIdAscending,
