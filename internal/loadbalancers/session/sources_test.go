@@ -245,6 +245,37 @@ func TestAnEndWaitsForTheListOfExternalSubnets(t *testing.T) {
 	})
 }
 
+// A Service that has changed its source ends while both its addresses are there, and names the new source.
+func TestAnEndInTheMiddleOfAnExchangeLeavesNothingBehind(t *testing.T) {
+	inRoutedWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		key := o.want("default/web", routed, 80)
+		o.carried(key, 1)
+		w.fault("external_subnet_detach", 503, unavailable)
+		o.want("default/web", func(d *session.Desired) {
+			d.Addresses = []plan.Desired{{Family: ownership.IPv4}}
+		})
+		o.await(time.Minute, "the new address", func() bool {
+			return len(o.state(key).Publish) == 3 && len(w.sim.FloatingIPs()) == 1
+		})
+		time.Sleep(10 * time.Second)
+		w.sim.ClearFaults()
+		ends := *o.desired[key]
+		ends.Ending = plan.EndRelease
+		o.desired[key] = &ends
+		o = o.reopen()
+		defer func() { o.close() }()
+		o.await(2*time.Minute, "the end", func() bool {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			return o.released[key]
+		})
+		if n := len(w.subnets()) + len(w.sim.FloatingIPs()); n != 0 {
+			t.Errorf("%d resources are left", n)
+		}
+	})
+}
+
 // A backend that starts anew recognizes everything, and changes nothing.
 func TestARestartChangesNoExternalSubnet(t *testing.T) {
 	inRoutedWorld(t, 3, func(w *world) {
