@@ -22,7 +22,7 @@ type Outcome struct {
 
 // Adopt marks an address, by name or id, as one of a load balancer. Its name and the
 // text of its description stay. Errors: ReasonResourceNotFound, ReasonNotOwned, ReasonInUse,
-// ReasonSessionRequired if it is marked already and its session is not here.
+// ReasonInvalid, ReasonSessionRequired if it is marked already and its session is not here.
 func (m *Manager) Adopt(
 	ctx context.Context, named plan.Named, key ownership.Key, ownerUID string, dryRun bool,
 ) (Outcome, error) {
@@ -44,7 +44,11 @@ func (m *Manager) Adopt(
 		return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s uses the %s %s as the "+
 			"user's own: let it name another one first", user, ip.Kind, ip.Name)
 	}
-	left := m.wanted(ctx, key, ip.Family())
+	left, known := m.wanted(ctx, key, ip)
+	if known && left == 0 {
+		return Outcome{}, failf(ReasonInvalid, nil, "the load balancer %s desires no %s of IP%s: change "+
+			"what it desires first, or the address would be deleted", key, ip.Kind, ip.Family())
+	}
 	for _, other := range l.observed.addresses.Owned([]string{key.Scope}, key.Name) {
 		if other.ID == ip.ID || other.Family() != ip.Family() || other.Marker.Retained {
 			continue
@@ -72,22 +76,26 @@ func adoptedSource(ip *plan.Address) ownership.Source {
 	return ownership.Source{Addr: ip.Addr}
 }
 
-// wanted returns how many addresses of a family an acting session desires for a load balancer; at
-// least one.
-func (m *Manager) wanted(ctx context.Context, key ownership.Key, family ownership.Family) int {
-	count := 0
+// wanted returns how many addresses of the kind and family of one an acting session desires for a load
+// balancer, and whether that is known.
+func (m *Manager) wanted(
+	ctx context.Context, key ownership.Key, ip *plan.Address,
+) (count int, known bool) {
 	if s := m.session(key.Scope); s != nil {
 		_ = s.ask(ctx, func(l *loop) {
-			if b := l.balancers[key]; b != nil {
-				for _, d := range b.lb.Desired {
-					if d.Family == family {
-						count++
-					}
+			b := l.balancers[key]
+			if b == nil || b.lb.Preserve || b.lb.Ending != plan.NotEnding {
+				return
+			}
+			known = len(b.lb.Desired) > 0
+			for _, d := range b.lb.Desired {
+				if d.Family == ip.Family() && d.Source.Kind == ip.Kind {
+					count++
 				}
 			}
 		})
 	}
-	return max(count, 1)
+	return count, known
 }
 
 // Release replaces the marker of an address, by name or id, by a line that says so: it belongs

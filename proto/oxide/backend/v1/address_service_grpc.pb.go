@@ -43,7 +43,9 @@ type AddressServiceClient interface {
 	// balancer. Its name stays, and so does the text of its description.
 	//
 	// Errors: ADDRESS_NOT_OWNED if it is marked as another load balancer's; ADDRESS_IN_USE if the load
-	// balancer has another address of the family; RESOURCE_NOT_FOUND.
+	// balancer has as many others of the family as it desires; INVALID_REQUEST if its session desires none
+	// of this source and family for it, or if it is an external subnet of more than one address;
+	// RESOURCE_NOT_FOUND.
 	AdoptAddress(ctx context.Context, in *AdoptAddressRequest, opts ...grpc.CallOption) (*AdoptAddressResponse, error)
 	// ReleaseAddress removes the marker from an address, which from then on belongs to the user. It
 	// stays attached, and the rest of its description stays.
@@ -127,7 +129,9 @@ type AddressServiceServer interface {
 	// balancer. Its name stays, and so does the text of its description.
 	//
 	// Errors: ADDRESS_NOT_OWNED if it is marked as another load balancer's; ADDRESS_IN_USE if the load
-	// balancer has another address of the family; RESOURCE_NOT_FOUND.
+	// balancer has as many others of the family as it desires; INVALID_REQUEST if its session desires none
+	// of this source and family for it, or if it is an external subnet of more than one address;
+	// RESOURCE_NOT_FOUND.
 	AdoptAddress(context.Context, *AdoptAddressRequest) (*AdoptAddressResponse, error)
 	// ReleaseAddress removes the marker from an address, which from then on belongs to the user. It
 	// stays attached, and the rest of its description stays.
