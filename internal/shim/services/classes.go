@@ -111,7 +111,7 @@ func (k *ClassController) changed(before, now *v1.Service) {
 		if k.remembered(keyOf(before)) != nil {
 			k.queue.Add(keyOf(before))
 		}
-	case before == now && k.concerns(now), k.concerns(now) && k.differs(before, now):
+	case k.concerns(now) && k.differs(before, now):
 		k.queue.Add(keyOf(now))
 	}
 }

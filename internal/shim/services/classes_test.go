@@ -421,3 +421,27 @@ func TestAnAddressOutlivesAQuickChangeOfClass(t *testing.T) {
 		t.Errorf("an end is recorded: %v", e.events.Sent())
 	}
 }
+
+// Somebody has taken the finalizer off a Service that lives.
+func TestAFinalizerThatIsTakenOffComesBack(t *testing.T) {
+	e := runClasses(t, Config{}, service(ofOurs, classFinalized))
+	e.inSync()
+	e.peer.answers(all(attached, toPublish("198.51.100.9")))
+	e.recorded("EnsuredLoadBalancer")
+	e.change("shop/web", func(s *v1.Service) { s.Finalizers = []string{"example.com/other"} })
+	e.finalizers("shop/web", Finalizer, "example.com/other")
+}
+
+// An address that is not served is no success, and no failure: events and the condition say why.
+func TestAnAddressThatIsNotServedIsNoSuccessOfAClass(t *testing.T) {
+	e := runClasses(t, Config{}, service(ofOurs, checked))
+	e.inSync()
+	e.peer.answers(all(reserved, phase(pendingPhase),
+		holding(backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE, "no node is fit")))
+	e.recorded("Warning NoCandidate no node is fit")
+	e.says("shop/web", metav1.ConditionFalse, "NoCandidate", "no node is fit")
+	e.await("nothing is left to be done", func() bool { return e.classes.queue.Len() == 0 })
+	if n := e.count(ensured) + e.count(syncFailed); n != 0 {
+		t.Errorf("a success or a failure is recorded: %v", e.events.Sent())
+	}
+}

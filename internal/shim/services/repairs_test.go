@@ -13,6 +13,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 )
@@ -23,6 +24,9 @@ func overwriting(e func() *cluster, client *fake.Clientset, more func(n int32) b
 	var count atomic.Int32
 	apply := clienttesting.ObjectReaction(client.Tracker())
 	client.PrependReactor("patch", "services", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if action.(clienttesting.PatchAction).GetPatchType() == types.ApplyPatchType {
+			return false, nil, nil // the condition
+		}
 		handled, object, err := apply(action)
 		if n := count.Add(1); err != nil || !more(n) {
 			return handled, object, err
