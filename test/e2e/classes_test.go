@@ -202,9 +202,20 @@ func TestAChangeOfClassLosesAndDoublesNothing(t *testing.T) {
 	for i, to := range []string{
 		classFloatingIP, "", classExternalSubnet, classFloatingIP, classExternalSubnet, "",
 	} {
-		for _, how := range []string{"slowly", "quickly", "unseen"} {
+		for _, how := range []string{"slowly", "quickly", "halfway", "unseen"} {
+			released := e.said("Changed in Oxide", "ACTION_TYPE_DETACH", "default/web")
+			if how == "halfway" {
+				e.must(e.rack.AddFault(t.Context(), rack.Fault{Operation: "*", LatencyMS: 400}))
+			}
 			e.noBalancer("web")
 			switch how {
+			case "halfway":
+				e.eventually(func(context.Context) (string, error) {
+					if e.said("Changed in Oxide", "ACTION_TYPE_DETACH", "default/web") == released {
+						return "the detachment", nil
+					}
+					return "", nil
+				})
 			case "slowly":
 				e.heldBy("web")
 				e.has(0)
@@ -220,6 +231,7 @@ func TestAChangeOfClassLosesAndDoublesNothing(t *testing.T) {
 			}
 			address := e.servedAs("web", to)
 			e.heldBy("web", finalizerOf(to))
+			e.must(e.rack.ClearFaults(t.Context()))
 			t.Logf("%d: %s to the class %q: %s", i, how, to, address)
 		}
 	}
