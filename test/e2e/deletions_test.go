@@ -19,7 +19,8 @@ import (
 )
 
 // Many Services that are deleted at once, or change their type, wait for each other, and each for a rack
-// that takes longer than a call of the framework's lasts. That is no failure of any of them.
+// that takes longer than a call of the framework's lasts. That is no failure of any of them, with a class
+// or without.
 func TestDeletingManyServicesAtOnceIsNoFailure(t *testing.T) {
 	e := openWorld(t)
 	for _, tt := range []struct {
@@ -34,7 +35,8 @@ func TestDeletingManyServicesAtOnceIsNoFailure(t *testing.T) {
 			e := e.within(t)
 			var services []*corev1.Service
 			for i := range tt.many {
-				e.create(fmt.Sprintf("%s-%d", tt.name, i), objects.TCP(int32(8000+i)))
+				class := []string{"", classFloatingIP}[i%2]
+				e.createClassed(fmt.Sprintf("%s-%d", tt.name, i), class, objects.TCP(int32(8000+i)))
 			}
 			for i := range tt.many {
 				name := fmt.Sprintf("%s-%d", tt.name, i)
