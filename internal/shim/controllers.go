@@ -116,7 +116,7 @@ func (r *running) balancing(
 		if err != nil {
 			return nil, err
 		}
-		go r.prober.Run(ctx, reachability.NewTCP(), leases.Age)
+		go r.prober.Run(ctx, reachability.NewTCP(), leases.Lease)
 	}
 	go r.loadBalancers.Run(ctx, client)
 	return r.loadBalancers, nil

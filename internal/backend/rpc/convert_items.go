@@ -75,6 +75,7 @@ func observationOf(c *backendv1.Candidate, receivedAt time.Time) health.Observat
 		ReadinessFor:   c.GetReadinessDuration().AsDuration(),
 		Unreachable:    c.GetReachability() == backendv1.Reachability_REACHABILITY_UNREACHABLE,
 		UnreachableFor: c.GetReachabilityDuration().AsDuration(),
+		Silent:         c.GetReachability() == backendv1.Reachability_REACHABILITY_SILENT,
 		InDoubt:        c.GetReachabilityInDoubt(),
 		Exclusion:      oneLine(c.GetExclusionReason()),
 		OutOfService:   oneLine(c.GetOutOfServiceReason()),

@@ -18,6 +18,7 @@ const (
 	whyNotReady     = "is not Ready"
 	whySilent       = "is not Ready: its kubelet is silent"
 	whyUnreachable  = "does not answer, and its lease is overdue"
+	whyNoAnswer     = "does not answer"
 	whyShuttingDown = "is shutting down"
 	whyCordoned     = "was cordoned"
 )
@@ -67,6 +68,8 @@ func find(o *Observation, instance Instance) finding {
 		f := suspect(whyUnreachable)
 		f.since, f.Suspended = begun(o, o.UnreachableFor), ProbesInDoubt
 		return f
+	case o.Silent:
+		return suspect(whyNoAnswer)
 	case o.Cordoned && o.CordonObserved:
 		return finding{Health: Health{Health: plan.Draining, Why: whyCordoned, Planned: true}}
 	}

@@ -32,6 +32,8 @@ type Observation struct {
 	// InDoubt: its own network may be what fails, so nothing follows from that.
 	Unreachable, InDoubt bool
 	UnreachableFor       time.Duration
+	// Silent: it has ceased to answer that probe, and the second sign of life is not overdue yet.
+	Silent bool
 	// Exclusion and OutOfService say why it must carry no address, and why it is being taken out of
 	// service, in words that follow its name; empty: no.
 	Exclusion, OutOfService  string

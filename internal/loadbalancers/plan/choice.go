@@ -34,11 +34,13 @@ func (p *planner) possible(b *balancer, desired []Desired) []Desired {
 		return desired
 	}
 	carried := p.carriedFamilies(b)
+	can := func(d Desired) bool {
+		return p.hasFitting(b, d) || carried(d) && p.mayHave(b, d) && !p.isUnreadable(d)
+	}
 	for _, choice := range []func(d Desired) bool{
-		func(d Desired) bool {
-			return p.hasFitting(b, d) || carried(d) && p.mayHave(b, d) && !p.isUnreadable(d)
-		},
-		func(d Desired) bool { return p.mayHave(b, d) },
+		can,
+		func(d Desired) bool { return carried(d) && p.mayHave(b, d) },
+		p.onlyFirst(desired, func(d Desired) bool { return p.mayHave(b, d) }),
 		// What cannot be had leaves it what it has.
 		func(d Desired) bool { return p.hasAny(b, d) },
 	} {
@@ -58,6 +60,12 @@ func (p *planner) possible(b *balancer, desired []Desired) []Desired {
 	return desired[:1]
 }
 
+// onlyFirst returns a choice of the family of the first address alone that another choice admits.
+func (p *planner) onlyFirst(desired []Desired, choice func(Desired) bool) func(Desired) bool {
+	at := slices.IndexFunc(desired, func(d Desired) bool { return d.Optional && choice(d) })
+	return func(d Desired) bool { return at >= 0 && d.Family == desired[at].Family && choice(d) }
+}
+
 // isUnreadable reports whether it cannot be found out if there is the pool that a desired address names.
 // Whether there is a default pool shows when it is tried, also to who may not read that.
 func (p *planner) isUnreadable(d Desired) bool {
@@ -69,6 +77,9 @@ func (p *planner) isUnreadable(d Desired) bool {
 func (p *planner) warnMissing(
 	b *balancer, carried func(Desired) bool, desired, chosen []Desired,
 ) {
+	if p.awaitsNodes(b) {
+		return
+	}
 	var said []ownership.Family
 	for _, d := range desired {
 		isOf := func(other Desired) bool { return other.Family == d.Family }
@@ -134,12 +145,15 @@ func (p *planner) mayHave(b *balancer, d Desired) bool {
 }
 
 // carriedFamilies returns for which addresses a candidate has a private one: one that the load
-// balancer may use, if anything is known of such; healthy or not, since that passes. Where nothing
-// is known of any, each counts.
+// balancer may use, healthy or not, since that passes. Where it may use none, each candidate counts, and
+// where there is none, each family. Of those that it may use something has to be known.
 func (p *planner) carriedFamilies(b *balancer) func(Desired) bool {
+	if p.awaitsNodes(b) {
+		return func(Desired) bool { return false }
+	}
 	var eligible, all []*node
 	for _, n := range p.candidates {
-		if !n.v4.IsValid() && !n.v6.IsValid() {
+		if !n.isKnown() {
 			continue
 		}
 		all = append(all, n)
@@ -155,3 +169,19 @@ func (p *planner) carriedFamilies(b *balancer) func(Desired) bool {
 			slices.ContainsFunc(all, func(n *node) bool { return n.addr(d.Family).IsValid() })
 	}
 }
+
+// awaitsNodes reports whether nothing is known yet of the candidates that a load balancer may use.
+func (p *planner) awaitsNodes(b *balancer) bool {
+	awaits := false
+	for _, n := range p.candidates {
+		if _, is := b.serving(n.id); is {
+			if n.isKnown() {
+				return false
+			}
+			awaits = true
+		}
+	}
+	return awaits
+}
+
+func (n *node) isKnown() bool { return n.v4.IsValid() || n.v6.IsValid() }

@@ -454,6 +454,11 @@ func TestSeveralAddressesServeThroughTheDeathOfANode(t *testing.T) {
 				})
 				after := o.carried(key, 3)
 				o.apart(after)
+				if name == "external subnets" {
+					if all := o.publishedBy(key); len(all) != 1 {
+						t.Errorf("published %v, want what is there once, whatever moves", all)
+					}
+				}
 				for i := range after {
 					if moved := after[i].Attached != before[i].Attached; moved != (i == 0) ||
 						after[i].Addr != before[i].Addr {

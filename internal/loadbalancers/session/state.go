@@ -133,7 +133,7 @@ func (s *balancerStep) published() []netip.Addr {
 	case s.lb.Preserve && untouched:
 		return s.desired.Published
 	}
-	publish := slices.Concat(s.publish, s.publishPlaces)
+	publish := slices.Concat(s.inOldOrder(s.publish), s.inOldOrder(s.publishPlaces))
 	keep := func(keeps func(netip.Addr) bool) {
 		for _, addr := range s.desired.Published {
 			if !slices.Contains(publish, addr) && keeps(addr) {
@@ -151,6 +151,30 @@ func (s *balancerStep) published() []netip.Addr {
 		keep(func(netip.Addr) bool { return true })
 	}
 	return publish
+}
+
+// inOldOrder returns addresses with those of each IP family in the order in which they are published already:
+// where nothing but a place changes, the owner has nothing to write.
+func (s *balancerStep) inOldOrder(addrs []netip.Addr) []netip.Addr {
+	var families []ownership.Family
+	for _, addr := range addrs {
+		if family := ownership.FamilyOf(addr); !slices.Contains(families, family) {
+			families = append(families, family)
+		}
+	}
+	rank := func(addr netip.Addr) (family, place int) {
+		if place = slices.Index(s.desired.Published, addr); place < 0 {
+			place = len(s.desired.Published)
+		}
+		return slices.Index(families, ownership.FamilyOf(addr)), place
+	}
+	sorted := slices.Clone(addrs)
+	slices.SortStableFunc(sorted, func(a, b netip.Addr) int {
+		familyA, placeA := rank(a)
+		familyB, placeB := rank(b)
+		return cmp.Or(cmp.Compare(familyA, familyB), cmp.Compare(placeA, placeB))
+	})
+	return sorted
 }
 
 func (s *balancerStep) desires(family ownership.Family) bool {

@@ -29,9 +29,9 @@ func BenchmarkThousandNodes(b *testing.B) {
 	var running sync.WaitGroup
 	asker := NewTCP()
 	running.Go(func() {
-		prober.Run(ctx, asker, func(context.Context, string) (time.Duration, error) {
+		prober.Run(ctx, asker, func(context.Context, string) (Lease, error) {
 			b.Error("a Lease was read")
-			return 0, nil
+			return Lease{}, nil
 		})
 	})
 	defer running.Wait()

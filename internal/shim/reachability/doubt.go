@@ -56,8 +56,10 @@ func (p *Prober) evaluate(now time.Time) {
 		if within(n.concludedAt) {
 			others--
 		}
-		if !vouch(answered, others) {
-			n.vouched = 0
+		if before := n.observation(); !vouch(answered, others) {
+			if n.vouched = 0; n.observation() != before {
+				p.noteChange(n)
+			}
 		}
 		inDoubt := n.vouched < silentLimit
 		if n.state != Unreachable || inDoubt == n.inDoubt {

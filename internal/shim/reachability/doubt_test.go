@@ -39,17 +39,62 @@ func TestASlowAnswerIsAnAnswer(t *testing.T) {
 	})
 }
 
-// A Lease that was renewed ten seconds ago is not overdue: kubelets renew theirs every ten seconds.
-func TestALeaseOfTenSecondsIsNotOverdue(t *testing.T) {
-	now := time.Now()
-	for age, want := range map[time.Duration]State{leaseLimit: Reachable, leaseLimit + time.Second: Unreachable} {
+// A kubelet renews its Lease 10.0 to 10.4 s after it last has, and a renewal takes a moment: what is seen of
+// a living one, in whole seconds, is not overdue. One with a longer duration is renewed more seldom.
+func TestALeaseThatALivingKubeletRenewsIsNotOverdue(t *testing.T) {
+	now, seconds := time.Now(), func(n int32) *int32 { return &n }
+	for _, tt := range []struct {
+		duration *int32
+		age      time.Duration
+		want     State
+	}{
+		{nil, 12 * time.Second, Reachable},
+		{nil, 13 * time.Second, Unreachable},
+		{seconds(40), 12 * time.Second, Reachable},
+		{seconds(40), 13 * time.Second, Unreachable},
+		{seconds(20), 12 * time.Second, Reachable},
+		{seconds(80), 24 * time.Second, Reachable},
+		{seconds(80), 25 * time.Second, Unreachable},
+	} {
 		n := &node{state: Reachable, silent: silentLimit}
-		if n.leaseRead(age, nil, now); n.state != want {
-			t.Errorf("after %s it is %d, want %d", age, n.state, want)
+		if n.leaseRead(Lease{tt.age, limitOf(tt.duration)}, nil, now); n.state != tt.want {
+			t.Errorf("%+v: it is %d", tt, n.state)
 		}
 		if n.readDue.Before(now.Add(readAgainAfter)) {
-			t.Errorf("after %s its Lease is read again %s later", age, n.readDue.Sub(now))
+			t.Errorf("%+v: it is read again %s later", tt, n.readDue.Sub(now))
 		}
+	}
+}
+
+// A node that falls silent while the others answer may be dead: that is said before its Lease is overdue, and
+// no longer once a renewal shows that its kubelet lives.
+func TestASilentNodeIsQuietUntilItsLeaseIsRenewed(t *testing.T) {
+	now := time.Now()
+	n := &node{state: Reachable, answeredAt: now}
+	for i := range silentLimit {
+		if got := n.observation().State; got != Reachable {
+			t.Errorf("after %d silent probes it is %d", i, got)
+		}
+		now = now.Add(time.Second)
+		n.concluded(Silent, true, now)
+	}
+	if got := n.observation().State; got != Quiet {
+		t.Errorf("after %d silent probes it is %d", silentLimit, got)
+	}
+	n.leaseRead(Lease{5 * time.Second, limitOf(nil)}, nil, now) // renewed before it fell silent
+	if got := n.observation().State; got != Quiet {
+		t.Errorf("with its Lease of before it is %d", got)
+	}
+	n.leaseRead(Lease{time.Second, limitOf(nil)}, nil, now.Add(5*time.Second))
+	if got := n.observation().State; got != Reachable {
+		t.Errorf("with a renewed Lease it is %d", got)
+	}
+	outage := &node{state: Reachable, answeredAt: now}
+	for range silentLimit {
+		outage.concluded(Silent, false, now)
+	}
+	if got := outage.observation().State; got != Reachable {
+		t.Errorf("in an outage of all it is %d", got)
 	}
 }
 

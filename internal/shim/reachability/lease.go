@@ -29,6 +29,30 @@ const maxLease = 256 << 10
 // seenFor is for how long a Lease that is not read any more is remembered.
 const seenFor = time.Minute
 
+// A kubelet renews its Lease when a quarter of its duration has passed since it last has, or up to a
+// twenty-fifth of that later, and a renewal takes a moment: one that is late by a fifth is overdue. The
+// duration is 40 s by default; a shorter one makes nothing overdue earlier.
+const (
+	renewFraction = 4
+	usualDuration = 40 * time.Second
+)
+
+// Lease is what was read of the Lease of a node.
+type Lease struct {
+	// Age is how long ago it was renewed, and Limit after how long it is overdue.
+	Age, Limit time.Duration
+}
+
+// limitOf returns after how long a Lease is overdue that has a duration of so many seconds.
+func limitOf(seconds *int32) time.Duration {
+	duration := usualDuration
+	if seconds != nil {
+		duration = max(duration, time.Duration(*seconds)*time.Second)
+	}
+	every := duration / renewFraction
+	return every + every/5
+}
+
 // errNoTimes: the answer does not say when the Lease was renewed by the API server's clock.
 var errNoTimes = errors.New("no times of the API server")
 
@@ -76,23 +100,24 @@ func NewLeases(config *rest.Config) (*Leases, error) {
 	}, nil
 }
 
-// Age returns how long ago a node renewed its Lease, to a second. After an error nothing is known,
-// also if there is no Lease.
-func (l *Leases) Age(ctx context.Context, node string) (time.Duration, error) {
+// Lease returns how long ago a node renewed its Lease, to a second, and when it is overdue. After an
+// error nothing is known, also if there is no Lease.
+func (l *Leases) Lease(ctx context.Context, node string) (Lease, error) {
 	lease, date, err := l.read(ctx, node)
 	if err != nil {
 		l.logOnce(ctx, node, err)
-		return 0, err
+		return Lease{}, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.logged)
 	unchanged := l.unchangedFor(node, lease)
+	limit := limitOf(lease.Spec.LeaseDurationSeconds)
 	age, err := serverAge(lease, date)
 	if err != nil {
-		return unchanged, nil // what this process has seen is the other way to know it
+		return Lease{unchanged, limit}, nil // what this process has seen is the other way to know it
 	}
-	return age, nil
+	return Lease{age, limit}, nil
 }
 
 // statusError is an answer of the API server that is not the Lease.

@@ -114,9 +114,9 @@ func TestTheAgeOfALeaseIsByTheClockOfTheAPIServer(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			leases, server := newLeases(t)
 			server.lease(1, tc.managedFields...)
-			got, err := leases.Age(t.Context(), "node-1")
-			if err != nil || got != tc.want {
-				t.Errorf("%s, %v", got, err)
+			got, err := leases.Lease(t.Context(), "node-1")
+			if err != nil || got.Age != tc.want {
+				t.Errorf("%s, %v", got.Age, err)
 			}
 			want := []string{
 				"GET http://api.example.com/prefix/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-1",
@@ -155,7 +155,7 @@ func TestAConnectionThatFellSilentIsNotUsedAgain(t *testing.T) {
 	defer leases.client.CloseIdleConnections()
 	for i, limit := range []time.Duration{10 * time.Second, time.Second, 10 * time.Second} {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		if _, err := leases.Age(ctx, "node-1"); (err != nil) != (i == 1) {
+		if _, err := leases.Lease(ctx, "node-1"); (err != nil) != (i == 1) {
 			t.Errorf("request %d: %v", i, err)
 		}
 		cancel()
@@ -199,16 +199,16 @@ func TestWithoutTimesOfTheAPIServerAnUnchangedLeaseAges(t *testing.T) {
 				} {
 					time.Sleep(step.after)
 					server.lease(step.version, tc.fields...)
-					got, err := leases.Age(t.Context(), "node-1")
-					if err != nil || got != step.want {
-						t.Errorf("%+v: %s, %v", step, got, err)
+					got, err := leases.Lease(t.Context(), "node-1")
+					if err != nil || got.Age != step.want {
+						t.Errorf("%+v: %s, %v", step, got.Age, err)
 					}
 				}
 				for i := range 100 {
-					leases.Age(t.Context(), nameOf(i))
+					leases.Lease(t.Context(), nameOf(i))
 				}
 				time.Sleep(2 * seenFor)
-				leases.Age(t.Context(), "node-1")
+				leases.Lease(t.Context(), "node-1")
 				if len(leases.seen) != 1 {
 					t.Errorf("%d Leases are remembered", len(leases.seen))
 				}
@@ -251,8 +251,8 @@ func TestALeaseThatCannotBeReadIsLoggedOnce(t *testing.T) {
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 					defer cancel()
-					if age, err := leases.Age(ctx, "node-1"); (err == nil) != readable {
-						t.Errorf("%s, %v", age, err)
+					if lease, err := leases.Lease(ctx, "node-1"); (err == nil) != readable {
+						t.Errorf("%s, %v", lease.Age, err)
 					}
 				}
 				for range 5 {
@@ -280,7 +280,7 @@ func TestTheEndIsNotLoggedAsAFailure(t *testing.T) {
 	server.failure = errHangs
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := leases.Age(ctx, "node-1"); err == nil || len(logged) > 0 {
+	if _, err := leases.Lease(ctx, "node-1"); err == nil || len(logged) > 0 {
 		t.Errorf("%v, logged: %q", err, logged)
 	}
 }

@@ -71,7 +71,7 @@ func newCluster(t *testing.T, nodes int) *cluster {
 	c.SetTargets(c.targets)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { c.Run(ctx, c, c.leaseAge) })
+	running.Go(func() { c.Run(ctx, c, c.lease) })
 	c.stop = func() {
 		cancel()
 		running.Wait()
@@ -159,8 +159,8 @@ func (c *cluster) Forget(address netip.AddrPort) {
 
 var errHangs = errors.New("the API server does not answer")
 
-// leaseAge is the age of the Lease of a node: it is renewed all the time but where fail stopped it.
-func (c *cluster) leaseAge(ctx context.Context, node string) (time.Duration, error) {
+// lease is the Lease of a node: it is renewed all the time but where fail stopped it.
+func (c *cluster) lease(ctx context.Context, node string) (Lease, error) {
 	c.mu.Lock()
 	c.reads[node]++
 	c.readsInFlight++
@@ -177,7 +177,7 @@ func (c *cluster) leaseAge(ctx context.Context, node string) (time.Duration, err
 	if !stopped {
 		renewed = time.Now()
 	}
-	return time.Since(renewed), err
+	return Lease{time.Since(renewed), limitOf(nil)}, err
 }
 
 // become makes nodes answer in some way.

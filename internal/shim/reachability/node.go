@@ -21,6 +21,10 @@ const (
 	// Reachable: the node has answered, and nothing since shows that its host is gone.
 	Reachable
 
+	// Quiet: the node has answered before, three probes in a row found it silent while others answered,
+	// and its Lease was not seen renewed since. It may turn out to be unreachable.
+	Quiet
+
 	// Unreachable: the node has answered before, three probes in a row found it silent, and its Lease
 	// is overdue.
 	Unreachable
@@ -105,10 +109,6 @@ type Asker interface {
 // silentLimit is how many probes in a row must have found a node silent.
 const silentLimit = 3
 
-// leaseLimit is how long ago a node must have renewed its Lease so that it is overdue. A kubelet
-// renews every 10 s.
-const leaseLimit = 10 * time.Second
-
 // node is what is known of one Target. It keeps no clock and starts nothing.
 type node struct {
 	Target
@@ -119,6 +119,8 @@ type node struct {
 	// silent is how many probes in a row found it silent, since it last answered. vouched is how many of
 	// them did while the others answered, since those last did not.
 	silent, vouched int
+	// renewed: its Lease was renewed since it last answered, so its kubelet lives.
+	renewed bool
 	// answeredAt and concludedAt are when the last probe ended that was answered, and the last one
 	// that was answered or not; zero: none.
 	answeredAt, concludedAt time.Time
@@ -150,7 +152,7 @@ func (n *node) concluded(answer Answer, othersAnswer bool, now time.Time) bool {
 	switch answer {
 	case Answered:
 		n.answeredAt, n.concludedAt = now, now
-		n.silent, n.vouched, n.readDue = 0, 0, time.Time{}
+		n.silent, n.vouched, n.renewed, n.readDue = 0, 0, false, time.Time{}
 		return n.become(Reachable, now)
 	case Silent:
 		n.concludedAt = now
@@ -164,21 +166,22 @@ func (n *node) concluded(answer Answer, othersAnswer bool, now time.Time) bool {
 	return false
 }
 
-// leaseRead notes how long ago its Lease was renewed, and returns whether the state is another now.
-// A Lease that could not be read says nothing.
-func (n *node) leaseRead(age time.Duration, err error, now time.Time) bool {
+// leaseRead notes what was read of its Lease, and returns whether the state is another now. A Lease that
+// could not be read says nothing.
+func (n *node) leaseRead(lease Lease, err error, now time.Time) bool {
 	switch {
 	case !n.suspect():
 		return false // it has answered meanwhile
 	case err != nil:
 		n.readDue = now.Add(readAgainAfter)
 		return false
-	case age > leaseLimit:
-		n.readDue = now.Add(leaseLimit)
+	case lease.Age > lease.Limit:
+		n.readDue = now.Add(lease.Limit)
 		return n.become(Unreachable, now)
 	default:
 		// A node whose kubelet renews its Lease lives, whatever the network says.
-		n.readDue = now.Add(max(readAgainAfter, leaseLimit-age))
+		n.renewed = n.renewed || now.Sub(n.answeredAt) > lease.Age+renewedLater
+		n.readDue = now.Add(max(readAgainAfter, lease.Limit-lease.Age))
 		return n.become(Reachable, now)
 	}
 }
@@ -191,8 +194,16 @@ func (n *node) become(state State, now time.Time) bool {
 	return true
 }
 
+// renewedLater is by how much a renewal must be later than the last answer to a probe to be another sign of
+// life: both are known to a second.
+const renewedLater = 2 * time.Second
+
 func (n *node) observation() Observation {
-	return Observation{State: n.state, Since: n.since, InDoubt: n.inDoubt}
+	o := Observation{State: n.state, Since: n.since, InDoubt: n.inDoubt}
+	if n.state == Reachable && n.suspect() && n.vouched >= silentLimit && !n.renewed {
+		o.State = Quiet
+	}
+	return o
 }
 
 // queue holds nodes by when they are due; it implements heap.Interface.

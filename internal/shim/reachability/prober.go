@@ -39,8 +39,8 @@ const (
 	readAgainAfter = time.Second
 )
 
-// LeaseAge returns how long ago a node renewed its Lease; an error means that nothing is known.
-type LeaseAge = func(ctx context.Context, node string) (time.Duration, error)
+// ReadLease reads the Lease of a node; an error means that nothing is known.
+type ReadLease = func(ctx context.Context, node string) (Lease, error)
 
 // Prober probes nodes and keeps what it has observed of them.
 type Prober struct {
@@ -164,9 +164,9 @@ func (p *Prober) Observe(name string) Observation {
 	return Observation{}
 }
 
-// Run probes until the context ends, once in the life of a Prober. It reads by leaseAge how long ago
-// a node renewed its Lease, of silent nodes only.
-func (p *Prober) Run(ctx context.Context, asker Asker, leaseAge LeaseAge) {
+// Run probes until the context ends, once in the life of a Prober. It reads the Leases of silent nodes
+// only.
+func (p *Prober) Run(ctx context.Context, asker Asker, read ReadLease) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	var inFlight sync.WaitGroup
@@ -191,8 +191,8 @@ func (p *Prober) Run(ctx context.Context, asker Asker, leaseAge LeaseAge) {
 			inFlight.Go(func() {
 				within, cancel := context.WithTimeout(ctx, readTimeout)
 				defer cancel()
-				age, err := leaseAge(within, suspect.Node)
-				p.leaseWasRead(suspect, age, err)
+				lease, err := read(within, suspect.Node)
+				p.leaseWasRead(suspect, lease, err)
 			})
 		}
 		p.announce()
@@ -273,13 +273,13 @@ func (p *Prober) probed(n *node, answer Answer) {
 		return
 	}
 	p.enqueue(n)
-	before := n.state
+	before := n.observation()
 	now := time.Now()
-	if n.concluded(answer, answer == Silent && p.othersAnswer(n, now), now) {
+	if n.concluded(answer, answer == Silent && p.othersAnswer(n, now), now) && before.State == Unreachable {
+		klog.InfoS("Node answers again", "node", n.Node)
+	}
+	if n.observation() != before {
 		p.noteChange(n)
-		if before == Unreachable {
-			klog.InfoS("Node answers again", "node", n.Node)
-		}
 	}
 	if n.suspect() {
 		p.suspects[n] = struct{}{}
@@ -289,20 +289,27 @@ func (p *Prober) probed(n *node, answer Answer) {
 }
 
 // leaseWasRead notes the result of reading a Lease.
-func (p *Prober) leaseWasRead(n *node, age time.Duration, err error) {
+func (p *Prober) leaseWasRead(n *node, lease Lease, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	p.reading--
 	n.reading = false
-	if n.removed || !n.leaseRead(age, err, now) {
+	if n.removed {
 		return
 	}
-	p.noteChange(n)
-	if n.state == Unreachable {
+	before := n.observation()
+	changed := n.leaseRead(lease, err, now)
+	if n.observation() != before {
+		p.noteChange(n)
+	}
+	switch {
+	case !changed:
+		return
+	case n.state == Unreachable:
 		klog.InfoS("Node is unreachable: it does not answer, and its Lease is overdue", "node", n.Node,
-			"silent", now.Sub(n.answeredAt), "leaseAge", age)
-	} else {
+			"silent", now.Sub(n.answeredAt), "leaseAge", lease.Age)
+	default:
 		klog.InfoS("Node does not answer, but renews its Lease again", "node", n.Node)
 	}
 	p.evaluate(now)

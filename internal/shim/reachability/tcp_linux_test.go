@@ -175,7 +175,7 @@ func TestASilentHostIsUnreachableWithinSeconds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		prober.Run(ctx, asker, func(context.Context, string) (time.Duration, error) { return time.Minute, nil })
+		prober.Run(ctx, asker, func(context.Context, string) (Lease, error) { return Lease{Age: time.Minute}, nil })
 	})
 	defer running.Wait()
 	defer cancel()

@@ -29,6 +29,7 @@ type Prober interface {
 // reachabilities are what the prober finds, in words of the API. What is not known is not sent.
 var reachabilities = map[reachability.State]backendv1.Reachability{
 	reachability.Reachable:   backendv1.Reachability_REACHABILITY_REACHABLE,
+	reachability.Quiet:       backendv1.Reachability_REACHABILITY_SILENT,
 	reachability.Unreachable: backendv1.Reachability_REACHABILITY_UNREACHABLE,
 }
 
@@ -97,6 +98,11 @@ func (c *Controller) probedNodes() (targets []reachability.Target) {
 		}
 	}
 	for id, candidate := range c.candidates {
+		// One that Kubernetes has found silent already says nothing about the network, nor does a probe
+		// about it.
+		if candidate.item.GetReadiness() == backendv1.Readiness_READINESS_UNKNOWN {
+			continue
+		}
 		name := candidate.item.GetDisplayName()
 		node, err := c.nodes.Get(name)
 		if err != nil {

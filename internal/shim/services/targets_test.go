@@ -340,8 +340,8 @@ func TestADeadHostIsSentAsACandidateThatDoesNotAnswer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		prober.Run(ctx, network, func(context.Context, string) (time.Duration, error) {
-			return time.Minute, nil
+		prober.Run(ctx, network, func(context.Context, string) (reachability.Lease, error) {
+			return reachability.Lease{Age: time.Minute}, nil
 		})
 	})
 	defer running.Wait()

@@ -94,6 +94,9 @@ const (
 	Reachability_REACHABILITY_REACHABLE Reachability = 1
 	// It does not answer, and a second sign of life is overdue as well.
 	Reachability_REACHABILITY_UNREACHABLE Reachability = 2
+	// It has ceased to answer, and a second sign of life is not overdue yet: it may be dead. What is there
+	// stays, and nothing comes.
+	Reachability_REACHABILITY_SILENT Reachability = 3
 )
 
 // Enum value maps for Reachability.
@@ -102,11 +105,13 @@ var (
 		0: "REACHABILITY_UNSPECIFIED",
 		1: "REACHABILITY_REACHABLE",
 		2: "REACHABILITY_UNREACHABLE",
+		3: "REACHABILITY_SILENT",
 	}
 	Reachability_value = map[string]int32{
 		"REACHABILITY_UNSPECIFIED": 0,
 		"REACHABILITY_REACHABLE":   1,
 		"REACHABILITY_UNREACHABLE": 2,
+		"REACHABILITY_SILENT":      3,
 	}
 )
 
@@ -2623,11 +2628,12 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x15READINESS_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREADINESS_READY\x10\x01\x12\x17\n" +
 	"\x13READINESS_NOT_READY\x10\x02\x12\x15\n" +
-	"\x11READINESS_UNKNOWN\x10\x03*f\n" +
+	"\x11READINESS_UNKNOWN\x10\x03*\x7f\n" +
 	"\fReachability\x12\x1c\n" +
 	"\x18REACHABILITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REACHABILITY_REACHABLE\x10\x01\x12\x1c\n" +
-	"\x18REACHABILITY_UNREACHABLE\x10\x02*G\n" +
+	"\x18REACHABILITY_UNREACHABLE\x10\x02\x12\x17\n" +
+	"\x13REACHABILITY_SILENT\x10\x03*G\n" +
 	"\x06Ending\x12\x16\n" +
 	"\x12ENDING_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eENDING_RELEASE\x10\x01\x12\x11\n" +
