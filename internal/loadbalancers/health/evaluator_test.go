@@ -386,6 +386,11 @@ func TestWhatFollowsFromEachObservation(t *testing.T) {
 		}), Health{
 			Health: plan.Unhealthy, Why: "is not Ready: its kubelet is silent", ServesNothing: true,
 		}},
+		{"it has ceased to answer", observed(func(o *Observation) { o.Silent = true }),
+			Health{Health: plan.Suspect, Why: "does not answer"}},
+		{"it has ceased to answer, and is excluded", observed(func(o *Observation) {
+			o.Silent, o.Exclusion = true, "has a label"
+		}), Health{Health: plan.Unhealthy, Why: "has a label"}},
 		{"unreachable in doubt", observed(inDoubt), Health{
 			Health: plan.Suspect, Why: "does not answer, and its lease is overdue",
 			Suspended: ProbesInDoubt,

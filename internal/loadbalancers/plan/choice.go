@@ -72,8 +72,8 @@ func (p *planner) isUnreadable(d Desired) bool {
 	return d.Source.Pool != "" && p.in.Pools[PoolKey(d.Source, d.Family)].Unreadable != ""
 }
 
-// warnMissing says which families a load balancer does without, and why: also while one that was refused is
-// tried again.
+// warnMissing says which families a load balancer does without, and why: also while one that was
+// refused is tried again.
 func (p *planner) warnMissing(
 	b *balancer, carried func(Desired) bool, desired, chosen []Desired,
 ) {

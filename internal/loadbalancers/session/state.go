@@ -153,8 +153,8 @@ func (s *balancerStep) published() []netip.Addr {
 	return publish
 }
 
-// inOldOrder returns addresses with those of each IP family in the order in which they are published already:
-// where nothing but a place changes, the owner has nothing to write.
+// inOldOrder returns addresses with those of each IP family in the order in which they are published
+// already: where nothing but a place changes, the owner has nothing to write.
 func (s *balancerStep) inOldOrder(addrs []netip.Addr) []netip.Addr {
 	var families []ownership.Family
 	for _, addr := range addrs {

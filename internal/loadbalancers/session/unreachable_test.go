@@ -21,6 +21,8 @@ func unreachable(c *health.Observation) { c.Unreachable = true }
 func inDoubt(c *health.Observation)     { c.Unreachable, c.InDoubt = true, true }
 func reachable(*health.Observation)     {}
 
+func silentToProbes(c *health.Observation) { c.Silent = true }
+
 // moves are the moves of a load balancer that ended after a time, oldest first.
 func (o *owner) moves(key ownership.Key, after time.Time) []session.Action {
 	return slices.DeleteFunc(o.did(key, plan.ActionAttach, after), func(a session.Action) bool {
@@ -49,6 +51,23 @@ func TestANodeThatDoesNotAnswerWhileItsLeaseIsOverdueIsLeftAtOnce(t *testing.T) 
 		o.left(web, after)
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("the node that answers again got the address after %s", took)
+		}
+	})
+}
+
+// Two hosts die together: that of which it is not known yet for certain gets no address of the other one.
+func TestNoAddressGoesFromOneDeadHostToAnother(t *testing.T) {
+	inServedWorld(t, 5, func(w *world, o *owner, before session.Address) {
+		at := w.node(before.Attached.InstanceID)
+		for node := range w.nodes {
+			if node != at && node != (at+1)%len(w.nodes) {
+				o.observe(node, silentToProbes)
+			}
+		}
+		o.observe(at, unreachable)
+		after := o.left(web, before)
+		if got := w.node(after.Attached.InstanceID); got != (at+1)%len(w.nodes) {
+			t.Errorf("it went to node %d, which has ceased to answer", got)
 		}
 	})
 }

@@ -194,8 +194,8 @@ func (n *node) become(state State, now time.Time) bool {
 	return true
 }
 
-// renewedLater is by how much a renewal must be later than the last answer to a probe to be another sign of
-// life: both are known to a second.
+// renewedLater is by how much a renewal must be later than the last answer to a probe to be another
+// sign of life: both are known to a second.
 const renewedLater = 2 * time.Second
 
 func (n *node) observation() Observation {

@@ -161,6 +161,17 @@ func TestNodesAreProbedWhileThereIsALoadBalancer(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.probed(prober, "a", "b!", "c")
+	// What Kubernetes has found silent is off for good, maybe, and would speak against the network.
+	c.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionUnknown}}
+	if _, err := nodes.UpdateStatus(t.Context(), c, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.probed(prober, "a", "b!")
+	c.Status.Conditions[0].Status = v1.ConditionTrue
+	if _, err := nodes.UpdateStatus(t.Context(), c, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.probed(prober, "a", "b!", "c")
 	if err := nodes.Delete(t.Context(), "a", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +267,10 @@ func TestWhatProbesFindIsSentWithTheCandidate(t *testing.T) {
 	e.await("it does not answer", func() bool {
 		return sent(id1).GetReachability() == backendv1.Reachability_REACHABILITY_UNREACHABLE &&
 			!sent(id1).GetReachabilityInDoubt()
+	})
+	found("a", reachability.Observation{State: reachability.Quiet, Since: since})
+	e.await("it has ceased to answer", func() bool {
+		return sent(id1).GetReachability() == backendv1.Reachability_REACHABILITY_SILENT
 	})
 	found("a", reachability.Observation{State: reachability.Reachable, Since: since})
 	e.await("it answers", func() bool {
