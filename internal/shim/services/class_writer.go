@@ -62,7 +62,7 @@ func statusIsOurs(service *v1.Service) bool {
 			written = true
 		}
 	}
-	return written && len(service.Status.LoadBalancer.Ingress) > 0
+	return written
 }
 
 // write changes a Service, through the status as the framework does. It fails with a conflict if the

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -355,8 +356,13 @@ func TestAFinalizerIsNotTakenOffWhatHasChanged(t *testing.T) {
 		return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "services"}, "web", errors.New("changed"))
 	})
 	e := runWith(t, client, &peer{classes: true}, Config{})
-	e.peer.send(releasedEvent(e.ends("shop/web")))
+	sent := e.ends("shop/web")
+	began := time.Now()
+	e.peer.send(releasedEvent(sent))
 	e.finalizers("shop/web")
+	if took := time.Since(began); took >= firstFailure {
+		t.Errorf("it is tried again after %s, as what has failed", took)
+	}
 	e.recorded("DeletedLoadBalancer")
 	if n := e.count("SyncLoadBalancerFailed"); n != 0 || conflicts.Load() < 2 {
 		t.Errorf("%d failures were recorded, after %d writes", n, conflicts.Load())
