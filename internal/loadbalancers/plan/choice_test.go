@@ -49,6 +49,11 @@ func TestOfTwoFamiliesThoseThatCanBeHadAreGiven(t *testing.T) {
 	unknown := func(in *Input) { in.Instances = make(map[string]Instance) }
 	unread := func(in *Input) { delete(in.Pools, defaultPool(IPv6)) }
 	unreadable := func(in *Input) { in.Pools[defaultPool(IPv6)] = Pool{Unreadable: "forbidden"} }
+	allUnreadable := func(in *Input) {
+		for _, family := range []Family{IPv4, IPv6} {
+			in.Pools[defaultPool(family)] = Pool{Unreadable: "forbidden"}
+		}
+	}
 	exhausted := func(in *Input) { in.Pools[defaultPool(IPv6)] = Pool{Exhausted: true} }
 	refused := func(d *LoadBalancer) { d.Refused = map[Family]bool{IPv6: true} }
 	refusedBefore := func(d *LoadBalancer) { d.Refused = map[Family]bool{IPv6: false} }
@@ -80,6 +85,9 @@ func TestOfTwoFamiliesThoseThatCanBeHadAreGiven(t *testing.T) {
 			[]func(*Input){defaults("v4"), unreadable}, ips{ip("a 192.0.2.1 n1")}, "v4 v6", ""},
 		{"no node has IPv6", from6, Source{}, nil,
 			[]func(*Input){defaults("v4 v6"), only(IPv4, "n1", "n2")}, nil, "v4", "no node has a private IPv6 address"},
+		{"no node has IPv6, and of no pool anything can be read", from6, Source{}, nil,
+			[]func(*Input){allUnreadable, only(IPv4, "n1", "n2")}, nil, "v4", "no node has a private IPv6 address"},
+		{"of no pool anything can be read", from6, Source{}, nil, []func(*Input){allUnreadable}, nil, "v6 v4", ""},
 		{"one node has IPv6", from6, Source{}, nil, []func(*Input){defaults("v4 v6"), only(IPv4, "n1")},
 			nil, "v6 v4", ""},
 		{"the node with IPv6 is not eligible", from6, Source{}, eligible("n1"),
