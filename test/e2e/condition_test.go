@@ -143,13 +143,24 @@ func TestANewServiceIsWrittenFourTimesAtMost(t *testing.T) {
 // server-side apply.
 func (e *environment) servicePatches() int {
 	e.Helper()
+	return e.patchesOf(`verb="PATCH"`) + e.patchesOf(`verb="APPLY"`)
+}
+
+// publications returns how often the statuses of Services were patched, conditions not counted.
+func (e *environment) publications() int {
+	e.Helper()
+	return e.patchesOf(`verb="PATCH"`, `subresource="status"`)
+}
+
+func (e *environment) patchesOf(labels ...string) int {
+	e.Helper()
 	text, err := e.client.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(e.Context())
 	e.must(err)
 	sum := 0.0
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
 		if !strings.HasPrefix(name, "apiserver_request_total{") || !strings.Contains(name, `resource="services"`) ||
-			!strings.Contains(name, `verb="PATCH"`) && !strings.Contains(name, `verb="APPLY"`) {
+			slices.ContainsFunc(labels, func(label string) bool { return !strings.Contains(name, label) }) {
 			continue
 		}
 		n, err := strconv.ParseFloat(value, 64)

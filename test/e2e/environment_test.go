@@ -56,7 +56,22 @@ type settings struct {
 	sleds int
 	// idle: the cloud controller manager is started by the test itself.
 	idle bool
+	// apiVersion is the newest version of the API that the rack speaks; empty: that of release 21.
+	apiVersion string
+	// families are those of the Nodes of pools, if these have others than IPv4 alone.
+	families map[string]families
+	// prepare adds to the rack before the cloud controller manager starts; nil: nothing.
+	prepare func(*environment)
 }
+
+// families are the IP families of a Node.
+type families int
+
+const (
+	fourOnly families = iota
+	dual
+	sixOnly
+)
 
 // dualStack are two instances with addresses of both IP families.
 var dualStack = []rack.Machine{
@@ -106,9 +121,13 @@ func newEnvironment(t *testing.T, s settings) *environment {
 	}
 	e.rack, err = rack.Start(ctx, e.group, rack.Options{
 		Program: shared.programs.Sim, Dir: dir, Machines: s.machines, Sleds: s.sleds,
+		APIVersion: s.apiVersion,
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.prepare != nil {
+		s.prepare(e)
 	}
 	if !s.idle {
 		e.start(s)

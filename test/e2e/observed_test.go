@@ -87,13 +87,21 @@ func (e *environment) writeStatus(key string, status corev1.ServiceStatus) {
 // annotate sets one of our annotations of a Service, or with an empty value removes it.
 func (e *environment) annotate(key, annotation, value string) {
 	e.Helper()
-	var set any
-	if value != "" {
-		set = value
+	e.annotateAll(key, annotation, value)
+}
+
+// annotateAll sets some of our annotations of a Service at once, names and values in turn, or with an
+// empty value removes one.
+func (e *environment) annotateAll(key string, pairs ...string) {
+	e.Helper()
+	set := map[string]any{}
+	for i := 0; i < len(pairs); i += 2 {
+		set[prefix+pairs[i]] = nil
+		if pairs[i+1] != "" {
+			set[prefix+pairs[i]] = pairs[i+1]
+		}
 	}
-	e.patch(key, map[string]any{"metadata": map[string]any{
-		"annotations": map[string]any{prefix + annotation: set},
-	}})
+	e.patch(key, map[string]any{"metadata": map[string]any{"annotations": set}})
 }
 
 // patch changes a Service by a merge patch.

@@ -54,6 +54,7 @@ func together(t *testing.T, s settings, rows ...row) {
 			all = append(all, name)
 			s.machines = append(s.machines, rack.Machine{
 				Name: name, NCPUs: 2, MemoryGiB: 8, IP: fmt.Sprintf("172.30.1.%d", 10+len(all)),
+				DualStack: s.families[r.pool] == dual, IPv6Only: s.families[r.pool] == sixOnly,
 			})
 		}
 	}

@@ -54,6 +54,8 @@ type Options struct {
 	Name string
 	// TLS serves HTTPS, with a certificate by an authority that nobody else trusts.
 	TLS bool
+	// APIVersion is the newest version of the API that it speaks; empty for the simulator's own.
+	APIVersion string
 }
 
 // Start runs a rack as a member of group and waits until it answers.
@@ -73,6 +75,9 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 	}
 	if options.TimeScale != 0 {
 		args = append(args, fmt.Sprintf("--time-scale=%g", options.TimeScale))
+	}
+	if options.APIVersion != "" {
+		args = append(args, "--api-version="+options.APIVersion)
 	}
 	if options.TLS {
 		scheme = "https://"

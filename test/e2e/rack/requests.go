@@ -18,7 +18,7 @@ type Request struct {
 	Began, Ended time.Time
 	// Operation is Oxide's operation id, such as floating_ip_attach.
 	Operation string
-	// Subject is the name or id of the floating IP that is asked about; empty: of none.
+	// Subject is the name or id of the floating IP or external subnet that is asked about; empty: of none.
 	Subject string
 	// Status is the answer's; 0 if the connection was dropped.
 	Status int
@@ -57,8 +57,10 @@ func (r *Rack) Log() ([]Request, error) {
 		if _, err := fmt.Sscan(match[4], &request.Status); err != nil {
 			request.Status = 0 // dropped
 		}
-		if rest, ok := strings.CutPrefix(match[2], "/v1/floating-ips/"); ok {
-			request.Subject, _, _ = strings.Cut(rest, "/")
+		for _, kind := range []string{"/v1/floating-ips/", "/v1/external-subnets/"} {
+			if rest, ok := strings.CutPrefix(match[2], kind); ok {
+				request.Subject, _, _ = strings.Cut(rest, "/")
+			}
 		}
 		all = append(all, request)
 	}

@@ -40,8 +40,8 @@ type Machine struct {
 	IP string
 	// Ephemeral gives it an external IP of its own.
 	Ephemeral bool
-	// DualStack gives it an IPv6 address, too.
-	DualStack bool
+	// DualStack gives it an IPv6 address, too. IPv6Only gives it no other one.
+	DualStack, IPv6Only bool
 }
 
 // object is one object of the simulator's seed file.
@@ -52,7 +52,10 @@ func instances(machines []Machine) []object {
 	all := make([]object, 0, len(machines))
 	for _, m := range machines {
 		nic := "v4"
-		if m.DualStack {
+		switch {
+		case m.IPv6Only:
+			nic, m.IP = "v6", ""
+		case m.DualStack:
 			nic = "dual"
 		}
 		all = append(all, object{
