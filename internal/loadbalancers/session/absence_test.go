@@ -21,8 +21,8 @@ import (
 // reopen has the session taken over by a backend that has just started, with what its owner published.
 func (o *owner) reopen() *owner {
 	o.Helper()
-	desired := maps.Clone(o.desired)
 	o.close()
+	desired := maps.Clone(o.desired)
 	o.connect()
 	next := o.open()
 	next.desired = desired

@@ -215,8 +215,8 @@ func (ch change) run(t *testing.T, number int, how cut) (sent int) {
 			case <-time.After(2 * time.Minute):
 				w.Fatal("the request was not sent")
 			}
-			desired := *o.desired[key]
 			o.close()
+			desired := *o.desired[key]
 			w.connect()
 			o = w.open()
 			c.mu.Lock()

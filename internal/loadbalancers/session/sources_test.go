@@ -73,6 +73,14 @@ func (o *owner) carried(key ownership.Key, count int) []session.Address {
 	return found
 }
 
+// rewrite changes what is desired of a load balancer while nobody is there to see it.
+func (o *owner) rewrite(key ownership.Key, edit func(*session.Desired)) {
+	o.close()
+	next := *o.desired[key]
+	edit(&next)
+	o.desired[key] = &next
+}
+
 // subnets are the external subnets of the rack: where each is attached, by its first address.
 func (w *world) subnets() map[netip.Addr]string {
 	at := make(map[netip.Addr]string)
@@ -184,7 +192,7 @@ func TestASourceThatWasChangedWhileNobodyRanLeavesNothingBehind(t *testing.T) {
 		o := w.open().sync()
 		key := o.want("default/web", routed, 80)
 		old := o.carried(key, 1)[0]
-		o.desired[key].Addresses = []plan.Desired{{Family: ownership.IPv4}}
+		o.rewrite(key, func(d *session.Desired) { d.Addresses = []plan.Desired{{Family: ownership.IPv4}} })
 		o = o.reopen()
 		o.await(time.Minute, "the exchange", func() bool { return len(w.subnets()) == 0 })
 		now := o.carried(key, 1)[0]
@@ -195,9 +203,9 @@ func TestASourceThatWasChangedWhileNobodyRanLeavesNothingBehind(t *testing.T) {
 			o.want("default/web", routed)
 			o.await(time.Minute, "the exchange", func() bool { return len(w.sim.FloatingIPs()) == 0 })
 			o.carried(key, 1)
-			ends := *o.desired[key]
-			ends.Ending, ends.Addresses = plan.EndRelease, []plan.Desired{{Family: ownership.IPv4}}
-			o.desired[key] = &ends
+			o.rewrite(key, func(d *session.Desired) {
+				d.Ending, d.Addresses = plan.EndRelease, []plan.Desired{{Family: ownership.IPv4}}
+			})
 			o = o.reopen()
 			o.await(time.Minute, "the end", func() bool {
 				o.mu.Lock()
@@ -218,13 +226,13 @@ func TestAnEndWaitsForTheListOfExternalSubnets(t *testing.T) {
 		o := w.open().sync()
 		key := o.want("default/web", routed, 80)
 		o.carried(key, 1)
-		ends := *o.desired[key]
-		ends.Ending, ends.Published = plan.EndRelease, nil
-		ends.Addresses = []plan.Desired{
-			{Family: ownership.IPv4},
-			{Family: ownership.IPv4, Source: ownership.Source{Kind: ownership.ExternalSubnet}},
-		}
-		o.desired[key] = &ends
+		o.rewrite(key, func(d *session.Desired) {
+			d.Ending, d.Published = plan.EndRelease, nil
+			d.Addresses = []plan.Desired{
+				{Family: ownership.IPv4},
+				{Family: ownership.IPv4, Source: ownership.Source{Kind: ownership.ExternalSubnet}},
+			}
+		})
 		w.fault("external_subnet_list", 403, forbidden)
 		o = o.reopen()
 		defer func() { o.close() }()
@@ -260,9 +268,7 @@ func TestAnEndInTheMiddleOfAnExchangeLeavesNothingBehind(t *testing.T) {
 		})
 		time.Sleep(10 * time.Second)
 		w.sim.ClearFaults()
-		ends := *o.desired[key]
-		ends.Ending = plan.EndRelease
-		o.desired[key] = &ends
+		o.rewrite(key, func(d *session.Desired) { d.Ending = plan.EndRelease })
 		o = o.reopen()
 		defer func() { o.close() }()
 		o.await(2*time.Minute, "the end", func() bool {
@@ -318,8 +324,8 @@ func TestAnExternalSubnetLeavesAnInstanceWhoseNodeWasDeleted(t *testing.T) {
 					other := w.openWith(session.Opening{Scope: "cluster-2"}).sync()
 					defer other.close()
 				}
-				desired := *o.desired[key]
 				o.close()
+				desired := *o.desired[key]
 				w.nodes = slices.Delete(slices.Clone(nodes), gone, gone+1)
 				o = w.open()
 				o.desired[key] = &desired
