@@ -285,7 +285,7 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 		// An address that is in use is released only for one that is in use instead, or for which there is
 		// no instance besides those that carry the others.
 		if c.Unscheduled == nil || !c.Unscheduled.onlySiblings {
-			b.Releases, b.Kept = nil, p.undisputed(b)
+			b.Releases, b.Kept = p.disputed(b)
 		}
 		return
 	}
@@ -300,12 +300,21 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 	}
 }
 
-// undisputed returns the addresses that a load balancer is to have no longer, and that are where
-// nobody else has its ports.
-func (p *planner) undisputed(b *balancer) []*Address {
-	return slices.DeleteFunc(slices.Clone(b.former), func(ip *Address) bool {
-		return ip.InstanceID == "" || p.isHeld(b, b.portsOf(ip.Kind), ip.InstanceID, ip.Family())
-	})
+// disputed returns how the addresses go on that a load balancer is to have no longer while nothing is in
+// use instead: those that are where somebody else has its ports are detached, and the others kept.
+func (p *planner) disputed(b *balancer) (detached []Release, kept []*Address) {
+	for _, ip := range b.former {
+		switch {
+		case ip.InstanceID == "":
+		case p.isHeld(b, b.portsOf(ip.Kind), ip.InstanceID, ip.Family()):
+			detached = append(detached, Release{
+				Address: ip, Why: "no longer desired, and another load balancer has its ports there",
+			})
+		default:
+			kept = append(kept, ip)
+		}
+	}
+	return detached, kept
 }
 
 // closedPorts says which ports the firewall closes at the place of an address; empty: none, or it

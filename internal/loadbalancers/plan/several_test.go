@@ -5,6 +5,7 @@
 package plan
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -146,4 +147,21 @@ func TestAnAddressThatIsNamedTwiceIsOne(t *testing.T) {
 	if !isProblem(p.Problem, ReasonInvalid, "the floating IP name-mine is named twice") {
 		t.Errorf("got %v", p.Problem)
 	}
+}
+
+// An address that is desired no more waits for what replaces it, but not where another load balancer has
+// its ports, to which somebody has attached it by hand.
+func TestAFormerAddressLeavesThePlaceOfAnother(t *testing.T) {
+	found := ips{
+		ip("new 192.0.2.9", func(m *Marker) { m.Source = "address:192.0.2.9" }), ip("old 192.0.2.1 n1"),
+		ip("theirs 192.0.2.2 n1", ofOther),
+	}
+	set := []*LoadBalancer{
+		web(from(Source{Addr: netip.MustParseAddr("192.0.2.9")})),
+		other(serving(Port{Protocol: TCP, Number: 80})),
+	}
+	same(t, "actions", [][]string{{"detach old n1"}, nil},
+		brieflyAll(planned(found, set, cluster("n1 unhealthy"))))
+	same(t, "actions where nobody else is", [][]string{nil},
+		brieflyAll(planned(found[:2], set[:1], cluster("n1 unhealthy"))))
 }
