@@ -57,14 +57,6 @@ func (c *ttlCache[T]) get(
 	return known, ok
 }
 
-// isKnown reports whether something was answered, be it a failure.
-func (c *ttlCache[T]) isKnown(key string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, ok := c.answers[key]
-	return ok
-}
-
 func (c *ttlCache[T]) read(
 	ctx context.Context, key string, now time.Time, read func(context.Context, string) (T, error),
 ) {

@@ -62,6 +62,8 @@ type loop struct {
 	// about to begin.
 	wakeAt time.Time
 	busy   bool
+	// unreadFirewalls are the VPCs whose firewall rules were still to be read when the last plan was made.
+	unreadFirewalls map[string]bool
 	// listWanted: the client has changed something, so the addresses of a kind are listed after the next
 	// plan.
 	listWanted [2]bool

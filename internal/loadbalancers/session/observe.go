@@ -294,13 +294,13 @@ func (l *loop) followInstances(ctx context.Context) {
 	}
 }
 
-// firewallRules returns the rules of a VPC; nil if they are not known. A session does not end while they
-// are being read.
+// firewallRules returns the rules of a VPC, nil if they could not be read, and whether that was tried
+// yet. A session does not end while they are being read for the first time.
 func (l *loop) firewallRules(now time.Time, vpc string) ([]firewall.Rule, bool) {
 	known, ok := l.m.firewalls.get(l.m.ctx, vpc, now, l.m.api.FirewallRules, l.m.wake)
 	l.busy = l.busy || !ok
-	if !ok || known.err != nil {
-		return nil, false
+	if known.err != nil {
+		return nil, ok
 	}
-	return known.value, true
+	return known.value, ok
 }

@@ -158,7 +158,7 @@ func (s *balancerStep) announce(ip *plan.Address, instance string) {
 
 // announceOld publishes the place that an address has left a moment ago.
 func (s *balancerStep) announceOld(ip *plan.Address) {
-	if m := s.moves[ip.ID]; m != nil && s.keepsOld(m, s.now) {
+	if m := s.moves[ip.ID]; m != nil && s.keepsOld(ip.ID, m, s.now) {
 		s.announce(ip, m.from)
 	}
 }

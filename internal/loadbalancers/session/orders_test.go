@@ -5,8 +5,10 @@
 package session_test
 
 import (
+	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,6 +163,45 @@ func TestAnAddressMovesAfterItsNextPlaceIsPublished(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A list may show that an address was detached before the request that detaches it is answered.
+func TestTheOldPlaceIsPublishedUntilTheAddressHasArrived(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", nil, 80)
+		before := o.settled(key)
+		w.handle(func(next http.Handler, rw http.ResponseWriter, r *http.Request) {
+			detaches := strings.HasSuffix(r.URL.Path, "/detach")
+			next.ServeHTTP(rw, r)
+			if detaches {
+				time.Sleep(5 * time.Second)
+			}
+		})
+		var lost int
+		o.mu.Lock()
+		o.onState = func(state *session.State) {
+			if state.Key == key && !slices.Contains(state.Publish, before.Attached.PrivateAddr) {
+				lost++
+			}
+		}
+		o.mu.Unlock()
+		began := time.Now()
+		o.observe(w.node(before.Attached.InstanceID), silent)
+		time.Sleep(3 * time.Second)
+		o.want("default/other", nil, 81) // the addresses are listed
+		time.Sleep(2 * time.Second)
+		if w.ip(before.ID).InstanceID != "" || len(o.did(key, plan.ActionDetach, began)) != 0 {
+			t.Fatal("the request has not been carried out, or it was answered already")
+		}
+		if lost != 0 {
+			t.Errorf("the old place was missing %d times before the address had arrived", lost)
+		}
+		w.await(time.Minute, "the move", func() bool {
+			return len(o.did(key, plan.ActionAttach, began)) > 0
+		})
+	})
 }
 
 func TestAStoppedInstanceIsLeftAtOnce(t *testing.T) {

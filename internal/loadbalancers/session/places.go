@@ -81,10 +81,16 @@ func (t *placeTable) heldByOther(scope string, place plan.Place) bool {
 }
 
 // keepsOld reports whether a place that an address has left is still published: it is until the
-// address has arrived at the next one, unless that takes long.
-func (l *loop) keepsOld(m *move, now time.Time) bool {
-	return m.from != "" && m.from != m.to && !m.detachedAt.IsZero() &&
-		now.Before(m.detachedAt.Add(l.m.timings.keepOld))
+// address has arrived at the next one, unless that takes long. A list may show that it has left before
+// the request that detaches it was answered.
+func (l *loop) keepsOld(id string, m *move, now time.Time) bool {
+	if m.from == "" || m.from == m.to {
+		return false
+	}
+	if op := l.m.operations.of(id); op != nil && op.typ == plan.ActionDetach {
+		return true
+	}
+	return !m.detachedAt.IsZero() && now.Before(m.detachedAt.Add(l.m.timings.keepOld))
 }
 
 // occupyOld keeps others from coming to the places that are still published though an address has
@@ -94,10 +100,12 @@ func (l *loop) occupyOld(in *plan.Input, now time.Time) {
 	for key, b := range l.balancers {
 		for id, m := range b.moves {
 			ip := l.observed.addresses.ByID(id)
-			if ip == nil || ip.Kind != ownership.FloatingIP || ip.InstanceID != "" || !l.keepsOld(m, now) {
+			if ip == nil || ip.Kind != ownership.FloatingIP || ip.InstanceID != "" || !l.keepsOld(id, m, now) {
 				continue
 			}
-			l.at(m.detachedAt.Add(l.m.timings.keepOld))
+			if !m.detachedAt.IsZero() {
+				l.at(m.detachedAt.Add(l.m.timings.keepOld))
+			}
 			if present == nil {
 				present = l.present(in)
 			}

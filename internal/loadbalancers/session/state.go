@@ -118,8 +118,7 @@ func (s *balancerStep) isPlaceUnread() bool {
 			return false // nothing is read of it
 		}
 		instance, known := s.observed.instances[c.Target]
-		vpc := instance.Interface.VPCID
-		return !known || vpc != "" && !s.m.firewalls.isKnown(vpc)
+		return !known || s.unreadFirewalls[instance.Interface.VPCID]
 	})
 }
 

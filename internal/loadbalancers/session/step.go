@@ -94,6 +94,7 @@ func (l *loop) input(now time.Time) *plan.Input {
 	var next time.Time
 	l.healths, next = l.evaluator.Evaluate(now, l.candidates, l.instanceState)
 	l.at(next)
+	l.unreadFirewalls = make(map[string]bool)
 	in := &plan.Input{
 		Scope: l.opening.Scope, Adopted: l.m.adoptable(l.opening), LegacyName: l.opening.LegacyName,
 		Reserved: l.reserved, Addresses: o.addresses, Instances: o.instances, Names: o.names,
@@ -107,9 +108,8 @@ func (l *loop) input(now time.Time) *plan.Input {
 		in.Candidates = append(in.Candidates, l.candidate(id, c))
 		if vpc := o.instances[id].Interface.VPCID; vpc != "" && in.Firewalls[vpc] == nil &&
 			len(l.balancers) > 0 {
-			if rules, known := l.firewallRules(now, vpc); known {
-				in.Firewalls[vpc] = rules
-			}
+			rules, read := l.firewallRules(now, vpc)
+			in.Firewalls[vpc], l.unreadFirewalls[vpc] = rules, !read
 		}
 	}
 	for _, key := range l.keys() {

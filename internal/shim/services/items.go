@@ -227,6 +227,7 @@ func (c *Controller) syncService(key string) *item {
 func (c *Controller) push(it *item, service *v1.Service) *item {
 	c.track(service, func(t *tracked) {
 		t.ending = it.GetEnding() != backendv1.Ending_ENDING_UNSPECIFIED
+		it.PublishedAddresses = t.status.outlasting(service, it.GetPublishedAddresses())
 		if t.ending {
 			if len(it.GetPublishedAddresses()) == 0 {
 				it.PublishedAddresses = t.published

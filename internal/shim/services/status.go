@@ -57,6 +57,22 @@ func (r *statusRecord) isStale(service *v1.Service) bool {
 	return err == nil && order < 0
 }
 
+// outlasting returns what the status of a Service publishes, and with it what somebody has overwritten
+// there: that was published, and is restored. Were it left out, whoever overwrites the status again and
+// again would hold up a move, which waits until its next place is published.
+func (r *statusRecord) outlasting(service *v1.Service, shown []string) []string {
+	if !r.established || shows(&service.Status.LoadBalancer, r.publish) {
+		return shown
+	}
+	all := slices.Clone(r.publish)
+	for _, address := range shown {
+		if !slices.Contains(all, address) {
+			all = append(all, address)
+		}
+	}
+	return all[:min(len(all), maxPublished)]
+}
+
 // statusOf returns the status that publishes addresses, in their order. All have the mode VIP:
 // packets arrive with the published address as their destination, and without a proxy between.
 func statusOf(addresses []string) *v1.LoadBalancerStatus {

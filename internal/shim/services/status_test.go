@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -58,6 +59,38 @@ func TestTheStatusIsWhatTheBackendSays(t *testing.T) {
 	e.status("shop/web")
 	// Each item that changed was sent with what the Service really publishes.
 	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool { return len(d.GetPublishedAddresses()) == 0 })
+}
+
+// Invariant 7: a status that somebody overwrites is restored, and a move whose next place was published in
+// it does not wait for that.
+func TestWhatSomebodyHasOverwrittenWasPublished(t *testing.T) {
+	ours := []string{"198.51.100.9", "172.30.0.11", "172.30.0.12"}
+	for name, tt := range map[string]struct{ overwritten, want []string }{
+		"by another address": {[]string{"203.0.113.1"}, append(slices.Clone(ours), "203.0.113.1")},
+		"by less":            {[]string{"198.51.100.9"}, ours},
+		"by none":            {nil, ours},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := fake.NewClientset(service(finalized))
+			var forbidden atomic.Bool
+			patches(client, func(string) bool { return forbidden.Load() })
+			e := runWith(t, client, &peer{}, Config{})
+			e.inSync()
+			e.peer.answers(toPublish(ours...))
+			e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool {
+				return slices.Equal(d.GetPublishedAddresses(), ours)
+			})
+			forbidden.Store(true)
+			e.change("shop/web", func(s *v1.Service) {
+				publishing(tt.overwritten...)(s)
+				annotated("oxide.computer/retain-address", "true")(s)
+			})
+			item := e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool { return d.GetRetainAddresses() })
+			if diff := cmp.Diff(tt.want, item.GetPublishedAddresses()); diff != "" {
+				t.Errorf("what is published (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 // What is published is in the order in which the backend says it, each as an address at which packets
