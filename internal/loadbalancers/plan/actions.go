@@ -35,7 +35,7 @@ func (c *Claim) appendActions(all []Action, lb *LoadBalancer) []Action {
 	mark := func() {
 		if c.Mark != nil {
 			marked := base
-			marked.Type, marked.Why = ActionMark, c.Mark.Why
+			marked.Type, marked.Why, marked.Replaces = ActionMark, c.Mark.Why, c.Replaces && c.Managed
 			all = append(all, marked)
 		}
 	}
@@ -54,6 +54,7 @@ func (c *Claim) appendActions(all []Action, lb *LoadBalancer) []Action {
 	if current != c.Target && c.Target != "" {
 		on := base
 		on.Type, on.Instance, on.From = ActionAttach, c.Target, current
+		on.Replaces = c.Replaces && !c.Managed
 		all = append(all, on)
 	}
 	return all

@@ -270,6 +270,9 @@ func (p *planner) claimMarked(b *balancer, w *want, ip *Address) {
 		return
 	}
 	why := "the load balancer has a new owner of the same name"
+	if ip.Marker.OwnerUID == marker.OwnerUID {
+		why = "its address was retained, and is desired again"
+	}
 	if p.isAdopted(ip) {
 		why = "the cluster takes over from the scope " + ip.Marker.Key.Scope
 		c.MarkLast = true

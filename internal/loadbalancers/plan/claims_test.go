@@ -363,10 +363,16 @@ func TestWhyAnAddressIsCreated(t *testing.T) {
 			"its address 192.0.2.1 is gone from the project"},
 		{"another one is desired", ips{ip("a 192.0.2.1 n1")},
 			web(publishing("192.0.2.1", "10.9.9.9"), from(Source{Pool: "p"})),
-			"it replaces the floating IP 192.0.2.1, which is no longer desired"},
+			"it replaces the floating IP 192.0.2.1, which is no longer desired: the address changes"},
 		{"another source is desired", ips{ip("a 192.0.2.1 n1")},
 			web(publishing("192.0.2.1", "10.0.0.1"), from(Source{Kind: ExternalSubnet, Pool: "s"})),
-			"it replaces the floating IP 192.0.2.1, which is no longer desired"},
+			"it replaces the floating IP 192.0.2.1, which is no longer desired: the address changes"},
+		{"several are desired from another source", ips{ip("a 192.0.2.1 n1"), ip("bb 192.0.2.2 n2")},
+			web(publishing("192.0.2.1", "192.0.2.2"), func(d *LoadBalancer) {
+				source := Source{Kind: ExternalSubnet, Pool: "s"}
+				d.Desired = []Desired{{Family: IPv4, Source: source}, {Family: IPv4, Source: source}}
+			}), "it replaces the floating IP 192.0.2.1, the floating IP 192.0.2.2, which are no longer desired: " +
+				"the addresses change"},
 		{"it had one of the other IP family", nil, web(publishing("2001:db8::1")), first},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

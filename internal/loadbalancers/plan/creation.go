@@ -79,12 +79,28 @@ func (p *planner) whyCreate(b *balancer, family ownership.Family) (why string, r
 	if gone.IsValid() {
 		return fmt.Sprintf("its address %s is gone from the project", gone), true
 	}
-	for _, ip := range b.former {
-		if ip.Family() == family && ip.InstanceID != "" {
-			return fmt.Sprintf("it replaces the %s %s, which is no longer desired", ip.Kind, ip.Addr), true
-		}
+	if replaced := b.replaced(family); replaced != "" {
+		return "it replaces " + replaced, true
 	}
 	return "the load balancer has no such address yet", false
+}
+
+// replaced says which addresses of a family are in use and will not be any more once others are, so that
+// clients have to use another address; empty: none.
+func (b *balancer) replaced(family ownership.Family) string {
+	var old []string
+	for _, ip := range b.former {
+		if ip.Family() == family && ip.InstanceID != "" {
+			old = append(old, fmt.Sprintf("the %s %s", ip.Kind, ip.Addr))
+		}
+	}
+	switch len(old) {
+	case 0:
+		return ""
+	case 1:
+		return old[0] + ", which is no longer desired: the address changes"
+	}
+	return joinNamed(old, maxMessage/2) + ", which are no longer desired: the addresses change"
 }
 
 // checkPool returns why no address can come from a pool; nil: nothing is known to be in the way.

@@ -6,6 +6,7 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -275,6 +276,7 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 	if c.MarkLast && (c.Current() == "" || c.Target == c.Current()) {
 		c.MarkLast = false
 	}
+	p.completeReplacement(c)
 	if u := c.Unscheduled; u != nil {
 		b.warn(u.Condition, u.Message)
 		if !u.OnlyTime {
@@ -297,6 +299,23 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 		if !slices.Contains(b.Conditions, closed) { // once for two families
 			b.Conditions = append(b.Conditions, closed)
 		}
+	}
+}
+
+// completeReplacement says that an address which was there before replaces others: one of a user's own when
+// it is attached, one that was retained when its marker is renewed. For a new one its creation says so.
+func (p *planner) completeReplacement(c *claim) {
+	if c.Address == nil || c.inUse() || c.Managed && (c.Mark == nil || !c.Address.Marker.Retained) {
+		return
+	}
+	replaced := c.b.replaced(c.Desired.Family)
+	switch {
+	case replaced == "":
+	case c.Managed:
+		c.Mark.Why = fmt.Sprintf("its address %s, which was retained, replaces %s", c.Address.Addr, replaced)
+		c.Replaces = true
+	case c.Target != "":
+		c.Why, c.Replaces = "it replaces "+replaced, true
 	}
 }
 

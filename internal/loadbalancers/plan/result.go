@@ -75,6 +75,8 @@ type Claim struct {
 	Blocked string
 	// Why is the reason for going to Target, in one line.
 	Why string
+	// Replaces: it was there before, and is attached instead of others that are in use.
+	Replaces bool
 	// Unscheduled is why it has no Target; nil: it has one.
 	Unscheduled *Unscheduled
 }
@@ -232,6 +234,6 @@ type Action struct {
 	Instance, From string
 	// Why is one line for people.
 	Why string
-	// Replaces: see Creation.
+	// Replaces: see Creation and Claim.
 	Replaces bool
 }

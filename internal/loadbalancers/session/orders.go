@@ -189,7 +189,9 @@ func (s *balancerStep) mark(c *plan.Claim) {
 		s.announce(c.Address, m.to)
 	}
 	s.change(c.Address, "mark", request{
-		Action:      plan.Action{Type: plan.ActionMark, Why: c.Mark.Why},
+		Action: plan.Action{
+			Type: plan.ActionMark, Why: c.Mark.Why, Replaces: c.Replaces && c.Managed,
+		},
 		description: c.Mark.Description,
 	})
 }
@@ -334,7 +336,7 @@ func (s *balancerStep) timedOut(c *plan.Claim) {
 
 func (s *balancerStep) attach(c *plan.Claim, why string) {
 	q := request{Action: plan.Action{
-		Type: plan.ActionAttach, Instance: c.Target, Why: why,
+		Type: plan.ActionAttach, Instance: c.Target, Why: why, Replaces: c.Replaces && !c.Managed,
 	}}
 	if m := s.moves[c.Address.ID]; m != nil {
 		q.From, q.cause = m.from, m.cause

@@ -171,7 +171,8 @@ func TestTheSourceOfALoadBalancerIsChanged(t *testing.T) {
 					t.Errorf("attached %v, detached %v", attached, detached)
 				}
 				created := o.did(key, plan.ActionCreate, began)
-				if len(created) != 1 || !created[0].Replaces || !strings.Contains(created[0].Summary, old.Addr.String()) {
+				if len(created) != 1 || !created[0].Replaces || !strings.HasSuffix(created[0].Summary,
+					old.Addr.String()+", which is no longer desired: the address changes") {
 					t.Errorf("created %+v", created)
 				}
 				now := o.carried(key, 1)[0]

@@ -7,7 +7,6 @@ package services
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -114,11 +113,7 @@ func (c *Controller) actionTaken(action *backendv1.Action) {
 		c.config.Reporter.Clear(service.UID, reason)
 		c.record(service, v1.EventTypeNormal, reason, "", client.OneLine(message))
 	}
-	isCreate := action.GetType() == backendv1.ActionType_ACTION_TYPE_CREATE
-	if old := c.replacedSource(service, action); old != "" {
-		record("AddressReplaced", fmt.Sprintf("The address changes, since the Service asks for another "+
-			"source: the %s %s replaces the %s", sourceNames[action.GetSource()], action.GetAddress(), old))
-	} else if isCreate && action.GetReplaces() {
+	if action.GetReplaces() {
 		record("AddressReplaced", action.GetSummary())
 	}
 	if action.GetType() == backendv1.ActionType_ACTION_TYPE_ATTACH {
@@ -130,44 +125,6 @@ func (c *Controller) actionTaken(action *backendv1.Action) {
 var sourceNames = map[backendv1.AddressSource]string{
 	backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP:     "floating IP",
 	backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET: "external subnet",
-}
-
-// replacedSource names the addresses from another source that a Service publishes, and in whose
-// place an action gives it one: a new one, or one of the user's own that was attached nowhere;
-// empty: none.
-func (c *Controller) replacedSource(service *v1.Service, action *backendv1.Action) string {
-	state, _ := c.session.State(c.lbKey(keyOf(service)))
-	addresses := state.GetAddresses()
-	switch action.GetType() {
-	case backendv1.ActionType_ACTION_TYPE_CREATE:
-	case backendv1.ActionType_ACTION_TYPE_ATTACH:
-		isOfUser := func(a *backendv1.LoadBalancerAddress) bool {
-			return a.GetAddress() == action.GetAddress() && !a.GetManaged()
-		}
-		if action.GetPreviousInstanceId() != "" || !slices.ContainsFunc(addresses, isOfUser) {
-			return ""
-		}
-	default:
-		return ""
-	}
-	addr, err := netip.ParseAddr(action.GetAddress())
-	if err != nil {
-		return ""
-	}
-	kind := ""
-	var old []string
-	for _, a := range addresses {
-		other, err := netip.ParseAddr(a.GetAddress())
-		isPublished := slices.ContainsFunc(service.Status.LoadBalancer.Ingress,
-			func(ingress v1.LoadBalancerIngress) bool { return ingress.IP == a.GetAddress() })
-		if err == nil && isPublished && other.Is4() == addr.Is4() && a.GetSource() != action.GetSource() {
-			kind, old = sourceNames[a.GetSource()], append(old, a.GetAddress())
-		}
-	}
-	if len(old) > 1 {
-		kind += "s"
-	}
-	return strings.TrimSpace(kind + " " + strings.Join(old, ", "))
 }
 
 // logOrphans logs each orphan once.

@@ -5,7 +5,6 @@
 package services
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -157,90 +156,23 @@ func TestEachMoveIsRecorded(t *testing.T) {
 	}
 }
 
-// Clients have to use another address when it comes from another source: the event names both.
-func TestAnAddressFromAnotherSourceIsRecordedWithTheOldOne(t *testing.T) {
-	const (
-		create, attach = backendv1.ActionType_ACTION_TYPE_CREATE, backendv1.ActionType_ACTION_TYPE_ATTACH
-		fip            = backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP
-		subnet         = backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET
-	)
-	has := func(source backendv1.AddressSource, ip string, managed bool) stateChange {
-		family := backendv1.IpFamily_IP_FAMILY_IPV4
-		if strings.Contains(ip, ":") {
-			family = backendv1.IpFamily_IP_FAMILY_IPV6
-		}
-		return func(s *backendv1.LoadBalancerState) {
-			s.Addresses = append(s.Addresses, &backendv1.LoadBalancerAddress{
-				Family: family, Source: source, Address: ip, Managed: managed,
-			})
-		}
-	}
-	gives := func(source backendv1.AddressSource, ip string) func(*backendv1.Action) {
-		return func(a *backendv1.Action) { a.Source, a.Address, a.Summary = source, ip, "It was done" }
-	}
-	replaces := func(a *backendv1.Action) { a.Replaces = true }
-	const changed = "Service shop/web Normal AddressReplaced The address changes, since the Service asks for " +
-		"another source: the "
-	const moved = "Service shop/web Normal AddressMoved It was done"
-	for _, tt := range []struct {
-		name      string
-		published []string
-		state     stateChange
-		action    *backendv1.Action
-		want      []string
-	}{
-		{"a floating IP by an external subnet", []string{"198.51.100.9", "172.30.0.11"},
-			has(fip, "198.51.100.9", true), action(create, gives(subnet, "203.0.113.4")),
-			[]string{changed + "external subnet 203.0.113.4 replaces the floating IP 198.51.100.9"}},
-		{"the other way round, which the backend says as well", []string{"203.0.113.4"},
-			has(subnet, "203.0.113.4", true), action(create, gives(fip, "198.51.100.9"), replaces),
-			[]string{changed + "floating IP 198.51.100.9 replaces the external subnet 203.0.113.4"}},
-		{"several", []string{"198.51.100.9", "172.30.0.11", "198.51.100.8", "172.30.0.12"},
-			all(has(fip, "198.51.100.9", true), has(fip, "198.51.100.8", true)),
-			action(create, gives(subnet, "203.0.113.4")),
-			[]string{changed + "external subnet 203.0.113.4 replaces the floating IPs 198.51.100.9, " +
-				"198.51.100.8"}},
-		{"by the user's own, when that is attached", []string{"198.51.100.9", "172.30.0.11", "203.0.113.4"},
-			all(has(fip, "198.51.100.9", true), has(subnet, "203.0.113.4", false)),
-			action(attach, gives(subnet, "203.0.113.4")), []string{
-				changed + "external subnet 203.0.113.4 replaces the floating IP 198.51.100.9", moved}},
-		{"by its own, which was recorded when it was created", []string{"198.51.100.9", "203.0.113.4"},
-			all(has(fip, "198.51.100.9", true), has(subnet, "203.0.113.4", true)),
-			action(attach, gives(subnet, "203.0.113.4")), []string{moved}},
-		{"a move of the user's own", []string{"198.51.100.9", "203.0.113.4"},
-			all(has(fip, "198.51.100.9", true), has(subnet, "203.0.113.4", false)),
-			action(attach, gives(subnet, "203.0.113.4"),
-				func(a *backendv1.Action) { a.PreviousInstanceId = id1 }),
-			[]string{moved}},
-		{"one that was never published", nil, has(fip, "198.51.100.9", true),
-			action(create, gives(subnet, "203.0.113.4")), nil},
-		{"one of the other IP family", []string{"198.51.100.9"}, has(fip, "198.51.100.9", true),
-			action(create, gives(subnet, "2001:db8::4")), nil},
-		{"one more from the same source", []string{"203.0.113.3"}, has(subnet, "203.0.113.3", true),
-			action(create, gives(subnet, "203.0.113.4")), nil},
-		{"another one from the same source", []string{"203.0.113.3"}, has(subnet, "203.0.113.3", true),
-			action(create, gives(subnet, "203.0.113.4"), replaces),
-			[]string{"Service shop/web Normal AddressReplaced It was done"}},
+// Clients have to use another address: the backend says so of a new one, of the user's own when it is attached,
+// and of one that was retained when it is marked again.
+func TestWhatReplacesAnAddressIsRecordedHoweverItComes(t *testing.T) {
+	c, recorded := reporting(t)
+	for _, kind := range []backendv1.ActionType{
+		backendv1.ActionType_ACTION_TYPE_CREATE, backendv1.ActionType_ACTION_TYPE_ATTACH,
+		backendv1.ActionType_ACTION_TYPE_MARK,
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			e := run(t, Config{}, service(finalized, publishing(tt.published...)))
-			e.inSync()
-			e.peer.answers(all(toPublish(tt.published...), tt.state))
-			e.await("the state is known", func() bool {
-				_, known := e.c.session.State(e.c.lbKey("shop/web"))
-				return known
-			})
-			e.c.actionTaken(tt.action)
-			var got []string
-			for _, event := range e.events.Sent() {
-				if strings.Contains(event, "Address") {
-					got = append(got, event)
-				}
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("events (-want +got):\n%s", diff)
-			}
-		})
+		c.actionTaken(action(kind, func(a *backendv1.Action) { a.Replaces, a.Summary = true, kind.String() }))
+	}
+	const replaced, moved = "Service shop/web Normal AddressReplaced ", "Service shop/web Normal AddressMoved "
+	want := []string{
+		replaced + "ACTION_TYPE_CREATE", replaced + "ACTION_TYPE_ATTACH", moved + "ACTION_TYPE_ATTACH",
+		replaced + "ACTION_TYPE_MARK",
+	}
+	if diff := cmp.Diff(want, recorded.Sent()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
 

@@ -2255,7 +2255,9 @@ type Action struct {
 	// The whole action in one line for people, for example "Moved the address 198.51.100.7 from node-a to
 	// node-b: node-a is not ready".
 	Summary string `protobuf:"bytes,13,opt,name=summary,proto3" json:"summary,omitempty"`
-	// For create: an address of the load balancer that is gone or no longer desired is replaced by it.
+	// An address of the load balancer that is gone or no longer desired is replaced by this one, which is
+	// created, or attached if it is the user's own, or marked as the load balancer's again if it was
+	// retained. The summary names both where both are there.
 	Replaces      bool `protobuf:"varint,14,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
