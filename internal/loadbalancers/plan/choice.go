@@ -94,6 +94,22 @@ func (p *planner) warnMissing(
 	}
 }
 
+// excuse makes an optional address that is reserved and can be attached nowhere one of a family that is
+// missing, if that is because no node has a private address of it, and another family is served: it was
+// allocated when other nodes could have carried it, and stays for when they come back.
+func (p *planner) excuse(b *balancer, c *claim) {
+	isServed := func(other *claim) bool {
+		return other.Desired.Family != c.Desired.Family && other.Target != ""
+	}
+	if c.Unscheduled.Condition != NoCandidate || !c.Desired.Optional || c.Address == nil ||
+		!slices.ContainsFunc(b.claims, isServed) || p.awaitsNodes(b) || p.carriedFamilies(b)(c.Desired) {
+		return
+	}
+	c.Unscheduled.Condition = FamilyMissing
+	c.Unscheduled.Message = fmt.Sprintf("the address %s is reserved but attached nowhere: no node that could "+
+		"carry it has a private IP%s address", c.Address.Addr, c.Desired.Family)
+}
+
 func (p *planner) whyMissing(carried func(Desired) bool, d Desired) string {
 	if !carried(d) {
 		return fmt.Sprintf("no node has a private IP%s address", d.Family)

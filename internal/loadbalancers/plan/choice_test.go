@@ -174,6 +174,43 @@ func TestOfTwoFamiliesThoseThatCanBeHadAreGiven(t *testing.T) {
 	})
 }
 
+// An address of a family that no node has, of those that may be used, is no fault while the other family is
+// served: it was allocated when nothing was eligible, and is not deleted.
+func TestAReservedAddressOfAFamilyThatNoNodeHasIsExcused(t *testing.T) {
+	found := ips{ip("a 192.0.2.1 n1"), ip("b 2001:db8::1", sixth)}
+	only4 := func(in *Input) {
+		instance := in.Instances["n1"]
+		instance.Addrs = []netip.Addr{instance.Addr(IPv4)}
+		in.Instances["n1"] = instance
+	}
+	for name, tc := range map[string]struct {
+		lb   func(*LoadBalancer)
+		node string
+		want ConditionType
+	}{
+		"it may use a node with IPv4 alone": {eligible("n1"), "n1", FamilyMissing},
+		"one with IPv6 is not healthy":      {eligible("n1", "n2"), "n1", NoCandidate},
+		"both are required": {func(d *LoadBalancer) {
+			eligible("n1")(d)
+			d.Desired[0].Optional, d.Desired[1].Optional = false, false
+		}, "n1", NoCandidate},
+		"IPv4 is not served, either": {eligible("n1"), "n1 unhealthy", NoCandidate},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kept := found
+			if tc.node != "n1" {
+				kept = ips{ip("a 192.0.2.1"), found[1]}
+			}
+			p := planWeb(kept, web(preferring(Source{}, IPv4, IPv6), tc.lb), cluster(tc.node, "n2 unhealthy"), only4)
+			conditions := conditionsOf(p)
+			if len(conditions) == 0 || conditions[len(conditions)-1] != tc.want || len(briefly(p)) > 0 ||
+				len(p.Claims) != 2 {
+				t.Errorf("%v %s, %v", conditions, says(p), briefly(p))
+			}
+		})
+	}
+}
+
 // Who requires a family of which there is no default pool is shown the others.
 func TestWhoRequiresAFamilyIsShownItsPools(t *testing.T) {
 	missing := func(others ...string) func(*Input) {

@@ -278,6 +278,7 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 	}
 	p.completeReplacement(c)
 	if u := c.Unscheduled; u != nil {
+		p.excuse(b, c)
 		b.warn(u.Condition, u.Message)
 		if !u.OnlyTime {
 			b.refuse(&Problem{Reason: u.Reason, Message: u.Message})
