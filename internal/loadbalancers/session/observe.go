@@ -260,7 +260,7 @@ func (l *loop) takeNetwork(found map[string]instances.Endpoint, err error, began
 	}
 	o.networkAt, o.networkKnown, o.networkBackoff = began, true, backoff{}
 	for id, e := range found {
-		o.instances[id] = fromEndpoint(e)
+		o.instances[id] = o.fromEndpoint(e)
 	}
 	if _, _, missing := l.concerned(); !missing {
 		o.missingBackoff = backoff{}
@@ -269,13 +269,28 @@ func (l *loop) takeNetwork(found map[string]instances.Endpoint, err error, began
 	}
 }
 
-func fromEndpoint(e instances.Endpoint) plan.Instance {
+// fromEndpoint translates what was read of an instance's network. That may know nothing of an instance yet
+// but its id, while others have read its name.
+func (o *observed) fromEndpoint(e instances.Endpoint) plan.Instance {
+	name := e.Name
+	if known := o.names[e.InstanceID]; known != "" && name == e.InstanceID {
+		name = known
+	}
 	return plan.Instance{
-		Name: e.Name, Addrs: e.Addrs, Ephemeral: e.Ephemeral, EphemeralKnown: e.EphemeralKnown,
+		Name: name, Addrs: e.Addrs, Ephemeral: e.Ephemeral, EphemeralKnown: e.EphemeralKnown,
 		Interface: firewall.Interface{
-			InstanceName: e.Name, VPCID: e.VPCID, VPCName: e.VPCName, SubnetName: e.SubnetName,
+			InstanceName: name, VPCID: e.VPCID, VPCName: e.VPCName, SubnetName: e.SubnetName,
 			Addrs: e.Addrs,
 		},
+	}
+}
+
+// takeName takes over what an instance is called: firewall rules go by that, and people.
+func (o *observed) takeName(id, name string) {
+	o.names[id] = name
+	if instance, known := o.instances[id]; known {
+		instance.Name, instance.Interface.InstanceName = name, name
+		o.instances[id] = instance
 	}
 }
 

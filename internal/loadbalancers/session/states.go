@@ -24,7 +24,8 @@ func (l *loop) takeInstance(event instances.Event) {
 		if o.states[id].RunState != state {
 			l.m.operations.unstick(id)
 		}
-		o.states[id], o.names[id] = health.Instance{RunState: state}, event.Instance.Name
+		o.states[id] = health.Instance{RunState: state}
+		o.takeName(id, event.Instance.Name)
 		o.overtaken[id] = o.checking[id]
 		if state != oxide.RunStateDestroyed {
 			delete(o.destroyed, id)

@@ -1,0 +1,71 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
+)
+
+// unlisted leaves an instance out of all lists, until the time is over.
+func (w *world) unlisted(id string, until time.Time) {
+	w.handle(func(next http.Handler, rw http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || strings.TrimSuffix(r.URL.Path, "/") != "/v1/instances" ||
+			!time.Now().Before(until) {
+			next.ServeHTTP(rw, r)
+			return
+		}
+		r.Header.Del("Accept-Encoding")
+		answer := httptest.NewRecorder()
+		next.ServeHTTP(answer, r)
+		var list map[string]any
+		w.must(json.Unmarshal(answer.Body.Bytes(), &list))
+		items, _ := list["items"].([]any)
+		list["items"] = slices.DeleteFunc(items, func(item any) bool {
+			instance, _ := item.(map[string]any)
+			return instance["id"] == id
+		})
+		rw.Header().Set("Content-Type", "application/json")
+		w.must(json.NewEncoder(rw).Encode(list))
+	})
+}
+
+// An instance that is younger than the list is called by its id, and by its name as soon as a list has that.
+func TestAForeignInstanceIsNamedOnceItsNameIsKnown(t *testing.T) {
+	inRoutedWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		o.carried(o.want("default/other", nil, 81), 1) // so that networks have been read
+		stranger, err := w.sim.AddInstance("demo", oxidesim.InstanceSeed{Name: "stranger"})
+		w.must(err)
+		w.unlisted(stranger.ID, time.Now().Add(15*time.Second))
+		_, err = w.sim.AddExternalSubnet("demo", oxidesim.ExternalSubnetSeed{
+			Name: "mine", Subnet: "203.0.113.9/32", Instance: "stranger",
+		})
+		w.must(err)
+		key := o.want("default/web", func(d *session.Desired) {
+			d.Addresses[0].Source = ownership.Source{Kind: ownership.ExternalSubnet, Existing: "mine"}
+		}, 80)
+		says := func(text string) func() bool {
+			return func() bool {
+				s := o.state(key)
+				return s != nil && slices.ContainsFunc(s.Conditions, func(c session.Condition) bool {
+					return c.Type == session.ForeignAttachment && strings.Contains(c.Message, text)
+				})
+			}
+		}
+		w.await(10*time.Second, "its id", says("the instance "+stranger.ID))
+		w.await(25*time.Second, "its name", says("the instance stranger"))
+	})
+}
