@@ -279,12 +279,16 @@ func (s *balancerStep) arrive(c *plan.Claim) {
 		if m.arrivingSince.After(began) {
 			began = m.arrivingSince
 		}
-		deadline := began.Add(s.m.timings.attachTimeout)
-		if !s.now.Before(deadline) {
+		switch deadline := began.Add(s.m.timings.attachTimeout); {
+		case s.now.Before(deadline):
+			s.at(deadline)
+		case c.Kind() == ownership.FloatingIP || m.from == "":
 			s.withdraw(c, m)
 			return
+		default:
+			// The status of an external subnet that moves is no place. Clients within the cluster are served
+			// by it wherever the address is, and the others keep the name that they know it by.
 		}
-		s.at(deadline)
 	}
 	s.attach(c, c.Why)
 }

@@ -503,7 +503,8 @@ const (
 	// kept; if its marker is lost as well, it can no longer be recognized.
 	ConditionType_CONDITION_TYPE_ADDRESS_RENAMED ConditionType = 10
 	// A place was published, and the address could not be attached there within 30 seconds: the
-	// publication is withdrawn, and another attempt follows.
+	// publication is withdrawn, and another attempt follows. An external subnet that was in use before stays
+	// published, since its address is no place: then the condition is PENDING alone.
 	ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT ConditionType = 11
 	// An address that the backend attached for this load balancer stays attached, because nothing proves
 	// any more that it may be detached.
