@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 )
 
