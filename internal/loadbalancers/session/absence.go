@@ -164,6 +164,8 @@ func (l *loop) hasNothing(b *balancer) bool {
 		return true
 	case l.needs(b, ownership.ExternalSubnet, false) && !l.isListed(ownership.ExternalSubnet):
 		return false
+	case l.awaitsLeftovers(b):
+		return false
 	case len(b.places) > 0:
 		return true
 	}
@@ -173,6 +175,18 @@ func (l *loop) hasNothing(b *balancer) bool {
 	}
 	_, areRead := l.areRead(b, names)
 	return areRead && l.isListed(ownership.ExternalSubnet)
+}
+
+// replacementAge is how much younger than its owner an address is that may have replaced another one.
+const replacementAge = 30 * time.Second
+
+// awaitsLeftovers reports whether it is yet to be seen that a load balancer has no external subnet left, and
+// has that found out. A backend that ended in the middle of an exchange may have left one, of which nothing
+// else is known once it is detached. Where each address is as old as its owner there was no exchange, and
+// nothing is read for that; and nobody waits for what cannot be read.
+func (l *loop) awaitsLeftovers(b *balancer) bool {
+	return b.mayReplace && l.observed.lists[ownership.ExternalSubnet].err == nil &&
+		!l.isListed(ownership.ExternalSubnet)
 }
 
 // areRead reports whether all addresses of these names or ids were read directly, so that those which

@@ -110,6 +110,8 @@ type balancer struct {
 	would    []string
 	sent     *State
 	released bool
+	// mayReplace: it has an address that may have replaced one of the other kind.
+	mayReplace bool
 	// lookups are the addresses that it may have and no list has shown, by name or id; unseen: it is
 	// not known yet whether there is one.
 	lookups map[plan.Named]lookup

@@ -90,6 +90,7 @@ func (s *balancerStep) derive() {
 
 // track follows what others do to an address: it is renamed, or detached.
 func (s *balancerStep) track(ip *plan.Address) {
+	s.mayReplace = s.mayReplace || ip.Created-s.lb.Created > int64(replacementAge)
 	if first, known := s.names[ip.ID]; !known {
 		s.names[ip.ID] = ip.Name
 	} else if ip.Marked && first != ip.Name {

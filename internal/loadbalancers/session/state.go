@@ -101,7 +101,7 @@ func (s *balancerStep) state() *State {
 	switch {
 	case state.Problem != nil, waits && !s.progressing, s.unsettled && !s.progressing:
 		state.Phase = PhasePending
-	case s.progressing, s.isPlaceUnread():
+	case s.progressing, s.isPlaceUnread(), s.awaitsLeftovers(s.balancer):
 		state.Phase = PhaseProgressing
 	default:
 		state.Phase = PhaseReady
