@@ -205,6 +205,45 @@ func twoKinds(lb *backendv1.DesiredLoadBalancer) {
 	})
 }
 
+// ofEachFamily are so many floating IPs of IPv4, and so many external subnets of IPv6.
+func ofEachFamily(lb *backendv1.DesiredLoadBalancer, n int) []*backendv1.DesiredAddress {
+	return append(repeated(n, lb.Addresses[0]), repeated(n, &backendv1.DesiredAddress{
+		Family: backendv1.IpFamily_IP_FAMILY_IPV6,
+		Source: &backendv1.DesiredAddress_ExternalSubnet{ExternalSubnet: &backendv1.ExternalSubnetSource{}},
+	})...)
+}
+
+// What an operator names is a kind, and a name or an id as Oxide has them.
+func TestValidateWhatAnOperatorNames(t *testing.T) {
+	const subnet = backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET
+	key := &backendv1.LoadBalancerKey{Scope: "c1", Name: "default/web"}
+	for _, tc := range []struct {
+		source          backendv1.AddressSource
+		resource, field string
+	}{
+		{subnet, "edge-1", ""},
+		{subnet, "11111111-2222-4333-8444-555555555555", ""},
+		{0, "edge-1", "source"},
+		{9, "edge-1", "source"},
+		{subnet, "", "resource"},
+		{subnet, "198.51.100.7/32", "resource"},
+		{subnet, "198.51.100.7", "resource"},
+		{subnet, "Edge", "resource"},
+		{subnet, "edge\n1", "resource"},
+		{subnet, "11111111-2222-4333-8444-55555555555", "resource"},
+		{subnet, strings.Repeat("a", 64), "resource"},
+	} {
+		checkField(t, validateResource(tc.source, tc.resource), tc.field)
+		checkField(t, validateAdopt(&backendv1.AdoptAddressRequest{
+			Source: tc.source, Resource: tc.resource, Key: key, OwnerUid: "uid-1",
+		}), tc.field)
+	}
+	checkField(t, validateAdopt(&backendv1.AdoptAddressRequest{Source: subnet, Resource: "a", Key: key}),
+		"owner_uid")
+	checkField(t, validateAdopt(&backendv1.AdoptAddressRequest{Source: subnet, Resource: "a", OwnerUid: "u"}),
+		"key")
+}
+
 func TestValidateLoadBalancer(t *testing.T) {
 	type balancer = backendv1.DesiredLoadBalancer
 	for _, tc := range []struct {
@@ -235,6 +274,14 @@ func TestValidateLoadBalancer(t *testing.T) {
 		{"nine of a family", func(lb *balancer) { lb.Addresses = repeated(9, lb.Addresses[0]) },
 			"addresses[8]"},
 		{"two kinds in a family", twoKinds, "addresses[1].source"},
+		{"eight of each family, of a kind each", func(lb *balancer) { lb.Addresses = ofEachFamily(lb, 8) }, ""},
+		{"eight of one family and nine of the other", func(lb *balancer) { lb.Addresses = ofEachFamily(lb, 9)[1:] },
+			"addresses[16]"},
+		{"seven of a kind and one of another", func(lb *balancer) {
+			one := lb.Addresses[0]
+			twoKinds(lb)
+			lb.Addresses = append(repeated(7, one), lb.Addresses[1])
+		}, "addresses[7].source"},
 		{"two kinds in a family at the end", func(lb *balancer) {
 			twoKinds(lb)
 			lb.Ending = backendv1.Ending_ENDING_RELEASE

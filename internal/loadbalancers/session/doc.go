@@ -24,7 +24,8 @@
 //	absence.go    addresses that no list shows, read directly before anything follows from that
 //	addresses.go  the floating IPs of the project, listed and kept for all sessions
 //	query.go      Get, List, Plan and Rebalance
-//	operator.go   adopt, release and delete addresses by hand
+//	operator.go   release and delete addresses by hand
+//	adopt.go      adopt addresses by hand
 //
 // It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through
 // internal/oxide.

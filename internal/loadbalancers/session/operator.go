@@ -6,6 +6,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
@@ -18,84 +19,6 @@ import (
 type Outcome struct {
 	Address Address
 	Actions []Action
-}
-
-// Adopt marks an address, by name or id, as one of a load balancer. Its name and the
-// text of its description stay. Errors: ReasonResourceNotFound, ReasonNotOwned, ReasonInUse,
-// ReasonInvalid, ReasonSessionRequired if it is marked already and its session is not here.
-func (m *Manager) Adopt(
-	ctx context.Context, named plan.Named, key ownership.Key, ownerUID string, dryRun bool,
-) (Outcome, error) {
-	l, ip, err := m.find(ctx, named)
-	if err != nil {
-		return Outcome{}, err
-	}
-	switch {
-	case ip.Marked && ip.Marker.Key != key:
-		return Outcome{}, failf(ReasonNotOwned, nil, "the %s %s is of the load balancer %s in the "+
-			"scope %s: release it there first", ip.Kind, ip.Name, ip.Marker.Key, ip.Marker.Key.Scope)
-	case ip.Larger:
-		return Outcome{}, failf(ReasonInvalid, nil, "the external subnet %s has more than one address: a "+
-			"load balancer needs one of a single address", ip.Name)
-	case ip.Marked && ip.Marker.OwnerUID == ownerUID && !ip.Marker.Retained:
-		return Outcome{Address: l.address(ip, true, ip.InstanceID)}, nil
-	}
-	if user := m.userOf(ctx, ip); user != key && user != (ownership.Key{}) {
-		return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s uses the %s %s as the "+
-			"user's own: let it name another one first", user, ip.Kind, ip.Name)
-	}
-	left, known := m.wanted(ctx, key, ip)
-	if known && left == 0 {
-		return Outcome{}, failf(ReasonInvalid, nil, "the load balancer %s desires no %s of IP%s: change "+
-			"what it desires first, or the address would be deleted", key, ip.Kind, ip.Family())
-	}
-	for _, other := range l.observed.addresses.Owned([]string{key.Scope}, key.Name) {
-		if other.ID == ip.ID || other.Family() != ip.Family() || other.Marker.Retained {
-			continue
-		}
-		if left--; left <= 0 {
-			return Outcome{}, failf(ReasonInUse, nil, "the load balancer %s has the address %s (%s) "+
-				"already: release that first, or one of them would be deleted", key, other.Addr, other.Name)
-		}
-	}
-	description, err := ownership.WithMarker(ip.Description, ownership.Marker{
-		Key: key, OwnerUID: ownerUID, Family: ownership.FamilyOf(ip.Addr),
-		Source: adoptedSource(ip).String(),
-	})
-	if err != nil {
-		return Outcome{}, failf(ReasonInvalid, err, "%s", err)
-	}
-	return m.describeByHand(ctx, l, ip, key, description, "it was adopted by hand", dryRun)
-}
-
-// adoptedSource is where an address comes from that was adopted.
-func adoptedSource(ip *plan.Address) ownership.Source {
-	if ip.Kind == ownership.ExternalSubnet {
-		return ownership.Source{Kind: ip.Kind}
-	}
-	return ownership.Source{Addr: ip.Addr}
-}
-
-// wanted returns how many addresses of the kind and family of one an acting session desires for a load
-// balancer, and whether that is known.
-func (m *Manager) wanted(
-	ctx context.Context, key ownership.Key, ip *plan.Address,
-) (count int, known bool) {
-	if s := m.session(key.Scope); s != nil {
-		_ = s.ask(ctx, func(l *loop) {
-			b := l.balancers[key]
-			if b == nil || b.lb.Preserve || b.lb.Ending != plan.NotEnding {
-				return
-			}
-			known = len(b.lb.Desired) > 0
-			for _, d := range b.lb.Desired {
-				if d.Family == ip.Family() && d.Source.Kind == ip.Kind {
-					count++
-				}
-			}
-		})
-	}
-	return count, known
 }
 
 // Release replaces the marker of an address, by name or id, by a line that says so: it belongs
@@ -190,8 +113,8 @@ func (m *Manager) DeleteOrphan(
 		return nil, err
 	}
 	if !isAmong(orphans, id) {
-		return nil, failf(ReasonNotOwned, nil, "the %s %s is no orphan of the scope %s", ip.Kind,
-			ip.Name, scope)
+		return nil, failf(ReasonNotOwned, nil, "the %s %s is no orphan of the scope %s: delete only what is "+
+			"listed as one", ip.Kind, ip.Name, scope)
 	}
 	const why = "it is an orphan, deleted by hand"
 	base := plan.Action{Key: ip.Marker.Key, Kind: ip.Kind, ID: id, Name: ip.Name, Addr: ip.Addr, Why: why}
@@ -247,12 +170,20 @@ func (m *Manager) find(ctx context.Context, named plan.Named) (*loop, *plan.Addr
 	if err != nil {
 		return nil, nil, err
 	}
-	ip := l.observed.addresses.Find(named.Kind, named.NameOrID)
-	if ip == nil {
-		return nil, nil, failf(ReasonResourceNotFound, nil, "there is no %s %s in the project",
-			named.Kind, named.NameOrID)
+	if ip := l.observed.addresses.Find(named.Kind, named.NameOrID); ip != nil {
+		return l, ip, nil
 	}
-	return l, ip, nil
+	remedy := fmt.Sprintf("name one of the %ss that are there, or its id", named.Kind)
+	for _, kind := range kinds {
+		if kind != named.Kind && l.observed.addresses.Find(kind, named.NameOrID) != nil {
+			remedy = fmt.Sprintf("but a %s: ask for that kind", kind)
+			if kind == ownership.ExternalSubnet {
+				remedy = fmt.Sprintf("but an %s: ask for that kind", kind)
+			}
+		}
+	}
+	return nil, nil, failf(ReasonResourceNotFound, nil, "there is no %s %s in the project; %s",
+		named.Kind, named.NameOrID, remedy)
 }
 
 func (m *Manager) findByID(ctx context.Context, id string) (*loop, *plan.Address, error) {

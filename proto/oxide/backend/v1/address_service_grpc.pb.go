@@ -42,9 +42,13 @@ type AddressServiceClient interface {
 	// AdoptAddress marks an existing floating IP or external subnet as the address of a load
 	// balancer. Its name stays, and so does the text of its description.
 	//
+	// Where no session of this backend says what the load balancer desires, the address is marked as
+	// retained: the load balancer gets it once it desires such a one, and does not delete it else.
+	//
 	// Errors: ADDRESS_NOT_OWNED if it is marked as another load balancer's; ADDRESS_IN_USE if the load
-	// balancer has as many others of the family as it desires; INVALID_REQUEST if its session desires none
-	// of this source and family for it, or if it is an external subnet of more than one address;
+	// balancer has as many others of the family as it desires, or if the address is attached to an instance
+	// that no session of the scope in this backend has as a candidate; INVALID_REQUEST if its session desires
+	// none of this source, family and pool for it, or if it is an external subnet of more than one address;
 	// RESOURCE_NOT_FOUND.
 	AdoptAddress(ctx context.Context, in *AdoptAddressRequest, opts ...grpc.CallOption) (*AdoptAddressResponse, error)
 	// ReleaseAddress removes the marker from an address, which from then on belongs to the user. It
@@ -128,9 +132,13 @@ type AddressServiceServer interface {
 	// AdoptAddress marks an existing floating IP or external subnet as the address of a load
 	// balancer. Its name stays, and so does the text of its description.
 	//
+	// Where no session of this backend says what the load balancer desires, the address is marked as
+	// retained: the load balancer gets it once it desires such a one, and does not delete it else.
+	//
 	// Errors: ADDRESS_NOT_OWNED if it is marked as another load balancer's; ADDRESS_IN_USE if the load
-	// balancer has as many others of the family as it desires; INVALID_REQUEST if its session desires none
-	// of this source and family for it, or if it is an external subnet of more than one address;
+	// balancer has as many others of the family as it desires, or if the address is attached to an instance
+	// that no session of the scope in this backend has as a candidate; INVALID_REQUEST if its session desires
+	// none of this source, family and pool for it, or if it is an external subnet of more than one address;
 	// RESOURCE_NOT_FOUND.
 	AdoptAddress(context.Context, *AdoptAddressRequest) (*AdoptAddressResponse, error)
 	// ReleaseAddress removes the marker from an address, which from then on belongs to the user. It
