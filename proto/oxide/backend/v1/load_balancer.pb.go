@@ -260,7 +260,9 @@ const (
 	// Changes are under way, or wait for a publication, or it is yet to be read whether the firewall lets
 	// the traffic through.
 	Phase_PHASE_PROGRESSING Phase = 2
-	// Everything is as desired.
+	// Everything is as desired, as far as Oxide shows it. Oxide names the instance of an address from the
+	// beginning of its attachment, and does not say when that has ended: a backend that starts meanwhile is
+	// READY some seconds early.
 	Phase_PHASE_READY Phase = 3
 )
 
