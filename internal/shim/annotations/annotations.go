@@ -52,8 +52,9 @@ const (
 	// deleted. A list is as that of existing-floating-ip.
 	ExistingExternalSubnet = Prefix + "existing-external-subnet"
 
-	// RetainAddress is "true" to keep the addresses when the Service is deleted: they are detached and
-	// marked as retained, and a Service of the same namespace and name gets them back.
+	// RetainAddress is "true" to keep the addresses when the Service is deleted, asks for fewer, or gets
+	// others in their place: they are detached and marked as retained, and a Service of the same namespace
+	// and name that asks for such ones gets them back.
 	RetainAddress = Prefix + "retain-address"
 
 	// NodeSelector is a label selector, as kubectl takes it: only nodes that match may carry the

@@ -1081,8 +1081,8 @@ type DesiredLoadBalancer struct {
 	// `preserve_reason` is set.
 	//
 	// What a user may have written wrongly is the problem of this load balancer alone, and no malformed
-	// item: a name or an address in a source that cannot be one, or a port with the protocol SCTP. Then all that it has is preserved, as with `preserve_reason`, and the problem
-	// names the field.
+	// item: a name or an address in a source that cannot be one, or a port with the protocol SCTP. Then all
+	// that it has is preserved, as with `preserve_reason`, and the problem names the field.
 	Addresses []*DesiredAddress `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// The ports served: at least one, at most 1,000. REQUIRED.
 	Ports []*Port `protobuf:"bytes,7,rep,name=ports,proto3" json:"ports,omitempty"`

@@ -35,8 +35,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // LoadBalancerService gives load balancers their addresses. Oxide has no load balancer of its own:
-// here one is a set of addresses (at most one per IP family), each attached to one instance of the
-// cluster, which passes the traffic on by its own means.
+// here one is a set of addresses, one or up to eight of each IP family, each attached to one instance of
+// the cluster, which passes the traffic on by its own means.
 //
 // Whose an address is stands in Oxide: it carries a marker, one line in its description. Nothing
 // without a fitting marker, or a proof as strong, is ever changed.
@@ -173,8 +173,8 @@ func (c *loadBalancerServiceClient) ListLoadBalancers(ctx context.Context, in *L
 // for forward compatibility.
 //
 // LoadBalancerService gives load balancers their addresses. Oxide has no load balancer of its own:
-// here one is a set of addresses (at most one per IP family), each attached to one instance of the
-// cluster, which passes the traffic on by its own means.
+// here one is a set of addresses, one or up to eight of each IP family, each attached to one instance of
+// the cluster, which passes the traffic on by its own means.
 //
 // Whose an address is stands in Oxide: it carries a marker, one line in its description. Nothing
 // without a fitting marker, or a proof as strong, is ever changed.
