@@ -327,6 +327,20 @@ func (e *environment) warned(key, reason string, words ...string) string {
 // done.
 func (e *environment) unchanging(key string, do func()) {
 	e.Helper()
+	e.unchangingPart(key, func(status corev1.ServiceStatus) any { return status }, do)
+}
+
+// keepsPublishing checks that a Service publishes the same addresses at every moment while something is
+// done, whatever its conditions say of it.
+func (e *environment) keepsPublishing(key string, do func()) {
+	e.Helper()
+	e.unchangingPart(key, func(status corev1.ServiceStatus) any { return status.LoadBalancer }, do)
+}
+
+// unchangingPart checks that a part of the status of a Service is at no moment another one while something
+// is done.
+func (e *environment) unchangingPart(key string, part func(corev1.ServiceStatus) any, do func()) {
+	e.Helper()
 	before := e.service(key)
 	services, name := e.services(key)
 	ctx, cancel := context.WithCancel(e.Context())
@@ -342,7 +356,7 @@ func (e *environment) unchanging(key string, do func()) {
 			if !ok {
 				continue
 			}
-			if diff := cmp.Diff(before.Status, service.Status); diff != "" {
+			if diff := cmp.Diff(part(before.Status), part(service.Status)); diff != "" {
 				e.Errorf("for a moment the status of %s is another one (-want +got):\n%s", key, diff)
 			}
 		}

@@ -188,7 +188,7 @@ func (e *environment) refusedToWhoHasAnAddress(name, annotation, value string, s
 	e.create(name, objects.TCP(90))
 	address := e.served(name)
 	requests := e.mutations()
-	e.unchanging(name, func() {
+	e.keepsPublishing(name, func() {
 		e.annotate(name, annotation, value)
 		e.warned(name, syncFailed, says...)
 		e.servedBy(name, address)

@@ -58,10 +58,10 @@ func (r *statusRecord) isStale(service *v1.Service) bool {
 }
 
 // outlasting returns what the status of a Service publishes, and with it what somebody has overwritten
-// there: that was published, and is restored. Were it left out, whoever overwrites the status again and
-// again would hold up a move, which waits until its next place is published.
+// there again and again, and is restored after a pause only: were it left out, a move would wait for that,
+// as it does until its next place is published.
 func (r *statusRecord) outlasting(service *v1.Service, shown []string) []string {
-	if !r.established || shows(&service.Status.LoadBalancer, r.publish) {
+	if !r.due || !time.Now().Before(r.eligibleAt) || shows(&service.Status.LoadBalancer, r.publish) {
 		return shown
 	}
 	all := slices.Clone(r.publish)
@@ -118,6 +118,7 @@ func (c *Controller) syncStatus(key string) {
 		return
 	case wait > 0:
 		c.statuses.AddAfter(key, wait)
+		c.changed.Add(key) // what was overwritten counts as published meanwhile
 		return
 	}
 	if err := c.publish(service, state.GetPublish()); err != nil && !apierrors.IsNotFound(err) &&
