@@ -106,6 +106,10 @@ func (p *planner) refuseExisting(b *balancer, d Desired, ip *Address) *Problem {
 		return problemf(ReasonNotOwned, "the %s %s bears a marker that was edited: if it is the "+
 			"user's own, remove the line %q… from its description", kind, name, ownership.MarkerPrefix)
 	}
+	if p.isElsewhere(b, ip) && p.hasAnother(b, d, ip) {
+		return problemf(ReasonInvalid, "the %s %s is attached to the instance %s, which never was a node of "+
+			"this cluster: detach it there first", kind, name, p.displayName(ip.InstanceID))
+	}
 	if owner := p.provenOwner(ip, b); owner != nil {
 		return problemf(ReasonNotOwned, "the %s %s is of the load balancer %s, and not the "+
 			"user's own", kind, name, owner.key())
@@ -115,6 +119,18 @@ func (p *planner) refuseExisting(b *balancer, d Desired, ip *Address) *Problem {
 			"that is deleted", kind, name, holds.key())
 	}
 	return nil
+}
+
+// isElsewhere reports whether a user's own address is on an instance that never was of the cluster, and was
+// not attached there for the load balancer.
+func (p *planner) isElsewhere(b *balancer, ip *Address) bool {
+	return ip.InstanceID != "" && !b.LoadBalancer.Publishes(ip.Addr) && !p.mayDetach(b, ip)
+}
+
+// hasAnother reports whether a load balancer has another address of a family, which serves on.
+func (p *planner) hasAnother(b *balancer, d Desired, than *Address) bool {
+	isLeftover := func(ip *Address) bool { return ip != than && p.isLeftover(ip, b) }
+	return p.best(b, d.Family, notRetained) != nil || p.firstPublished(b, d.Family, isLeftover) != nil
 }
 
 // endingHolder returns an ending load balancer that a user's own address is attached for: its owner

@@ -114,6 +114,8 @@ type claim struct {
 	// standing is whether it may stay where it is; lost: it could, but somebody else has its place.
 	standing standing
 	lost     bool
+	// foreign: it stays on an instance that never was of the cluster, where it serves nothing.
+	foreign bool
 	// degraded: it stays, because nothing else can carry it.
 	degraded bool
 	// planNext: it stays, and its next place is to be chosen.
@@ -284,7 +286,7 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 			b.refuse(&Problem{Reason: u.Reason, Message: u.Message})
 		}
 	}
-	if c.Target == "" {
+	if c.Target == "" || c.foreign {
 		// An address that is in use is released only for one that is in use instead, or for which there is
 		// no instance besides those that carry the others.
 		if c.Unscheduled == nil || !c.Unscheduled.onlySiblings {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 )
@@ -67,5 +68,38 @@ func TestAForeignInstanceIsNamedOnceItsNameIsKnown(t *testing.T) {
 		}
 		w.await(10*time.Second, "its id", says("the instance "+stranger.ID))
 		w.await(25*time.Second, "its name", says("the instance stranger"))
+	})
+}
+
+// Who asks for an address of their own that is attached elsewhere keeps what they have, which still fails over,
+// until somebody has detached the other one.
+func TestWhatIsAttachedElsewhereIsWaitedFor(t *testing.T) {
+	inRoutedWorld(t, 3, func(w *world) {
+		x := w.addStuff()
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", nil, 80)
+		before := o.carried(key, 1)[0]
+		o.want("default/web", func(d *session.Desired) {
+			d.Addresses[0].Source = ownership.Source{Kind: ownership.ExternalSubnet, Existing: "attached"}
+		})
+		time.Sleep(time.Minute)
+		if s := o.state(key); !session.IsReason(s.Problem, session.ReasonInvalid) || s.Addresses[0] != before ||
+			!strings.Contains(s.Problem.Error(), "attached to the instance stranger") {
+			t.Errorf("%+v", s)
+		}
+		o.silence(before)
+		o.await(time.Minute, "the move", func() bool {
+			at := w.ip(before.ID).InstanceID
+			return at != "" && at != before.Attached.InstanceID
+		})
+		w.must(w.api.DetachExternalSubnet(w.Context(), x.attached.ID))
+		o.await(3*time.Minute, "the exchange", func() bool {
+			s := o.state(key)
+			return s.Phase == session.PhaseReady && len(s.Addresses) == 1 && s.Addresses[0].ID == x.attached.ID
+		})
+		if moved := o.did(key, plan.ActionAttach, time.Now().Add(-time.Minute)); len(moved) == 0 || !moved[len(moved)-1].Replaces {
+			t.Errorf("attached %+v", moved)
+		}
 	})
 }
