@@ -121,8 +121,8 @@ func (p *planner) refuseExisting(b *balancer, d Desired, ip *Address) *Problem {
 	return nil
 }
 
-// isElsewhere reports whether a user's own address is on an instance that never was of the cluster, and was
-// not attached there for the load balancer.
+// isElsewhere reports whether a user's own address is on an instance that never was of the cluster,
+// and was not attached there for the load balancer.
 func (p *planner) isElsewhere(b *balancer, ip *Address) bool {
 	return ip.InstanceID != "" && !b.LoadBalancer.Publishes(ip.Addr) && !p.mayDetach(b, ip)
 }

@@ -305,8 +305,9 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 	}
 }
 
-// completeReplacement says that an address which was there before replaces others: one of a user's own when
-// it is attached, one that was retained when its marker is renewed. For a new one its creation says so.
+// completeReplacement says that an address which was there before replaces others: one of a user's
+// own when it is attached, one that was retained when its marker is renewed. For a new one its
+// creation says so.
 func (p *planner) completeReplacement(c *claim) {
 	if c.Address == nil || c.inUse() || c.Managed && (c.Mark == nil || !c.Address.Marker.Retained) {
 		return

@@ -180,10 +180,11 @@ func (l *loop) hasNothing(b *balancer) bool {
 // replacementAge is how much younger than its owner an address is that may have replaced another one.
 const replacementAge = 30 * time.Second
 
-// awaitsLeftovers reports whether it is yet to be seen that a load balancer has no external subnet left, and
-// has that found out. A backend that ended in the middle of an exchange may have left one, of which nothing
-// else is known once it is detached. Where each address is as old as its owner there was no exchange, and
-// nothing is read for that; and nobody waits for what cannot be read.
+// awaitsLeftovers reports whether it is yet to be seen that a load balancer has no external subnet
+// left, and has that found out. A backend that ended in the middle of an exchange may have left
+// one, of which nothing else is known once it is detached. Where each address is as old as its
+// owner there was no exchange, and nothing is read for that; and nobody waits for what cannot be
+// read.
 func (l *loop) awaitsLeftovers(b *balancer) bool {
 	return b.mayReplace && l.observed.lists[ownership.ExternalSubnet].err == nil &&
 		!l.isListed(ownership.ExternalSubnet)

@@ -12,8 +12,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 )
 
-// Adopt marks an address, by name or id, as one of a load balancer. Its name and the
-// text of its description stay. Where no session here says what the load balancer desires it is marked as
+// Adopt marks an address, by name or id, as one of a load balancer. Its name and the text of its
+// description stay. Where no session here says what the load balancer desires it is marked as
 // retained: what turns out not to be desired is not deleted then. Errors: ReasonResourceNotFound,
 // ReasonNotOwned, ReasonInUse, ReasonInvalid.
 func (m *Manager) Adopt(
@@ -64,7 +64,8 @@ type adopter struct {
 	// known: it is known what the load balancer desires, and desired how many addresses such as this one.
 	known   bool
 	desired int
-	// onNode: the address is attached nowhere, or to an instance that is or was a candidate; at is its name.
+	// onNode: the address is attached nowhere, or to an instance that is or was a candidate; at is
+	// its name.
 	onNode bool
 	at     string
 }

@@ -269,8 +269,8 @@ func (l *loop) takeNetwork(found map[string]instances.Endpoint, err error, began
 	}
 }
 
-// fromEndpoint translates what was read of an instance's network. That may know nothing of an instance yet
-// but its id, while others have read its name.
+// fromEndpoint translates what was read of an instance's network. That may know nothing of an
+// instance yet but its id, while others have read its name.
 func (o *observed) fromEndpoint(e instances.Endpoint) plan.Instance {
 	name := e.Name
 	if known := o.names[e.InstanceID]; known != "" && name == e.InstanceID {

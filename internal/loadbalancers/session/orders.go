@@ -198,9 +198,9 @@ func (s *balancerStep) mark(c *plan.Claim) {
 }
 
 // stay leaves an address where it is. Its next place is published already if its instance is
-// stopping. An attachment whose answer was lost here is repeated; one that another backend has begun shows
-// in nothing, since Oxide names the instance from its beginning, and repeating each at every start would
-// change what is there.
+// stopping. An attachment whose answer was lost here is repeated; one that another backend has
+// begun shows in nothing, since Oxide names the instance from its beginning, and repeating each at
+// every start would change what is there.
 func (s *balancerStep) stay(c *plan.Claim) {
 	id := c.Address.ID
 	delete(s.withdrawn, id)

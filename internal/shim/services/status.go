@@ -57,9 +57,9 @@ func (r *statusRecord) isStale(service *v1.Service) bool {
 	return err == nil && order < 0
 }
 
-// outlasting returns what the status of a Service publishes, and with it what somebody has overwritten
-// there again and again, and is restored after a pause only: were it left out, a move would wait for that,
-// as it does until its next place is published.
+// outlasting returns what the status of a Service publishes, and with it what somebody has
+// overwritten there again and again, and is restored after a pause only: were it left out, a move
+// would wait for that, as it does until its next place is published.
 func (r *statusRecord) outlasting(service *v1.Service, shown []string) []string {
 	if !r.due || !time.Now().Before(r.eligibleAt) || shows(&service.Status.LoadBalancer, r.publish) {
 		return shown
