@@ -106,8 +106,8 @@ func (p *planner) excuse(b *balancer, c *claim) {
 		return
 	}
 	c.Unscheduled.Condition = FamilyMissing
-	c.Unscheduled.Message = fmt.Sprintf("the address %s is reserved but attached nowhere: no node that could "+
-		"carry it has a private IP%s address", c.Address.Addr, c.Desired.Family)
+	c.Unscheduled.Message = fmt.Sprintf("the address %s is reserved but attached nowhere: no node that "+
+		"could carry it has a private IP%s address", c.Address.Addr, c.Desired.Family)
 }
 
 func (p *planner) whyMissing(carried func(Desired) bool, d Desired) string {
