@@ -67,7 +67,11 @@ func (s *balancerStep) derive() {
 	if p := s.planned.Problem; p != nil && p.Reason == plan.ReasonPoolUnreadable && s.awaitsPool {
 		s.busy, s.progressing, s.unsettled = true, true, true
 	}
-	for _, c := range s.planned.Claims {
+	// In which order they are planned depends on how they fare, and that of what is published must not.
+	claims := byFamilyAndAge(s.planned.Claims,
+		func(c *plan.Claim) ownership.Family { return c.Desired.Family },
+		func(c *plan.Claim) *plan.Address { return c.Address })
+	for _, c := range claims {
 		if c.Address == nil {
 			s.create(c)
 			continue

@@ -81,6 +81,34 @@ func TestTheFloatingIPStandsFirstInTheStatus(t *testing.T) {
 	})
 }
 
+// Two leaders at once agree on the order of what is published, whatever either has seen happen and whoever
+// has written the status last: each would else repair what the other writes.
+func TestTheOrderOfAddressesDoesNotDependOnWhatIsPublished(t *testing.T) {
+	inWorld(t, 4, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", several(3), 80)
+		addresses := o.carried(key, 3)
+		before := o.state(key).Publish
+		o.want("default/web", func(d *session.Desired) {
+			d.Published = slices.Clone(before)
+			slices.Reverse(d.Published[:3])
+		})
+		o.carried(key, 3)
+		if now := o.state(key).Publish; !slices.Equal(now, before) {
+			t.Errorf("publish %v, and in another order before: %v", now, before)
+		}
+		o.silence(addresses[0])
+		o.await(time.Minute, "the move", func() bool {
+			return !slices.Contains(o.state(key).Publish, addresses[0].Attached.PrivateAddr)
+		})
+		o.carried(key, 3)
+		if now := o.state(key).Publish; !slices.Equal(now[:3], before[:3]) {
+			t.Errorf("publish %v, and in another order before: %v", now, before)
+		}
+	})
+}
+
 func TestAFirstPlaceIsPublishedBeforeTheAddressIsAttached(t *testing.T) {
 	inWorld(t, 2, func(w *world) {
 		o := w.open().sync()

@@ -132,7 +132,7 @@ func (s *balancerStep) published() []netip.Addr {
 	case s.lb.Preserve && untouched:
 		return s.desired.Published
 	}
-	publish := slices.Concat(s.inOldOrder(s.publish), s.inOldOrder(s.publishPlaces))
+	publish := slices.Concat(s.inOrder(s.publish), s.inOrder(s.publishPlaces))
 	keep := func(keeps func(netip.Addr) bool) {
 		for _, addr := range s.desired.Published {
 			if !slices.Contains(publish, addr) && keeps(addr) {
@@ -152,26 +152,37 @@ func (s *balancerStep) published() []netip.Addr {
 	return publish
 }
 
-// inOldOrder returns addresses with those of each IP family in the order in which they are published
-// already: where nothing but a place changes, the owner has nothing to write.
-func (s *balancerStep) inOldOrder(addrs []netip.Addr) []netip.Addr {
+// inOrder returns addresses with those of each IP family together, by their ages; places, which have none,
+// stay in the order in which they are. What that depends on every leader sees alike: of two at once
+// each would else repair what the other has written.
+func (s *balancerStep) inOrder(addrs []netip.Addr) []netip.Addr {
+	return byFamilyAndAge(addrs, ownership.FamilyOf, s.observed.addresses.ByAddr)
+}
+
+// byFamilyAndAge returns what is of one IP family together, in the order in which the families come first,
+// and that by the ages of addresses; what has none comes last.
+func byFamilyAndAge[T any](
+	all []T, family func(T) ownership.Family, address func(T) *plan.Address,
+) []T {
 	var families []ownership.Family
-	for _, addr := range addrs {
-		if family := ownership.FamilyOf(addr); !slices.Contains(families, family) {
-			families = append(families, family)
+	for _, one := range all {
+		if f := family(one); !slices.Contains(families, f) {
+			families = append(families, f)
 		}
 	}
-	rank := func(addr netip.Addr) (family, place int) {
-		if place = slices.Index(s.desired.Published, addr); place < 0 {
-			place = len(s.desired.Published)
+	sorted := slices.Clone(all)
+	slices.SortStableFunc(sorted, func(a, b T) int {
+		x, y := address(a), address(b)
+		order := cmp.Compare(slices.Index(families, family(a)), slices.Index(families, family(b)))
+		switch {
+		case order != 0 || x == nil && y == nil:
+			return order
+		case x == nil:
+			return 1
+		case y == nil:
+			return -1
 		}
-		return slices.Index(families, ownership.FamilyOf(addr)), place
-	}
-	sorted := slices.Clone(addrs)
-	slices.SortStableFunc(sorted, func(a, b netip.Addr) int {
-		familyA, placeA := rank(a)
-		familyB, placeB := rank(b)
-		return cmp.Or(cmp.Compare(familyA, familyB), cmp.Compare(placeA, placeB))
+		return cmp.Or(cmp.Compare(x.Created, y.Created), cmp.Compare(x.ID, y.ID))
 	})
 	return sorted
 }
