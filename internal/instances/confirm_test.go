@@ -94,3 +94,23 @@ func TestOneThatCannotBeReadStaysWhatItWasAndHidesNoOther(t *testing.T) {
 		w.staysFor(20*time.Minute, before)
 	})
 }
+
+// Whoever has a name by the list has it: a Node that got the id of the instance before would keep that for
+// ever.
+func TestOneThatWasRecreatedHasItsNameWhileTheOldOneCannotBeRead(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		old := w.addNodesWithAddresses(2, 0)[0]
+		_, err := w.finder.ByName(t.Context(), "node-0", instances.Full)
+		w.must(err)
+		w.must(w.rack.RemoveInstance("node-0"))
+		w.fault(oxidesim.Fault{Operation: "instance_view", Status: 500, ErrorCode: "Internal"})
+		added, err := w.rack.AddInstance("demo", oxidesim.InstanceSeed{Name: "node-0"})
+		w.must(err)
+		time.Sleep(10 * time.Second)
+		found, err := w.finder.Identify(t.Context(), instances.Machine{Name: "node-0"}, instances.Full, true)
+		w.must(err)
+		if found.ID != added.ID {
+			t.Errorf("node-0 is %s, want %s, and not %s", found.ID, added.ID, old)
+		}
+	})
+}

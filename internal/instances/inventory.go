@@ -136,7 +136,9 @@ func (i *Inventory) readListing(ctx context.Context) (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, i.unlistedInstances(ctx, identity, all)...)
+	// What is listed comes last: an instance that was recreated has the name of the one before, of which it
+	// may not be known yet that it is gone.
+	all = append(i.unlistedInstances(ctx, identity, all), all...)
 	l := &listing{
 		identity:   identity,
 		byID:       make(map[string]oxide.Instance, len(all)),
