@@ -40,7 +40,8 @@ type company struct {
 	nodes   []string
 }
 
-// served is a Service whose address is on a node.
+// served is a Service whose address is on a node. That of an external subnet has no private address in its
+// status, and the status stays as it is when it moves.
 type served struct{ service, address, node, private string }
 
 // newCompany starts a rack and the cloud controller manager, and joins n nodes, in pairs.
@@ -100,6 +101,13 @@ func onPair(i int) *corev1.Service {
 	return s
 }
 
+// onPairBySubnet is onPair for a Service with an external subnet.
+func onPairBySubnet(i int) *corev1.Service {
+	s := onPair(i)
+	s.Annotations["oxide.computer/address-source"] = "external-subnet"
+	return s
+}
+
 // settle creates n Services and waits until each is served.
 func (c *company) settle(
 	ctx context.Context, n int, make func(i int) *corev1.Service,
@@ -141,14 +149,21 @@ func (c *company) settle(
 // isServed reports whether a Service is served, with a status that is final: it names the address, and
 // the node that this is attached to.
 func isServed(service *corev1.Service, state rack.State) (served, bool) {
-	if service == nil || len(published(service)) != 2 {
+	if service == nil || len(published(service)) == 0 {
 		return served{}, false
 	}
-	address, private := published(service)[0], published(service)[1]
-	ip, _ := state.FloatingIP(address)
-	carrier, _ := state.Instance(ip.Instance)
-	return served{service: service.Name, address: address, node: ip.Instance, private: private},
-		ip.AttachState == rack.Attached && carrier.PrivateIPs["v4"] == private
+	status := published(service)
+	at, _ := state.At(status[0])
+	s := served{service: service.Name, address: status[0], node: at.Instance}
+	switch {
+	case at.AttachState != rack.Attached:
+		return s, false
+	case at.Subnet || len(status) != 2:
+		return s, at.Subnet && len(status) == 1
+	}
+	s.private = status[1]
+	carrier, _ := state.Instance(at.Instance)
+	return s, carrier.PrivateIPs["v4"] == s.private
 }
 
 // failover waits until an address is attached to another node, with a status that names that alone. It
@@ -177,7 +192,7 @@ func (c *company) failover(
 			}
 		case <-poll.C:
 		}
-		if now == nil || len(published(now)) != 2 || published(now)[1] == s.private {
+		if now == nil || s.private != "" && slices.Contains(published(now), s.private) {
 			continue
 		}
 		state, err := c.rack.State(ctx)

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
@@ -44,12 +45,29 @@ const (
 // failoverOfOne measures Services that have two nodes each: the instance of one is stopped, or its
 // kubelet falls silent.
 func failoverOfOne(ctx context.Context, w *world) (figures, error) {
+	return w.failoverOfPairs(ctx, "failover", onPair)
+}
+
+// failoverOfSubnet measures the same with external subnets.
+func failoverOfSubnet(ctx context.Context, w *world) (figures, error) {
+	return w.failoverOfPairs(ctx, "failover_subnet", onPairBySubnet)
+}
+
+// failoverOfPairs returns figures whose names begin with a prefix.
+func (w *world) failoverOfPairs(
+	ctx context.Context, prefix string, service func(i int) *corev1.Service,
+) (figures, error) {
 	const pairs = stoppedSamples + silentSamples
 	c, err := w.newCompany(ctx, "-pairs", 2*pairs)
 	if err != nil {
 		return nil, err
 	}
-	services, err := c.settle(ctx, pairs, onPair)
+	if err := c.rack.AddSubnetPool(ctx, rack.SubnetPool{
+		Name: "subnets", Version: "v4", Subnet: "203.0.113.0/24", Default: true,
+	}); err != nil {
+		return nil, err
+	}
+	services, err := c.settle(ctx, pairs, service)
 	if err != nil {
 		return nil, err
 	}
@@ -66,9 +84,9 @@ func failoverOfOne(ctx context.Context, w *world) (figures, error) {
 		silent = append(silent, took)
 	}
 	return figures{
-		"failover_stopping_seconds": median("an instance is asked to stop", stopping),
-		"failover_stopped_seconds":  median("an instance is stopped", stopped),
-		"failover_notready_seconds": median("a kubelet falls silent", silent),
+		prefix + "_stopping_seconds": median("an instance is asked to stop", stopping),
+		prefix + "_stopped_seconds":  median("an instance is stopped", stopped),
+		prefix + "_notready_seconds": median("a kubelet falls silent", silent),
 	}, c.ccm.Stop()
 }
 

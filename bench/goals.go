@@ -19,6 +19,7 @@ func goals() figures {
 		"probe_core_percent_1000": 2,
 
 		"failover_stopped_seconds": 3.1, "failover_notready_seconds": 2.3,
+		"failover_subnet_stopped_seconds": 3.1, "failover_subnet_notready_seconds": 2.3,
 		"failover_leader_node_seconds": 20.3, "failover_20_addresses_seconds": 6,
 		"failover_local_dark_seconds": 2.6,
 		"failover_again_seconds":      5,
