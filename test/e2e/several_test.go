@@ -41,6 +41,7 @@ func TestFamiliesAndSeveralAddresses(t *testing.T) {
 		}},
 		row{"the count is raised and lowered", "count", 3, countChanges},
 		row{"two addresses of each family", "four", 3, twoOfEach},
+		row{"two are retained, and one and then three are asked for", "again", 3, retainedInAnyNumber},
 	)
 }
 
@@ -236,6 +237,55 @@ func countChanges(p *pool) {
 	}
 	p.annotate(service, "addresses-per-family", "9")
 	p.warned(service, syncFailed, prefix+"addresses-per-family", "use a number from 1 to 8")
+	p.remove(service)
+	p.vanishes(service)
+}
+
+// retainedInAnyNumber: a Service that is created again gets of what was retained as much as it asks for, and
+// what is left stays for the next one.
+func retainedInAnyNumber(p *pool) {
+	asking := func(n string) func(*corev1.Service) {
+		return edits(routed, annotated("retain-address", "true", "addresses-per-family", n))
+	}
+	service := p.make("", asking("2"), objects.TCP(80))
+	two := p.carried(service, subnet4, subnet4)
+	left := func() {
+		p.Helper()
+		all := ownedBy(p.state(), service)
+		for _, c := range all {
+			if c.AttachState != rack.Detached || !strings.HasSuffix(c.Description, " retained") {
+				p.Errorf("the Service is gone, and has left %+v", c)
+			}
+		}
+		if len(all) != len(two) {
+			p.Errorf("the Service is gone, and has left %+v of %+v", all, two)
+		}
+	}
+	p.remove(service)
+	left()
+	p.make("", asking("1"), objects.TCP(80))
+	p.eventually(func(context.Context) (string, error) {
+		if len(p.service(service).Status.LoadBalancer.Ingress) != 1 {
+			return "an address", nil
+		}
+		return "", nil
+	})
+	now := p.service(service).Status.LoadBalancer.Ingress[0].IP
+	other := slices.IndexFunc(two, func(c rack.Carried) bool { return c.Addr != now })
+	p.carriedBeside(service, subnet4, two[other])
+	if two[1-other].Addr != now {
+		p.Errorf("it has %s, and %+v were retained", now, two)
+	}
+	p.remove(service)
+	left()
+	p.make("", asking("3"), objects.TCP(80))
+	three := p.carried(service, subnet4, subnet4, subnet4)
+	for _, before := range two {
+		if !slices.ContainsFunc(three, func(c rack.Carried) bool { return c.ID == before.ID }) {
+			p.Errorf("%+v did not come back: there are %+v", before, three)
+		}
+	}
+	p.annotate(service, "retain-address", "")
 	p.remove(service)
 	p.vanishes(service)
 }

@@ -127,7 +127,7 @@ func sourceIsChanged(p *pool) {
 		p.neverWithoutAny(service, func() {
 			p.annotate(service, "address-source", to.source)
 			now := p.carried(service, to.kind)[0]
-			p.told(service, "AddressReplaced", now.Addr, to.from+" "+before.Addr)
+			p.told(service, "AddressReplaced", now.Addr, to.from+" "+before.Addr, "the address changes")
 			if !slices.ContainsFunc(j.different(), func(published []string) bool {
 				return slices.Contains(published, before.Addr) && slices.Contains(published, now.Addr)
 			}) {
@@ -236,5 +236,14 @@ func subnetIsForeign(p *pool) {
 	p.remove(service)
 	if later := p.state().ExternalSubnets; !slices.Contains(later, now.ExternalSubnets[at]) {
 		p.Errorf("the external subnets are %+v, want %+v among them", later, now.ExternalSubnets[at])
+	}
+	// Who asks for it in place of what it has keeps that.
+	late := p.make("-late", nil, objects.TCP(81))
+	steady := p.carried(late, floating4)
+	p.annotateAll(late, "address-source", "external-subnet", "existing-external-subnet", "elsewhere")
+	p.warned(late, syncFailed, prefix+"existing-external-subnet", "is attached to the instance stranger",
+		"detach it there first")
+	if still := p.carriedAgain(late, steady); still[0].Instance != steady[0].Instance {
+		p.Errorf("it has moved to %s", still[0].Instance)
 	}
 }
