@@ -40,8 +40,8 @@ type company struct {
 	nodes   []string
 }
 
-// served is a Service whose address is on a node. That of an external subnet has no private address in its
-// status, and the status stays as it is when it moves.
+// served is a Service whose address is on a node. That of an external subnet has no private address in
+// its status, and the status stays as it is when it moves.
 type served struct{ service, address, node, private string }
 
 // newCompany starts a rack and the cloud controller manager, and joins n nodes, in pairs.

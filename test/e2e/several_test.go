@@ -241,8 +241,8 @@ func countChanges(p *pool) {
 	p.vanishes(service)
 }
 
-// retainedInAnyNumber: a Service that is created again gets of what was retained as much as it asks for, and
-// what is left stays for the next one.
+// retainedInAnyNumber: a Service that is created again gets of what was retained as much as it asks for,
+// and what is left stays for the next one.
 func retainedInAnyNumber(p *pool) {
 	asking := func(n string) func(*corev1.Service) {
 		return edits(routed, annotated("retain-address", "true", "addresses-per-family", n))

@@ -240,8 +240,9 @@ func TestValidateWhatAnOperatorNames(t *testing.T) {
 	}
 	checkField(t, validateAdopt(&backendv1.AdoptAddressRequest{Source: subnet, Resource: "a", Key: key}),
 		"owner_uid")
-	checkField(t, validateAdopt(&backendv1.AdoptAddressRequest{Source: subnet, Resource: "a", OwnerUid: "u"}),
-		"key")
+	checkField(t, validateAdopt(&backendv1.AdoptAddressRequest{
+		Source: subnet, Resource: "a", OwnerUid: "u",
+	}), "key")
 }
 
 func TestValidateLoadBalancer(t *testing.T) {
@@ -274,9 +275,12 @@ func TestValidateLoadBalancer(t *testing.T) {
 		{"nine of a family", func(lb *balancer) { lb.Addresses = repeated(9, lb.Addresses[0]) },
 			"addresses[8]"},
 		{"two kinds in a family", twoKinds, "addresses[1].source"},
-		{"eight of each family, of a kind each", func(lb *balancer) { lb.Addresses = ofEachFamily(lb, 8) }, ""},
-		{"eight of one family and nine of the other", func(lb *balancer) { lb.Addresses = ofEachFamily(lb, 9)[1:] },
-			"addresses[16]"},
+		{"eight of each family, of a kind each", func(lb *balancer) {
+			lb.Addresses = ofEachFamily(lb, 8)
+		}, ""},
+		{"eight of one family and nine of the other", func(lb *balancer) {
+			lb.Addresses = ofEachFamily(lb, 9)[1:]
+		}, "addresses[16]"},
 		{"seven of a kind and one of another", func(lb *balancer) {
 			one := lb.Addresses[0]
 			twoKinds(lb)

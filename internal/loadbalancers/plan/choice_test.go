@@ -174,8 +174,8 @@ func TestOfTwoFamiliesThoseThatCanBeHadAreGiven(t *testing.T) {
 	})
 }
 
-// An address of a family that no node has, of those that may be used, is no fault while the other family is
-// served: it was allocated when nothing was eligible, and is not deleted.
+// An address of a family that no node has, of those that may be used, is no fault while the other family
+// is served: it was allocated when nothing was eligible, and is not deleted.
 func TestAReservedAddressOfAFamilyThatNoNodeHasIsExcused(t *testing.T) {
 	found := ips{ip("a 192.0.2.1 n1"), ip("b 2001:db8::1", sixth)}
 	only4 := func(in *Input) {
@@ -201,7 +201,8 @@ func TestAReservedAddressOfAFamilyThatNoNodeHasIsExcused(t *testing.T) {
 			if tc.node != "n1" {
 				kept = ips{ip("a 192.0.2.1"), found[1]}
 			}
-			p := planWeb(kept, web(preferring(Source{}, IPv4, IPv6), tc.lb), cluster(tc.node, "n2 unhealthy"), only4)
+			lb := web(preferring(Source{}, IPv4, IPv6), tc.lb)
+			p := planWeb(kept, lb, cluster(tc.node, "n2 unhealthy"), only4)
 			conditions := conditionsOf(p)
 			if len(conditions) == 0 || conditions[len(conditions)-1] != tc.want || len(briefly(p)) > 0 ||
 				len(p.Claims) != 2 {

@@ -371,8 +371,8 @@ func TestWhyAnAddressIsCreated(t *testing.T) {
 			web(publishing("192.0.2.1", "192.0.2.2"), func(d *LoadBalancer) {
 				source := Source{Kind: ExternalSubnet, Pool: "s"}
 				d.Desired = []Desired{{Family: IPv4, Source: source}, {Family: IPv4, Source: source}}
-			}), "it replaces the floating IP 192.0.2.1, the floating IP 192.0.2.2, which are no longer desired: " +
-				"the addresses change"},
+			}), "it replaces the floating IP 192.0.2.1, the floating IP 192.0.2.2, which are no longer " +
+				"desired: the addresses change"},
 		{"it had one of the other IP family", nil, web(publishing("2001:db8::1")), first},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 )
 
-// Who names an address of their own that is attached to an instance which never was a node keeps what serves,
-// and that still fails over: the other one is left there.
+// Who names an address of their own that is attached to an instance which never was a node keeps
+// what serves, and that still fails over: the other one is left there.
 func TestWhatIsAttachedElsewhereReplacesNothing(t *testing.T) {
 	forget := func(in *Input) { delete(in.FormerCandidates, "n3") }
 	for name, tc := range map[string]struct {
@@ -28,8 +28,8 @@ func TestWhatIsAttachedElsewhereReplacesNothing(t *testing.T) {
 			lb := web(from(Source{Kind: tc.kind, Existing: "name-mine"}), publishing("192.0.2.1", "10.0.0.1"))
 			p := planWeb(ips{tc.had, mine}, lb, cluster("n1", "n2"), forget)
 			same(t, "actions", []string(nil), briefly(p))
-			if !isProblem(p.Problem, ReasonInvalid, tc.kind.String()+" name-mine is attached to the instance instance-n3, "+
-				"which never was a node of this cluster: detach it there first") {
+			if !isProblem(p.Problem, ReasonInvalid, tc.kind.String()+" name-mine is attached to the "+
+				"instance instance-n3, which never was a node of this cluster: detach it there first") {
 				t.Errorf("problem %v", p.Problem)
 			}
 			p = planWeb(ips{tc.had, mine}, lb, cluster("n1 unhealthy", "n2"), forget)

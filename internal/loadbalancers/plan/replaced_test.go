@@ -6,8 +6,9 @@ package plan
 
 import "testing"
 
-// An address that was there before is not created: a user's own replaces another when it is attached, and
-// one that was retained when its marker is renewed. What moves, and what is the first, replaces none.
+// An address that was there before is not created: a user's own replaces another when it is
+// attached, and one that was retained when its marker is renewed. What moves, and what is the
+// first, replaces none.
 func TestWhatWasThereBeforeSaysWhatItReplaces(t *testing.T) {
 	const replaces = "replaces the floating IP 192.0.2.1, which is no longer desired: the address changes"
 	retained := func(m *Marker) { m.Retained, m.Source = true, Source{Kind: ExternalSubnet}.String() }

@@ -6,9 +6,10 @@ package plan
 
 import "testing"
 
-// An address that is attached nowhere does not come to an instance that another one of its load balancer is
-// yet to leave, nor to one to which a request under way still brings another: there would be two for a while.
-// Such an instance, one that is drained, would take it as the last choice.
+// An address that is attached nowhere does not come to an instance that another one of its load
+// balancer is yet to leave, nor to one to which a request under way still brings another: there
+// would be two for a while. Such an instance, one that is drained, would take it as the last
+// choice.
 func TestASiblingWaitsUntilTheOtherAddressHasLeft(t *testing.T) {
 	for name, tc := range map[string]struct {
 		at       string

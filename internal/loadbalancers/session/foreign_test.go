@@ -42,7 +42,8 @@ func (w *world) unlisted(id string, until time.Time) {
 	})
 }
 
-// An instance that is younger than the list is called by its id, and by its name as soon as a list has that.
+// An instance that is younger than the list is called by its id, and by its name as soon as a list
+// has that.
 func TestAForeignInstanceIsNamedOnceItsNameIsKnown(t *testing.T) {
 	inRoutedWorld(t, 2, func(w *world) {
 		o := w.open().sync()
@@ -71,8 +72,8 @@ func TestAForeignInstanceIsNamedOnceItsNameIsKnown(t *testing.T) {
 	})
 }
 
-// Who asks for an address of their own that is attached elsewhere keeps what they have, which still fails over,
-// until somebody has detached the other one.
+// Who asks for an address of their own that is attached elsewhere keeps what they have, which still
+// fails over, until somebody has detached the other one.
 func TestWhatIsAttachedElsewhereIsWaitedFor(t *testing.T) {
 	inRoutedWorld(t, 3, func(w *world) {
 		x := w.addStuff()
@@ -84,7 +85,8 @@ func TestWhatIsAttachedElsewhereIsWaitedFor(t *testing.T) {
 			d.Addresses[0].Source = ownership.Source{Kind: ownership.ExternalSubnet, Existing: "attached"}
 		})
 		time.Sleep(time.Minute)
-		if s := o.state(key); !session.IsReason(s.Problem, session.ReasonInvalid) || s.Addresses[0] != before ||
+		if s := o.state(key); !session.IsReason(s.Problem, session.ReasonInvalid) ||
+			s.Addresses[0] != before ||
 			!strings.Contains(s.Problem.Error(), "attached to the instance stranger") {
 			t.Errorf("%+v", s)
 		}
@@ -98,8 +100,9 @@ func TestWhatIsAttachedElsewhereIsWaitedFor(t *testing.T) {
 			s := o.state(key)
 			return s.Phase == session.PhaseReady && len(s.Addresses) == 1 && s.Addresses[0].ID == x.attached.ID
 		})
-		if moved := o.did(key, plan.ActionAttach, time.Now().Add(-time.Minute)); len(moved) == 0 || !moved[len(moved)-1].Replaces {
-			t.Errorf("attached %+v", moved)
+		all := o.did(key, plan.ActionAttach, time.Time{})
+		if last := all[len(all)-1]; !last.Replaces || last.ID != x.attached.ID {
+			t.Errorf("attached %+v", last)
 		}
 	})
 }

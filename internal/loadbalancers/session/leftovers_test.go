@@ -15,8 +15,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 )
 
-// leftover has a load balancer go over from an external subnet to a floating IP, and the backend end before it
-// has deleted the subnet, which is detached and in no status any more.
+// leftover has a load balancer go over from an external subnet to a floating IP, and the backend
+// end before it has deleted the subnet, which is detached and in no status any more.
 func (w *world) leftover() (*owner, ownership.Key) {
 	w.Helper()
 	o := w.open().sync()
@@ -24,7 +24,9 @@ func (w *world) leftover() (*owner, ownership.Key) {
 	old := o.carried(key, 1)[0]
 	time.Sleep(time.Minute)
 	w.fault("external_subnet_delete", 503, unavailable)
-	o.want("default/web", func(d *session.Desired) { d.Addresses = []plan.Desired{{Family: ownership.IPv4}} })
+	o.want("default/web", func(d *session.Desired) {
+		d.Addresses = []plan.Desired{{Family: ownership.IPv4}}
+	})
 	o.await(time.Minute, "the detachment", func() bool {
 		s := o.state(key)
 		at, is := w.subnets()[old.Addr]
@@ -35,8 +37,8 @@ func (w *world) leftover() (*owner, ownership.Key) {
 	return o, key
 }
 
-// A load balancer that ends just when another backend takes over is released once that has looked for what the
-// first one left.
+// A load balancer that ends just when another backend takes over is released once that has looked
+// for what the first one left.
 func TestALeftoverOfTheOtherKindGoesWithItsOwner(t *testing.T) {
 	inRoutedWorld(t, 2, func(w *world) {
 		o, key := w.leftover()

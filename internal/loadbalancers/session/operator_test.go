@@ -57,7 +57,8 @@ func (w *world) addStuff() stuff {
 	}
 }
 
-// Whatever an operator names that is not right is refused in one line with what to do, and nothing is touched.
+// Whatever an operator names that is not right is refused in one line with what to do, and nothing
+// is touched.
 func TestRubbishByHandTouchesNoExternalSubnet(t *testing.T) {
 	inRoutedWorld(t, 2, func(w *world) {
 		x := w.addStuff()
@@ -105,37 +106,74 @@ func TestRubbishByHandTouchesNoExternalSubnet(t *testing.T) {
 			reason session.Reason
 			says   string
 		}{
-			"adopt: no such name":                        {adopt(web), "nothing", missing, "there is no external subnet nothing in the project; name one"},
-			"adopt: no such id":                          {adopt(web), nobodysID, missing, "there is no external subnet " + nobodysID},
-			"adopt: an instance":                         {adopt(web), x.stranger.ID, missing, "there is no external subnet " + x.stranger.ID},
-			"adopt: of another project":                  {adopt(web), x.elsewhere.ID, missing, "in the project; name one"},
-			"adopt: a floating IP":                       {adopt(web), "floating", missing, "but a floating IP: ask for that kind"},
-			"adopt: a larger one":                        {adopt(unknown), "larger", session.ReasonInvalid, "needs one of a single address, /32"},
-			"adopt: attached elsewhere":                  {adopt(web), x.attached.ID, taken, "to the instance stranger, which is not known here to be a node of the scope cluster-1: detach it first"},
+			"adopt: no such name": {
+				adopt(web), "nothing", missing, "there is no external subnet nothing in the project; name one",
+			},
+			"adopt: no such id": {
+				adopt(web), nobodysID, missing, "there is no external subnet " + nobodysID,
+			},
+			"adopt: an instance": {
+				adopt(web), x.stranger.ID, missing, "there is no external subnet " + x.stranger.ID,
+			},
+			"adopt: of another project": {
+				adopt(web), x.elsewhere.ID, missing, "in the project; name one",
+			},
+			"adopt: a floating IP": {
+				adopt(web), "floating", missing, "but a floating IP: ask for that kind",
+			},
+			"adopt: a larger one": {
+				adopt(unknown), "larger", session.ReasonInvalid, "needs one of a single address, /32",
+			},
+			"adopt: attached elsewhere": {
+				adopt(web), x.attached.ID, taken,
+				"to the instance stranger, which is not known here to be a node of the scope cluster-1: " +
+					"detach it first",
+			},
 			"adopt: attached, for one that is not known": {adopt(unknown), "attached", taken, "detach it first"},
 			"adopt: attached, in a scope without a session": {
 				adopt(ownership.Key{Scope: "cluster-2", Name: "default/web"}), "attached", taken, "detach it first",
 			},
-			"adopt: it has its own":          {adopt(web), "mine", taken, "has the address " + own.Addr.String()},
-			"adopt: another's":               {adopt(unknown), own.Name, session.ReasonNotOwned, "release it there first"},
-			"adopt: another kind":            {adopt(plain), "mine", session.ReasonInvalid, "change what it desires first"},
-			"adopt: another pool":            {adopt(pooled), "mine", session.ReasonInvalid, "or from another pool: change what it desires first"},
-			"adopt: another family":          {adopt(own6), "floating", missing, "ask for that kind"},
-			"release: no such name":          {release, "nothing", missing, "there is no external subnet nothing"},
-			"release: an instance":           {release, x.stranger.ID, missing, "there is no external subnet"},
-			"release: of another project":    {release, "elsewhere", missing, "there is no external subnet"},
-			"release: a floating IP":         {release, x.floating.ID, missing, "but a floating IP"},
-			"release: in use":                {release, own.Name, taken, "which releases it"},
-			"release: the user's own":        {release, "attached", 0, ""},
-			"delete: no such id":             {drop(scope), nobodysID, 0, ""},
-			"delete: an instance":            {drop(scope), x.stranger.ID, 0, ""},
-			"delete: of another project":     {drop(scope), x.elsewhere.ID, 0, ""},
-			"delete: the user's own":         {drop(scope), x.mine.ID, session.ReasonNotOwned, "delete only what is listed as one"},
-			"delete: a larger one":           {drop(scope), x.larger.ID, session.ReasonNotOwned, "is no orphan of the scope cluster-1"},
-			"delete: in use":                 {drop(scope), own.ID, session.ReasonNotOwned, "is no orphan of the scope cluster-1"},
-			"delete: in another scope":       {drop("cluster-2"), x.mine.ID, session.ReasonSessionRequired, "cluster-2"},
-			"delete: attached elsewhere":     {drop(scope), x.attached.ID, session.ReasonNotOwned, "is no orphan"},
-			"delete: the user's floating IP": {drop(scope), x.floating.ID, session.ReasonNotOwned, "the floating IP floating is no orphan"},
+			"adopt: it has its own": {adopt(web), "mine", taken, "has the address " + own.Addr.String()},
+			"adopt: another's": {
+				adopt(unknown), own.Name, session.ReasonNotOwned, "release it there first",
+			},
+			"adopt: another kind": {
+				adopt(plain), "mine", session.ReasonInvalid, "change what it desires first",
+			},
+			"adopt: another pool": {
+				adopt(pooled), "mine", session.ReasonInvalid,
+				"or from another pool: change what it desires first",
+			},
+			"adopt: another family": {adopt(own6), "floating", missing, "ask for that kind"},
+			"release: no such name": {
+				release, "nothing", missing, "there is no external subnet nothing",
+			},
+			"release: an instance":        {release, x.stranger.ID, missing, "there is no external subnet"},
+			"release: of another project": {release, "elsewhere", missing, "there is no external subnet"},
+			"release: a floating IP":      {release, x.floating.ID, missing, "but a floating IP"},
+			"release: in use":             {release, own.Name, taken, "which releases it"},
+			"release: the user's own":     {release, "attached", 0, ""},
+			"delete: no such id":          {drop(scope), nobodysID, 0, ""},
+			"delete: an instance":         {drop(scope), x.stranger.ID, 0, ""},
+			"delete: of another project":  {drop(scope), x.elsewhere.ID, 0, ""},
+			"delete: the user's own": {
+				drop(scope), x.mine.ID, session.ReasonNotOwned, "delete only what is listed as one",
+			},
+			"delete: a larger one": {
+				drop(scope), x.larger.ID, session.ReasonNotOwned, "is no orphan of the scope cluster-1",
+			},
+			"delete: in use": {
+				drop(scope), own.ID, session.ReasonNotOwned, "is no orphan of the scope cluster-1",
+			},
+			"delete: in another scope": {
+				drop("cluster-2"), x.mine.ID, session.ReasonSessionRequired, "cluster-2",
+			},
+			"delete: attached elsewhere": {
+				drop(scope), x.attached.ID, session.ReasonNotOwned, "is no orphan",
+			},
+			"delete: the user's floating IP": {
+				drop(scope), x.floating.ID, session.ReasonNotOwned, "the floating IP floating is no orphan",
+			},
 		} {
 			err := tc.do(tc.named)
 			switch {
@@ -159,8 +197,8 @@ func TestRubbishByHandTouchesNoExternalSubnet(t *testing.T) {
 	})
 }
 
-// What is adopted for a load balancer that no session knows yet is kept for it, and not deleted if it turns out
-// to desire another kind.
+// What is adopted for a load balancer that no session knows yet is kept for it, and not deleted if
+// it turns out to desire another kind.
 func TestWhatIsAdoptedBeforeItsOwnerIsKnownIsNotDeleted(t *testing.T) {
 	inRoutedWorld(t, 2, func(w *world) {
 		x := w.addStuff()
@@ -181,7 +219,8 @@ func TestWhatIsAdoptedBeforeItsOwnerIsKnownIsNotDeleted(t *testing.T) {
 		o.want("default/web", nil, 80)
 		o.carried(key, 1)
 		time.Sleep(2 * time.Minute)
-		if s := w.subnet(x.mine.ID); s.ID == "" || s.InstanceID != "" || !strings.Contains(s.Description, "the user's text") {
+		if s := w.subnet(x.mine.ID); s.ID == "" || s.InstanceID != "" ||
+			!strings.Contains(s.Description, "the user's text") {
 			t.Errorf("it is %+v", s)
 		}
 		o.want("default/web", routed)

@@ -15,10 +15,12 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 )
 
-// Of several addresses that are desired one cannot be had: all that was there serves on, is published, and fails
-// over, until what is desired is corrected.
+// Of several addresses that are desired one cannot be had: all that was there serves on, is
+// published, and fails over, until what is desired is corrected.
 func TestWhatServesStaysPublishedWhileOneOfSeveralCannotBeHad(t *testing.T) {
-	for name, source := range map[string]func(*session.Desired){"floating IPs": floating, "external subnets": routed} {
+	for name, source := range map[string]func(*session.Desired){
+		"floating IPs": floating, "external subnets": routed,
+	} {
 		t.Run(name, func(t *testing.T) {
 			inRoutedWorld(t, 4, func(w *world) {
 				w.addStuff()

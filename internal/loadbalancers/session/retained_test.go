@@ -77,8 +77,8 @@ func addrsOf(addresses []session.Address) []netip.Addr {
 	return all
 }
 
-// Two addresses that are retained come back, as many as are desired; what is desired no more is retained, too,
-// and nothing is ever deleted.
+// Two addresses that are retained come back, as many as are desired; what is desired no more is
+// retained, too, and nothing is ever deleted.
 func TestRetainedAddressesComeBackInAnyNumber(t *testing.T) {
 	for name, source := range map[string]func(*session.Desired){
 		"floating IPs": floating, "external subnets": routed,
@@ -120,7 +120,9 @@ func TestRetainedAddressesComeBackInAnyNumber(t *testing.T) {
 				}
 				has(three, 3)
 				o.want("default/web", counted(1, source))
-				o.await(time.Minute, "the detachment of two", func() bool { return len(o.state(key).Addresses) == 1 })
+				o.await(time.Minute, "the detachment of two", func() bool {
+					return len(o.state(key).Addresses) == 1
+				})
 				time.Sleep(10 * time.Second)
 				has(three, 1)
 				if n := w.sim.Count("floating_ip_delete") + w.sim.Count("external_subnet_delete"); n != 0 {
@@ -131,8 +133,9 @@ func TestRetainedAddressesComeBackInAnyNumber(t *testing.T) {
 	}
 }
 
-// A load balancer that is created again with another source gets a new address, and the old one waits for one
-// that desires its kind. When it comes back in place of others that is said, with both addresses.
+// A load balancer that is created again with another source gets a new address, and the old one
+// waits for one that desires its kind. When it comes back in place of others that is said, with
+// both addresses.
 func TestARetainedAddressWaitsForItsKind(t *testing.T) {
 	inRoutedWorld(t, 2, func(w *world) {
 		o := w.open().sync()
@@ -143,7 +146,8 @@ func TestARetainedAddressWaitsForItsKind(t *testing.T) {
 		o.again("default/web", "uid-2", counted(1, floating))
 		ip := o.carried(key, 1)[0]
 		time.Sleep(2 * time.Minute)
-		if all := w.resources(); !all[subnet.Addr] || all[ip.Addr] || len(all) != 2 || w.subnets()[subnet.Addr] != "" {
+		if all := w.resources(); !all[subnet.Addr] || all[ip.Addr] || len(all) != 2 ||
+			w.subnets()[subnet.Addr] != "" {
 			t.Errorf("the rack has %v", all)
 		}
 		began := time.Now()
@@ -155,8 +159,8 @@ func TestARetainedAddressWaitsForItsKind(t *testing.T) {
 		o.carried(key, 1)
 		marked := o.did(key, plan.ActionMark, began)
 		if len(marked) != 2 || !marked[0].Replaces || marked[1].Replaces ||
-			!strings.Contains(marked[0].Summary, subnet.Addr.String()+", which was retained, replaces the floating IP "+
-				ip.Addr.String()+", which is no longer desired: the address changes") {
+			!strings.Contains(marked[0].Summary, subnet.Addr.String()+", which was retained, replaces the "+
+				"floating IP "+ip.Addr.String()+", which is no longer desired: the address changes") {
 			t.Errorf("marked %+v", marked)
 		}
 		if all := w.resources(); all[subnet.Addr] || !all[ip.Addr] || len(all) != 2 {
@@ -165,8 +169,8 @@ func TestARetainedAddressWaitsForItsKind(t *testing.T) {
 	})
 }
 
-// A Service that was deleted and created again with another source while nobody ran leaves nothing behind: what
-// its former self had is in no status any more, and on a node.
+// A Service that was deleted and created again with another source while nobody ran leaves nothing
+// behind: what its former self had is in no status any more, and on a node.
 func TestWhatWasCreatedAgainWithAnotherSourceLeavesNothing(t *testing.T) {
 	for name, order := range map[string][2]func(*session.Desired){
 		"an external subnet before": {routed, floating}, "a floating IP before": {floating, routed},
@@ -193,7 +197,8 @@ func TestWhatWasCreatedAgainWithAnotherSourceLeavesNothing(t *testing.T) {
 	}
 }
 
-// Eight floating IPs of IPv4 and eight external subnets of IPv6 are the most that a load balancer can have.
+// Eight floating IPs of IPv4 and eight external subnets of IPv6 are the most that a load balancer
+// can have.
 func TestEightOfEachFamilyFromEitherSource(t *testing.T) {
 	inRoutedWorld(t, 8, func(w *world) {
 		o := w.open().sync()

@@ -13,8 +13,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 )
 
-// What cannot be attached stays in the status if it was in use, however long that takes: clients know it by
-// that, and those within the cluster are served by it wherever it is. A new one is withdrawn after 30 s.
+// What cannot be attached stays in the status if it was in use, however long that takes: clients
+// know it by that, and those within the cluster are served by it wherever it is. A new one is
+// withdrawn after 30 s.
 func TestAnExternalSubnetThatCannotBeAttachedAgainStaysPublished(t *testing.T) {
 	inRoutedWorld(t, 3, func(w *world) {
 		o := w.open().sync()
@@ -26,7 +27,9 @@ func TestAnExternalSubnetThatCannotBeAttachedAgainStaysPublished(t *testing.T) {
 		first := o.want("default/new", routed, 81)
 		time.Sleep(5 * time.Minute)
 		has := func(key ownership.Key, kind session.ConditionType) bool {
-			return slices.ContainsFunc(o.state(key).Conditions, func(c session.Condition) bool { return c.Type == kind })
+			return slices.ContainsFunc(o.state(key).Conditions, func(c session.Condition) bool {
+				return c.Type == kind
+			})
 		}
 		if s := o.state(key); s.Phase != session.PhasePending || s.Addresses[0].Attached.InstanceID != "" ||
 			!has(key, session.Pending) || has(key, session.AttachTimeout) || !has(first, session.AttachTimeout) {

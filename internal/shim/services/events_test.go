@@ -156,8 +156,8 @@ func TestEachMoveIsRecorded(t *testing.T) {
 	}
 }
 
-// Clients have to use another address: the backend says so of a new one, of the user's own when it is attached,
-// and of one that was retained when it is marked again.
+// Clients have to use another address: the backend says so of a new one, of the user's own when it is
+// attached, and of one that was retained when it is marked again.
 func TestWhatReplacesAnAddressIsRecordedHoweverItComes(t *testing.T) {
 	c, recorded := reporting(t)
 	for _, kind := range []backendv1.ActionType{
@@ -166,7 +166,8 @@ func TestWhatReplacesAnAddressIsRecordedHoweverItComes(t *testing.T) {
 	} {
 		c.actionTaken(action(kind, func(a *backendv1.Action) { a.Replaces, a.Summary = true, kind.String() }))
 	}
-	const replaced, moved = "Service shop/web Normal AddressReplaced ", "Service shop/web Normal AddressMoved "
+	const replaced = "Service shop/web Normal AddressReplaced "
+	const moved = "Service shop/web Normal AddressMoved "
 	want := []string{
 		replaced + "ACTION_TYPE_CREATE", replaced + "ACTION_TYPE_ATTACH", moved + "ACTION_TYPE_ATTACH",
 		replaced + "ACTION_TYPE_MARK",
