@@ -19,6 +19,7 @@
 //	candidates.go which candidates can take an address, and which is chosen
 //	reasons.go    why an address has no place
 //	verdicts.go   why each candidate was chosen, or was not
+//	former.go     where addresses stay in use that are no longer desired
 //	release.go    how addresses end that are no longer desired
 //	rebalance.go  a more even spread, when an operator asks for it
 //	actions.go    the plan as the list of changes that it takes

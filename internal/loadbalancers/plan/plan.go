@@ -28,6 +28,9 @@ func Make(in *Input) *Result {
 		p.end(b)
 	}
 	p.locate()
+	for _, b := range p.live {
+		p.locateFormer(b)
+	}
 	rebalanced := in.Rebalance && p.rebalance()
 	return p.result(rebalanced)
 }
@@ -287,9 +290,7 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 		}
 	}
 	if c.Target == "" || c.foreign {
-		// An address that is in use is released only for one that is in use instead, or for which there is
-		// no instance besides those that carry the others.
-		if c.Unscheduled == nil || !c.Unscheduled.onlySiblings {
+		if c.keepsFormer() {
 			b.Releases, b.Kept = p.disputed(b)
 		}
 		return

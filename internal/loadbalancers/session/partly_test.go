@@ -67,6 +67,54 @@ func TestWhatServesStaysPublishedWhileOneOfSeveralCannotBeHad(t *testing.T) {
 	}
 }
 
+// A source was changed, and the new address finds its port taken everywhere: the old one stays in use, in the
+// status, and fails over, until the port is free.
+func TestAFormerAddressFailsOverUntilItIsReplaced(t *testing.T) {
+	inRoutedWorld(t, 3, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", routed, 80)
+		before := o.carried(key, 1)[0]
+		holder := o.want("default/holder", several(3), 80)
+		o.carried(holder, 3)
+		o.want("default/web", func(d *session.Desired) { d.Created = time.Now(); floating(d) })
+		time.Sleep(time.Minute)
+		if s := o.state(key); s.Problem == nil || !slices.Equal(s.Publish, []netip.Addr{before.Addr}) {
+			t.Errorf("published %v, %v", s.Publish, s.Problem)
+		}
+		began := time.Now()
+		o.silence(before)
+		o.await(time.Minute, "the move", func() bool {
+			at := o.attachedAt(before.Addr)
+			return at != "" && at != before.Attached.InstanceID
+		})
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("the move took %s", took)
+		}
+		time.Sleep(time.Minute)
+		if s := o.state(key); !slices.Equal(s.Publish, []netip.Addr{before.Addr}) {
+			t.Errorf("published %v", s.Publish)
+		}
+		for _, p := range o.publishedBy(key) {
+			if !slices.Contains(p.addrs, before.Addr) {
+				t.Errorf("for a moment %v was published", p.addrs)
+			}
+		}
+		if n := len(o.did(key, plan.ActionAttach, began)); n != 1 {
+			t.Errorf("it was attached %d times", n)
+		}
+		o.want("default/holder", func(d *session.Desired) { d.Ending = plan.EndRelease })
+		o.await(2*time.Minute, "the exchange", func() bool {
+			s := o.state(key)
+			return s.Phase == session.PhaseReady && len(s.Addresses) == 1 && s.Addresses[0].Addr != before.Addr
+		})
+		o.carried(key, 1)
+		if n := len(w.subnets()); n != 0 {
+			t.Errorf("%d external subnets", n)
+		}
+	})
+}
+
 // attachedAt is where an address is attached on the rack, of whichever kind it is; empty: nowhere.
 func (w *world) attachedAt(addr netip.Addr) string {
 	for _, ip := range w.sim.FloatingIPs() {
