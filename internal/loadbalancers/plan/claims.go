@@ -165,8 +165,8 @@ func (p *planner) keep(b *balancer, w *want) bool {
 	return false
 }
 
-// keepOthers claims what else a load balancer has of which it is not known what is desired, or which cannot
-// have all that is.
+// keepOthers claims what else a load balancer has of which it is not known what is desired, or
+// which cannot have all that is.
 func (p *planner) keepOthers(b *balancer) {
 	for _, family := range []ownership.Family{ownership.IPv4, ownership.IPv6} {
 		for {

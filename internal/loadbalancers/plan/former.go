@@ -6,17 +6,19 @@ package plan
 
 import "slices"
 
-// keepsFormer reports whether the addresses that a load balancer is to have no longer stay in use because of
-// this one: they are released only for one that is in use instead, or for which there is no instance besides
-// those that carry the others.
+// keepsFormer reports whether the addresses that a load balancer is to have no longer stay in use
+// because of this one: they are released only for one that is in use instead, or for which there is
+// no instance besides those that carry the others.
 func (c *claim) keepsFormer() bool {
 	return c.foreign || c.Target == "" && (c.Unscheduled == nil || !c.Unscheduled.onlySiblings)
 }
 
-// locateFormer finds a place for each address that stays in use because what replaces it has none, where its
-// instance is not fit to carry it any more: what a load balancer has fails over, whatever it asks for.
+// locateFormer finds a place for each address that stays in use because what replaces it has none,
+// where its instance is not fit to carry it any more: what a load balancer has fails over, whatever
+// it asks for.
 func (p *planner) locateFormer(b *balancer) {
-	if len(b.former) == 0 || b.LoadBalancer.Preserve || !slices.ContainsFunc(b.claims, (*claim).keepsFormer) {
+	if len(b.former) == 0 || b.LoadBalancer.Preserve ||
+		!slices.ContainsFunc(b.claims, (*claim).keepsFormer) {
 		return
 	}
 	b.former = slices.DeleteFunc(b.former, func(ip *Address) bool {
@@ -42,7 +44,8 @@ func (p *planner) locateFormer(b *balancer) {
 	})
 }
 
-// leavesFormer reports whether a former address has to leave its instance, and another one can carry it.
+// leavesFormer reports whether a former address has to leave its instance, and another one can
+// carry it.
 func (p *planner) leavesFormer(c *claim) bool {
 	if !p.mayDetach(c.b, c.Address) || c.isHeldAt(p, c.Current()) {
 		return false // it is left there, or detached

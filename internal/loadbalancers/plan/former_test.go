@@ -6,8 +6,8 @@ package plan
 
 import "testing"
 
-// What stays in use because what replaces it has no place still fails over, and keeps its place where nothing
-// else can carry it.
+// What stays in use because what replaces it has no place still fails over, and keeps its place
+// where nothing else can carry it.
 func TestAFormerAddressFailsOverWhileWhatReplacesItHasNoPlace(t *testing.T) {
 	old := ip("old 198.51.100.1 n1", func(m *Marker) { m.Source = Source{Kind: ExternalSubnet}.String() })
 	old.Kind = ExternalSubnet

@@ -61,7 +61,8 @@ func adoptedSource(ip *plan.Address) ownership.Source {
 
 // adopter is what an acting session says of the load balancer that is to get an address.
 type adopter struct {
-	// known: it is known what the load balancer desires, and desired how many addresses such as this one.
+	// known: it is known what the load balancer desires, and desired how many addresses such as this
+	// one.
 	known   bool
 	desired int
 	// onNode: the address is attached nowhere, or to an instance that is or was a candidate; at is
@@ -92,8 +93,8 @@ func (m *Manager) adopter(ctx context.Context, key ownership.Key, ip *plan.Addre
 	return a
 }
 
-// isFor reports whether an address is such as is desired. One from a pool that cannot be read is not: it
-// would be given up once that can.
+// isFor reports whether an address is such as is desired. One from a pool that cannot be read is
+// not: it would be given up once that can.
 func (l *loop) isFor(d plan.Desired, ip *plan.Address) bool {
 	source := d.Source
 	switch {

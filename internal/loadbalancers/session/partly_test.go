@@ -67,8 +67,8 @@ func TestWhatServesStaysPublishedWhileOneOfSeveralCannotBeHad(t *testing.T) {
 	}
 }
 
-// A source was changed, and the new address finds its port taken everywhere: the old one stays in use, in the
-// status, and fails over, until the port is free.
+// A source was changed, and the new address finds its port taken everywhere: the old one stays in
+// use, in the status, and fails over, until the port is free.
 func TestAFormerAddressFailsOverUntilItIsReplaced(t *testing.T) {
 	inRoutedWorld(t, 3, func(w *world) {
 		o := w.open().sync()
