@@ -152,15 +152,15 @@ func (s *balancerStep) published() []netip.Addr {
 	return publish
 }
 
-// inOrder returns addresses with those of each IP family together, by their ages; places, which have none,
-// stay in the order in which they are. What that depends on every leader sees alike: of two at once
-// each would else repair what the other has written.
+// inOrder returns addresses with those of each IP family together, by their ages; places, which
+// have none, stay in the order in which they are. What that depends on every leader sees alike: of
+// two at once each would else repair what the other has written.
 func (s *balancerStep) inOrder(addrs []netip.Addr) []netip.Addr {
 	return byFamilyAndAge(addrs, ownership.FamilyOf, s.observed.addresses.ByAddr)
 }
 
-// byFamilyAndAge returns what is of one IP family together, in the order in which the families come first,
-// and that by the ages of addresses; what has none comes last.
+// byFamilyAndAge returns what is of one IP family together, in the order in which the families come
+// first, and that by the ages of addresses; what has none comes last.
 func byFamilyAndAge[T any](
 	all []T, family func(T) ownership.Family, address func(T) *plan.Address,
 ) []T {
