@@ -313,6 +313,7 @@ func (o *owner) want(name string, edit func(*session.Desired), ports ...int) own
 	}
 	if known := o.desired[key]; known != nil {
 		d = *known
+		d.Addresses = slices.Clone(d.Addresses) // what was sent is the session's
 	}
 	d.Generation++
 	if len(ports) > 0 {
