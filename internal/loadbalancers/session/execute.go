@@ -215,6 +215,10 @@ func (m *Manager) create(ctx context.Context, q request) (plan.Address, error) {
 		return made, failf(ReasonPoolNotFound, err, "%s", m.noPool(ctx, q.desired))
 	case oxide.IsKind(err, oxide.KindNoCapacity):
 		return made, m.noRoom(ctx, q.desired, err)
+	case oxide.IsKind(err, oxide.KindRefused) && q.Kind == ownership.ExternalSubnet && source.IsDefault():
+		return made, failf(ReasonPoolNotFound, err, "the silo has no default subnet pool for IP%s addresses, "+
+			"or that has no free one (which, only viewers of the silo can see); ask its administrator for one",
+			q.desired.Family)
 	case oxide.IsKind(err, oxide.KindRefused) && source.Addr.IsValid():
 		return made, failf(ReasonRefused, err, "the desired address %s is taken, or in no pool that "+
 			"is linked to the silo", source.Addr)
