@@ -15,8 +15,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 )
 
-// A token without a role on the silo cannot see why a default subnet pool gives nothing: what is missing is
-// said with what helps, and whoever only prefers it is served without.
+// A token without a role on the silo cannot see why a default subnet pool gives nothing: what is
+// missing is said with what helps, and whoever only prefers it is served without.
 func TestADefaultSubnetPoolThatNobodyMayListIsMissedInWords(t *testing.T) {
 	inWorld(t, 2, func(w *world) { // with a default subnet pool of IPv4 alone
 		w.fault("subnet_pool_list", 403, forbidden)
@@ -34,8 +34,9 @@ func TestADefaultSubnetPoolThatNobodyMayListIsMissedInWords(t *testing.T) {
 			}
 		}, 81)
 		time.Sleep(time.Minute)
-		if s := o.state(key); !session.IsReason(s.Problem, session.ReasonPoolNotFound) || !strings.Contains(
-			s.Problem.Error(), "the silo has no default subnet pool for IPv6 addresses, or that has no free one") {
+		const says = "the silo has no default subnet pool for IPv6 addresses, or that has no free one"
+		if s := o.state(key); !session.IsReason(s.Problem, session.ReasonPoolNotFound) ||
+			!strings.Contains(s.Problem.Error(), says) {
 			t.Errorf("%v", s.Problem)
 		}
 		o.carried(both, 1)
