@@ -10,7 +10,7 @@ import "slices"
 // because of this one: they are released only for one that is in use instead, or for which there is
 // no instance besides those that carry the others.
 func (c *claim) keepsFormer() bool {
-	return c.foreign || c.Target == "" && (c.Unscheduled == nil || !c.Unscheduled.onlySiblings)
+	return c.Foreign || c.Target == "" && (c.Unscheduled == nil || !c.Unscheduled.onlySiblings)
 }
 
 // locateFormer finds a place for each address that stays in use because what replaces it has none,

@@ -178,9 +178,8 @@ func (p *planner) standingOf(c *claim) standing {
 // leaveForeign leaves an address on an instance that never was of this cluster: another cluster
 // with the same id may have put it there, and two would move it to and fro.
 func (p *planner) leaveForeign(c *claim) {
-	c.Frozen, c.foreign, c.Mark, c.MarkLast = true, true, nil, false
+	c.Frozen, c.Foreign, c.Mark, c.MarkLast = true, true, nil, false
 	c.Target = c.Current()
-	c.b.Foreign = true
 	c.b.warn(ForeignAttachment, p.foreign(c.Address))
 	p.occupyFree(c.b, c.Address)
 }

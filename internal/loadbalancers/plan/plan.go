@@ -117,8 +117,6 @@ type claim struct {
 	// standing is whether it may stay where it is; lost: it could, but somebody else has its place.
 	standing standing
 	lost     bool
-	// foreign: it stays on an instance that never was of the cluster, where it serves nothing.
-	foreign bool
 	// degraded: it stays, because nothing else can carry it.
 	degraded bool
 	// planNext: it stays, and its next place is to be chosen.
@@ -289,7 +287,7 @@ func (p *planner) completeClaim(b *balancer, c *claim) {
 			b.refuse(&Problem{Reason: u.Reason, Message: u.Message})
 		}
 	}
-	if c.Target == "" || c.foreign {
+	if c.Target == "" || c.Foreign {
 		if c.keepsFormer() {
 			b.Releases, b.Kept = p.disputed(b)
 		}

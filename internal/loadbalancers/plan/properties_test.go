@@ -69,7 +69,7 @@ func (w *world) converge(t *testing.T) {
 func summary(r *Result) []string {
 	all := []string{fmt.Sprint(r.Loads)}
 	for _, p := range r.LoadBalancers {
-		all = append(all, fmt.Sprint(p.LoadBalancer.Key, briefly(p), p.Problem, p.Conditions, p.Foreign,
+		all = append(all, fmt.Sprint(p.LoadBalancer.Key, briefly(p), p.Problem, p.Conditions, p.IsForeign(),
 			p.Ended))
 		for _, c := range p.Claims {
 			all = append(all, fmt.Sprint(c.Target, " ", c.Next, " ", c.Blocked, " ", c.Why))

@@ -21,7 +21,7 @@ func TestAnAddressOnAForeignInstanceIsNeverReleased(t *testing.T) {
 			cluster("n1"))
 		same(t, "actions", []string{"create", "attach n1"}, briefly(p))
 		same(t, "conditions", []ConditionType{ForeignAttachment}, conditionsOf(p))
-		if p.Foreign {
+		if p.IsForeign() {
 			t.Error("its publication would stay as it is")
 		}
 	})
@@ -30,13 +30,13 @@ func TestAnAddressOnAForeignInstanceIsNeverReleased(t *testing.T) {
 		same(t, "actions", []string{"attach bb n1"}, briefly(p))
 	})
 	t.Run("nor moved, and the publication stays", func(t *testing.T) {
-		if p := planWeb(ips{theirs}, web(published), cluster("n1")); !p.Foreign || len(briefly(p)) > 0 {
+		if p := planWeb(ips{theirs}, web(published), cluster("n1")); !p.IsForeign() || len(briefly(p)) > 0 {
 			t.Errorf("does %v", briefly(p))
 		}
 	})
 	t.Run("nor one of another owner of the same name", func(t *testing.T) {
 		p := planWeb(ips{theirs}, web(func(d *LoadBalancer) { d.OwnerUID = "uid-2" }), cluster("n1"))
-		if !p.Foreign || len(briefly(p)) > 0 {
+		if !p.IsForeign() || len(briefly(p)) > 0 {
 			t.Errorf("does %v", briefly(p))
 		}
 	})

@@ -7,6 +7,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 )
@@ -42,9 +43,6 @@ type Planned struct {
 	// Problem is what is wrong with what is desired, or why an address has no place although more than
 	// time is needed; nil: nothing. What it has stays, and is placed as ever.
 	Problem *Problem
-	// Foreign: an address is on an instance that never was of this cluster. What its owner publishes says
-	// which instances are ours, so the publication stays as it is.
-	Foreign bool
 	// Ended: an ending load balancer has nothing any more.
 	Ended bool
 	// Verdicts are in the order of preference, for one that Input.Explain names.
@@ -64,8 +62,10 @@ type Claim struct {
 	// it has left its present place, because the present marker proves that it may.
 	Mark     *Mark
 	MarkLast bool
-	// Frozen: it stays as it is, wherever that is.
-	Frozen bool
+	// Frozen: it stays as it is, wherever that is. Foreign: because that is an instance which never was of
+	// this cluster. What its owner publishes says which instances are ours, so its place is never published,
+	// and the address as before.
+	Frozen, Foreign bool
 	// Target is the instance that is to carry it; empty: none. Equal to the present one: it stays.
 	Target string
 	// Next is the place that it will have to move to soon, if Target is the present one; empty: none.
@@ -79,6 +79,11 @@ type Claim struct {
 	Replaces bool
 	// Unscheduled is why it has no Target; nil: it has one.
 	Unscheduled *Unscheduled
+}
+
+// IsForeign reports whether an address is on an instance that never was of this cluster.
+func (p *Planned) IsForeign() bool {
+	return slices.ContainsFunc(p.Claims, func(c *Claim) bool { return c.Foreign })
 }
 
 // Current returns the instance that carries the address now; empty: none.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,44 @@ func TestWhatIsAttachedElsewhereIsWaitedFor(t *testing.T) {
 		all := o.did(key, plan.ActionAttach, time.Time{})
 		if last := all[len(all)-1]; !last.Replaces || last.ID != x.attached.ID {
 			t.Errorf("attached %+v", last)
+		}
+	})
+}
+
+// Of several addresses only the one that somebody has attached elsewhere waits for them: another one is
+// published and attached as ever. That one stays published, and where it is now never is.
+func TestAForeignAttachmentHoldsUpNoOtherAddress(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.want("default/web", nil, 80)
+		first := o.settled(key)
+		stranger, err := w.sim.AddInstance("demo", oxidesim.InstanceSeed{Name: "stranger"})
+		w.must(err)
+		w.must(w.api.DetachFloatingIP(w.Context(), first.ID))
+		_, err = w.api.AttachFloatingIP(w.Context(), first.ID, stranger.ID)
+		w.must(err)
+		o.await(2*time.Minute, "that it is seen", func() bool {
+			return slices.ContainsFunc(o.state(key).Conditions, func(c session.Condition) bool {
+				return c.Type == session.ForeignAttachment
+			})
+		})
+		o.want("default/web", several(2))
+		var second session.Address
+		o.await(2*time.Minute, "another address that is attached", func() bool {
+			for _, a := range o.state(key).Addresses {
+				if a.ID != first.ID && a.Attached.InstanceID != "" {
+					second = a
+				}
+			}
+			return second.ID != "" && o.state(key).Phase == session.PhaseReady
+		})
+		publish := []netip.Addr{first.Addr, second.Addr, second.Attached.PrivateAddr}
+		if now := o.state(key).Publish; !slices.Equal(now, publish) {
+			t.Errorf("publish %v, want %v", now, publish)
+		}
+		if now := o.ip(first.ID); now.InstanceID != stranger.ID {
+			t.Errorf("it was taken off the stranger: %+v", now)
 		}
 	})
 }

@@ -115,8 +115,12 @@ func (s *balancerStep) track(ip *plan.Address) {
 // claim finds out what is due for one address.
 func (s *balancerStep) claim(c *plan.Claim) {
 	id, current := c.Address.ID, c.Current()
-	if current != "" {
+	switch {
+	case current == "":
+	case !c.Foreign:
 		s.announce(c.Address, current)
+	case s.lb.Publishes(c.Address.Addr):
+		s.publish = append(s.publish, c.Address.Addr)
 	}
 	if op := s.m.operations.of(id); op != nil {
 		s.progressing, s.unsettled = true, true

@@ -126,7 +126,7 @@ func (s *balancerStep) isPlaceUnread() bool {
 func (s *balancerStep) published() []netip.Addr {
 	untouched := len(s.moves) == 0 && len(s.due) == 0 && !s.progressing
 	switch {
-	case s.planned.Foreign:
+	case len(s.planned.Claims) == 1 && s.planned.IsForeign():
 		// What is published says which instances are of this cluster.
 		return s.desired.Published
 	case s.lb.Preserve && untouched:
