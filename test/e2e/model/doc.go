@@ -7,16 +7,22 @@
 // After each operation it waits until everything has settled, and checks the invariants of the
 // design: 2 to 8, and that no Node is deleted whose instance exists.
 //
+// Services ask for floating IPs and external subnets, by annotation or by class, of one IP family or
+// both, for one address or several, and change that; nodes have IPv4, IPv6 or both.
+//
 // It needs no oracle that plans as the programs do. What must be follows from the operations alone:
-// which Services want an address, which Nodes can carry one, which addresses were there before, and
-// what people have changed by hand.
+// which addresses Services ask for, which Nodes can carry them, which were there before, and what people
+// have changed by hand.
 //
 //	expectation_test.go  what must be, by all operations so far
 //	settled_test.go      what of that is still to become so, in a snapshot of rack and API server
 //	invariants_test.go   what must not have become otherwise between two snapshots
+//	kept_test.go         which addresses must still be there
 //	checker_test.go      that all of this is found in snapshots that were doctored
 //	operations_test.go   the operations on Services
-//	happenings_test.go   those on nodes, by people, and on the programs
+//	shape_test.go        those that change which addresses they ask for
+//	happenings_test.go   those on nodes, and on the programs
+//	hands_test.go        those by people on the rack
 //	people_test.go       how people use the rack by hand
 //	world_test.go        rack, API server and programs
 //	settle_test.go       when they have settled

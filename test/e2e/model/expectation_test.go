@@ -5,6 +5,7 @@
 package model
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,16 +23,21 @@ type expectation struct {
 	scope    string
 	services map[string]*service
 	nodes    map[string]*node
-	// others are floating IPs that nobody but a test may change, by id. Those of these names may be
-	// attached and detached: Services ask for them.
-	others map[string]rack.FloatingIP
+	// others are addresses that nobody but a test may change, by id. Those of these names, which are
+	// floating IPs, may be attached and detached: Services ask for them.
+	others map[string]rack.Carried
 	lent   []string
+	// rivals: two replicas lead at once.
+	rivals bool
+	// renamed are the addresses, by id, to which a user has given another name.
+	renamed map[string]bool
 }
 
 // service is a Service that there is, or that was deleted while something of it may be left.
 type service struct {
 	name  string
 	ports []corev1.ServicePort
+	shape
 	// wish is the address that it asks for; empty: any.
 	wish string
 	// borrows is the name of a user's own floating IP that it asks for; empty: it has one of its own.
@@ -41,23 +47,25 @@ type service struct {
 	// balanced: it is of type LoadBalancer. deleted: it is to go.
 	balanced, deleted bool
 	retain            bool
+	// mayKeep: it has said at some time that its addresses are to be retained.
+	mayKeep bool
 	// retained: it went, and its address was to be kept.
 	retained bool
-	// had are its addresses as they were last found settled; the one in use is the first.
+	// had are the addresses that it is served by, as they were last found settled.
 	had []address
-	// kept are addresses that were retained when it went.
+	// kept are addresses that were retained when it went, or are to be.
 	kept []address
-	// wished: it asked for another address, so it may have two as long as one of them cannot be used.
+	// wished: it asked for other addresses, so it may have more than it asks for as long as one of them
+	// cannot be used.
 	wished bool
 }
 
-// address is a floating IP that a Service has.
+// address is an address that a Service has.
 type address struct {
+	kind         kindOfAddress
 	id, ip, name string
 	// text is what a user has written into the description, besides the marker.
 	text string
-	// renamed: a user has given it another name.
-	renamed bool
 }
 
 // node is a Node and its instance.
@@ -106,7 +114,7 @@ type marker struct {
 const markerPrefix = "oxide-ccm/"
 
 var markerPattern = regexp.MustCompile(
-	`^oxide-ccm/v1 scope=(\S+) name=(\S+) uid=(\S+) family=v4 source=\S+( retained)?$`)
+	`^oxide-ccm/v1 scope=(\S+) name=(\S+) uid=(\S+) family=(?:v4|v6) source=\S+( retained)?$`)
 
 // markerOf returns the marker in a description, and the rest of it.
 func markerOf(description string) (m marker, line, text string, marked bool) {
@@ -127,57 +135,99 @@ func markerOf(description string) (m marker, line, text string, marked bool) {
 // namespace is where all Services are.
 const namespace = "default"
 
-// of returns the floating IPs that are marked as a Service's, retained ones or the others, in a stable
-// order: attached ones first.
-func (e *expectation) of(s snapshot, name string, retained bool) []rack.FloatingIP {
-	var all []rack.FloatingIP
-	for _, ip := range s.rack.FloatingIPs {
+// of returns the addresses that are marked as a Service's, retained ones or the others, in a stable
+// order: those come first that are attached where they can serve.
+func (e *expectation) of(s snapshot, name string, retained bool) []rack.Carried {
+	var all []rack.Carried
+	for _, ip := range s.rack.Carried() {
+		if !strings.Contains(ip.Description, " name="+namespace+"/"+name+" ") {
+			continue
+		}
 		m, _, _, marked := markerOf(ip.Description)
 		_, other := e.others[ip.ID]
-		if marked && !other && m.scope == e.scope && m.name == namespace+"/"+name &&
-			m.retained == retained {
+		if marked && !other && m.scope == e.scope && m.retained == retained {
 			all = append(all, ip)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b rack.FloatingIP) int {
-		if a.AttachState == b.AttachState {
+	rank := func(ip rack.Carried) int {
+		switch {
+		case ip.AttachState != rack.Attached:
+			return 2
+		case e.isFit(ip.Instance):
 			return 0
 		}
-		if a.AttachState == rack.Attached {
-			return -1
-		}
 		return 1
-	})
+	}
+	slices.SortStableFunc(all, func(a, b rack.Carried) int { return cmp.Compare(rank(a), rank(b)) })
 	return all
 }
 
-// current returns the floating IP that a Service is served by; false: it has none, or more than one
-// that could be.
-func (e *expectation) current(s snapshot, v *service) (rack.FloatingIP, bool) {
+// current returns the addresses that a Service is to be served by, as far as it has them, in the order
+// of its families.
+func (e *expectation) current(s snapshot, v *service) (all []rack.Carried) {
 	if v.borrows != "" {
-		return s.named(v.borrows)
+		return s.allNamed([]string{v.borrows})
 	}
-	all := e.of(s, v.name, false)
-	if v.wish != "" {
-		all = slices.DeleteFunc(all, func(ip rack.FloatingIP) bool { return ip.IP != v.wish })
+	own := e.of(s, v.name, false)
+	for _, kind := range v.kinds() {
+		left := e.owed(s, v, kind)
+		for _, ip := range own {
+			if left > 0 && kind.has(ip) && (v.wish == "" || ip.Addr == v.wish) {
+				all, left = append(all, ip), left-1
+			}
+		}
 	}
-	if len(all) == 0 {
-		return rack.FloatingIP{}, false
+	return all
+}
+
+// owed returns how many addresses of a kind a Service is to have: all, but of a family that it only
+// prefers none that it has not had, as long as no node has that family.
+func (e *expectation) owed(s snapshot, v *service, kind kindOfAddress) int {
+	had := slices.ContainsFunc(slices.Concat(v.had, v.kept), func(a address) bool {
+		return a.kind == kind
+	})
+	if v.prefers && !had && !e.isCarried(s, kind.version) {
+		return 0
 	}
-	return all[0], true
+	return v.each
+}
+
+// isCarried reports whether a node, fit or not, has a private address of an IP version.
+func (e *expectation) isCarried(s snapshot, version string) bool {
+	for name, n := range e.nodes {
+		if n.present && !n.removed && s.private(name, version) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// extra returns the addresses of a Service besides those that it is to be served by.
+func (e *expectation) extra(s snapshot, v *service) []rack.Carried {
+	current := e.current(s, v)
+	return slices.DeleteFunc(e.of(s, v.name, false), func(ip rack.Carried) bool {
+		return slices.Contains(current, ip)
+	})
+}
+
+// private returns the private address of an instance; empty: it has none of that IP version.
+func (s snapshot) private(instance, version string) string {
+	i, _ := s.rack.Instance(instance)
+	return i.PrivateIPs[version]
 }
 
 // named returns the floating IP of a name, false if there is none.
-func (s snapshot) named(name string) (rack.FloatingIP, bool) {
-	i := slices.IndexFunc(s.rack.FloatingIPs, func(ip rack.FloatingIP) bool { return ip.Name == name })
+func (s snapshot) named(name string) (rack.Carried, bool) {
+	all := s.rack.Carried()
+	i := slices.IndexFunc(all, func(ip rack.Carried) bool { return ip.Name == name && !ip.Subnet })
 	if i < 0 {
-		return rack.FloatingIP{}, false
+		return rack.Carried{}, false
 	}
-	return s.rack.FloatingIPs[i], true
+	return all[i], true
 }
 
 // allNamed returns the floating IPs of names.
-func (s snapshot) allNamed(names []string) (all []rack.FloatingIP) {
+func (s snapshot) allNamed(names []string) (all []rack.Carried) {
 	for _, name := range names {
 		if ip, ok := s.named(name); ok {
 			all = append(all, ip)
@@ -186,13 +236,15 @@ func (s snapshot) allNamed(names []string) (all []rack.FloatingIP) {
 	return all
 }
 
-// served returns all floating IPs that serve a Service, or may: its own and the one that it borrows.
-func (e *expectation) served(s snapshot, v *service) []rack.FloatingIP {
-	all := e.of(s, v.name, false)
-	if ip, ok := s.named(v.borrows); ok && v.borrows != "" {
-		all = append(all, ip)
-	}
-	return all
+// served returns all addresses that serve a Service, or may: its own and the one that it borrows.
+func (e *expectation) served(s snapshot, v *service) []rack.Carried {
+	return append(e.of(s, v.name, false), s.allNamed([]string{v.borrows})...)
+}
+
+// isFit reports whether an instance is that of a node that can carry addresses.
+func (e *expectation) isFit(instance string) bool {
+	n := e.nodes[instance]
+	return n != nil && n.fit()
 }
 
 // reservedPorts are some of those that no Service may take from the nodes.
@@ -225,12 +277,13 @@ func (e *expectation) live() []*service {
 	return all
 }
 
-// at returns the live Services that have an address on an instance.
-func (e *expectation) at(s snapshot, instance string) []*service {
+// at returns the live Services that have a floating IP of an IP version on an instance: their ports
+// are taken there.
+func (e *expectation) at(s snapshot, instance, version string) []*service {
 	var all []*service
 	for _, v := range e.live() {
-		if slices.ContainsFunc(e.served(s, v), func(ip rack.FloatingIP) bool {
-			return ip.Instance == instance
+		if slices.ContainsFunc(e.served(s, v), func(ip rack.Carried) bool {
+			return ip.Instance == instance && kindOfAddress{version, false}.has(ip)
 		}) {
 			all = append(all, v)
 		}
@@ -238,16 +291,25 @@ func (e *expectation) at(s snapshot, instance string) []*service {
 	return all
 }
 
-// choices returns the nodes that could carry a Service's address, where it is free.
-func (e *expectation) choices(s snapshot, v *service) []string {
-	if hasReserved(v.ports) {
+// choices returns the nodes that could carry an address of a Service, where it is free: of several of
+// a family each is on another node.
+func (e *expectation) choices(s snapshot, v *service, ip rack.Carried) []string {
+	if hasReserved(v.ports) && !ip.Subnet {
 		return nil
 	}
+	version := ip.Version()
 	var names []string
 	for name, n := range e.nodes {
-		taken := slices.ContainsFunc(slices.Concat(e.at(s, name), e.stuckFor(s, name)),
+		isSibling := slices.ContainsFunc(e.current(s, v), func(other rack.Carried) bool {
+			return other.ID != ip.ID && other.Version() == version && other.Instance == name
+		})
+		if !n.fit() || isSibling || s.private(name, version) == "" {
+			continue
+		}
+		isTaken := !ip.Subnet && slices.ContainsFunc(
+			slices.Concat(e.at(s, name, version), e.stuckFor(s, name, version)),
 			func(other *service) bool { return other != v && overlap(other.ports, v.ports) })
-		if n.fit() && !taken {
+		if !isTaken {
 			names = append(names, name)
 		}
 	}
@@ -255,14 +317,14 @@ func (e *expectation) choices(s snapshot, v *service) []string {
 	return names
 }
 
-// stuckFor returns the Services whose addresses are stuck and are to go to a node: their statuses say so
-// already, so nobody else may have their ports there.
-func (e *expectation) stuckFor(s snapshot, to string) []*service {
-	instance, _ := s.rack.Instance(to)
+// stuckFor returns the Services whose floating IPs are stuck and are to go to a node: their statuses say
+// so already, so nobody else may have their ports there.
+func (e *expectation) stuckFor(s snapshot, to, version string) []*service {
+	private := s.private(to, version)
 	var all []*service
 	for _, v := range e.live() {
-		ip, ok := e.current(s, v)
-		if ok && e.isStuck(s, ip) && publishes(s.services[v.name], instance.PrivateIPs["v4"]) {
+		if private != "" && publishes(s.services[v.name], private) &&
+			slices.ContainsFunc(e.current(s, v), func(ip rack.Carried) bool { return e.isStuck(s, ip) }) {
 			all = append(all, v)
 		}
 	}
@@ -275,23 +337,30 @@ func publishes(object corev1.Service, ip string) bool {
 		func(i corev1.LoadBalancerIngress) bool { return i.IP == ip })
 }
 
-// isStuck reports whether a floating IP is where Oxide lets nobody take it off.
-func (e *expectation) isStuck(s snapshot, ip rack.FloatingIP) bool {
+// isStuck reports whether an address is where Oxide lets nobody take it off.
+func (e *expectation) isStuck(s snapshot, ip rack.Carried) bool {
 	instance, there := s.rack.Instance(ip.Instance)
 	n := e.nodes[ip.Instance]
 	return ip.Instance != "" && there && (instance.RunState == failed || n != nil && n.lost)
 }
 
-// isStuckAt reports whether one of the addresses is stuck on an instance.
-func (e *expectation) isStuckAt(s snapshot, instance string, ips ...rack.FloatingIP) bool {
-	return slices.ContainsFunc(ips, func(ip rack.FloatingIP) bool {
-		return ip.Instance == instance && e.isStuck(s, ip)
-	})
+// areStuck returns how many of the addresses are stuck.
+func (e *expectation) areStuck(s snapshot, ips ...rack.Carried) (n int) {
+	for _, ip := range ips {
+		if e.isStuck(s, ip) {
+			n++
+		}
+	}
+	return n
 }
 
-// steady returns the floating IPs of a snapshot, without what those do again and again that are stuck.
-func (e *expectation) steady(s snapshot) []rack.FloatingIP {
-	all := slices.Clone(s.rack.FloatingIPs)
+// isAbroad reports whether a floating IP is on an instance that never was a node, where it is left. An
+// external subnet with our marker is taken off there.
+func isAbroad(ip rack.Carried) bool { return ip.Instance == outsider && !ip.Subnet }
+
+// steady returns the addresses of a snapshot, without what those do again and again that are stuck.
+func (e *expectation) steady(s snapshot) []rack.Carried {
+	all := s.rack.Carried()
 	for i := range all {
 		if e.isStuck(s, all[i]) {
 			all[i].AttachState = "stuck"

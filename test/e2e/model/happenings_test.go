@@ -18,11 +18,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
-// Operations on nodes, by people on the rack, and on the programs.
+// Operations on nodes, on the rack, and on the programs.
 
 func nodeKinds() []kind {
 	anyNode := func(*node) bool { return true }
@@ -156,8 +155,12 @@ func chooseJoin(w *world) (operation, bool) {
 	if !ok {
 		return operation{}, false
 	}
-	return operation{"join " + name, func(ctx context.Context, _ snapshot, _ *step) error {
-		if err := w.rack.AddMachines(ctx, machine(name)); err != nil {
+	m := machine(name)
+	families := []string{"IPv4", "IPv6", "both", "both"}[w.random.IntN(4)]
+	m.DualStack, m.IPv6Only = families == "both", families == "IPv6"
+	text := fmt.Sprintf("join %s with %s", name, families)
+	return operation{text, func(ctx context.Context, _ snapshot, _ *step) error {
+		if err := w.rack.AddMachines(ctx, m); err != nil {
 			return err
 		}
 		object, err := w.cluster.Client.CoreV1().Nodes().Create(ctx, objects.Node(name),
@@ -179,158 +182,6 @@ func (w *world) repeat(do func() error) (err error) {
 			return nil
 		}
 		time.Sleep(10 * time.Millisecond)
-	}
-	return err
-}
-
-func peopleKinds() []kind {
-	return []kind{
-		{4, byHand("detach", func(ctx context.Context, h hand) error {
-			h.st.moved[h.v.name] = true
-			return h.takeOff(ctx)
-		})},
-		{4, byHand("attach elsewhere", func(ctx context.Context, h hand) error {
-			return h.elsewhere(ctx, h.random(h.w.nodesThat(func(n *node) bool { return !n.lost })))
-		})},
-		{4, byHand("describe", func(ctx context.Context, h hand) error {
-			return h.describe(ctx, h.lost)
-		})},
-		{3, byHand("rename", func(ctx context.Context, h hand) error {
-			h.a.name, h.a.renamed = h.text, true
-			return h.w.people.update(ctx, h.ip.ID, map[string]string{"name": h.text})
-		})},
-		{3, byHand("delete", func(ctx context.Context, h hand) error {
-			h.st.moved[h.v.name] = true
-			if err := h.takeOff(ctx); err != nil || h.isStuck(h.s, h.ip) {
-				return err
-			}
-			gone, err := h.w.people.remove(ctx, h.ip.ID)
-			if gone {
-				h.st.replaced[h.v.name] = true
-			}
-			return err
-		})},
-		{2, byHand("attach to a stranger", func(ctx context.Context, h hand) error {
-			return h.stray(ctx)
-		})},
-	}
-}
-
-// hand is what somebody does by hand to the address of a Service.
-type hand struct {
-	w  *world
-	v  *service
-	a  *address
-	ip rack.FloatingIP
-	s  snapshot
-	st *step
-	// What was drawn.
-	text   string
-	lost   bool
-	number int
-}
-
-func (h hand) random(names []string) string {
-	if len(names) == 0 {
-		return outsider
-	}
-	return names[h.number%len(names)]
-}
-
-// byHand makes operations on the address of a Service.
-func byHand(
-	verb string, run func(context.Context, hand) error,
-) func(*world) (operation, bool) {
-	return func(w *world) (operation, bool) {
-		name, ok := w.pick(w.servicesThat(isOwn))
-		if !ok {
-			return operation{}, false
-		}
-		h := hand{
-			w: w, v: w.services[name], text: fmt.Sprintf("by-hand-%d", w.random.Uint32()),
-			lost: w.random.IntN(2) == 0, number: w.random.IntN(1000),
-		}
-		text := fmt.Sprintf("%s by hand the address of %s", verb, name)
-		return operation{text, func(ctx context.Context, before snapshot, st *step) error {
-			ip, ok := w.current(before, h.v)
-			if !ok || len(h.v.had) == 0 || h.v.had[0].id != ip.ID {
-				return errors.New("the model has lost the address of " + name)
-			}
-			h.ip, h.s, h.st, h.a = ip, before, st, &h.v.had[0]
-			return run(ctx, h)
-		}}, true
-	}
-}
-
-// takeOff detaches the address, unless Oxide does not: nobody waits for that.
-func (h hand) takeOff(ctx context.Context) error {
-	if h.isStuck(h.s, h.ip) {
-		return nil
-	}
-	return ignoreRefusal(h.w.people.detach(ctx, h.ip.ID))
-}
-
-func (h hand) isStuck(s snapshot, ip rack.FloatingIP) bool { return h.w.isStuck(s, ip) }
-
-// elsewhere attaches the address to another node; it may come back before. Who has a port there may
-// have to go.
-func (h hand) elsewhere(ctx context.Context, to string) error {
-	h.st.moved[h.v.name] = true
-	for _, other := range h.w.at(h.s, to) {
-		if overlap(other.ports, h.v.ports) {
-			h.st.moved[other.name] = true
-		}
-	}
-	instance, _ := h.s.rack.Instance(to)
-	if err := h.takeOff(ctx); err != nil || h.isStuck(h.s, h.ip) {
-		return err
-	}
-	err := h.w.people.attach(ctx, h.ip.ID, instance.ID)
-	if errors.Is(err, errRefused) || err == nil {
-		return nil
-	}
-	return err
-}
-
-// describe gives the address another text. The marker may get lost with the old one where the name
-// and the status prove whose it is.
-func (h hand) describe(ctx context.Context, lost bool) error {
-	_, line, _, _ := markerOf(h.ip.Description)
-	status := h.s.services[h.v.name].Status.LoadBalancer
-	provable := !h.a.renamed && h.ip.AttachState == rack.Attached && h.w.nodes[h.ip.Instance] != nil &&
-		h.w.nodes[h.ip.Instance].fit() && len(status.Ingress) > 0 && status.Ingress[0].IP == h.ip.IP &&
-		len(h.v.had) == 1 && len(h.v.kept) == 0
-	h.a.text = h.text
-	description := h.text + "\n" + line
-	if lost && provable {
-		description = h.text
-	}
-	return h.w.people.update(ctx, h.ip.ID, map[string]string{"description": description})
-}
-
-// stray attaches the address to an instance that is no node, where it is left alone, and takes it off
-// again. A Service that has a retained address besides would get that one.
-func (h hand) stray(ctx context.Context) error {
-	if len(h.v.kept) > 0 {
-		return nil
-	}
-	if err := h.elsewhere(ctx, outsider); err != nil {
-		return err
-	}
-	s, missing, err := h.w.settle(ctx)
-	if err != nil || len(missing) > 0 {
-		return errors.Join(err, fmt.Errorf("while an address is on a stranger: %v", missing))
-	}
-	ip, _ := h.w.current(s, h.v)
-	if ip.Instance != outsider || ip.ID != h.ip.ID {
-		return nil // it was brought back before it was there, or was stuck
-	}
-	return ignoreRefusal(h.w.people.detach(ctx, h.ip.ID))
-}
-
-func ignoreRefusal(err error) error {
-	if errors.Is(err, errRefused) {
-		return nil
 	}
 	return err
 }
@@ -401,13 +252,14 @@ func secondLeader(ctx context.Context, w *world) (err error) {
 	if w.second != nil {
 		w.second.Shim.Kill()
 		w.second.Backend.Kill()
-		w.second = nil
+		w.second, w.rivals = nil, false
 		return nil
 	}
 	dir := filepath.Join(w.dir, "second")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	w.rivals = true
 	w.second, err = stack.StartCCM(ctx, w.ccmOptions("-second", dir, "--leader-elect=false"))
 	return err
 }

@@ -6,8 +6,8 @@ package model
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,9 +35,10 @@ const (
 	noNodeOnDoubt = "1, a node is never deleted on doubt"
 	noneLost      = "2, an address is never lost by accident"
 	noneShared    = "3, two services never share an address, and nothing is renamed"
+	onePerNode    = "several addresses of a Service are each on another node"
 	onePerPort    = "4, one (node, family, protocol, port) serves one Service"
 	leastMovement = "5, least movement"
-	converges     = "6, exactly one address per family, attached once"
+	converges     = "6, exactly the addresses that are desired, each attached once"
 	statusIsFact  = "7, status follows fact"
 	restartIsNone = "8, losing us changes nothing"
 )
@@ -51,8 +52,8 @@ func (p *problems) add(invariant, format string, args ...any) {
 // step is what was done between two snapshots.
 type step struct {
 	before, now snapshot
-	// replaced are Services whose address may be another one now; moved are those whose address may be
-	// elsewhere for another reason than its node.
+	// replaced are Services whose address may be another one now; moved are the addresses, by id, that may
+	// be elsewhere for another reason than their nodes.
 	replaced, moved map[string]bool
 	// edited are Services whose ports were edited, with their ports before.
 	edited map[string][]corev1.ServicePort
@@ -60,6 +61,13 @@ type step struct {
 	restart bool
 	// steady reports whether a node has been fit for so long that nothing may leave it.
 	steady func(*node) bool
+}
+
+// mayMove notes that addresses may be elsewhere for another reason than their nodes.
+func (st *step) mayMove(ips ...rack.Carried) {
+	for _, ip := range ips {
+		st.moved[ip.ID] = true
+	}
 }
 
 // broken returns which promises an operation has broken: invariants 2 to 5, and 8. It also returns how
@@ -82,8 +90,8 @@ func (e *expectation) checkAlways(found *problems, s snapshot) {
 			found.add(noNodeOnDoubt, "the Node %s is gone, and its instance is there", name)
 		}
 	}
-	byID := make(map[string]rack.FloatingIP)
-	for _, ip := range s.rack.FloatingIPs {
+	byID := make(map[string]rack.Carried)
+	for _, ip := range s.rack.Carried() {
 		byID[ip.ID] = ip
 	}
 	for id, want := range e.others {
@@ -96,10 +104,15 @@ func (e *expectation) checkAlways(found *problems, s snapshot) {
 				now)
 		}
 	}
+	for _, v := range e.live() {
+		if !e.rivals {
+			e.checkApart(found, s, v)
+		}
+	}
 	publishers := make(map[string]string)
 	for name, now := range s.services {
 		for _, ingress := range now.Status.LoadBalancer.Ingress {
-			if strings.HasPrefix(ingress.IP, "172.30.") {
+			if addr, err := netip.ParseAddr(ingress.IP); err == nil && addr.IsPrivate() {
 				continue // a node's
 			}
 			if other := publishers[ingress.IP]; other != "" {
@@ -110,48 +123,27 @@ func (e *expectation) checkAlways(found *problems, s snapshot) {
 	}
 }
 
-// checkAddresses finds addresses that were lost, or changed in another way than by their markers.
-func (e *expectation) checkAddresses(found *problems, st step) {
-	byID := make(map[string]rack.FloatingIP)
-	for _, ip := range st.now.rack.FloatingIPs {
-		byID[ip.ID] = ip
-		m, _, _, marked := markerOf(ip.Description)
-		if _, other := e.others[ip.ID]; !other && (!marked || m.scope != e.scope ||
-			e.services[strings.TrimPrefix(m.name, namespace+"/")] == nil) {
-			found.add(noneLost, "%s, %q, is nobody's", ip.Name, ip.Description)
+// checkApart finds several addresses of a Service on one node. While it exchanges them for others, the
+// old and the new ones may be on the same, and two leaders at once may put two there for a moment.
+func (e *expectation) checkApart(found *problems, s snapshot, v *service) {
+	type place struct{ version, instance string }
+	on := make(map[place]string)
+	for _, ip := range e.current(s, v) {
+		at := place{ip.Version(), ip.Instance}
+		if ip.AttachState != rack.Attached || v.wished || ip.Instance == outsider {
+			continue
 		}
+		if on[at] != "" {
+			found.add(onePerNode, "%s and %s of %s are both on %s", on[at], ip.Addr, v.name, ip.Instance)
+		}
+		on[at] = ip.Addr
 	}
-	same := func(v *service, a address) {
-		now, there := byID[a.id]
-		_, _, text, _ := markerOf(now.Description)
-		switch {
-		case !there || now.IP != a.ip:
-			found.add(noneLost, "%s has lost its address %s", v.name, a.ip)
-		case now.Name != a.name:
-			found.add(noneShared, "the address %s of %s was renamed from %s to %s", a.ip, v.name, a.name,
-				now.Name)
-		case text != a.text:
-			found.add(noneLost, "the text of a user with %s, %q, is %q now", a.ip, a.text, text)
-		}
-	}
-	for _, v := range e.services {
-		for _, a := range v.kept {
-			same(v, a)
-		}
-		kept := slices.DeleteFunc(slices.Clone(v.kept), func(a address) bool {
-			return v.wish != "" && v.wish != a.ip // it asks for this very address, and no other
-		})
-		if ip, ok := e.current(st.now, v); ok && v.borrows == "" && len(v.had) == 0 && len(kept) > 0 &&
-			!v.wished && !slices.ContainsFunc(kept, func(a address) bool { return a.id == ip.ID }) {
-			found.add(noneLost, "%s has %s, and %v were kept for it", v.name, ip.IP, kept)
-		}
-		if len(v.had) > 0 && v.balanced && !v.deleted && !st.replaced[v.name] && v.borrows == "" {
-			same(v, v.had[0])
-			if ip, ok := e.current(st.now, v); ok && ip.ID != v.had[0].id && !v.wished {
-				found.add(noneLost, "%s had %s and has %s", v.name, v.had[0].ip, ip.IP)
-			}
-		}
-	}
+}
+
+// isSteady reports whether an instance is that of a node that has been fit for so long that nothing may
+// leave it.
+func (e *expectation) isSteady(st step, instance string) bool {
+	return e.isFit(instance) && st.steady(e.nodes[instance])
 }
 
 // checkSharing finds Services that would get each other's traffic, and those that have got a port which
@@ -161,24 +153,28 @@ func (e *expectation) checkSharing(found *problems, st step) {
 	for _, v := range e.live() {
 		for _, ip := range e.of(st.now, v.name, false) {
 			if other := owners[ip.ID]; other != "" {
-				found.add(noneShared, "%s and %s have the address %s", other, v.name, ip.IP)
+				found.add(noneShared, "%s and %s have the address %s", other, v.name, ip.Addr)
 			}
 			owners[ip.ID] = v.name
 		}
-		ip, ok := e.current(st.now, v)
-		if !ok || ip.AttachState != rack.Attached {
-			continue
-		}
-		for _, other := range e.at(st.now, ip.Instance) {
-			if other.name > v.name && overlap(other.ports, v.ports) && !e.isStuck(st.now, ip) {
-				found.add(onePerPort, "%s and %s are on %s", v.name, other.name, ip.Instance)
+		before := e.served(st.before, v)
+		for _, ip := range e.current(st.now, v) {
+			if ip.AttachState != rack.Attached || ip.Subnet {
+				continue
 			}
-		}
-		before, had := e.current(st.before, v)
-		if hasReserved(v.ports) && !st.moved[v.name] && ip.Instance != outsider &&
-			(!had || before.ID == ip.ID && before.Instance != ip.Instance) {
-			found.add(onePerPort, "%s, which has a reserved port, was attached to %s", v.name,
-				ip.Instance)
+			for _, other := range e.at(st.now, ip.Instance, ip.Version()) {
+				if other.name > v.name && overlap(other.ports, v.ports) && !e.isStuck(st.now, ip) {
+					found.add(onePerPort, "%s and %s are on %s", v.name, other.name, ip.Instance)
+				}
+			}
+			wasThere := slices.ContainsFunc(before, func(b rack.Carried) bool {
+				return b.ID == ip.ID && b.Instance == ip.Instance
+			})
+			if hasReserved(v.ports) && !st.moved[ip.ID] && !st.replaced[v.name] && ip.Instance != outsider &&
+				!wasThere {
+				found.add(onePerPort, "%s, which has a reserved port, was attached to %s", v.name,
+					ip.Instance)
+			}
 		}
 	}
 }
@@ -186,42 +182,43 @@ func (e *expectation) checkSharing(found *problems, st step) {
 // checkMovement finds addresses that have moved without need.
 func (e *expectation) checkMovement(found *problems, st step) (held int) {
 	for _, v := range e.live() {
-		before, had := e.current(st.before, v)
-		now, has := e.current(st.now, v)
-		if !had || !has || before.AttachState != rack.Attached || st.moved[v.name] ||
-			st.replaced[v.name] || before.ID != now.ID {
-			continue
+		now := make(map[string]rack.Carried)
+		for _, ip := range e.current(st.now, v) {
+			now[ip.ID] = ip
 		}
-		if n := e.nodes[before.Instance]; n == nil || !n.fit() || !st.steady(n) {
-			continue
-		}
-		if e.mayMakeWay(st, v, before.Instance) {
-			continue
-		}
-		held++
-		if now.Instance != before.Instance {
-			found.add(leastMovement, "%s was on %s, which is fit, and is on %q", v.name,
-				before.Instance, now.Instance)
+		for _, ip := range e.current(st.before, v) {
+			after, has := now[ip.ID]
+			if !has || ip.AttachState != rack.Attached || st.moved[ip.ID] || st.replaced[v.name] ||
+				!e.isSteady(st, ip.Instance) || e.mayMakeWay(st, v, ip) {
+				continue
+			}
+			held++
+			if after.Instance != ip.Instance {
+				found.add(leastMovement, "%s of %s was on %s, which is fit, and is on %q", ip.Addr, v.name,
+					ip.Instance, after.Instance)
+			}
 		}
 	}
 	return held
 }
 
-// mayMakeWay reports whether a Service may leave an instance because another one has a port of it
-// there. An edit moves the edited one, also off a place that another was on its way to; a conflict
+// mayMakeWay reports whether an address may leave its instance because another Service has a port of
+// it there. An edit moves the edited one, also off a place that another was on its way to; a conflict
 // that was there before may end either way.
-func (e *expectation) mayMakeWay(st step, v *service, instance string) bool {
+func (e *expectation) mayMakeWay(st step, v *service, ip rack.Carried) bool {
 	_, isEdited := st.edited[v.name]
-	return slices.ContainsFunc(e.live(), func(other *service) bool {
+	return !ip.Subnet && slices.ContainsFunc(e.live(), func(other *service) bool {
 		if other == v || !overlap(other.ports, v.ports) {
 			return false
 		}
-		isThere := func(s snapshot) bool { return slices.Contains(e.at(s, instance), other) }
-		isComing := slices.Contains(e.stuckFor(st.before, instance), other)
+		isThere := func(s snapshot) bool {
+			return slices.Contains(e.at(s, ip.Instance, ip.Version()), other)
+		}
+		isComing := slices.Contains(e.stuckFor(st.before, ip.Instance, ip.Version()), other)
 		former, otherEdited := st.edited[other.name]
 		switch {
 		case isEdited:
-			return isThere(st.before) || isComing || isThere(st.now) && !e.isSteadyAt(st.before, other)
+			return isThere(st.before) || isComing || isThere(st.now) && !e.isAtRest(st.before, other)
 		case otherEdited:
 			return isThere(st.before) && overlap(former, v.ports)
 		}
@@ -229,17 +226,19 @@ func (e *expectation) mayMakeWay(st step, v *service, instance string) bool {
 	})
 }
 
-// isSteadyAt reports whether the address of a Service is somewhere where it can be taken off: it is
-// on its way nowhere.
-func (e *expectation) isSteadyAt(s snapshot, v *service) bool {
-	ip, ok := e.current(s, v)
-	return ok && ip.AttachState == rack.Attached && !e.isStuck(s, ip)
+// isAtRest reports whether all addresses of a Service are somewhere where they can be taken off: none
+// is on its way.
+func (e *expectation) isAtRest(s snapshot, v *service) bool {
+	all := e.current(s, v)
+	return len(all) > 0 && !slices.ContainsFunc(all, func(ip rack.Carried) bool {
+		return ip.AttachState != rack.Attached || e.isStuck(s, ip)
+	})
 }
 
 // checkRestart finds everything that is another way than before.
 func (e *expectation) checkRestart(found *problems, st step) {
 	if diff := cmp.Diff(e.steady(st.before), e.steady(st.now)); diff != "" {
-		found.add(restartIsNone, "the floating IPs have changed (-before +now): %s", diff)
+		found.add(restartIsNone, "the addresses have changed (-before +now): %s", diff)
 	}
 	for name, before := range st.before.services {
 		now := st.now.services[name]
@@ -248,8 +247,8 @@ func (e *expectation) checkRestart(found *problems, st step) {
 			each.Status.Conditions = withoutText(each.Status.Conditions)
 		}
 		if v := e.services[name]; v != nil {
-			if ip, _ := e.current(st.before, v); e.isStuck(st.before, ip) {
-				now.Status = before.Status // it may or may not say where the address is to go
+			if e.areStuck(st.before, e.served(st.before, v)...) > 0 {
+				now.Status = before.Status // it may or may not say where an address is to go
 			}
 		}
 		if diff := cmp.Diff(before, now, cmpopts.EquateEmpty()); diff != "" {
@@ -299,35 +298,26 @@ func (e *expectation) adopt(s snapshot) {
 		}
 	}
 	for _, v := range e.services {
-		known := make(map[string]address)
-		for _, a := range slices.Concat(v.had, v.kept) {
-			known[a.id] = a
-		}
-		note := func(ips []rack.FloatingIP) (all []address) {
+		note := func(ips []rack.Carried) (all []address) {
 			for _, ip := range ips {
 				_, _, text, _ := markerOf(ip.Description)
-				all = append(all, address{ip.ID, ip.IP, ip.Name, text, known[ip.ID].renamed})
+				all = append(all, address{kindOfAddress{ip.Version(), ip.Subnet}, ip.ID, ip.Addr, ip.Name, text})
 			}
 			return all
 		}
-		current, _ := e.current(s, v)
-		v.had = note(e.of(s, v.name, false))
-		slices.SortStableFunc(v.had, func(a, b address) int {
-			switch {
-			case a.id == b.id:
-				return 0
-			case a.id == current.ID:
-				return -1
-			case b.id == current.ID:
-				return 1
-			}
-			return 0
-		})
-		v.kept = note(e.of(s, v.name, true))
+		own := e.of(s, v.name, false)
+		toKeep := note(slices.DeleteFunc(own, func(ip rack.Carried) bool {
+			return isLive(v) || !slices.ContainsFunc(v.kept, func(a address) bool { return a.id == ip.ID })
+		}))
+		current := e.current(s, v)
+		v.kept = append(note(e.of(s, v.name, true)), toKeep...)
+		if v.had = nil; v.borrows == "" {
+			v.had = note(current)
+		}
 		v.returns = slices.DeleteFunc(v.returns, func(name string) bool {
 			ip, _ := s.named(name)
 			return ip.AttachState == detached
 		})
-		v.wished = v.wished && (len(e.served(s, v)) > 1 || len(v.returns) > 0)
+		v.wished = v.wished && (len(e.served(s, v)) > len(current) || len(v.returns) > 0)
 	}
 }

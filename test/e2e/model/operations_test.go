@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ type kind struct {
 
 // kinds are all kinds of operations.
 func kinds() []kind {
-	return slices.Concat(serviceKinds(), nodeKinds(), peopleKinds(), programKinds())
+	return slices.Concat(serviceKinds(), shapeKinds(), nodeKinds(), peopleKinds(), programKinds())
 }
 
 // next chooses an operation.
@@ -138,15 +139,24 @@ const (
 
 func isLive(v *service) bool { return v.balanced && !v.deleted }
 
-// isOwn: the address is the Service's own.
-func isOwn(v *service) bool { return isLive(v) && v.borrows == "" }
+// isOwn: the addresses are the Service's own.
+func isOwn(v *service) bool { return isLive(v) && v.borrows == "" && len(v.had) > 0 }
+
+// ends notes that a Service is a load balancer no more, and that its addresses are to be kept if it
+// said so.
+func (v *service) ends() {
+	if v.retained = v.retain && v.borrows == ""; v.retained {
+		v.kept = append(v.kept, v.had...)
+	}
+}
 
 func serviceKinds() []kind {
 	return []kind{
 		{14, chooseCreate},
 		{7, ofService(isLive, "delete", func(w *world, v *service) change {
 			return func(ctx context.Context, _ *step) error {
-				v.deleted, v.retained = true, v.retain && v.borrows == ""
+				v.deleted = true
+				v.ends()
 				return w.cluster.Client.CoreV1().Services(namespace).Delete(ctx, v.name,
 					metav1.DeleteOptions{})
 			}
@@ -161,11 +171,11 @@ func serviceKinds() []kind {
 		})},
 		{3, ofService(isLive, "turn the retaining of", func(w *world, v *service) change {
 			return func(ctx context.Context, _ *step) error {
-				v.retain = !v.retain
+				v.retain, v.mayKeep = !v.retain, true
 				return w.annotate(ctx, v.name, retainAnnotation, strconv.FormatBool(v.retain))
 			}
 		})},
-		{5, ofService(func(v *service) bool { return isLive(v) && v.wish == "" },
+		{5, ofService(func(v *service) bool { return isLive(v) && v.isPlain() && v.wish == "" },
 			"edit the borrowed address of", func(w *world, v *service) change {
 				free, _ := w.pick(slices.DeleteFunc(slices.Clone(w.lent), func(name string) bool {
 					return len(w.servicesThat(func(v *service) bool {
@@ -190,18 +200,19 @@ func serviceKinds() []kind {
 					return w.annotate(ctx, v.name, existingAnnotation, free)
 				}
 			})},
-		{4, ofService(isOwn, "edit the wished address of", func(w *world, v *service) change {
-			wish := fmt.Sprintf("198.51.100.%d", 200+5*number(v.name)+w.random.IntN(5))
-			if w.random.IntN(3) == 0 || v.wish == wish {
-				wish = ""
-			}
-			w.detail = wish
-			return func(ctx context.Context, st *step) error {
-				v.wish, v.wished = wish, true
-				st.replaced[v.name] = true
-				return w.annotate(ctx, v.name, addressAnnotation, wish)
-			}
-		})},
+		{4, ofService(func(v *service) bool { return isOwn(v) && v.isPlain() },
+			"edit the wished address of", func(w *world, v *service) change {
+				wish := fmt.Sprintf("198.51.100.%d", 200+5*number(v.name)+w.random.IntN(5))
+				if w.random.IntN(3) == 0 || v.wish == wish {
+					wish = ""
+				}
+				w.detail = wish
+				return func(ctx context.Context, st *step) error {
+					v.wish, v.wished = wish, true
+					st.replaced[v.name] = true
+					return w.annotate(ctx, v.name, addressAnnotation, wish)
+				}
+			})},
 		{3, ofService(isLive, "annotate", func(w *world, v *service) change {
 			text := strconv.FormatUint(w.random.Uint64(), 10)
 			return func(ctx context.Context, _ *step) error {
@@ -210,7 +221,8 @@ func serviceKinds() []kind {
 		})},
 		{3, ofService(isLive, "make a ClusterIP of", func(w *world, v *service) change {
 			return func(ctx context.Context, _ *step) error {
-				v.balanced, v.retained = false, v.retain && v.borrows == ""
+				v.balanced = false
+				v.ends()
 				return w.patch(ctx, v.name, map[string]any{"spec": map[string]any{
 					"type": corev1.ServiceTypeClusterIP,
 				}})
@@ -218,14 +230,22 @@ func serviceKinds() []kind {
 		})},
 		{6, ofService(func(v *service) bool { return !v.balanced && !v.deleted },
 			"make a LoadBalancer of", func(w *world, v *service) change {
+				to := v.shape
+				if w.someClass(&to); v.isPlain() { // it may name an address
+					to.class, to.subnets = strings.Replace(to.class, externalSubnet, floatingIP, 1), nil
+				}
+				w.detail = "as " + to.String()
 				return func(ctx context.Context, st *step) error {
-					v.balanced, v.retained = true, false
+					v.shape, v.balanced, v.retained = to, true, false
 					// What could not be taken off meanwhile is still there, perhaps not what it asks for.
-					v.wished = v.wished || len(w.of(st.before, v.name, false)) > 0
-					st.moved[v.name] = true
-					return w.patch(ctx, v.name, map[string]any{"spec": map[string]any{
-						"type": corev1.ServiceTypeLoadBalancer,
-					}})
+					left := w.of(st.before, v.name, false)
+					v.wished = v.wished || len(left) > 0
+					st.mayMove(left...)
+					spec := map[string]any{"type": corev1.ServiceTypeLoadBalancer}
+					if v.class != "" {
+						spec["loadBalancerClass"] = v.class
+					}
+					return w.reshape(ctx, st.before, v, spec)
 				}
 			})},
 	}
@@ -271,15 +291,30 @@ func chooseCreate(w *world) (operation, bool) {
 	if !ok || len(w.nodesThat(func(n *node) bool { return n.run == failed || n.lost })) > 0 {
 		return operation{}, false
 	}
-	v := &service{name: name, ports: w.somePorts(), balanced: true, retain: w.random.IntN(4) == 0}
+	v := &service{
+		name: name, ports: w.somePorts(), shape: plain(), balanced: true, retain: w.random.IntN(4) == 0,
+	}
+	v.mayKeep = v.retain
+	if w.random.IntN(4) > 0 {
+		v.shape = w.someShape()
+	}
 	gone := w.services[name]
 	if w.random.IntN(6) == 0 && (gone == nil || !gone.retained) {
+		v.shape = plain()
 		v.wish = fmt.Sprintf("198.51.100.%d", 200+5*number(name)+w.random.IntN(5))
 	}
-	text := fmt.Sprintf("create %s %s retain=%v %s", name, portsText(v.ports), v.retain, v.wish)
+	text := fmt.Sprintf("create %s %s retain=%v, %s %s", name, portsText(v.ports), v.retain, &v.shape,
+		v.wish)
 	return operation{text, func(ctx context.Context, _ snapshot, _ *step) error {
 		object := objects.LoadBalancer(namespace, name, v.ports...)
-		object.Annotations = map[string]string{retainAnnotation: strconv.FormatBool(v.retain)}
+		object.Annotations = v.annotations()
+		maps.DeleteFunc(object.Annotations, func(_, value string) bool { return value == "" })
+		object.Annotations[retainAnnotation] = strconv.FormatBool(v.retain)
+		policy, families := v.families()
+		object.Spec.IPFamilyPolicy, object.Spec.IPFamilies = &policy, families
+		if v.class != "" {
+			object.Spec.LoadBalancerClass = &v.class
+		}
 		if v.wish != "" {
 			object.Annotations[addressAnnotation] = v.wish
 			v.wished = true

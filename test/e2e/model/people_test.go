@@ -72,41 +72,40 @@ func (p *people) once(ctx context.Context, method, path string, body []byte, int
 	return json.Unmarshal(text, into)
 }
 
-const inProject = "?project=" + rack.Project
-
-// createIP makes a floating IP of the user's own, of the default pool.
-func (p *people) createIP(ctx context.Context, name, description string) error {
-	err := p.call(ctx, http.MethodPost, "/v1/floating-ips"+inProject,
-		map[string]any{"name": name, "description": description}, nil)
-	if errors.Is(err, errRefused) { // it was made, and the answer lost
-		return p.call(ctx, http.MethodGet, "/v1/floating-ips/"+name+inProject, nil, nil)
+// pathOf is where Oxide has an address.
+func pathOf(ip rack.Carried) string {
+	if ip.Subnet {
+		return "/v1/external-subnets/" + ip.ID
 	}
-	return err
+	return "/v1/floating-ips/" + ip.ID
 }
 
-func (p *people) attach(ctx context.Context, ip, instance string) error {
-	return p.call(ctx, http.MethodPost, "/v1/floating-ips/"+ip+"/attach",
-		map[string]string{"kind": "instance", "parent": instance}, nil)
+func (p *people) attach(ctx context.Context, ip rack.Carried, instance string) error {
+	body := map[string]string{"kind": "instance", "parent": instance}
+	if ip.Subnet {
+		body = map[string]string{"instance": instance}
+	}
+	return p.call(ctx, http.MethodPost, pathOf(ip)+"/attach", body, nil)
 }
 
-func (p *people) detach(ctx context.Context, ip string) error {
-	return p.call(ctx, http.MethodPost, "/v1/floating-ips/"+ip+"/detach", nil, nil)
+func (p *people) detach(ctx context.Context, ip rack.Carried) error {
+	return p.call(ctx, http.MethodPost, pathOf(ip)+"/detach", nil, nil)
 }
 
-// update gives a floating IP another name or description.
-func (p *people) update(ctx context.Context, ip string, changes map[string]string) error {
-	return p.call(ctx, http.MethodPut, "/v1/floating-ips/"+ip, changes, nil)
+// update gives an address another name or description.
+func (p *people) update(ctx context.Context, ip rack.Carried, changes map[string]string) error {
+	return p.call(ctx, http.MethodPut, pathOf(ip), changes, nil)
 }
 
-// remove deletes a floating IP that is attached nowhere, and reports whether it is gone.
-func (p *people) remove(ctx context.Context, ip string) (bool, error) {
-	err := p.call(ctx, http.MethodDelete, "/v1/floating-ips/"+ip, nil, nil)
+// remove deletes an address that is attached nowhere, and reports whether it is gone.
+func (p *people) remove(ctx context.Context, ip rack.Carried) (bool, error) {
+	err := p.call(ctx, http.MethodDelete, pathOf(ip), nil, nil)
 	if !errors.Is(err, errRefused) {
 		return err == nil, err
 	}
 	state, err := p.rack.State(ctx)
-	for _, each := range state.FloatingIPs {
-		if each.ID == ip {
+	for _, each := range state.Carried() {
+		if each.ID == ip.ID {
 			return false, err
 		}
 	}
@@ -135,8 +134,8 @@ func (p *people) spoil(ctx context.Context, seed uint64) error {
 	return nil
 }
 
-// lists returns how often the floating IPs were listed.
-func (p *people) lists(ctx context.Context) (int, error) {
+// lists returns how often floating IPs and how often external subnets were listed.
+func (p *people) lists(ctx context.Context) ([2]int, error) {
 	requests, err := p.rack.Requests(ctx)
-	return requests["floating_ip_list"], err
+	return [2]int{requests["floating_ip_list"], requests["external_subnet_list"]}, err
 }

@@ -9,11 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
@@ -82,30 +80,35 @@ func (w *world) alive(ctx context.Context) error {
 // has failed the framework waits longer and longer.
 func (w *world) nudge(ctx context.Context) error {
 	w.nudges++
-	// What is wrong with the Service differs, and so does what the backend is sent of it.
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"%s":"nudge-%d"}}}`, sourceAnnotation, w.nudges)
-	other := fmt.Appendf(nil, `{"metadata":{"annotations":{"nudge":"%d"}}}`, w.nudges)
-	names := []string{nudged}
+	patches := map[string]map[string]string{nudged: nudgeAnnotations(w.nudges)}
 	for name, v := range w.services {
-		if v.deleted || !v.balanced {
-			names = append(names, name)
+		if !isLive(v) {
+			patches[name] = map[string]string{"nudge": strconv.Itoa(w.nudges)}
 		}
 	}
-	var first error
-	for _, name := range names {
-		if name != nudged {
-			patch = other
-		}
-		_, err := w.cluster.Client.CoreV1().Services(namespace).Patch(ctx, name, types.MergePatchType,
-			patch, metav1.PatchOptions{})
+	var nudgedErr error
+	for name, annotations := range patches {
+		err := w.patch(ctx, name, map[string]any{
+			"metadata": map[string]any{"annotations": annotations},
+		})
 		if name == nudged {
-			first = err
+			nudgedErr = err
 		}
 	}
-	return first
+	return nudgedErr
 }
 
-// awaitLook waits until the programs have read all floating IPs anew, twice: a look that had begun
+// nudgeAnnotations have a Service ask for a floating IP and an external subnet that there are not,
+// others each time.
+func nudgeAnnotations(count int) map[string]string {
+	name := fmt.Sprint("nudge-", count)
+	return map[string]string{
+		sourceAnnotation:   floatingIP + "," + externalSubnet,
+		existingAnnotation: name, "oxide.computer/existing-external-subnet": name,
+	}
+}
+
+// awaitLook waits until the programs have read all addresses again, twice: a look that had begun
 // before may be the first.
 func (w *world) awaitLook(ctx context.Context) error {
 	for range 2 {
@@ -122,7 +125,7 @@ func (w *world) awaitLook(ctx context.Context) error {
 				}
 			}
 			now, err := w.people.lists(ctx)
-			return now > before, err
+			return now[0] > before[0] && now[1] > before[1], err
 		})
 		if err != nil {
 			return fmt.Errorf("nobody looks: %w", err)
@@ -139,7 +142,7 @@ func (w *world) awaitRest(ctx context.Context) error {
 	return process.Await(ctx, func(ctx context.Context) (bool, error) {
 		state, err := w.rack.State(ctx)
 		all := true
-		for _, ip := range state.FloatingIPs {
+		for _, ip := range state.Carried() {
 			rested[ip.ID] = rested[ip.ID] || ip.AttachState == rack.Attached
 			all = all && (rested[ip.ID] || !w.isStuck(snapshot{rack: state}, ip))
 		}

@@ -6,6 +6,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -37,7 +38,8 @@ const (
 	// nudgeInterval is how often programs are made to look again while something is not settled.
 	nudgeInterval = time.Second
 
-	// nudged is a Service that asks for what cannot be; to annotate it makes the programs look.
+	// nudged is a Service that asks for a floating IP and an external subnet that there are not; to have it
+	// ask for others makes the programs list both.
 	nudged = "nudged"
 )
 
@@ -94,7 +96,8 @@ func newWorld(t *testing.T, programs stack.Programs, seed uint64) *world {
 		T: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), dir: dir, programs: programs,
 		group: process.NewGroup(logs), expectation: &expectation{
 			services: make(map[string]*service), nodes: make(map[string]*node),
-			others: make(map[string]rack.FloatingIP), lent: []string{"users-own", "users-text"},
+			others: make(map[string]rack.Carried), lent: []string{"users-own", "users-text"},
+			renamed: make(map[string]bool),
 		},
 	}
 	t.Cleanup(w.end)
@@ -107,7 +110,7 @@ func newWorld(t *testing.T, programs stack.Programs, seed uint64) *world {
 func (w *world) start(ctx context.Context) (err error) {
 	w.rack, err = rack.Start(ctx, w.group, rack.Options{
 		Program: w.programs.Sim, Dir: w.dir, Sleds: 2 * nodeCount, Machines: []rack.Machine{
-			{Name: outsider, NCPUs: 2, MemoryGiB: 8, IP: "172.30.0.10"},
+			{Name: outsider, NCPUs: 2, MemoryGiB: 8, IP: "172.30.0.10", DualStack: true},
 		},
 	})
 	if err != nil {
@@ -130,15 +133,16 @@ func (w *world) start(ctx context.Context) (err error) {
 		return err
 	}
 	w.scope = string(system.UID)
-	_, err = w.cluster.Client.CoreV1().Services(namespace).Create(ctx, &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: nudged, Annotations: map[string]string{
-			sourceAnnotation: "nudge-0",
-		}},
-		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{objects.TCP(80)},
-		},
-	}, metav1.CreateOptions{})
+	object := objects.LoadBalancer(namespace, nudged, objects.TCP(80))
+	object.Annotations = nudgeAnnotations(0)
+	both := shape{versions: []string{"v4", "v6"}}
+	policy, families := both.families()
+	object.Spec.IPFamilyPolicy, object.Spec.IPFamilies = &policy, families
+	_, err = w.cluster.Client.CoreV1().Services(namespace).Create(ctx, object, metav1.CreateOptions{})
 	if err != nil {
+		return err
+	}
+	if err := w.addPools(ctx); err != nil {
 		return err
 	}
 	if err := w.createOthers(ctx); err != nil {
@@ -150,47 +154,55 @@ func (w *world) start(ctx context.Context) (err error) {
 	return w.people.spoil(ctx, w.seed)
 }
 
-// createOthers makes floating IPs that are not the cluster's, though some look so.
+// addPools adds a default pool for each other kind of addresses than IPv4 floating IPs.
+func (w *world) addPools(ctx context.Context) error {
+	return errors.Join(
+		w.rack.AddPool(ctx, rack.Pool{
+			Name: "default-v6", Version: "v6", First: "2001:db8:51::10", Last: "2001:db8:51::ffff", Default: true,
+		}),
+		w.rack.AddSubnetPool(ctx, rack.SubnetPool{
+			Name: "subnets", Version: "v4", Subnet: "198.18.0.0/24", Default: true,
+		}),
+		w.rack.AddSubnetPool(ctx, rack.SubnetPool{
+			Name: "subnets-v6", Version: "v6", Subnet: "2001:db8:18::/120", Default: true,
+		}),
+	)
+}
+
+// createOthers makes addresses that are not the cluster's, though some look so.
 func (w *world) createOthers(ctx context.Context) error {
 	const foreign = "oxide-ccm/v1 scope=11111111-2222-3333-4444-555555555555 name=default/svc-1 " +
 		"uid=11111111-2222-3333-4444-666666666666 family=v4 source=any"
-	for name, description := range map[string]string{
-		"users-own":              "",
-		"users-text":             "the address of our mail server\nsince 2024",
-		"users-attached":         "do not touch",
-		"another-clusters":       "of the other cluster\n" + foreign,
-		"kubernetes-default-svc": "Managed by oxide-cloud-controller-manager.",
+	const legacy = "Managed by oxide-cloud-controller-manager."
+	addresses := []rack.Address{
+		{Name: "users-own"},
+		{Name: "users-text", Description: "the address of our mail server\nsince 2024"},
+		{Name: "users-attached", Description: "do not touch", Instance: outsider},
+		{Name: "another-clusters", Description: "of the other cluster\n" + foreign},
+		{Name: "kubernetes-default-svc", Description: legacy},
 		// As the existing Oxide CCM would have called the address of svc-1, whose status never had it.
-		"kubernetes-default-svc-1": "Managed by oxide-cloud-controller-manager.",
-		"edited-marker":            "oxide-ccm/v1 scope=" + w.scope + " name=default/svc-2",
-	} {
-		if err := w.people.createIP(ctx, name, description); err != nil {
-			return err
-		}
+		{Name: "kubernetes-default-svc-1", Description: legacy},
+		{Name: "edited-marker", Description: "oxide-ccm/v1 scope=" + w.scope + " name=default/svc-2"},
 	}
-	state, err := w.rack.State(ctx)
+	for i := range addresses {
+		addresses[i].Pool = "default"
+	}
+	err := errors.Join(
+		w.rack.AddAddresses(ctx, addresses...),
+		w.rack.AddSubnets(ctx,
+			rack.Subnet{Name: "users-pods", Description: "pods of node-1", PrefixLength: 29},
+			rack.Subnet{Name: "users-subnet", Description: "do not touch", Instance: outsider},
+			rack.Subnet{Name: "another-clusters", Description: foreign},
+		),
+	)
 	if err != nil {
 		return err
 	}
-	for _, ip := range state.FloatingIPs {
-		if ip.Name == "users-attached" {
-			instance, _ := state.Instance(outsider)
-			if err := w.people.attach(ctx, ip.ID, instance.ID); err != nil {
-				return err
-			}
-		}
+	state, err := w.rack.State(ctx)
+	for _, ip := range state.Carried() {
+		w.others[ip.ID] = ip
 	}
-	return process.Await(ctx, func(ctx context.Context) (bool, error) {
-		state, err := w.rack.State(ctx)
-		attached := 0
-		for _, ip := range state.FloatingIPs {
-			w.others[ip.ID] = ip
-			if ip.AttachState == rack.Attached {
-				attached++
-			}
-		}
-		return attached == 1, err
-	})
+	return err
 }
 
 // timeScale makes 30 seconds 600 milliseconds.
@@ -257,17 +269,17 @@ func (w *world) fail(why string, s snapshot) {
 // describe tells what is, and what was expected.
 func (w *world) describe(s snapshot) string {
 	var b strings.Builder
-	for _, ip := range s.rack.FloatingIPs {
-		fmt.Fprintf(&b, "  floating IP %s %s %s %q %q\n", ip.Name, ip.IP, ip.AttachState, ip.Instance,
-			ip.Description)
+	for _, ip := range s.rack.Carried() {
+		fmt.Fprintf(&b, "  %s %s %s %s %s %q %q\n", kindOfAddress{ip.Version(), ip.Subnet}, ip.ID, ip.Name,
+			ip.Addr, ip.AttachState, ip.Instance, ip.Description)
 	}
 	for _, instance := range s.rack.Instances {
 		fmt.Fprintf(&b, "  instance %s %s %v\n", instance.Name, instance.RunState, instance.PrivateIPs)
 	}
 	for name, v := range w.services {
 		now := s.services[name]
-		fmt.Fprintf(&b, "  Service %s: expected %+v\n    status %v, finalizers %v\n", name, *v,
-			ingressText(now.Status.LoadBalancer.Ingress), now.Finalizers)
+		fmt.Fprintf(&b, "  Service %s: expected %+v\n    status %v, finalizers %v, conditions %v\n", name, *v,
+			ingressText(now.Status.LoadBalancer.Ingress), now.Finalizers, now.Status.Conditions)
 	}
 	for name, n := range w.nodes {
 		_, there := s.nodes[name]
