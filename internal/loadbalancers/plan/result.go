@@ -62,9 +62,9 @@ type Claim struct {
 	// it has left its present place, because the present marker proves that it may.
 	Mark     *Mark
 	MarkLast bool
-	// Frozen: it stays as it is, wherever that is. Foreign: because that is an instance which never was of
-	// this cluster. What its owner publishes says which instances are ours, so its place is never published,
-	// and the address as before.
+	// Frozen: it stays as it is, wherever that is. Foreign: because that is an instance which never
+	// was of this cluster. What its owner publishes says which instances are ours, so its place is
+	// never published, and the address as before.
 	Frozen, Foreign bool
 	// Target is the instance that is to carry it; empty: none. Equal to the present one: it stays.
 	Target string
