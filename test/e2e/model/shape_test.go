@@ -61,14 +61,17 @@ func (s *shape) isPlain() bool {
 }
 
 func (s *shape) String() string {
-	text := s.class
+	var words []string
+	if s.class != "" {
+		words = append(words, s.class)
+	}
 	for _, kind := range s.kinds() {
-		text += fmt.Sprintf(" %d %s", s.each, kind)
+		words = append(words, fmt.Sprintf("%d %s", s.each, kind))
 	}
 	if s.prefers {
-		text += " preferred"
+		words = append(words, "preferred")
 	}
-	return strings.TrimSpace(text)
+	return strings.Join(words, " ")
 }
 
 // The load balancer classes, and the values of the annotation for the source.
