@@ -27,6 +27,12 @@ const (
 	readOnlyHealthListen = "127.0.0.1:10368"
 )
 
+// The priorities of firewall rules in Oxide: of two rules the one with the smaller number holds.
+const (
+	defaultFirewallPriority = 1000
+	lastFirewallPriority    = 65535
+)
+
 // Options are what flags and environment say. The environment variables OXIDE_HOST, OXIDE_TOKEN and
 // OXIDE_PROJECT are those that other Oxide tools know; a flag wins over its variable.
 type Options struct {
@@ -42,6 +48,9 @@ type Options struct {
 	Channelz      bool
 	ExitOnEOF     int
 	ReadOnly      bool
+	// ManageFirewall keeps rules in VPC firewalls for load balancers, FirewallPriority is theirs.
+	ManageFirewall   bool
+	FirewallPriority int
 	// TimeScale multiplies what sessions of load balancers wait for.
 	TimeScale float64
 
@@ -56,12 +65,13 @@ type Options struct {
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	return &Options{
-		Listen:       DefaultListen,
-		HealthListen: defaultHealthListen,
-		LogFormat:    "text",
-		LogLevel:     "info",
-		ExitOnEOF:    -1,
-		TimeScale:    1,
+		Listen:           DefaultListen,
+		HealthListen:     defaultHealthListen,
+		LogFormat:        "text",
+		LogLevel:         "info",
+		FirewallPriority: defaultFirewallPriority,
+		ExitOnEOF:        -1,
+		TimeScale:        1,
 	}
 }
 
@@ -82,6 +92,13 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 		"Change nothing in Oxide: calls that would are refused, dry runs are answered. To run beside "+
 			"another controller manager on trial; /livez and /readyz are on port 10368 then, unless "+
 			"--health-listen says otherwise.")
+	fs.BoolVar(&o.ManageFirewall, "manage-firewall", o.ManageFirewall,
+		"Keep one rule in the VPC firewall for each load balancer and IP family, which lets in what that "+
+			"serves. All other rules stay as they are. It takes the role collaborator on the project. To switch "+
+			"it off again removes no rule: oxide-backend firewall remove-rules does.")
+	fs.IntVar(&o.FirewallPriority, "firewall-priority", o.FirewallPriority,
+		"Priority of the rules of --manage-firewall, 0 to 65535. A rule that denies wins over them if its "+
+			"number is not greater.")
 	fs.BoolVar(&o.Channelz, "channelz", o.Channelz,
 		"Serve the gRPC service channelz, for debugging connections.")
 	fs.IntVar(&o.ExitOnEOF, "exit-on-eof-fd", o.ExitOnEOF,
@@ -140,6 +157,9 @@ type Config struct {
 	HealthListen  string
 	MetricsListen string
 	Channelz      bool
+	// ManageFirewall keeps rules in VPC firewalls for load balancers, FirewallPriority is theirs.
+	ManageFirewall   bool
+	FirewallPriority uint16
 	// TimeScale multiplies what sessions of load balancers wait for.
 	TimeScale float64
 	// Parent is a pipe whose end ends the program; nil if there is none.
@@ -152,7 +172,7 @@ type Config struct {
 func (o *Options) Validate() (Config, error) {
 	cfg := Config{
 		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
-		TimeScale: o.TimeScale, TokenNote: o.tokenNote,
+		TimeScale: o.TimeScale, TokenNote: o.tokenNote, ManageFirewall: o.ManageFirewall,
 	}
 	var errs []error
 	check := func(setting string, err error) {
@@ -172,6 +192,8 @@ func (o *Options) Validate() (Config, error) {
 		errs = append(errs, fmt.Errorf("--load-balancer-time-scale: %v is no factor for a time to wait: "+
 			"leave it out", o.TimeScale))
 	}
+	cfg.FirewallPriority, err = firewallPriority(o.FirewallPriority)
+	check("--firewall-priority", err)
 	level, err := parseLevel(o.LogLevel)
 	check("--log-level", err)
 	cfg.Logger, err = newLogHandler(os.Stderr, o.LogFormat, level)
@@ -183,6 +205,14 @@ func (o *Options) Validate() (Config, error) {
 		return Config{}, &UsageError{errs}
 	}
 	return cfg, nil
+}
+
+func firewallPriority(number int) (uint16, error) {
+	if number < 0 || number > lastFirewallPriority {
+		return 0, fmt.Errorf("%d is no priority of a firewall rule: give a number from 0, the first, to %d",
+			number, lastFirewallPriority)
+	}
+	return uint16(number), nil
 }
 
 func checkListen(address string) error {
