@@ -43,6 +43,9 @@ var conditionTypes = map[session.ConditionType]backendv1.ConditionType{
 	session.AttachTimeout:     backendv1.ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT,
 	session.LeftAttached:      backendv1.ConditionType_CONDITION_TYPE_LEFT_ATTACHED,
 	session.FamilyMissing:     backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING,
+
+	session.FirewallWidened:    backendv1.ConditionType_CONDITION_TYPE_FIREWALL_WIDENED,
+	session.FirewallIncomplete: backendv1.ConditionType_CONDITION_TYPE_FIREWALL_INCOMPLETE,
 }
 
 var actionTypes = map[plan.ActionType]backendv1.ActionType{

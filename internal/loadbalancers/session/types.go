@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -49,6 +50,9 @@ type Desired struct {
 	NoPublication bool
 	// PreserveReason is why it is not known what is desired; empty: it is.
 	PreserveReason string
+	// OpenFirewall: the firewall is to let its traffic in, from Sources.
+	OpenFirewall bool
+	Sources      firewall.Sources
 }
 
 // Removal is a load balancer that the client no longer knows.
@@ -148,6 +152,8 @@ const (
 	AttachTimeout
 	LeftAttached
 	FamilyMissing
+	FirewallWidened
+	FirewallIncomplete
 )
 
 // Condition is something that a user should know about a load balancer while it holds.

@@ -1118,10 +1118,11 @@ type DesiredLoadBalancer struct {
 	// published no more. False: it has none, and those that it had are removed. Ignored where the
 	// feature is not listed.
 	OpenFirewall bool `protobuf:"varint,13,opt,name=open_firewall,json=openFirewall,proto3" json:"open_firewall,omitempty"`
-	// The only sources that those rules let in, as networks in CIDR notation or as single addresses,
-	// at most 1,000 of at most 64 bytes; empty: any. They may overlap. What is not a network is
-	// ignored, and so is one of an IP family that it has no address of: a condition says so. Nothing
-	// is let in of an IP family that none of them is of. The backend enforces them nowhere else.
+	// The only sources that those rules let in, as networks in CIDR notation or as single addresses;
+	// empty: any. They may overlap. What is not a network is ignored, and so is one of an IP family
+	// that it has no address of: a condition (FIREWALL_INCOMPLETE) says so. Nothing is let in of an IP
+	// family that none of them is of. More than 1,000 are the problem of this load balancer alone, as
+	// a wrong address is. The backend enforces them nowhere else.
 	SourceRanges  []string `protobuf:"bytes,14,rep,name=source_ranges,json=sourceRanges,proto3" json:"source_ranges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
