@@ -53,3 +53,28 @@ func TestWithoutLoadBalancersNothingIsProbed(t *testing.T) {
 		t.Errorf("--probe-nodes is %s", got)
 	}
 }
+
+func TestTheFirewallIsManagedOnRequestByTheBackendAlone(t *testing.T) {
+	for values, want := range map[string][]string{
+		"": nil, "firewall: {priority: 7}": nil, "firewall: {manage: false}": nil,
+		"firewall: {manage: true}":                                 {"--manage-firewall", "--firewall-priority=1000"},
+		"firewall: {manage: true, priority: 0}":                    {"--manage-firewall", "--firewall-priority=0"},
+		"firewall: {manage: true, priority: 65535}":                {"--manage-firewall", "--firewall-priority=65535"},
+		"firewall: {manage: true}\nreadOnly: true":                 {"--manage-firewall", "--firewall-priority=1000"},
+		"firewall: {manage: true}\nbackend: {extraArgs: [--x=1]}":  {"--manage-firewall", "--firewall-priority=1000"},
+		"firewall: {manage: true}\nloadBalancers: {enabled: true}": {"--manage-firewall", "--firewall-priority=1000"},
+	} {
+		pod := render(t, values).deployment.Spec.Template.Spec
+		for _, name := range []string{backendName, shimName} {
+			var got []string
+			for _, arg := range container(t, pod, name).Args {
+				if strings.Contains(arg, "firewall") {
+					got = append(got, arg)
+				}
+			}
+			if want := map[string][]string{backendName: want}[name]; !slices.Equal(got, want) {
+				t.Errorf("%q gives %s %q, want %q", values, name, got, want)
+			}
+		}
+	}
+}

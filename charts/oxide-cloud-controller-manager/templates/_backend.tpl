@@ -17,6 +17,10 @@ args:
   {{- with include "ccm.oxideCAFlag" . }}
   {{- . | nindent 2 }}
   {{- end }}
+  {{- if .Values.firewall.manage }}
+  - --manage-firewall
+  - --firewall-priority={{ .Values.firewall.priority }}
+  {{- end }}
   {{- range .Values.backend.extraArgs }}
   - {{ . | quote }}
   {{- end }}
