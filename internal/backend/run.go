@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg Config) error {
 		ReadOnly: cfg.Oxide.ReadOnly, TimeScale: cfg.TimeScale,
 	})
 	server := newServer(ctx, registry, cfg, client,
-		rpc.NewBackendService(client, version.String(), cfg.Oxide.ReadOnly),
+		rpc.NewBackendService(client, manager, version.String(), cfg.Oxide.ReadOnly),
 		rpc.NewInstanceService(finder, inventory, registerInventory(registry, inventory)),
 		rpc.NewLoadBalancerService(manager),
 		rpc.NewAddressService(manager),

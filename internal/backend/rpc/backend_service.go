@@ -22,14 +22,22 @@ type Identifier interface {
 type BackendService struct {
 	backendv1.UnsafeBackendServiceServer
 	identifier Identifier
+	scopes     Scopes
 	version    string
 	readOnly   bool
 }
 
+// Scopes knows which acting sessions run here.
+type Scopes interface {
+	ActingScopes() []string
+}
+
 // NewBackendService returns the service; version is the program's, and readOnly whether it changes
 // nothing.
-func NewBackendService(identifier Identifier, version string, readOnly bool) *BackendService {
-	return &BackendService{identifier: identifier, version: version, readOnly: readOnly}
+func NewBackendService(
+	identifier Identifier, scopes Scopes, version string, readOnly bool,
+) *BackendService {
+	return &BackendService{identifier: identifier, scopes: scopes, version: version, readOnly: readOnly}
 }
 
 // RegisterService registers the service with a server.
@@ -50,6 +58,7 @@ func (s *BackendService) GetInfo(
 		OxideApiVersion: oxide.APIVersion,
 		ApiRevision:     backendv1.APIRevision,
 		ReadOnly:        s.readOnly,
+		ActingScopes:    s.scopes.ActingScopes(),
 		Silo:            &backendv1.Silo{Id: id.SiloID, Name: id.SiloName},
 		Project:         &backendv1.Project{Id: id.ProjectID, Name: id.ProjectName},
 		Features: []backendv1.Feature{

@@ -7,6 +7,8 @@ package session
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -321,6 +323,13 @@ func (m *Manager) adoptable(opening Opening) []string {
 		}
 	}
 	return free
+}
+
+// ActingScopes returns the scopes that have an acting session here, in alphabetical order.
+func (m *Manager) ActingScopes() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.acting))
 }
 
 // session returns the acting session of a scope; nil: there is none.

@@ -151,7 +151,10 @@ type GetInfoResponse struct {
 	// added. Clients compare it with their own on every connect.
 	ApiRevision int32 `protobuf:"varint,6,opt,name=api_revision,json=apiRevision,proto3" json:"api_revision,omitempty"`
 	// Whether the backend was started to change nothing in Oxide.
-	ReadOnly      bool `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	ReadOnly bool `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// The scopes of the acting sessions that run here, in alphabetical order; none where every client stands
+	// by. Calls that need a session (SESSION_REQUIRED) are answered for these alone.
+	ActingScopes  []string `protobuf:"bytes,8,rep,name=acting_scopes,json=actingScopes,proto3" json:"acting_scopes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -233,6 +236,13 @@ func (x *GetInfoResponse) GetReadOnly() bool {
 		return x.ReadOnly
 	}
 	return false
+}
+
+func (x *GetInfoResponse) GetActingScopes() []string {
+	if x != nil {
+		return x.ActingScopes
+	}
+	return nil
 }
 
 // Silo is an Oxide silo: the tenant that users, tokens and projects belong to.
@@ -350,7 +360,7 @@ var File_oxide_backend_v1_backend_service_proto protoreflect.FileDescriptor
 const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\n" +
 	"&oxide/backend/v1/backend_service.proto\x12\x10oxide.backend.v1\"\x10\n" +
-	"\x0eGetInfoRequest\"\xaf\x02\n" +
+	"\x0eGetInfoRequest\"\xd4\x02\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12*\n" +
 	"\x11oxide_api_version\x18\x02 \x01(\tR\x0foxideApiVersion\x12*\n" +
@@ -358,7 +368,8 @@ const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\aproject\x18\x04 \x01(\v2\x19.oxide.backend.v1.ProjectR\aproject\x125\n" +
 	"\bfeatures\x18\x05 \x03(\x0e2\x19.oxide.backend.v1.FeatureR\bfeatures\x12!\n" +
 	"\fapi_revision\x18\x06 \x01(\x05R\vapiRevision\x12\x1b\n" +
-	"\tread_only\x18\a \x01(\bR\breadOnly\"*\n" +
+	"\tread_only\x18\a \x01(\bR\breadOnly\x12#\n" +
+	"\racting_scopes\x18\b \x03(\tR\factingScopes\"*\n" +
 	"\x04Silo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"-\n" +
