@@ -28,10 +28,13 @@ func FirewallOff(service *v1.Service) (bool, error) {
 	}
 }
 
+// maxSourceRanges is how many networks the API takes.
+const maxSourceRanges = 1_000
+
 // SourceRanges returns the networks whose clients may use a Service, in canonical form and in order,
 // read as Kubernetes reads them: from spec.loadBalancerSourceRanges, or where that is empty from the
-// annotation that came before it. None: all clients may. On an error, which is one line, there are
-// none.
+// annotation that came before it. None: all clients may. Beside an error, which is one line, there is
+// what the Service says, or a part of it: it is not all clients that may.
 func SourceRanges(service *v1.Service) ([]string, error) {
 	where, given := "spec.loadBalancerSourceRanges", service.Spec.LoadBalancerSourceRanges
 	if len(given) == 0 {
@@ -50,14 +53,17 @@ func SourceRanges(service *v1.Service) ([]string, error) {
 			})
 			return err != nil
 		})
-		return nil, fmt.Errorf("%s has %s, which is no network: write it as 203.0.113.0/24 or 2001:db8::/64",
-			where, quoted(strings.TrimSpace(given[max(wrong, 0)])))
+		return given[:1], fmt.Errorf("%s has %s, which is no network: write it as 203.0.113.0/24 or "+
+			"2001:db8::/64", where, quoted(strings.TrimSpace(given[max(wrong, 0)])))
+	}
+	if len(ranges) > maxSourceRanges {
+		return given[:1], fmt.Errorf("%s has %d networks: give at most %d", where, len(ranges), maxSourceRanges)
 	}
 	networks := make([]netip.Prefix, 0, len(ranges))
 	for text := range maps.Keys(ranges) {
 		network, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s has %s, which is no network: %w", where, quoted(text), err)
+			return given[:1], fmt.Errorf("%s has %s, which is no network: %w", where, quoted(text), err)
 		}
 		networks = append(networks, network)
 	}

@@ -5,6 +5,7 @@
 package annotations
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -51,27 +52,41 @@ func TestSourceRangesAreThoseThatKubernetesReads(t *testing.T) {
 func TestSourceRangesThatAreNoneAreOneLineWithTheFieldAndTheRemedy(t *testing.T) {
 	const field, annotation = "spec.loadBalancerSourceRanges has ", "the annotation " +
 		v1.AnnotationLoadBalancerSourceRangesKey + " has "
+	var many []string
+	for i := range maxSourceRanges + 1 {
+		many = append(many, fmt.Sprintf("10.%d.%d.0/24", i/256, i%256))
+	}
+	if got, err := SourceRanges(restricted(append(many[1:], many[1:]...), "")); err != nil ||
+		len(got) != maxSourceRanges {
+		t.Errorf("as many as there may be, twice, are %d, %v", len(got), err)
+	}
+	const format = "write it as 203.0.113.0/24 or 2001:db8::/64"
 	for _, tt := range []struct {
 		name       string
 		field      []string
 		annotation string
 		want       string
+		remedy     string
 	}{
-		{"an address", []string{"10.0.0.0/8", "203.0.113.9"}, "", field + `"203.0.113.9"`},
-		{"a word", []string{"everybody"}, "", field + `"everybody"`},
-		{"nothing", []string{""}, "", field + `""`},
-		{"too many bits", []string{"10.0.0.0/33"}, "", field + `"10.0.0.0/33"`},
-		{"lines", []string{"10.0.0.0/8\n10.0.0.0/8"}, "", field + `"10.0.0.0/8\n10.0.0.0/8"`},
-		{"a word without an end", []string{strings.Repeat("x", 9000)}, "", field + `"xxx`},
-		{"a wrong annotation", nil, "10.0.0.0/8, x", annotation + `"x"`},
-		{"an annotation that ends too soon", nil, "10.0.0.0/8,", annotation + `""`},
+		{"too many", many, "", field + "1001 networks", "give at most 1000"},
+		{"an address", []string{"10.0.0.0/8", "203.0.113.9"}, "", field + `"203.0.113.9"`, format},
+		{"a word", []string{"everybody"}, "", field + `"everybody"`, format},
+		{"nothing", []string{""}, "", field + `""`, format},
+		{"too many bits", []string{"10.0.0.0/33"}, "", field + `"10.0.0.0/33"`, format},
+		{"lines", []string{"10.0.0.0/8\n10.0.0.0/8"}, "", field + `"10.0.0.0/8\n10.0.0.0/8"`, format},
+		{"a word without an end", []string{strings.Repeat("x", 9000)}, "", field + `"xxx`, format},
+		{"a wrong annotation", nil, "10.0.0.0/8, x", annotation + `"x"`, format},
+		{"an annotation that ends too soon", nil, "10.0.0.0/8,", annotation + `""`, format},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := SourceRanges(restricted(tt.field, tt.annotation))
-			if err == nil || got != nil {
-				t.Fatalf("it was accepted as %q, %v", got, err)
+			if err == nil {
+				t.Fatalf("it was accepted as %q", got)
 			}
-			for _, part := range []string{tt.want, "write it as 203.0.113.0/24 or 2001:db8::/64"} {
+			if len(got) == 0 {
+				t.Error("beside the error all clients may")
+			}
+			for _, part := range []string{tt.want, tt.remedy} {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("the error has no %q: %v", part, err)
 				}
