@@ -24,6 +24,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/preflight"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 // errCheckFailed ends a preflight that found something wrong; the report says what.
@@ -74,7 +75,7 @@ func (o *checkOptions) validate() (checkConfig, error) {
 			o.timeout))
 	}
 	if len(errs) > 0 {
-		return checkConfig{}, &UsageError{errs}
+		return checkConfig{}, &process.UsageError{Errs: errs}
 	}
 	return cfg, nil
 }

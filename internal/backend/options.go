@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 )
 
@@ -168,7 +169,7 @@ type Config struct {
 }
 
 // Validate checks everything that can be checked without asking Oxide, and reports all mistakes
-// together as a *UsageError.
+// together as a *process.UsageError.
 func (o *Options) Validate() (Config, error) {
 	cfg := Config{
 		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
@@ -202,7 +203,7 @@ func (o *Options) Validate() (Config, error) {
 		cfg.Parent = os.NewFile(uintptr(o.ExitOnEOF), "parent")
 	}
 	if len(errs) > 0 {
-		return Config{}, &UsageError{errs}
+		return Config{}, &process.UsageError{Errs: errs}
 	}
 	return cfg, nil
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 const someToken = "oxide-token-0123456789abcdef"
@@ -128,7 +130,7 @@ func TestBadConfigurationNamesSettingAndRemedy(t *testing.T) {
 				env[name] = value
 			}
 			_, err := validate(t, env, tc.args...)
-			var usage *UsageError
+			var usage *process.UsageError
 			if !errors.As(err, &usage) || len(usage.Errs) != 1 {
 				t.Fatalf("got %v, want one mistake", err)
 			}

@@ -37,7 +37,7 @@ func (p *page) subcommands(cmd *cobra.Command) {
 			p.table(flagHeader, rows)
 		}
 		if sub.Example != "" {
-			p.section("", "```\n"+strings.TrimSpace(sub.Example)+"\n```")
+			p.section("", "```\n"+strings.ReplaceAll(strings.TrimSpace(sub.Example), "\n  ", "\n")+"\n```")
 		}
 		p.subcommands(sub)
 	}
