@@ -132,8 +132,8 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 			"manager that is in charge. It listens on port 10358, unless --secure-port says otherwise.")
 	flags.BoolVar(&o.ManageFirewall, "manage-firewall", o.ManageFirewall,
 		"Without --backend: keep rules in the VPC firewall that let in what Services of type LoadBalancer "+
-			"serve. It takes the role collaborator on the project. For the oxide-backend that is started; one at "+
-			"--backend has a flag of the same name.")
+			"serve. It takes the role collaborator on the project. For the oxide-backend that is started; one "+
+			"at --backend has a flag of the same name.")
 	flags.IntVar(&o.FirewallPriority, "firewall-priority", o.FirewallPriority,
 		"Without --backend: the priority of these rules, 0 to 65535. A rule that denies wins over them if "+
 			"its number is not greater.")

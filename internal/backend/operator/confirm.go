@@ -33,7 +33,7 @@ func confirm(cmd *cobra.Command, yes bool, question string) error {
 	answer, err := readLine(cmd.Context(), terminal)
 	if err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr())
-		return errDeclined //nolint:nilerr // no answer is none
+		return errDeclined // no answer is none
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":

@@ -56,8 +56,8 @@ func (o *options) complete() error {
 		refuse("--socket: %q: %w", o.address, err)
 	}
 	if o.scope != "" && !scopePattern.MatchString(o.scope) {
-		refuse("--scope: %.100q is not 1 to 63 letters, digits, \".\", \"_\" and \"-\": leave it out, or give "+
-			"the cluster's id", o.scope)
+		refuse("--scope: %.100q is not 1 to 63 letters, digits, \".\", \"_\" and \"-\": leave it out, or "+
+			"give the cluster's id", o.scope)
 	}
 	if o.output != "table" && o.output != "json" {
 		refuse("--output: %.100q is neither table nor json", o.output)
@@ -88,7 +88,8 @@ func (o *options) connect() (*connection, error) {
 
 // checkSocket says why nobody answers at a socket. A connection alone would be tried again and again.
 func checkSocket(socket string) error {
-	const whereItRuns = "run this where one runs, in its container for example, or give its socket by --socket"
+	const whereItRuns = "run this where one runs, in its container for example, or give its socket by " +
+		"--socket"
 	conn, err := net.DialTimeout("unix", socket, time.Second)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -96,8 +97,8 @@ func checkSocket(socket string) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no oxide-backend listens at %s any more: %s", socket, whereItRuns)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the user %d may not use %s: run this as the user of oxide-backend, in its container "+
-			"for example", os.Geteuid(), socket)
+		return fmt.Errorf("the user %d may not use %s: run this as the user of oxide-backend, in its "+
+			"container for example", os.Geteuid(), socket)
 	case err != nil:
 		return fmt.Errorf("oxide-backend cannot be asked at %s: %w", socket, err)
 	}
@@ -107,8 +108,8 @@ func checkSocket(socket string) error {
 		return fmt.Errorf("oxide-backend cannot be asked at %s: %w", socket, err)
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
-		return fmt.Errorf("the oxide-backend at %s runs as the user %d, and answers no other user, such as %d: "+
-			"run this as that user, in its container for example", socket, owner.Uid, os.Geteuid())
+		return fmt.Errorf("the oxide-backend at %s runs as the user %d, and answers no other user, such as "+
+			"%d: run this as that user, in its container for example", socket, owner.Uid, os.Geteuid())
 	}
 	return nil
 }
@@ -139,8 +140,8 @@ func (c *connection) scopeAsked(ctx context.Context) (string, error) {
 	case 1:
 		return scopes[0], nil
 	case 0:
-		return "", elsewhereError{errors.New("no session runs in this oxide-backend, since its client stands by " +
-			"or is not connected: ask the oxide-backend of the replica that leads")}
+		return "", elsewhereError{errors.New("no session runs in this oxide-backend, since its client " +
+			"stands by or is not connected: ask the oxide-backend of the replica that leads")}
 	default:
 		return "", usagef("--scope: this oxide-backend has sessions of %d scopes: give one of %s",
 			len(scopes), strings.Join(scopes, ", "))

@@ -17,16 +17,18 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-const firewallHelp = "With --manage-firewall a backend keeps rules in VPC firewalls, each marked in its " +
-	"description. These\ncommands ask a running backend for them, and have it remove them: by its socket, so " +
-	"where it runs.\nRules without such a mark are never shown, changed or removed. Only the backend that has the " +
-	"session\nof the cluster can answer: the one of the replica that leads.\n\n" + exitCodes
+const firewallHelp = `With --manage-firewall a backend keeps rules in VPC firewalls, each marked in
+its description. These commands ask a running backend for them, and have it remove them: by its
+socket, so where it runs. Rules without such a mark are never shown, changed or removed. Only the
+backend that has the session of the cluster can answer: the one of the replica that leads.
 
-const exitCodes = "Exit codes: 0 done; 1 failed, or not confirmed; 2 the command is wrong; 3 another backend has " +
-	"to be asked."
+` + exitCodes
 
-// NewFirewallCommand returns the command firewall, which asks the backend at the given address unless the
-// user says otherwise.
+const exitCodes = "Exit codes: 0 done; 1 failed, or not confirmed; 2 the command is wrong; 3 another " +
+	"backend has to be asked."
+
+// NewFirewallCommand returns the command firewall, which asks the backend at the given address unless
+// the user says otherwise.
 func NewFirewallCommand(address string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "firewall",
@@ -45,14 +47,16 @@ func NewFirewallCommand(address string) *cobra.Command {
 	return cmd
 }
 
+const orphanedHelp = "Only rules that no load balancer of the session wants."
+
 func newListRulesCommand(address string) *cobra.Command {
 	var o options
 	var orphaned bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Show the firewall rules of the cluster, read from Oxide now",
-		Long: "list shows the firewall rules that are marked as the cluster's, read from Oxide now, and says of each " +
-			"VPC how\nmany rules its firewall has.\n\n" + exitCodes,
+		Long: "list shows the firewall rules that are marked as the cluster's, read from Oxide now, and " +
+			"says of each VPC\nhow many rules its firewall has.\n\n" + exitCodes,
 		Example: "  oxide-backend firewall list\n  oxide-backend firewall list --orphaned -o json",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,7 +73,7 @@ func newListRulesCommand(address string) *cobra.Command {
 		},
 	}
 	o.addFlags(cmd.Flags(), address)
-	cmd.Flags().BoolVar(&orphaned, "orphaned", false, "Only rules that no load balancer of the session wants.")
+	cmd.Flags().BoolVar(&orphaned, "orphaned", false, orphanedHelp)
 	return cmd
 }
 
@@ -79,11 +83,12 @@ func newRemoveRulesCommand(address string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove-rules [NAME]...",
 		Short: "Remove firewall rules of the cluster, after showing them",
-		Long: "remove-rules has the backend remove firewall rules that are marked as the cluster's: all of them, those " +
-			"with the\ngiven names, or those that no load balancer wants. It shows them first, and removes what it has " +
-			"shown and nothing\nelse. A rule that a load balancer wants is not removed: start the backend without " +
-			"--manage-firewall first.\n\n" + exitCodes,
-		Example: "  oxide-backend firewall remove-rules\n  oxide-backend firewall remove-rules --orphaned --yes",
+		Long: "remove-rules has the backend remove firewall rules that are marked as the cluster's: all of " +
+			"them, those with\nthe given names, or those that no load balancer wants. It shows them first, and " +
+			"removes what it has\nshown and nothing else. A rule that a load balancer wants is not removed: " +
+			"start the backend without\n--manage-firewall first.\n\n" + exitCodes,
+		Example: "  oxide-backend firewall remove-rules\n" +
+			"  oxide-backend firewall remove-rules --orphaned --yes",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if orphaned && len(names) > 0 {
 				return usagef("--orphaned: rules are named as well: leave one of them out")
@@ -94,7 +99,7 @@ func newRemoveRulesCommand(address string) *cobra.Command {
 		},
 	}
 	o.addFlags(cmd.Flags(), address)
-	cmd.Flags().BoolVar(&orphaned, "orphaned", false, "Only rules that no load balancer of the session wants.")
+	cmd.Flags().BoolVar(&orphaned, "orphaned", false, orphanedHelp)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Remove them without asking at the terminal.")
 	return cmd
 }
@@ -169,10 +174,11 @@ func selectionOf(orphaned bool, names []string) selection {
 
 // removeRules shows what would be removed, asks, and removes that.
 func removeRules(cmd *cobra.Command, c *connection, scope string, which selection, yes bool) error {
+	firewalls := backendv1.NewFirewallServiceClient(c)
 	remove := func(which selection, dryRun bool) ([]*backendv1.FirewallRule, error) {
 		request := &backendv1.RemoveFirewallRulesRequest{Scope: scope, DryRun: dryRun}
 		which(request)
-		response, err := call(cmd.Context(), backendv1.NewFirewallServiceClient(c).RemoveFirewallRules, request)
+		response, err := call(cmd.Context(), firewalls.RemoveFirewallRules, request)
 		return response.GetRules(), err
 	}
 	due, err := remove(which, true)
@@ -234,8 +240,8 @@ func printFound(w io.Writer, found *backendv1.ListFirewallRulesResponse) error {
 		if firewall.GetProblem() != "" {
 			problem = ": " + firewall.GetProblem()
 		}
-		_, err := fmt.Fprintf(w, "The firewall of the VPC %s has %s of at most 1024%s\n", firewall.GetVpcName(),
-			counted(int(firewall.GetRuleCount()), "rule", "rules"), problem)
+		_, err := fmt.Fprintf(w, "The firewall of the VPC %s has %s of at most 1024%s\n",
+			firewall.GetVpcName(), counted(int(firewall.GetRuleCount()), "rule", "rules"), problem)
 		if err != nil {
 			return err
 		}

@@ -57,7 +57,8 @@ func SourceRanges(service *v1.Service) ([]string, error) {
 			"2001:db8::/64", where, quoted(strings.TrimSpace(given[max(wrong, 0)])))
 	}
 	if len(ranges) > maxSourceRanges {
-		return given[:1], fmt.Errorf("%s has %d networks: give at most %d", where, len(ranges), maxSourceRanges)
+		return given[:1], fmt.Errorf("%s has %d networks: give at most %d", where, len(ranges),
+			maxSourceRanges)
 	}
 	networks := make([]netip.Prefix, 0, len(ranges))
 	for text := range maps.Keys(ranges) {

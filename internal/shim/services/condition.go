@@ -137,8 +137,8 @@ func (c *Controller) messageOf(service *v1.Service, condition *backendv1.Conditi
 }
 
 // manageFirewall is how a firewall is opened that nobody opens by hand.
-const manageFirewall = "; or have such rules kept for all Services: firewall.manage=true in the chart, which " +
-	"gives oxide-backend the flag --manage-firewall"
+const manageFirewall = "; or have such rules kept for all Services: firewall.manage=true in the " +
+	"chart, which gives oxide-backend the flag --manage-firewall"
 
 // camelCase makes a reason of the name of an ErrorReason.
 func camelCase(name string) string {

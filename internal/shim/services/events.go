@@ -275,8 +275,8 @@ var (
 
 	orphanedAddresses = gauge("oxide_ccm_orphaned_addresses", "How many load balancers have addresses "+
 		"that are marked as this cluster's and that no Service wants; retained ones are among them.")
-	orphanedRules = gauge("oxide_ccm_orphaned_firewall_rules", "How many rules of VPC firewalls are marked "+
-		"as this cluster's, and no Service wants them.")
+	orphanedRules = gauge("oxide_ccm_orphaned_firewall_rules", "How many rules of VPC firewalls are "+
+		"marked as this cluster's, and no Service wants them.")
 	conflicts = gauge("oxide_ccm_port_conflicts", "How many load balancers have a reserved address that "+
 		"is attached nowhere, because their port is taken on every Node that could carry it.")
 )
