@@ -63,6 +63,7 @@ func eventMessage(e session.Event) *backendv1.SyncLoadBalancersResponse {
 		released = backendv1.SyncLoadBalancersResponse_Released
 		orphans  = backendv1.SyncLoadBalancersResponse_Orphans
 		inSync   = backendv1.SyncLoadBalancersResponse_InSync
+		unused   = backendv1.SyncLoadBalancersResponse_FirewallOrphans
 		remember = backendv1.SyncLoadBalancersResponse_Rebalance
 		dropped  = backendv1.SyncLoadBalancersResponse_ActionsDropped
 	)
@@ -79,6 +80,10 @@ func eventMessage(e session.Event) *backendv1.SyncLoadBalancersResponse {
 	case e.Orphans != nil:
 		msg.Event = &orphans{Orphans: &backendv1.OrphanedAddresses{
 			Orphans: loadBalancerMessages(*e.Orphans),
+		}}
+	case e.FirewallOrphans != nil:
+		msg.Event = &unused{FirewallOrphans: &backendv1.FirewallOrphans{
+			Rules: orphanedRuleMessages(*e.FirewallOrphans),
 		}}
 	case e.InSync:
 		msg.Event = &inSync{InSync: &backendv1.InSync{}}

@@ -24,6 +24,8 @@
 //	absence.go    addresses that no list shows, read directly before anything follows from that
 //	addresses.go  the floating IPs of the project, listed and kept for all sessions
 //	query.go      Get, List, Plan and Rebalance
+//	firewall.go   the firewall rules that load balancers need, and what waits for them
+//	firewall_operator.go  show and remove such rules by hand
 //	operator.go   adopt, release and delete addresses by hand
 //
 // It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through

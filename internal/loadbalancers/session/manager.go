@@ -12,11 +12,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/rules"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -45,7 +47,7 @@ type API interface {
 	IPPools(ctx context.Context) ([]oxide.IPPool, error)
 	SubnetPool(ctx context.Context, nameOrID string) (oxide.SubnetPool, error)
 	SubnetPools(ctx context.Context) ([]oxide.SubnetPool, error)
-	FirewallRules(ctx context.Context, vpcID string) ([]firewall.Rule, error)
+	rules.API
 }
 
 // Inventory is what this package needs to know of instances.
@@ -78,6 +80,12 @@ type Config struct {
 	Registry *ownership.Registry
 	// ReadOnly opens no acting session.
 	ReadOnly bool
+	// ManageFirewall keeps rules in the firewalls of VPCs for the load balancers of acting sessions,
+	// FirewallPriority is theirs.
+	ManageFirewall   bool
+	FirewallPriority int
+	// Registerer takes the metrics; nil: there are none.
+	Registerer prometheus.Registerer
 	// TimeScale multiplies everything that is waited for; 0 means 1. Tests that do very much use
 	// it.
 	TimeScale float64
@@ -102,7 +110,7 @@ type Manager struct {
 	places     *placeTable
 	candidates *candidateTable
 	pools      *ttlCache[plan.Pool]
-	firewalls  *ttlCache[[]firewall.Rule]
+	firewalls  *rules.Keeper
 	// checks has a token for each instance or address that is being read because no list shows it.
 	checks chan struct{}
 	// plans has a token for each plan that is being made for a call.
@@ -136,6 +144,8 @@ type timings struct {
 	keepOld time.Duration
 	// unblock is how long an address waits for its next place while another one still has that.
 	unblock time.Duration
+	// opening is how long the first publication of an address waits for the firewall.
+	opening time.Duration
 }
 
 func newTimings(scale float64) timings {
@@ -145,13 +155,13 @@ func newTimings(scale float64) timings {
 		retry: scaled(5*time.Second, scale), maxReadRetry: scaled(30*time.Second, scale),
 		maxRetry: scaled(5*time.Minute, scale),
 		keepOld:  scaled(5*time.Second, scale), unblock: scaled(2*time.Second, scale),
+		opening: scaled(10*time.Second, scale),
 	}
 }
 
 const (
-	poolMaxAge     = 5 * time.Minute
-	firewallMaxAge = time.Minute
-	// missingMaxAge is how long a pool or firewall that could not be read is not read again.
+	poolMaxAge = 5 * time.Minute
+	// missingMaxAge is how long a pool that could not be read is not read again.
 	missingMaxAge = 30 * time.Second
 	// listSpacing is the least time from one list of external subnets to the next.
 	listSpacing = time.Second / 2
@@ -170,11 +180,13 @@ func NewManager(ctx context.Context, config Config) *Manager {
 		operations: newOperationTable(config.TimeScale), places: newPlaceTable(),
 		candidates: newCandidateTable(),
 		pools:      newTTLCache[plan.Pool](poolMaxAge, missingMaxAge),
-		firewalls:  newTTLCache[[]firewall.Rule](firewallMaxAge, missingMaxAge),
 		checks:     make(chan struct{}, concurrentChecks),
 		plans:      make(chan struct{}, concurrentPlans),
 		sessions:   make(map[*Session]bool), acting: make(map[string]*Session),
 	}
+	m.firewalls = rules.NewKeeper(ctx, rules.Config{
+		API: config.API, Changed: m.wake, TimeScale: config.TimeScale, Registerer: config.Registerer,
+	})
 	subnets := &coalesce.Reader[[]oxide.ExternalSubnet]{
 		Doing: "list the external subnets", Read: config.API.ExternalSubnets, Spacing: listSpacing,
 	}
@@ -269,6 +281,7 @@ func (m *Manager) Stop(ctx context.Context) {
 	finished := make(chan struct{})
 	go func() {
 		m.requests.Wait()
+		m.firewalls.Stop(ctx)
 		close(finished)
 	}()
 	select {
@@ -308,6 +321,7 @@ func (m *Manager) remove(s *Session) {
 		m.places.set(s.opening.Scope, nil)
 		m.candidates.set(s.opening.Scope, nil)
 		m.registry.Remove(s.opening.Scope)
+		m.firewalls.Desire(s.opening.Scope, nil, time.Now())
 	}
 }
 

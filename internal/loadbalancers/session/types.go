@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -52,7 +52,7 @@ type Desired struct {
 	PreserveReason string
 	// OpenFirewall: the firewall is to let its traffic in, from Sources.
 	OpenFirewall bool
-	Sources      firewall.Sources
+	Sources      ruleset.Sources
 }
 
 // Removal is a load balancer that the client no longer knows.
@@ -66,12 +66,14 @@ type Rebalance struct{ Expires time.Time }
 
 // Event is what a client is sent: exactly one field is set.
 type Event struct {
-	State     *State
-	Action    *Action
-	Released  *Removal
-	Orphans   *[]LoadBalancer
-	InSync    bool
-	Rebalance *Rebalance
+	State    *State
+	Action   *Action
+	Released *Removal
+	Orphans  *[]LoadBalancer
+	// FirewallOrphans are the firewall rules that no load balancer desires.
+	FirewallOrphans *[]KeptRule
+	InSync          bool
+	Rebalance       *Rebalance
 	// ActionsDropped is how many actions a slow reader has missed.
 	ActionsDropped int64
 }

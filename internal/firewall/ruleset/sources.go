@@ -2,13 +2,15 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package firewall
+package ruleset
 
 import (
 	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 )
 
 // Sources are who may send to a load balancer; the zero value: anybody.
@@ -26,7 +28,7 @@ type Sources struct {
 func ParseSources(texts []string) Sources {
 	s := Sources{Restricted: len(texts) > 0}
 	for _, text := range texts {
-		if network, ok := parseNetwork(strings.TrimSpace(text)); ok {
+		if network, ok := firewall.ParseNetwork(strings.TrimSpace(text)); ok {
 			s.Ranges = append(s.Ranges, network)
 		} else {
 			s.Wrong = append(s.Wrong, text)
@@ -34,25 +36,6 @@ func ParseSources(texts []string) Sources {
 	}
 	s.Ranges = mergeNetworks(s.Ranges)
 	return s
-}
-
-func parseNetwork(text string) (netip.Prefix, bool) {
-	network, err := netip.ParsePrefix(text)
-	if err != nil {
-		addr, err := netip.ParseAddr(text)
-		if err != nil || addr.Zone() != "" {
-			return netip.Prefix{}, false
-		}
-		network = netip.PrefixFrom(addr, addr.BitLen())
-	}
-	const mapped = 96
-	if network.Addr().Is4In6() {
-		if network.Bits() < mapped {
-			return netip.Prefix{}, false
-		}
-		network = netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-mapped)
-	}
-	return network.Masked(), true
 }
 
 // mergeNetworks returns the fewest networks that contain the same addresses, in order.

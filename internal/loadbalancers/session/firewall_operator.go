@@ -1,0 +1,180 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package session
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/rules"
+)
+
+// VPCFirewall is the firewall of a VPC.
+type VPCFirewall struct {
+	VPCID, VPCName string
+	// Rules is how many it has, other people's among them.
+	Rules int
+	// Problem is why the rules that are kept there are not as desired; nil: they are, or none are kept.
+	Problem error
+}
+
+// KeptRules are the rules that are kept for the load balancers of a scope.
+type KeptRules struct {
+	// Rules are ordered by the name of the VPC and their own.
+	Rules []KeptRule
+	// Firewalls are those that were read, ordered by the name of the VPC.
+	Firewalls []VPCFirewall
+}
+
+// RuleSelection says which rules of a scope are removed: those with some names, the orphaned ones, or all.
+type RuleSelection struct {
+	Names         []string
+	Orphaned, All bool
+}
+
+func (s *RuleSelection) covers(rule *KeptRule) bool {
+	return s.All || s.Orphaned && rule.Orphaned || slices.Contains(s.Names, rule.Name)
+}
+
+// FirewallRules returns the rules that are marked with a scope, or with one that it adopts, as they are
+// now. Errors: ReasonSessionRequired.
+func (m *Manager) FirewallRules(ctx context.Context, scope string) (KeptRules, error) {
+	known, err := m.askFirewalls(ctx, scope)
+	if err != nil {
+		return KeptRules{}, err
+	}
+	var found KeptRules
+	for _, vpc := range known.ordered() {
+		reading, err := m.firewalls.Read(ctx, vpc)
+		if err != nil {
+			return KeptRules{}, stoppingOr(err)
+		}
+		state := m.firewalls.Get(vpc, time.Now())
+		kept := VPCFirewall{VPCID: vpc, VPCName: known.vpcs[vpc], Rules: len(reading.Stored)}
+		if m.config.ManageFirewall {
+			kept.Problem = state.Problem()
+		}
+		found.Firewalls = append(found.Firewalls, kept)
+		for i := range reading.Stored {
+			if known.isOwn(vpc, &reading.Stored[i]) {
+				found.Rules = append(found.Rules, known.rule(vpc, &reading.Stored[i]))
+			}
+		}
+	}
+	sortKept(found.Rules)
+	return found, nil
+}
+
+// RemoveFirewallRules removes rules that are marked with a scope, and returns them. Errors:
+// ReasonSessionRequired; ReasonRuleInUse if a load balancer desires one of them, ReasonUnrepresentable.
+func (m *Manager) RemoveFirewallRules(
+	ctx context.Context, scope string, selection RuleSelection, dryRun bool,
+) ([]KeptRule, error) {
+	known, err := m.askFirewalls(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	found, err := m.FirewallRules(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	var selected []KeptRule
+	for i := range found.Rules {
+		rule := &found.Rules[i]
+		switch {
+		case !selection.covers(rule):
+			continue
+		case !rule.Orphaned:
+			return nil, failf(ReasonRuleInUse, nil, "the load balancer %s desires the firewall rule %s: start "+
+				"oxide-backend without --manage-firewall first, or leave the load balancer's firewall alone",
+				rule.Key, rule.Name)
+		}
+		selected = append(selected, *rule)
+	}
+	switch {
+	case dryRun, len(selected) == 0:
+		return selected, nil
+	case m.config.ReadOnly:
+		return nil, failf(ReasonReadOnly, nil, "this backend was started with --read-only, and changes nothing")
+	}
+	var removed []KeptRule
+	for _, vpc := range known.ordered() {
+		gone, err := m.firewalls.Remove(ctx, vpc, func(stored *firewall.Stored) bool {
+			return slices.ContainsFunc(selected, func(rule KeptRule) bool {
+				return rule.VPCID == vpc && rule.Name == stored.Name && known.isOwn(vpc, stored)
+			})
+		})
+		if err != nil {
+			return removed, unrepresentableOr(stoppingOr(err))
+		}
+		for i := range gone {
+			removed = append(removed, known.rule(vpc, &gone[i]))
+		}
+	}
+	sortKept(removed)
+	m.wake()
+	return removed, nil
+}
+
+// askFirewalls asks the acting session of a scope what it desires of firewalls.
+func (m *Manager) askFirewalls(ctx context.Context, scope string) (*firewalls, error) {
+	var known firewalls
+	return &known, m.askActing(ctx, scope, func(l *loop) {
+		interfaces := l.interfaces(&plan.Result{})
+		scopes := append([]string{scope}, l.m.adoptable(l.opening)...)
+		known.vpcs, known.desired = maps.Clone(l.firewalls.vpcs), maps.Clone(l.firewalls.desired)
+		for vpc, all := range interfaces {
+			if _, is := known.vpcs[vpc]; !is { // there is no load balancer
+				known.vpcs[vpc] = all[0].VPCName
+				known.desired[vpc] = ruleset.Desired{Scopes: scopes}
+			}
+		}
+	})
+}
+
+// ordered returns the VPCs by name.
+func (f *firewalls) ordered() []string {
+	return slices.SortedFunc(maps.Keys(f.vpcs), func(a, b string) int {
+		return strings.Compare(f.vpcs[a]+"\x00"+a, f.vpcs[b]+"\x00"+b)
+	})
+}
+
+// isOwn reports whether a rule is kept for a load balancer of the scope.
+func (f *firewalls) isOwn(vpc string, stored *firewall.Stored) bool {
+	marker, marked := ruleset.MarkerOf(stored)
+	return marked && slices.Contains(f.desired[vpc].Scopes, marker.Key.Scope)
+}
+
+func (f *firewalls) rule(vpc string, stored *firewall.Stored) KeptRule {
+	desired := f.desired[vpc]
+	marker, _ := ruleset.MarkerOf(stored)
+	return KeptRule{
+		VPCID: vpc, VPCName: f.vpcs[vpc], Key: marker.Key, OwnerUID: marker.OwnerUID,
+		Family: marker.Family, Rule: stored.Rule,
+		Orphaned: len(desired.Rules[marker.Key.Name]) == 0 && !desired.Stay[marker.Key.Name],
+	}
+}
+
+func stoppingOr(err error) error {
+	if errors.Is(err, rules.ErrStopped) {
+		return errStopping
+	}
+	return err
+}
+
+func unrepresentableOr(err error) error {
+	var blocked *rules.BlockedError
+	if errors.As(err, &blocked) {
+		return failf(ReasonUnrepresentable, err, "%s", blocked.Why)
+	}
+	return err
+}
