@@ -191,9 +191,9 @@ func (c *Controller) logOrphans(orphans []*backendv1.LoadBalancer) {
 func (c *Controller) logOrphanedRules(rules []*backendv1.FirewallRule) {
 	orphanedRules.Set(float64(len(rules)))
 	for _, rule := range rules {
-		c.logOnce(fmt.Sprint("firewall rule ", rule.GetVpcId(), " ", rule.GetName()), "No Service wants a "+
-			"firewall rule that is marked as this cluster's; \"oxide-backend firewall remove-rules --orphaned\" "+
-			"removes such", "load_balancer", rule.GetKey().GetName(), "rule", rule.GetName(),
+		c.logOnce(fmt.Sprint("firewall rule ", rule.GetVpcId(), " ", rule.GetName()), "A firewall "+
+			"rule that is marked as this cluster's is kept for no Service any more; \"oxide-backend firewall "+
+			"remove-rules --orphaned\" removes such", "load_balancer", rule.GetKey().GetName(), "rule", rule.GetName(),
 			"vpc", rule.GetVpcName())
 	}
 }
