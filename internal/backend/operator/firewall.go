@@ -301,5 +301,8 @@ func targets(rule *backendv1.FirewallRule) string {
 	if subnets := rule.GetSubnetNames(); len(subnets) > 0 {
 		all = append(all, "all in "+shortList(subnets))
 	}
+	if len(all) == 0 {
+		return "all in the VPC"
+	}
 	return strings.Join(all, ", ")
 }

@@ -68,6 +68,10 @@ func TestRulesAreShownInATable(t *testing.T) {
 	if diff := cmp.Diff(want, fields(got.stdout)); diff != "" {
 		t.Errorf("the table (-want +got):\n%s", diff)
 	}
+	if got := newPeer(t, rule("lb-wide", func(r *backendv1.FirewallRule) { r.InstanceNames = nil })).
+		run(t, nil, "list"); !strings.Contains(got.stdout, "all in the VPC") {
+		t.Errorf("a rule for the whole VPC is\n%s", got.stdout)
+	}
 	if strings.Contains(newPeer(t, rule("lb-web")).run(t, nil, "list").stdout, "NOTE") {
 		t.Error("a column without content is shown")
 	}
