@@ -144,7 +144,8 @@ func (l *loop) interfaces(result *plan.Result) map[string][]firewall.Interface {
 	}
 	byVPC := make(map[string][]firewall.Interface)
 	for id, is := range ids {
-		if at := l.observed.instances[id].Interface; is && at.VPCID != "" && at.VPCName != "" {
+		at := l.observed.instances[id].Interface
+		if is && at.VPCName != "" && at.InstanceName != id { // and nothing is unknown of it
 			byVPC[at.VPCID] = append(byVPC[at.VPCID], at)
 		}
 	}

@@ -261,11 +261,21 @@ func (l *loop) takeNetwork(found map[string]instances.Endpoint, err error, began
 	o.networkAt, o.networkKnown, o.networkBackoff = began, true, backoff{}
 	for id, e := range found {
 		o.instances[id] = fromEndpoint(e)
+		o.name(id)
 	}
 	if _, _, missing := l.concerned(); !missing {
 		o.missingBackoff = backoff{}
 	} else {
 		o.missingBackoff.fail(began, nil, l.m.timings.retry, endpointMaxAge)
+	}
+}
+
+// name gives an instance its name, where its network was read before that was known.
+func (o *observed) name(id string) {
+	instance, known := o.instances[id]
+	if name := o.names[id]; known && name != "" && instance.Interface.InstanceName == id {
+		instance.Name, instance.Interface.InstanceName = name, name
+		o.instances[id] = instance
 	}
 }
 

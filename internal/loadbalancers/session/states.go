@@ -25,6 +25,7 @@ func (l *loop) takeInstance(event instances.Event) {
 			l.m.operations.unstick(id)
 		}
 		o.states[id], o.names[id] = health.Instance{RunState: state}, event.Instance.Name
+		o.name(id)
 		o.overtaken[id] = o.checking[id]
 		if state != oxide.RunStateDestroyed {
 			delete(o.destroyed, id)
