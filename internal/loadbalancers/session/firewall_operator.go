@@ -14,7 +14,6 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/rules"
 )
 
@@ -125,20 +124,30 @@ func (m *Manager) RemoveFirewallRules(
 	return removed, nil
 }
 
-// askFirewalls asks the acting session of a scope what it desires of firewalls.
+// askFirewalls asks the acting session of a scope what it desires of firewalls. The VPCs of its candidates
+// are read where it has had no reason to.
 func (m *Manager) askFirewalls(ctx context.Context, scope string) (*firewalls, error) {
-	var known firewalls
-	return &known, m.askActing(ctx, scope, func(l *loop) {
-		interfaces := l.interfaces(&plan.Result{})
-		scopes := append([]string{scope}, l.m.adoptable(l.opening)...)
-		known.vpcs, known.desired = maps.Clone(l.firewalls.vpcs), maps.Clone(l.firewalls.desired)
-		for vpc, all := range interfaces {
-			if _, is := known.vpcs[vpc]; !is { // there is no load balancer
-				known.vpcs[vpc] = all[0].VPCName
-				known.desired[vpc] = ruleset.Desired{Scopes: scopes}
-			}
-		}
+	known := firewalls{vpcs: make(map[string]string), desired: make(map[string]ruleset.Desired)}
+	var scopes, ids []string
+	err := m.askActing(ctx, scope, func(l *loop) {
+		scopes = append([]string{scope}, m.adoptable(l.opening)...)
+		ids = slices.Collect(maps.Keys(l.candidates))
+		maps.Copy(known.vpcs, l.firewalls.vpcs)
+		maps.Copy(known.desired, l.firewalls.desired)
 	})
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := m.inventory.Endpoints(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range endpoints {
+		if _, is := known.vpcs[e.VPCID]; !is {
+			known.vpcs[e.VPCID], known.desired[e.VPCID] = e.VPCName, ruleset.Desired{Scopes: scopes}
+		}
+	}
+	return &known, nil
 }
 
 // ordered returns the VPCs by name.
