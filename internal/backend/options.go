@@ -93,13 +93,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 		"Change nothing in Oxide: calls that would are refused, dry runs are answered. To run beside "+
 			"another controller manager on trial; /livez and /readyz are on port 10368 then, unless "+
 			"--health-listen says otherwise.")
-	fs.BoolVar(&o.ManageFirewall, "manage-firewall", o.ManageFirewall,
-		"Keep one rule in the VPC firewall for each load balancer and IP family, which lets in what that "+
-			"serves. All other rules stay as they are. It takes the role collaborator on the project. To switch "+
-			"it off again removes no rule: oxide-backend firewall remove-rules does.")
-	fs.IntVar(&o.FirewallPriority, "firewall-priority", o.FirewallPriority,
-		"Priority of the rules of --manage-firewall, 0 to 65535. A rule that denies wins over them if its "+
-			"number is not greater.")
+	o.addFirewallFlags(fs)
 	fs.BoolVar(&o.Channelz, "channelz", o.Channelz,
 		"Serve the gRPC service channelz, for debugging connections.")
 	fs.IntVar(&o.ExitOnEOF, "exit-on-eof-fd", o.ExitOnEOF,
@@ -108,6 +102,17 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Float64Var(&o.TimeScale, "load-balancer-time-scale", o.TimeScale,
 		"Factor for everything that is waited for before load balancers are changed. For tests.")
 	_ = fs.MarkHidden("load-balancer-time-scale")
+}
+
+// addFirewallFlags adds the flags about firewalls.
+func (o *Options) addFirewallFlags(fs *pflag.FlagSet) {
+	fs.BoolVar(&o.ManageFirewall, "manage-firewall", o.ManageFirewall,
+		"Keep one rule in the VPC firewall for each load balancer and IP family, which lets in what that "+
+			"serves. All other rules stay as they are. It takes the role collaborator on the project. To switch "+
+			"it off again removes no rule: oxide-backend firewall remove-rules does.")
+	fs.IntVar(&o.FirewallPriority, "firewall-priority", o.FirewallPriority,
+		"Priority of the rules of --manage-firewall, 0 to 65535. A rule that denies wins over them if its "+
+			"number is not greater.")
 }
 
 // addOxideFlags adds the flags that say which rack, as whom, and where in it.
