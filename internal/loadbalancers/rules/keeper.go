@@ -104,8 +104,9 @@ type Reading struct {
 // State is what is known of a firewall, and of what is kept in it.
 type State struct {
 	Reading
-	// Known: it was read, or that was tried.
-	Known bool
+	// Known: it was read, or that was tried. StaleAt is when that is to be done again; zero: now.
+	Known   bool
+	StaleAt time.Time
 	// Differs are the load balancers whose rules are not as desired.
 	Differs map[ownership.Key]bool
 	// Refused are those whose rules cannot be written, with the reason.
@@ -144,7 +145,11 @@ func (k *Keeper) Get(vpc string, now time.Time) State {
 		w.stale = true
 		k.start(w)
 	}
-	return w.state()
+	state := w.state()
+	if !w.stale {
+		state.StaleAt = w.reading.At.Add(maxAge)
+	}
+	return state
 }
 
 // Read reads the firewall of a VPC now.

@@ -92,7 +92,11 @@ func (l *loop) desireRules(result *plan.Result, now time.Time) {
 	}
 	f.states = make(map[string]rules.State, len(f.vpcs))
 	for vpc := range f.vpcs {
-		f.states[vpc] = l.m.firewalls.Get(vpc, now)
+		state := l.m.firewalls.Get(vpc, now)
+		f.states[vpc] = state
+		if l.keepsRules() {
+			l.at(state.StaleAt) // else what somebody has removed would be restored at the next step only
+		}
 	}
 	maps.DeleteFunc(f.ended, func(name string, _ bool) bool {
 		return l.isClosed(ownership.Key{Scope: l.opening.Scope, Name: name})

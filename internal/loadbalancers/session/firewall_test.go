@@ -518,6 +518,21 @@ func TestOtherPeoplesWritesSurvive(t *testing.T) {
 }
 
 // Who removes our rules again and again is fought ever more seldom, and a condition says so.
+// Whenever it is removed: the readings do not depend on what else the session has to do.
+func TestWhatSomebodyRemovesIsRestoredWithinAMinute(t *testing.T) {
+	inKeepersWorld(t, 2, func(w *world) {
+		before := w.rules()
+		o := w.open().sync()
+		defer o.close()
+		o.settled(o.opened("default/web", nil, 80))
+		for _, later := range []time.Duration{0, 40 * time.Minute} {
+			time.Sleep(later)
+			w.setRules(before)
+			w.await(70*time.Second, "the rule", func() bool { return len(w.kept()) == 1 })
+		}
+	})
+}
+
 func TestASecondKeeperOfTheWholeSetIsNotFought(t *testing.T) {
 	inKeepersWorld(t, 2, func(w *world) {
 		before := w.rules()
