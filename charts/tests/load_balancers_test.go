@@ -54,6 +54,7 @@ func TestWithoutLoadBalancersNothingIsProbed(t *testing.T) {
 	}
 }
 
+// The check of `helm test` has to see whether the role is enough for it.
 func TestTheFirewallIsManagedOnRequestByTheBackendAlone(t *testing.T) {
 	for values, want := range map[string][]string{
 		"": nil, "firewall: {priority: 7}": nil, "firewall: {manage: false}": nil,
@@ -64,15 +65,19 @@ func TestTheFirewallIsManagedOnRequestByTheBackendAlone(t *testing.T) {
 		"firewall: {manage: true}\nbackend: {extraArgs: [--x=1]}":  {"--manage-firewall", "--firewall-priority=1000"},
 		"firewall: {manage: true}\nloadBalancers: {enabled: true}": {"--manage-firewall", "--firewall-priority=1000"},
 	} {
-		pod := render(t, values).deployment.Spec.Template.Spec
-		for _, name := range []string{backendName, shimName} {
+		all := render(t, values)
+		pod := all.deployment.Spec.Template.Spec
+		for name, args := range map[string][]string{
+			backendName: container(t, pod, backendName).Args, shimName: container(t, pod, shimName).Args,
+			"check": all.check.Spec.Containers[0].Args,
+		} {
 			var got []string
-			for _, arg := range container(t, pod, name).Args {
+			for _, arg := range args {
 				if strings.Contains(arg, "firewall") {
 					got = append(got, arg)
 				}
 			}
-			if want := map[string][]string{backendName: want}[name]; !slices.Equal(got, want) {
+			if want := map[string][]string{backendName: want, "check": want}[name]; !slices.Equal(got, want) {
 				t.Errorf("%q gives %s %q, want %q", values, name, got, want)
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
@@ -81,7 +82,7 @@ func TestSwitchedOffTheFirewallStaysAsItIsUntilItsRulesAreRemoved(t *testing.T) 
 	e.backendFlags()
 	e.create("later", objects.TCP(81))
 	e.served("later")
-	e.warned("later", "FirewallClosed", "TCP 81", "firewall.manage=true")
+	e.warned("later", "FirewallClosed", "TCP 81", "--manage-firewall", "firewall.manage=true")
 	e.remove("dns")
 	if diff := cmp.Diff(before, e.firewall()); diff != "" {
 		t.Errorf("switched off, it has changed rules (-before +now):\n%s", diff)
@@ -183,7 +184,7 @@ func TestAFirewallThatCannotBeWrittenHoldsUpNoService(t *testing.T) {
 		}
 		return "", err
 	})
-	e.waitFor("web", metav1.ConditionTrue, "AddressAttached")
+	e.opened("web")
 
 	// One that takes for ever is waited for ten seconds.
 	e.must(e.rack.AddFault(t.Context(), rack.Fault{Operation: firewallWrite, LatencyMS: 30_000}))
@@ -212,8 +213,21 @@ func TestAFirewallThatCannotBeWrittenHoldsUpNoService(t *testing.T) {
 	})
 	for _, name := range []string{"web", "slow", "stored"} {
 		e.served(name)
-		e.waitFor(name, metav1.ConditionTrue, "AddressAttached")
+		e.opened(name)
 	}
+}
+
+// opened waits until the condition of a Service says nothing of the firewall any more; its text is written
+// once a minute at most.
+func (e *environment) opened(key string) {
+	e.Helper()
+	e.eventuallyWithin(2*time.Minute, func(context.Context) (string, error) {
+		has := meta.FindStatusCondition(e.service(key).Status.Conditions, objects.ReadyCondition)
+		if has == nil || has.Status != metav1.ConditionTrue || has.Reason != "AddressAttached" {
+			return fmt.Sprintf("the condition of %s, got %+v", key, has), nil
+		}
+		return "", nil
+	})
 }
 
 // Outside the cluster the shim passes the flag on to the backend that it starts.

@@ -136,9 +136,8 @@ func (c *Controller) messageOf(service *v1.Service, condition *backendv1.Conditi
 	return message
 }
 
-// manageFirewall is how a firewall is opened that nobody opens by hand.
-const manageFirewall = "; or have such rules kept for all Services: firewall.manage=true in the " +
-	"chart, which gives oxide-backend the flag --manage-firewall"
+// manageFirewall is where the flag is set that the backend names.
+const manageFirewall = "; in the chart that is firewall.manage=true"
 
 // camelCase makes a reason of the name of an ErrorReason.
 func camelCase(name string) string {

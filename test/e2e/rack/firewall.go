@@ -108,7 +108,10 @@ func (r *Rack) Firewall(ctx context.Context) (Firewall, error) {
 	return firewall, nil
 }
 
-// Marked returns the rules that have the marker of a cloud controller manager.
+// OtherScope is the cluster in the markers of rules that are none of the programs under test.
+const OtherScope = "elsewhere"
+
+// Marked returns the rules that have the marker of the cloud controller manager under test.
 func (f Firewall) Marked() Firewall {
 	return slices.DeleteFunc(slices.Clone(f), func(r FirewallRule) bool { return !r.isMarked() })
 }
@@ -130,7 +133,10 @@ func (f Firewall) Foreign() (texts []string) {
 	return texts
 }
 
-func (r FirewallRule) isMarked() bool { return strings.Contains(r.Description, "oxide-ccm/v1 ") }
+func (r FirewallRule) isMarked() bool {
+	return strings.Contains(r.Description, "oxide-ccm/v1 ") &&
+		!strings.Contains(r.Description, "oxide-ccm/v1 scope="+OtherScope+" ")
+}
 
 // LetsIn reports whether a packet from outside reaches a port of an instance.
 func (f Firewall) LetsIn(from string, to Instance, protocol string, port int) bool {
