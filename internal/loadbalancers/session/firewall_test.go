@@ -517,7 +517,6 @@ func TestOtherPeoplesWritesSurvive(t *testing.T) {
 	}
 }
 
-// Who removes our rules again and again is fought ever more seldom, and a condition says so.
 // Whenever it is removed: the readings do not depend on what else the session has to do.
 func TestWhatSomebodyRemovesIsRestoredWithinAMinute(t *testing.T) {
 	inKeepersWorld(t, 2, func(w *world) {
@@ -533,6 +532,7 @@ func TestWhatSomebodyRemovesIsRestoredWithinAMinute(t *testing.T) {
 	})
 }
 
+// Who removes our rules again and again is fought ever more seldom, and a condition says so.
 func TestASecondKeeperOfTheWholeSetIsNotFought(t *testing.T) {
 	inKeepersWorld(t, 2, func(w *world) {
 		before := w.rules()
