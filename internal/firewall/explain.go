@@ -25,6 +25,17 @@ const (
 // name. It returns an empty text if none is closed, or if the name of the VPC, by which rules go, is not
 // known.
 func Explain(name string, rules []Rule, at Interface, addr netip.Addr, ports []Port) string {
+	return explainRemedy(name, rules, at, addr, ports, byFlag)
+}
+
+// ExplainByHand is Explain for a load balancer for which no rules are to be kept.
+func ExplainByHand(name string, rules []Rule, at Interface, addr netip.Addr, ports []Port) string {
+	return explainRemedy(name, rules, at, addr, ports, "")
+}
+
+func explainRemedy(
+	name string, rules []Rule, at Interface, addr netip.Addr, ports []Port, instead string,
+) string {
 	text, closed := explain(rules, at, addr, ports)
 	if text == "" {
 		return ""
@@ -33,12 +44,12 @@ func Explain(name string, rules []Rule, at Interface, addr netip.Addr, ports []P
 	changes := Open(name, at.VPCName, rules, []Place{{at, addr}}, ports)
 	text += Before(closed)
 	for _, remedy := range []string{Describe(changes), shorter(changes)} {
-		if len(text)+len(remedy)+len(byFlag) <= maxExplanation {
-			return text + remedy + byFlag
+		if len(text)+len(remedy)+len(instead) <= maxExplanation {
+			return text + remedy + instead
 		}
 	}
 	return fmt.Sprintf("the firewall of the VPC %s lets nothing through to %d of its ports: oxide-backend "+
-		"check, with --port for each of them, shows the rule to add", at.VPCName, len(closed)) + byFlag
+		"check, with --port for each of them, shows the rule to add", at.VPCName, len(closed)) + instead
 }
 
 // ExplainKept is Explain for a load balancer whose rules are kept: none has to be added.

@@ -366,6 +366,11 @@ func TestTheRuleToAdd(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	// Where none would be kept all the same, nothing is said of how they are.
+	got = ExplainByHand("lb-default-web", defaultRules(), node(), v4, []Port{{TCP, 80}})
+	if diff := cmp.Diff(strings.TrimSuffix(want, ", or start oxide-backend with --manage-firewall"), got); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // Nothing is said of open ports, nor about an interface whose VPC has no known name.

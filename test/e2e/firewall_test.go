@@ -298,7 +298,7 @@ func TestAServiceMayKeepItsFirewallToItself(t *testing.T) {
 	e.createWith("own", "firewall", "off", objects.TCP(80))
 	node := e.nodeOf(e.served("own"))
 	text := e.warned("own", "FirewallClosed", "TCP 80", "add the rule")
-	if strings.Contains(text, "firewall.manage") {
+	if strings.Contains(text, "manage") {
 		t.Errorf("it names a setting that is on: %q", text)
 	}
 	if rules := e.firewall().Of("default/own"); len(rules) > 0 {

@@ -269,6 +269,8 @@ type LoadBalancer struct {
 	// addresses nobody is to get to.
 	RulesKept bool
 	ShutOut   map[ownership.Family]bool
+	// RulesByHand: none are to be kept for it, so only those by hand are advised.
+	RulesByHand bool
 
 	// LastPorts are the ports with which it had its place the last time, if LastPortsKnown: one that
 	// serves others now has to make way.

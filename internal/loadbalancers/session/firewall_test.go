@@ -701,7 +701,8 @@ func TestAnEditChangesTheRule(t *testing.T) {
 		}
 		w.await(2*time.Minute, "the closed port", func() bool {
 			said := o.conditions(key, session.FirewallClosed)
-			return len(said) == 1 && strings.Contains(said[0], "--manage-firewall")
+			return len(said) == 1 && strings.Contains(said[0], "add the rule {") &&
+				!strings.Contains(said[0], "--manage-firewall") // that is on, and would not help
 		})
 	})
 }

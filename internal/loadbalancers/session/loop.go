@@ -314,6 +314,7 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) {
 	b.lb.Ending, b.lb.Desired, b.lb.Ports = d.Ending, d.Addresses, d.Ports
 	b.lb.Eligible, b.lb.Retain, b.lb.Published = d.Eligible, d.Retain, d.Published
 	b.lb.RulesKept, b.lb.ShutOut = l.opens(b), l.shutOut(b)
+	b.lb.RulesByHand = !b.desired.OpenFirewall
 	b.lb.Preserve, b.lb.NoPublication = d.PreserveReason != "", d.NoPublication
 	for _, want := range d.Addresses {
 		if want.Source.Existing != "" {
