@@ -51,7 +51,9 @@ func (p *preflight) rules(ctx context.Context) bool {
 					stored[i].Name, name, why), "update the cloud controller manager, or change that rule")
 				return true
 			}
-			if _, marked := ruleset.MarkerOf(&stored[i]); marked {
+		}
+		for _, rule := range ruleset.Read(stored) {
+			if rule.Marked {
 				kept++
 			}
 		}

@@ -15,6 +15,24 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 )
 
+// Stored is a rule of a VPC.
+type Stored struct {
+	firewall.Stored
+	// Marker says for which load balancer it is kept, if Marked.
+	Marker ownership.Marker
+	Marked bool
+}
+
+// Read finds out which rules of a VPC are kept for load balancers.
+func Read(all []firewall.Stored) []Stored {
+	stored := make([]Stored, len(all))
+	for i := range all {
+		marker, marked := ownership.ParseMarker(all[i].Description)
+		stored[i] = Stored{all[i], marker, marked && marker.Source == ownership.RuleSource}
+	}
+	return stored
+}
+
 // Desired is what one cluster desires of the firewall of a VPC.
 type Desired struct {
 	// Scopes are those whose rules are its own: its own one, and those that it takes over from.
@@ -57,8 +75,8 @@ func (m *Merged) Body() []json.RawMessage {
 
 // Merge returns the rules of a firewall as they are to be: other people's stay, those of load balancers
 // become what is desired.
-func Merge(stored []firewall.Stored, desired ...Desired) Merged {
-	m := merger{stored: stored, rest: make(map[string]*firewall.Stored, len(stored))}
+func Merge(stored []Stored, desired ...Desired) Merged {
+	m := merger{stored: stored, rest: make(map[string]*Stored, len(stored))}
 	m.out.Refused = make(map[ownership.Key]string)
 	for i := range stored {
 		m.rest[stored[i].Name] = &stored[i]
@@ -70,7 +88,7 @@ func Merge(stored []firewall.Stored, desired ...Desired) Merged {
 }
 
 // Differs returns the keys of the load balancers whose rules are not as desired.
-func Differs(stored []firewall.Stored, desired ...Desired) map[ownership.Key]bool {
+func Differs(stored []Stored, desired ...Desired) map[ownership.Key]bool {
 	differ := make(map[ownership.Key]bool)
 	for i := range desired {
 		d := &desired[i]
@@ -85,8 +103,8 @@ func Differs(stored []firewall.Stored, desired ...Desired) map[ownership.Key]boo
 }
 
 // Orphans returns the rules of the clusters that are of none of their load balancers.
-func Orphans(stored []firewall.Stored, desired Desired) []firewall.Stored {
-	var orphans []firewall.Stored
+func Orphans(stored []Stored, desired Desired) []Stored {
+	var orphans []Stored
 	for name, rules := range desired.owned(stored) {
 		if _, known := desired.Rules[name]; known || desired.Stay[name] {
 			continue
@@ -95,27 +113,21 @@ func Orphans(stored []firewall.Stored, desired Desired) []firewall.Stored {
 			orphans = append(orphans, *rule)
 		}
 	}
-	slices.SortFunc(orphans, func(a, b firewall.Stored) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(orphans, func(a, b Stored) int { return strings.Compare(a.Name, b.Name) })
 	return orphans
 }
 
 // Without returns the rules of a firewall without some of those that are kept for load balancers.
-func Without(stored []firewall.Stored, remove func(*firewall.Stored) bool) Merged {
-	m := merger{stored: stored, rest: make(map[string]*firewall.Stored, len(stored))}
+func Without(stored []Stored, remove func(*Stored) bool) Merged {
+	m := merger{stored: stored, rest: make(map[string]*Stored, len(stored))}
 	for i := range stored {
-		if _, marked := MarkerOf(&stored[i]); marked && remove(&stored[i]) {
+		if stored[i].Marked && remove(&stored[i]) {
 			m.out.Changed = true
 			continue
 		}
 		m.rest[stored[i].Name] = &stored[i]
 	}
 	return m.finish()
-}
-
-// MarkerOf returns the marker of a rule that is kept for a load balancer; false: it is not.
-func MarkerOf(s *firewall.Stored) (ownership.Marker, bool) {
-	marker, marked := ownership.ParseMarker(s.Description)
-	return marker, marked && marker.Source == ownership.RuleSource
 }
 
 func (d *Desired) scope() string {
@@ -126,12 +138,12 @@ func (d *Desired) scope() string {
 }
 
 // owned returns the rules that are the cluster's, by load balancer.
-func (d *Desired) owned(stored []firewall.Stored) map[string][]*firewall.Stored {
-	own := make(map[string][]*firewall.Stored)
+func (d *Desired) owned(stored []Stored) map[string][]*Stored {
+	own := make(map[string][]*Stored)
 	for i := range stored {
-		marker, marked := MarkerOf(&stored[i])
-		if marked && slices.Contains(d.Scopes, marker.Key.Scope) {
-			own[marker.Key.Name] = append(own[marker.Key.Name], &stored[i])
+		rule := &stored[i]
+		if rule.Marked && slices.Contains(d.Scopes, rule.Marker.Key.Scope) {
+			own[rule.Marker.Key.Name] = append(own[rule.Marker.Key.Name], rule)
 		}
 	}
 	return own
@@ -140,9 +152,9 @@ func (d *Desired) owned(stored []firewall.Stored) map[string][]*firewall.Stored 
 // merger makes a Merged.
 type merger struct {
 	out    Merged
-	stored []firewall.Stored
+	stored []Stored
 	// rest are the rules that stay as they are, made those that are written, by name.
-	rest map[string]*firewall.Stored
+	rest map[string]*Stored
 	made []entry
 }
 
@@ -173,14 +185,14 @@ func (m *merger) add(d *Desired) {
 }
 
 // remove takes rules out of the set.
-func (m *merger) remove(rules []*firewall.Stored) {
+func (m *merger) remove(rules []*Stored) {
 	for _, rule := range rules {
 		delete(m.rest, rule.Name)
 	}
 }
 
 // replace puts rules in the place of those that a load balancer has, all or none.
-func (m *merger) replace(key ownership.Key, old []*firewall.Stored, rules []firewall.Rule) {
+func (m *merger) replace(key ownership.Key, old []*Stored, rules []firewall.Rule) {
 	described := make(map[string]string, len(old))
 	for _, rule := range old {
 		described[rule.Name] = rule.Description
@@ -230,7 +242,7 @@ func (m *merger) finish() Merged {
 			m.out.Blocked = fmt.Sprintf("the rule %s has %s, which this version of oxide-backend does not know "+
 				"and might lose: all rules of a VPC are written at once, so none is", name, rule.Unwritable())
 		}
-		if _, marked := MarkerOf(rule); marked {
+		if rule.Marked {
 			m.out.Own++
 		}
 	}
@@ -243,12 +255,12 @@ func (m *merger) finish() Merged {
 }
 
 // asDesired reports whether a load balancer has these rules, and no others.
-func asDesired(have []*firewall.Stored, desired []firewall.Rule) bool {
+func asDesired(have []*Stored, desired []firewall.Rule) bool {
 	if len(have) != len(desired) {
 		return false
 	}
 	for i := range desired {
-		at := slices.IndexFunc(have, func(rule *firewall.Stored) bool { return rule.Name == desired[i].Name })
+		at := slices.IndexFunc(have, func(rule *Stored) bool { return rule.Name == desired[i].Name })
 		if at < 0 || !is(have[at], &desired[i]) {
 			return false
 		}
@@ -257,18 +269,16 @@ func asDesired(have []*firewall.Stored, desired []firewall.Rule) bool {
 }
 
 // is reports whether a rule does what a desired one does, and bears its marker.
-func is(s *firewall.Stored, r *firewall.Rule) bool {
+func is(s *Stored, r *firewall.Rule) bool {
 	desired, _ := ownership.ParseMarker(r.Description)
-	marker, marked := MarkerOf(s)
-	return s.Unwritable() == "" && marked && marker == desired && firewall.Equivalent(&s.Rule, r)
+	return s.Unwritable() == "" && s.Marked && s.Marker == desired && firewall.Equivalent(&s.Rule, r)
 }
 
 // Changes compares two readings of a firewall, and counts the rules that were added, removed or changed
 // between them. Those that are kept for load balancers of the scopes are left out.
-func Changes(before, after []firewall.Stored, scopes ...string) int {
-	isOwn := func(s *firewall.Stored) bool {
-		marker, marked := MarkerOf(s)
-		return marked && slices.Contains(scopes, marker.Key.Scope)
+func Changes(before, after []Stored, scopes ...string) int {
+	isOwn := func(s *Stored) bool {
+		return s.Marked && slices.Contains(scopes, s.Marker.Key.Scope)
 	}
 	texts := make(map[string]string, len(before))
 	for i := range before {

@@ -48,7 +48,7 @@ func need(name string, ports []firewall.Port, families ...ownership.Family) []fi
 }
 
 // stored returns rules as a rack shows them.
-func stored(t *testing.T, texts ...string) []firewall.Stored {
+func stored(t *testing.T, texts ...string) []Stored {
 	t.Helper()
 	var all []firewall.Stored
 	for _, text := range texts {
@@ -59,11 +59,11 @@ func stored(t *testing.T, texts ...string) []firewall.Stored {
 		all = append(all, one)
 	}
 	slices.SortFunc(all, func(a, b firewall.Stored) int { return strings.Compare(a.Name, b.Name) })
-	return all
+	return Read(all)
 }
 
 // written returns what a rack shows after a write.
-func written(t *testing.T, m Merged) []firewall.Stored {
+func written(t *testing.T, m Merged) []Stored {
 	t.Helper()
 	var texts []string
 	for _, text := range m.Body() {
@@ -389,7 +389,7 @@ func TestOrphansAreOfNoLoadBalancer(t *testing.T) {
 	if len(orphans) != 1 || orphans[0].Name != dns[0].Name {
 		t.Errorf("%+v", orphans)
 	}
-	merged := Without(all, func(s *firewall.Stored) bool { return s.Name == dns[0].Name || s.Name == "ann" })
+	merged := Without(all, func(s *Stored) bool { return s.Name == dns[0].Name || s.Name == "ann" })
 	if after := written(t, merged); len(after) != len(all)-1 || Changes(all, after) != 1 {
 		t.Errorf("%d are left of %d", len(after), len(all))
 	}
@@ -404,8 +404,7 @@ func TestRulesOfAnAdoptedScopeAreReplaced(t *testing.T) {
 		Rules:  map[string][]firewall.Rule{"default/web": need("default/web", tcp(80), v4)},
 	}
 	after := written(t, Merge(stored(t, old), d))
-	marker, _ := MarkerOf(&after[0])
-	if len(after) != 1 || marker.Key.Scope != scope {
+	if len(after) != 1 || after[0].Marker.Key.Scope != scope {
 		t.Errorf("%+v", after)
 	}
 }

@@ -94,7 +94,7 @@ type Reading struct {
 	// At is when it began.
 	At time.Time
 	// Stored are the rules of the VPC; they are not to be changed.
-	Stored []firewall.Stored
+	Stored []ruleset.Stored
 	// Rules are the same, as far as they are understood.
 	Rules []firewall.Rule
 	// Err is why they could not be read.
@@ -206,9 +206,9 @@ func (k *Keeper) Desire(scope string, byVPC map[string]ruleset.Desired, now time
 // Remove removes rules that are kept for load balancers from the firewall of a VPC, and returns them.
 // Remove is asked about each that has a marker.
 func (k *Keeper) Remove(
-	ctx context.Context, vpc string, remove func(*firewall.Stored) bool,
-) ([]firewall.Stored, error) {
-	var removed []firewall.Stored
+	ctx context.Context, vpc string, remove func(*ruleset.Stored) bool,
+) ([]ruleset.Stored, error) {
+	var removed []ruleset.Stored
 	err := k.do(ctx, vpc, true, func(ctx context.Context, w *writer) error {
 		var err error
 		removed, err = k.removeNow(ctx, w, remove)
@@ -246,7 +246,7 @@ func (k *Keeper) held() int {
 	held := 0
 	for _, w := range k.writers {
 		for i := range w.reading.Stored {
-			if _, marked := ruleset.MarkerOf(&w.reading.Stored[i]); marked {
+			if w.reading.Stored[i].Marked {
 				held++
 			}
 		}

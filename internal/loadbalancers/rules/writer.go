@@ -218,7 +218,8 @@ func (k *Keeper) read(ctx context.Context, w *writer) {
 	ctx, cancel := context.WithTimeout(ctx, k.timings.request)
 	defer cancel()
 	began := time.Now()
-	stored, err := k.api.Firewall(ctx, w.vpc)
+	all, err := k.api.Firewall(ctx, w.vpc)
+	stored := ruleset.Read(all)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	w.stale = false
@@ -236,7 +237,7 @@ func (k *Keeper) read(ctx context.Context, w *writer) {
 }
 
 // take takes a reading over; the lock is held.
-func (k *Keeper) take(w *writer, stored []firewall.Stored, began time.Time) {
+func (k *Keeper) take(w *writer, stored []ruleset.Stored, began time.Time) {
 	wasAsDesired := w.known && w.reading.Err == nil && !w.merged.Changed
 	w.known = true
 	w.reading = Reading{At: began, Stored: stored, Rules: make([]firewall.Rule, 0, len(stored))}
@@ -335,7 +336,7 @@ func (w *writer) noteUnsettled(written map[ownership.Key]bool) {
 
 // put writes the whole set, reads it back, and says what is not in force.
 func (k *Keeper) put(
-	ctx context.Context, w *writer, before []firewall.Stored, merged *ruleset.Merged,
+	ctx context.Context, w *writer, before []ruleset.Stored, merged *ruleset.Merged,
 ) error {
 	began := time.Now()
 	requestCtx, cancel := context.WithTimeout(ctx, k.timings.request)
@@ -351,7 +352,8 @@ func (k *Keeper) put(
 	readCtx, cancel := context.WithTimeout(ctx, k.timings.request)
 	defer cancel()
 	readAt := time.Now()
-	stored, readErr := k.api.Firewall(readCtx, w.vpc)
+	all, readErr := k.api.Firewall(readCtx, w.vpc)
+	stored := ruleset.Read(all)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if readErr != nil {
@@ -393,13 +395,13 @@ func (w *writer) scopes() []string {
 
 // removeNow removes rules by hand.
 func (k *Keeper) removeNow(
-	ctx context.Context, w *writer, remove func(*firewall.Stored) bool,
-) ([]firewall.Stored, error) {
+	ctx context.Context, w *writer, remove func(*ruleset.Stored) bool,
+) ([]ruleset.Stored, error) {
 	k.read(ctx, w)
 	k.mu.Lock()
 	before, err := w.reading.Stored, w.reading.Err
-	var removed []firewall.Stored
-	merged := ruleset.Without(before, func(s *firewall.Stored) bool {
+	var removed []ruleset.Stored
+	merged := ruleset.Without(before, func(s *ruleset.Stored) bool {
 		if !remove(s) {
 			return false
 		}

@@ -203,7 +203,7 @@ func (l *loop) familiesOf(b *balancer, planned *plan.Planned) []ownership.Family
 func (l *loop) rulesOf(b *balancer, vpc string) []firewall.Rule {
 	at, families := l.firewalls.targets[vpc].matches, b.openFamilies
 	known := b.rules[vpc]
-	if known != nil && slices.Equal(known.families, families) && slices.Equal(known.targets, at) {
+	if known != nil && slices.Equal(known.families, families) && isSame(known.targets, at) {
 		return known.rules
 	}
 	need := ruleset.Need{
@@ -215,6 +215,11 @@ func (l *loop) rulesOf(b *balancer, vpc string) []firewall.Rule {
 	}
 	b.rules[vpc] = &keptRules{families, at, need.Rules(at, l.m.config.FirewallPriority)}
 	return b.rules[vpc].rules
+}
+
+// isSame reports whether two lists are one and the same.
+func isSame(a, b []firewall.Match) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // isClosed reports whether no rule is left of a load balancer that is to have none.

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/rules"
 )
@@ -107,7 +106,7 @@ func (m *Manager) RemoveFirewallRules(
 	}
 	var removed []KeptRule
 	for _, vpc := range known.ordered() {
-		gone, err := m.firewalls.Remove(ctx, vpc, func(stored *firewall.Stored) bool {
+		gone, err := m.firewalls.Remove(ctx, vpc, func(stored *ruleset.Stored) bool {
 			return slices.ContainsFunc(selected, func(rule KeptRule) bool {
 				return rule.VPCID == vpc && rule.Name == stored.Name && known.isOwn(vpc, stored)
 			})
@@ -158,14 +157,13 @@ func (f *firewalls) ordered() []string {
 }
 
 // isOwn reports whether a rule is kept for a load balancer of the scope.
-func (f *firewalls) isOwn(vpc string, stored *firewall.Stored) bool {
-	marker, marked := ruleset.MarkerOf(stored)
-	return marked && slices.Contains(f.desired[vpc].Scopes, marker.Key.Scope)
+func (f *firewalls) isOwn(vpc string, stored *ruleset.Stored) bool {
+	return stored.Marked && slices.Contains(f.desired[vpc].Scopes, stored.Marker.Key.Scope)
 }
 
-func (f *firewalls) rule(vpc string, stored *firewall.Stored) KeptRule {
+func (f *firewalls) rule(vpc string, stored *ruleset.Stored) KeptRule {
 	desired := f.desired[vpc]
-	marker, _ := ruleset.MarkerOf(stored)
+	marker := stored.Marker
 	return KeptRule{
 		VPCID: vpc, VPCName: f.vpcs[vpc], Key: marker.Key, OwnerUID: marker.OwnerUID,
 		Family: marker.Family, Rule: stored.Rule,
