@@ -12,13 +12,16 @@ import (
 	"strings"
 )
 
+// What Oxide takes in the firewall of a VPC: how many rules, and in each how many targets, hosts, ports
+// and protocols.
+const (
+	MaxRules       = 1024
+	MaxRuleEntries = 256
+)
+
 const (
 	// defaultPriority is that of a rule that is advised, if no other rule asks for less.
 	defaultPriority = 1000
-	// MaxRules is how many rules Oxide takes in the firewall of a VPC, and MaxRuleEntries how many
-	// targets, hosts, ports and protocols each in one rule.
-	MaxRules       = 1024
-	MaxRuleEntries = 256
 	// maxName is how long the name of a rule may be.
 	maxName = 63
 )

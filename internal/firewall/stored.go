@@ -81,7 +81,9 @@ func unwritable(fields map[string]json.RawMessage) string {
 }
 
 var (
-	matchTypes    = map[string]bool{"vpc": true, "subnet": true, "instance": true, "ip": true, "ip_net": true}
+	matchTypes = map[string]bool{
+		"vpc": true, "subnet": true, "instance": true, "ip": true, "ip_net": true,
+	}
 	protocolTypes = map[string]bool{"tcp": false, "udp": false, "icmp": true, "icmp6": true}
 )
 

@@ -134,16 +134,16 @@ func (p *preflight) role(ctx context.Context) {
 	if p.opts.ManageFirewall {
 		role = oxide.RoleCollaborator
 	}
-	remedy := "nodes need no more; for Services of type LoadBalancer have an administrator give the user the " +
-		"role " + role.String() + " on the project"
+	remedy := "nodes need no more; for Services of type LoadBalancer have an administrator give the user " +
+		"the role " + role.String() + " on the project"
 	reading, err := p.client.ProjectRole(ctx, p.user)
 	switch {
 	case err != nil:
 		p.add(nameRole, Note, "the project can be read, which takes the role viewer; whether there "+
 			"is more is not known: "+err.Error(), "")
 	case reading.Role == oxide.RoleLimitedCollaborator && p.opts.ManageFirewall:
-		const enough = "limited_collaborator on the project%s: enough for addresses, not for the firewall rules " +
-			"of --manage-firewall"
+		const enough = "limited_collaborator on the project%s: enough for addresses, not for the firewall " +
+			"rules of --manage-firewall"
 		hidden := ""
 		if !reading.Whole {
 			hidden = ", unless the silo's policy, which this user may not read, says more"

@@ -25,8 +25,8 @@ func (p *preflight) ruleNames() []string {
 	return nil
 }
 
-// rules checks whether the rules of load balancers could be kept in the firewalls, and says what would be
-// written. Nothing is.
+// rules checks whether the rules of load balancers could be kept in the firewalls, and says what would
+// be written. Nothing is.
 func (p *preflight) rules(ctx context.Context) bool {
 	switch {
 	case !p.opts.ManageFirewall:
@@ -69,7 +69,8 @@ func (p *preflight) rules(ctx context.Context) bool {
 		p.add(nameRules, Skipped, "not checked, since no instance has a network interface", "")
 		return true
 	}
-	p.add(nameRules, OK, "for each Service and IP family one would be written "+strings.Join(would, "; and "), "")
+	p.add(nameRules, OK, "for each Service and IP family one would be written "+
+		strings.Join(would, "; and "), "")
 	return true
 }
 

@@ -8,6 +8,6 @@
 //	kept.go    the rules that a load balancer needs
 //	merge.go   the whole set with those rules in it, and what differs
 //
-// It is pure: it reads no clock and calls nobody. Of this module it imports packages firewall and ownership
-// alone.
+// It is pure: it reads no clock and calls nobody. Of this module it imports packages firewall and
+// ownership alone.
 package ruleset

@@ -25,8 +25,8 @@ type Need struct {
 }
 
 // Targets returns what rules name so that they are about the instances with these interfaces, which are
-// all in one VPC: the instances, or if that are more than a rule holds their subnets, or the VPC. Widened
-// is what else they are about then, for people; empty: nothing.
+// all in one VPC: the instances, or if those are more than a rule holds their subnets, or the VPC.
+// Widened is what they are about then, for people; empty: these instances alone.
 func Targets(interfaces []firewall.Interface) (targets []firewall.Match, widened string) {
 	named := func(kind string, name func(firewall.Interface) string) []firewall.Match {
 		var names []string
@@ -53,7 +53,8 @@ func Targets(interfaces []firewall.Interface) (targets []firewall.Match, widened
 		return subnets, "all instances in " + plural(len(names), "the subnet ", "the subnets ") +
 			firewall.ShortList(names)
 	}
-	return named("vpc", func(at firewall.Interface) string { return at.VPCName }), "all instances of the VPC"
+	vpc := named("vpc", func(at firewall.Interface) string { return at.VPCName })
+	return vpc, "all instances of the VPC"
 }
 
 func plural(n int, one, many string) string {
@@ -64,7 +65,7 @@ func plural(n int, one, many string) string {
 }
 
 // Rules returns the rules that let in what is needed, in their order. There is one for each IP family,
-// and more if the ports of its protocols differ, or if there are more ports or sources than a rule holds.
+// and more if the ports of its protocols differ, or if there are more ports or sources than one holds.
 // Of a family that no source is of there is none.
 func (n *Need) Rules(targets []firewall.Match, priority int) []firewall.Rule {
 	var rules []firewall.Rule

@@ -5,10 +5,8 @@
 package rules
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -17,7 +15,6 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
 // writer is what is known of one firewall. All of its requests are made one after the other, by one
@@ -263,8 +260,8 @@ func (w *writer) lost(now time.Time, t timings) {
 	w.lostAt = now
 }
 
-var errOverwritten = errors.New("somebody else keeps removing or changing the rules of load balancers: find " +
-	"out who replaces all rules of the VPC, for example Terraform")
+var errOverwritten = errors.New("somebody else keeps removing or changing the rules of load " +
+	"balancers: find out who replaces all rules of the VPC, for example Terraform")
 
 // settled notes that everything is as desired.
 func (w *writer) settled(now time.Time, t timings) {
@@ -282,144 +279,4 @@ func (w *writer) fail(now time.Time, err error, t timings) {
 	}
 	w.failures++
 	w.failure, w.retryAt = err, now.Add(pause)
-}
-
-// BlockedError says why the rules of a VPC cannot be written back as they are.
-type BlockedError struct{ Why string }
-
-// Error implements error.
-func (e *BlockedError) Error() string { return e.Why }
-
-// write makes the rules as desired: it reads them once more, writes them at once, and reads back.
-func (k *Keeper) write(ctx context.Context, w *writer) {
-	k.read(ctx, w)
-	began := time.Now()
-	k.mu.Lock()
-	// Nothing comes between here and the request: what others write now is lost.
-	before, desired, merged, differing := w.reading.Stored, w.all(), w.merged, w.differs
-	due := w.due(k.timings)
-	switch {
-	case w.reading.Err != nil:
-		w.fail(began, w.reading.Err, k.timings)
-	case k.stopping, due.IsZero(), due.After(began):
-	default:
-		w.writtenAt = began
-		k.mu.Unlock()
-		err := k.put(ctx, w, before, &merged)
-		k.mu.Lock()
-		after := time.Now()
-		w.noteUnsettled(differing)
-		switch {
-		case err != nil:
-			w.fail(after, err, k.timings)
-			slog.WarnContext(ctx, "could not write the firewall", "vpc", w.vpc, "error", err)
-		case ruleset.Merge(w.reading.Stored, desired...).Changed:
-			w.lost(after, k.timings)
-		}
-	}
-	k.mu.Unlock()
-}
-
-// noteUnsettled notes whose rules are perhaps not in force everywhere.
-func (w *writer) noteUnsettled(written map[ownership.Key]bool) {
-	if !w.unsettled {
-		w.unsettledOf = nil
-		return
-	}
-	all := maps.Clone(w.unsettledOf)
-	if all == nil {
-		all = make(map[ownership.Key]bool)
-	}
-	maps.Copy(all, written)
-	w.unsettledOf = all
-}
-
-// put writes the whole set, reads it back, and says what is not in force.
-func (k *Keeper) put(
-	ctx context.Context, w *writer, before []ruleset.Stored, merged *ruleset.Merged,
-) error {
-	began := time.Now()
-	requestCtx, cancel := context.WithTimeout(ctx, k.timings.request)
-	err := k.api.ReplaceFirewall(requestCtx, w.vpc, merged.Body())
-	cancel()
-	if err == nil {
-		k.metrics.writes.Inc()
-		slog.InfoContext(ctx, "wrote the firewall", "vpc", w.vpc, "rules", len(merged.Body()),
-			"kept", merged.Own, "duration", time.Since(began))
-	} else if k.metrics.failures.Inc(); !mayBeStored(err) {
-		return err
-	}
-	readCtx, cancel := context.WithTimeout(ctx, k.timings.request)
-	defer cancel()
-	readAt := time.Now()
-	all, readErr := k.api.Firewall(readCtx, w.vpc)
-	stored := ruleset.Read(all)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if readErr != nil {
-		w.stale, w.unsettled = true, err != nil
-		return cmp.Or(err, readErr)
-	}
-	if changes := ruleset.Changes(before, stored, w.scopes()...); changes > 0 {
-		k.metrics.foreign.Add(float64(changes))
-	}
-	// It may be stored and not be in force on every sled: then it has to be written again.
-	w.unsettled = err != nil && (w.unsettled || ruleset.Changes(before, stored) > 0)
-	k.take(w, stored, readAt)
-	if w.unsettled {
-		return fmt.Errorf("the rules are stored, and not yet in force everywhere: %w", err)
-	}
-	return err
-}
-
-// mayBeStored reports whether a write that failed may have taken effect.
-func mayBeStored(err error) bool {
-	for _, kind := range []oxide.Kind{
-		oxide.KindInternal, oxide.KindUnavailable, oxide.KindBadResponse, oxide.KindEnded,
-	} {
-		if oxide.IsKind(err, kind) {
-			return true
-		}
-	}
-	return false
-}
-
-// scopes returns all whose rules are kept.
-func (w *writer) scopes() []string {
-	var scopes []string
-	for _, d := range w.all() {
-		scopes = append(scopes, d.Scopes...)
-	}
-	return scopes
-}
-
-// removeNow removes rules by hand.
-func (k *Keeper) removeNow(
-	ctx context.Context, w *writer, remove func(*ruleset.Stored) bool,
-) ([]ruleset.Stored, error) {
-	k.read(ctx, w)
-	k.mu.Lock()
-	before, err := w.reading.Stored, w.reading.Err
-	var removed []ruleset.Stored
-	merged := ruleset.Without(before, func(s *ruleset.Stored) bool {
-		if !remove(s) {
-			return false
-		}
-		removed = append(removed, *s)
-		return true
-	})
-	if merged.Changed {
-		w.writtenAt = time.Now()
-	}
-	k.mu.Unlock()
-	switch {
-	case err != nil:
-		return nil, err
-	case !merged.Changed:
-		return nil, nil
-	case merged.Blocked != "":
-		k.metrics.refusals.Inc()
-		return nil, &BlockedError{merged.Blocked}
-	}
-	return removed, k.put(ctx, w, before, &merged)
 }

@@ -131,8 +131,8 @@ func (l *loop) needRules(result *plan.Result) {
 	}
 }
 
-// interfaces returns those of the instances that rules are about, by VPC: the candidates, and former ones
-// while they carry an address.
+// interfaces returns those of the instances that rules are about, by VPC: the candidates, and former
+// ones while they carry an address.
 func (l *loop) interfaces(result *plan.Result) map[string][]firewall.Interface {
 	ids := make(map[string]bool, len(l.candidates))
 	for id := range l.candidates {

@@ -33,7 +33,8 @@ type KeptRules struct {
 	Firewalls []VPCFirewall
 }
 
-// RuleSelection says which rules of a scope are removed: those with some names, the orphaned ones, or all.
+// RuleSelection says which rules of a scope are removed: those with some names, the orphaned ones, or
+// all.
 type RuleSelection struct {
 	Names         []string
 	Orphaned, All bool
@@ -102,7 +103,8 @@ func (m *Manager) RemoveFirewallRules(
 	case dryRun, len(selected) == 0:
 		return selected, nil
 	case m.config.ReadOnly:
-		return nil, failf(ReasonReadOnly, nil, "this backend was started with --read-only, and changes nothing")
+		return nil, failf(ReasonReadOnly, nil, "this backend was started with --read-only, and changes "+
+			"nothing")
 	}
 	var removed []KeptRule
 	for _, vpc := range known.ordered() {
@@ -123,8 +125,8 @@ func (m *Manager) RemoveFirewallRules(
 	return removed, nil
 }
 
-// askFirewalls asks the acting session of a scope what it desires of firewalls. The VPCs of its candidates
-// are read where it has had no reason to.
+// askFirewalls asks the acting session of a scope what it desires of firewalls. The VPCs of its
+// candidates are read where it has had no reason to.
 func (m *Manager) askFirewalls(ctx context.Context, scope string) (*firewalls, error) {
 	known := firewalls{vpcs: make(map[string]string), desired: make(map[string]ruleset.Desired)}
 	var scopes, ids []string
