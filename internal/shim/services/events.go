@@ -193,8 +193,8 @@ func (c *Controller) logOrphanedRules(rules []*backendv1.FirewallRule) {
 	for _, rule := range rules {
 		c.logOnce(fmt.Sprint("firewall rule ", rule.GetVpcId(), " ", rule.GetName()), "A firewall "+
 			"rule that is marked as this cluster's is kept for no Service any more; \"oxide-backend firewall "+
-			"remove-rules --orphaned\" removes such", "load_balancer", rule.GetKey().GetName(), "rule", rule.GetName(),
-			"vpc", rule.GetVpcName())
+			"remove-rules --orphaned\" removes such", "load_balancer", rule.GetKey().GetName(),
+			"rule", rule.GetName(), "vpc", rule.GetVpcName())
 	}
 }
 

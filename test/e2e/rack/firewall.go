@@ -22,8 +22,8 @@ const AllOpen = `{"name":"all","description":"","status":"enabled","direction":"
 
 const firewallPath = "/v1/vpc-firewall-rules?project=" + Project + "&vpc=default"
 
-// AddFirewallRule adds a rule, in the form in which Oxide's API takes it, to those of the VPC, as another
-// client does: it reads all of them and writes all of them.
+// AddFirewallRule adds a rule, in the form in which Oxide's API takes it, to those of the VPC, as
+// another client does.
 func (r *Rack) AddFirewallRule(ctx context.Context, rule string) error {
 	if !json.Valid([]byte(rule)) {
 		return fmt.Errorf("the rule is no JSON: %s", rule)
@@ -33,8 +33,8 @@ func (r *Rack) AddFirewallRule(ctx context.Context, rule string) error {
 	})
 }
 
-// ChangeFirewall changes the rules of the VPC as another client does: it reads all of them and writes all
-// of them.
+// ChangeFirewall changes the rules of the VPC as another client does: it reads all of them and writes
+// all of them.
 func (r *Rack) ChangeFirewall(
 	ctx context.Context, change func([]json.RawMessage) []json.RawMessage,
 ) error {
@@ -166,7 +166,8 @@ func (r FirewallRule) isAbout(to Instance) bool {
 	})
 }
 
-// isFrom reports whether a rule is about what an address outside sends: no VPC, subnet or instance has it.
+// isFrom reports whether a rule is about what an address outside sends: no VPC, subnet or instance has
+// it.
 func (r FirewallRule) isFrom(sender netip.Addr) bool {
 	return len(r.Filters.Hosts) == 0 || slices.ContainsFunc(r.Filters.Hosts, func(host TypedValue) bool {
 		switch host.Type {
