@@ -48,7 +48,7 @@ type Desired struct {
 type Merged struct {
 	// Changed: something has to be written.
 	Changed bool
-	// Blocked is why nothing can be written, though something would have to be; empty: it can.
+	// Blocked is why nothing can be written, whether or not something has to be; empty: it can.
 	Blocked string
 	// Refused are the load balancers that keep the rules that they have, with the reason, by key.
 	Refused map[ownership.Key]string
@@ -247,9 +247,6 @@ func (m *merger) finish() Merged {
 		}
 	}
 	m.out.Own += len(m.made)
-	if !m.out.Changed {
-		m.out.Blocked = ""
-	}
 	slices.SortFunc(m.out.entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	return m.out
 }

@@ -38,7 +38,7 @@ func (k *Keeper) write(ctx context.Context, w *writer) {
 	default:
 		w.writtenAt = began
 		k.mu.Unlock()
-		err := k.put(ctx, w, before, &merged)
+		err := k.put(ctx, w, before, &merged, scopesOf(desired))
 		k.mu.Lock()
 		after := time.Now()
 		w.noteUnsettled(differing)
@@ -67,9 +67,10 @@ func (w *writer) noteUnsettled(written map[ownership.Key]bool) {
 	w.unsettledOf = all
 }
 
-// put writes the whole set, reads it back, and says what is not in force.
+// put writes the whole set, reads it back, and says what is not in force. The scopes are those whose rules
+// it changes: other changes are somebody else's.
 func (k *Keeper) put(
-	ctx context.Context, w *writer, before []ruleset.Stored, merged *ruleset.Merged,
+	ctx context.Context, w *writer, before []ruleset.Stored, merged *ruleset.Merged, scopes []string,
 ) error {
 	began := time.Now()
 	requestCtx, cancel := context.WithTimeout(ctx, k.timings.request)
@@ -93,7 +94,7 @@ func (k *Keeper) put(
 		w.stale, w.unsettled = true, err != nil
 		return cmp.Or(err, readErr)
 	}
-	if changes := ruleset.Changes(before, stored, w.scopes()...); changes > 0 {
+	if changes := ruleset.Changes(before, stored, scopes...); changes > 0 {
 		k.metrics.foreign.Add(float64(changes))
 	}
 	// It may be stored and not be in force on every sled: then it has to be written again.
@@ -117,10 +118,10 @@ func mayBeStored(err error) bool {
 	return false
 }
 
-// scopes returns all whose rules are kept.
-func (w *writer) scopes() []string {
+// scopesOf returns the scopes whose rules are kept.
+func scopesOf(desired []ruleset.Desired) []string {
 	var scopes []string
-	for _, d := range w.all() {
+	for _, d := range desired {
 		scopes = append(scopes, d.Scopes...)
 	}
 	return scopes
@@ -154,5 +155,9 @@ func (k *Keeper) removeNow(
 		k.metrics.refusals.Inc()
 		return nil, &BlockedError{merged.Blocked}
 	}
-	return removed, k.put(ctx, w, before, &merged)
+	var scopes []string
+	for i := range removed {
+		scopes = append(scopes, removed[i].Marker.Key.Scope)
+	}
+	return removed, k.put(ctx, w, before, &merged, scopes)
 }

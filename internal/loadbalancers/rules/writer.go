@@ -79,10 +79,15 @@ func (w *writer) state() State {
 		Reading: w.reading, Known: w.known, Failure: w.failure,
 		Differs: w.differs, Refused: w.merged.Refused, Unsettled: w.unsettledOf,
 	}
-	if w.merged.Blocked != "" {
+	if w.isBlocked() {
 		state.Failure = &BlockedError{w.merged.Blocked}
 	}
 	return state
+}
+
+// isBlocked reports whether something has to be written, and nothing can be.
+func (w *writer) isBlocked() bool {
+	return w.merged.Blocked != "" && (w.merged.Changed || w.unsettled)
 }
 
 // all returns what all scopes desire, in their order.
@@ -98,12 +103,12 @@ func (w *writer) all() []ruleset.Desired {
 func (w *writer) compare(now time.Time, k *Keeper) {
 	all, stored := w.all(), w.reading.Stored
 	refusals := len(w.merged.Refused)
-	isBlocked := w.merged.Blocked != ""
+	wasBlocked := w.isBlocked()
 	w.differs, w.merged = ruleset.Differs(stored, all...), ruleset.Merge(stored, all...)
 	if n := len(w.merged.Refused); n > refusals {
 		k.metrics.refusals.Add(float64(n - refusals))
 	}
-	if w.merged.Blocked != "" && !isBlocked {
+	if w.isBlocked() && !wasBlocked {
 		k.metrics.refusals.Inc()
 	}
 	switch {

@@ -86,9 +86,7 @@ func (l *loop) desireRules(result *plan.Result, now time.Time) {
 	if l.keepsRules() {
 		l.target(interfaces)
 		l.needRules(result)
-		if l.m.session(l.opening.Scope) == l.session {
-			l.m.firewalls.Desire(l.opening.Scope, f.desired, now)
-		}
+		l.m.desireRules(l.session, f.desired, now)
 	}
 	f.states = make(map[string]rules.State, len(f.vpcs))
 	for vpc := range f.vpcs {

@@ -224,6 +224,43 @@ func TestWhatCannotBeWrittenBackIsNotWritten(t *testing.T) {
 	})
 }
 
+// That holds for a write that has to be repeated, too.
+func TestWhatCannotBeWrittenBackEndsTheRepetition(t *testing.T) {
+	inKeepersWorld(t, 2, func(w *world) {
+		w.addForeign("ann")
+		w.handle(func(next http.Handler, rw http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != firewallRulesPath {
+				next.ServeHTTP(rw, r)
+				return
+			}
+			recorded := httptest.NewRecorder()
+			r.Header.Del("Accept-Encoding")
+			next.ServeHTTP(recorded, r)
+			rw.Header().Set("Content-Type", "application/json")
+			text := recorded.Body.String()
+			if r.Method == http.MethodPut {
+				rw.WriteHeader(http.StatusInternalServerError)
+				text = `{"request_id":"x","error_code":"Internal","message":"Internal Server Error"}`
+			} else if w.writes() > 0 {
+				text = strings.Replace(text, `"description":"Ann's"`, `"description":"Ann's","logging":true`, 1)
+			}
+			_, _ = rw.Write([]byte(text))
+		})
+		o := w.open().sync()
+		defer o.close()
+		key := o.opened("default/web", nil, 80)
+		o.settled(key)
+		time.Sleep(10 * time.Minute)
+		if n := w.writes(); n != 1 {
+			t.Errorf("%d writes", n)
+		}
+		said := o.conditions(key, session.FirewallIncomplete)
+		if len(said) != 1 || !strings.Contains(said[0], "the rule ann has the field logging") {
+			t.Errorf("it says %q", said)
+		}
+	})
+}
+
 func TestAFullFirewallRefusesOneRuleInOneLine(t *testing.T) {
 	inKeepersWorld(t, 2, func(w *world) {
 		rules := w.rules()

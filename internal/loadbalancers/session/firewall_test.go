@@ -315,6 +315,22 @@ func TestNothingIsWrittenWithoutASession(t *testing.T) {
 	})
 }
 
+// What a session desired is over when a newer one has begun, which has yet to say what it desires.
+func TestNothingIsWrittenForASessionThatWasSuperseded(t *testing.T) {
+	inKeepersWorld(t, 2, func(w *world) {
+		older := w.open().sync()
+		older.opened("default/web", nil, 80)
+		time.Sleep(500 * time.Millisecond)
+		newer := w.open()
+		defer newer.close()
+		time.Sleep(time.Minute)
+		if n := w.writes(); n != 0 {
+			t.Errorf("%d writes", n)
+		}
+		older.close()
+	})
+}
+
 func TestAnObservingSessionWritesNoRules(t *testing.T) {
 	inKeepersWorld(t, 2, func(w *world) {
 		o := w.openWith(session.Opening{Scope: scope, ObserveOnly: true}).sync()

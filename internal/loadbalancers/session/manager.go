@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -233,6 +234,7 @@ func (m *Manager) Open(opening Opening) (*Session, error) {
 	if !opening.ObserveOnly {
 		older = m.acting[opening.Scope]
 		m.acting[opening.Scope] = s
+		m.firewalls.Desire(opening.Scope, nil, time.Now()) // what the older one desired is over
 	}
 	m.sessions[s] = true
 	m.mu.Unlock()
@@ -280,8 +282,8 @@ func (m *Manager) Stop(ctx context.Context) {
 	}
 	finished := make(chan struct{})
 	go func() {
-		m.requests.Wait()
 		m.firewalls.Stop(ctx)
+		m.requests.Wait()
 		close(finished)
 	}()
 	select {
@@ -344,6 +346,15 @@ func (m *Manager) ActingScopes() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Sorted(maps.Keys(m.acting))
+}
+
+// desireRules has the firewall rules kept that the acting session of a scope desires.
+func (m *Manager) desireRules(s *Session, desired map[string]ruleset.Desired, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.acting[s.opening.Scope] == s {
+		m.firewalls.Desire(s.opening.Scope, desired, now)
+	}
 }
 
 // session returns the acting session of a scope; nil: there is none.
