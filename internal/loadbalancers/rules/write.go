@@ -67,8 +67,8 @@ func (w *writer) noteUnsettled(written map[ownership.Key]bool) {
 	w.unsettledOf = all
 }
 
-// put writes the whole set, reads it back, and says what is not in force. The scopes are those whose rules
-// it changes: other changes are somebody else's.
+// put writes the whole set, reads it back, and says what is not in force. The scopes are those whose
+// rules it changes: other changes are somebody else's.
 func (k *Keeper) put(
 	ctx context.Context, w *writer, before []ruleset.Stored, merged *ruleset.Merged, scopes []string,
 ) error {
