@@ -130,6 +130,13 @@ func Without(stored []Stored, remove func(*Stored) bool) Merged {
 	return m.finish()
 }
 
+// MayDesire reports whether a load balancer of the cluster desires the rule of that name, or may.
+func (d *Desired) MayDesire(rule *Stored) bool {
+	name := rule.Marker.Key.Name
+	return rule.Marked && slices.Contains(d.Scopes, rule.Marker.Key.Scope) &&
+		(len(d.Rules[name]) > 0 || d.Stay[name])
+}
+
 func (d *Desired) scope() string {
 	if len(d.Scopes) == 0 {
 		return ""

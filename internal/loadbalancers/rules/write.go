@@ -118,6 +118,16 @@ func mayBeStored(err error) bool {
 	return false
 }
 
+// mayDesire reports whether a rule is, or may be, desired by now.
+func (w *writer) mayDesire(rule *ruleset.Stored) bool {
+	for _, d := range w.desired {
+		if d.MayDesire(rule) {
+			return true
+		}
+	}
+	return false
+}
+
 // scopesOf returns the scopes whose rules are kept.
 func scopesOf(desired []ruleset.Desired) []string {
 	var scopes []string
@@ -136,7 +146,7 @@ func (k *Keeper) removeNow(
 	before, err := w.reading.Stored, w.reading.Err
 	var removed []ruleset.Stored
 	merged := ruleset.Without(before, func(s *ruleset.Stored) bool {
-		if !remove(s) {
+		if !remove(s) || w.mayDesire(s) {
 			return false
 		}
 		removed = append(removed, *s)

@@ -130,11 +130,15 @@ func (m *Manager) RemoveFirewallRules(
 func (m *Manager) askFirewalls(ctx context.Context, scope string) (*firewalls, error) {
 	known := firewalls{vpcs: make(map[string]string), desired: make(map[string]ruleset.Desired)}
 	var scopes, ids []string
+	unplanned := make(map[string]bool)
 	err := m.askActing(ctx, scope, func(l *loop) {
 		scopes = append([]string{scope}, m.adoptable(l.opening)...)
 		ids = slices.Collect(maps.Keys(l.candidates))
 		maps.Copy(known.vpcs, l.firewalls.vpcs)
 		maps.Copy(known.desired, l.firewalls.desired)
+		for key := range l.balancers {
+			unplanned[key.Name] = l.keepsRules()
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -147,6 +151,18 @@ func (m *Manager) askFirewalls(ctx context.Context, scope string) (*firewalls, e
 		if _, is := known.vpcs[e.VPCID]; !is {
 			known.vpcs[e.VPCID], known.desired[e.VPCID] = e.VPCName, ruleset.Desired{Scopes: scopes}
 		}
+	}
+	for vpc, d := range known.desired {
+		d.Stay = maps.Clone(d.Stay)
+		if d.Stay == nil {
+			d.Stay = make(map[string]bool)
+		}
+		for name, may := range unplanned {
+			if _, planned := d.Rules[name]; !planned && may {
+				d.Stay[name] = true // it came a moment ago
+			}
+		}
+		known.desired[vpc] = d
 	}
 	return &known, nil
 }
@@ -164,12 +180,11 @@ func (f *firewalls) isOwn(vpc string, stored *ruleset.Stored) bool {
 }
 
 func (f *firewalls) rule(vpc string, stored *ruleset.Stored) KeptRule {
-	desired := f.desired[vpc]
-	marker := stored.Marker
+	desired, marker := f.desired[vpc], stored.Marker
 	return KeptRule{
 		VPCID: vpc, VPCName: f.vpcs[vpc], Key: marker.Key, OwnerUID: marker.OwnerUID,
 		Family: marker.Family, Rule: stored.Rule,
-		Orphaned: len(desired.Rules[marker.Key.Name]) == 0 && !desired.Stay[marker.Key.Name],
+		Orphaned: !desired.MayDesire(stored),
 	}
 }
 

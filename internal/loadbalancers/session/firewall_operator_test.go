@@ -5,6 +5,7 @@
 package session_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -101,5 +102,34 @@ func TestAnOrphanedRuleIsReportedAndStays(t *testing.T) {
 			defer o.mu.Unlock()
 			return len(o.unused) == 0
 		})
+	})
+}
+
+// As soon as a new session is in sync rules can be removed by hand, and none that a load balancer desires is.
+func TestRulesThatANewSessionDesiresAreNoOrphans(t *testing.T) {
+	inKeepersWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		for i := range 5 {
+			o.settled(o.opened(fmt.Sprintf("default/web-%d", i), nil, 8000+i))
+		}
+		o.close()
+		w.connect()
+		o = w.open()
+		defer o.close()
+		for i := range 5 {
+			o.opened(fmt.Sprintf("default/web-%d", i), nil, 8000+i)
+		}
+		o.sync()
+		w.await(time.Minute, "the session", func() bool {
+			removed, err := w.manager.RemoveFirewallRules(w.Context(), scope,
+				session.RuleSelection{Orphaned: true}, false)
+			if len(removed) > 0 {
+				t.Fatalf("removed: %+v", removed)
+			}
+			return err == nil
+		})
+		if n := len(w.kept()); n != 5 {
+			t.Errorf("%d rules are left", n)
+		}
 	})
 }
