@@ -120,7 +120,8 @@ func (l *loop) needRules(result *plan.Result) {
 		b := l.balancers[planned.LoadBalancer.Key]
 		b.openFamilies = l.familiesOf(b, planned)
 		for vpc := range desired {
-			if b.lb.Preserve {
+			// What one that is ending admits its owner may not know any more: nobody else is let in.
+			if b.lb.Preserve || b.lb.Ending != plan.NotEnding && len(b.openFamilies) > 0 {
 				desired[vpc].Stay[b.lb.Key.Name] = true
 				continue
 			}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
@@ -186,5 +187,35 @@ func TestTwoClustersInOneVPC(t *testing.T) {
 			t.Errorf("kept: %s", text)
 		}
 		one.close()
+	})
+}
+
+// Whoever is about to go may not know any more whom it has admitted, such as a Service of another type.
+func TestWhoIsEndingLetsInNobodyElse(t *testing.T) {
+	inKeepersWorld(t, 2, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.opened("default/web", func(d *session.Desired) {
+			d.Sources = ruleset.ParseSources([]string{"203.0.113.0/24"})
+		}, 80)
+		o.settled(key)
+		rule := w.kept()[0].text()
+		time.Sleep(10 * time.Second) // so that a write would be made at once
+		w.handle(func(next http.Handler, rw http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/detach") {
+				time.Sleep(20 * time.Second)
+			}
+			next.ServeHTTP(rw, r)
+		})
+		o.opened("default/web", func(d *session.Desired) { d.Ending = plan.EndRelease }, 443)
+		w.await(time.Minute, "the release", func() bool {
+			if kept := w.kept(); len(kept) > 0 && kept[0].text() != rule {
+				t.Fatalf("while it ends its rule is %s", kept[0].text())
+			}
+			return o.isReleased(key)
+		})
+		if kept := w.kept(); len(kept) > 0 {
+			t.Errorf("it was released while %v is kept", kept)
+		}
 	})
 }
