@@ -1115,8 +1115,8 @@ type DesiredLoadBalancer struct {
 	// (FEATURE_FIREWALL_RULES) then has rules there for its ports, one for each IP family of its
 	// addresses: they exist before a first place is in `publish`, unless that takes over ten seconds
 	// or a write failed (FIREWALL_CLOSED), and until its addresses of the family are detached and
-	// published no more. False: it has none, and those that it had are removed. Ignored where the
-	// feature is not listed.
+	// published no more. Those of one that is ending stay as they are until it has no address in use.
+	// False: it has none, and those that it had are removed. Ignored where the feature is not listed.
 	OpenFirewall bool `protobuf:"varint,13,opt,name=open_firewall,json=openFirewall,proto3" json:"open_firewall,omitempty"`
 	// The only sources that those rules let in, as networks in CIDR notation or as single addresses;
 	// empty: any. They may overlap. What is not a network is ignored, and so is one of an IP family
