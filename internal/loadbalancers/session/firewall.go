@@ -172,7 +172,7 @@ func (l *loop) target(interfaces map[string][]firewall.Interface) {
 // familiesOf returns the IP families of which a load balancer has an address in use or about to be, or
 // still published: its ports are closed once all of that is over.
 func (l *loop) familiesOf(b *balancer, planned *plan.Planned) []ownership.Family {
-	if !b.desired.OpenFirewall {
+	if !b.desired.OpenFirewall && b.lb.Ending == plan.NotEnding {
 		return nil
 	}
 	var families []ownership.Family

@@ -207,7 +207,9 @@ func TestWhoIsEndingLetsInNobodyElse(t *testing.T) {
 			}
 			next.ServeHTTP(rw, r)
 		})
-		o.opened("default/web", func(d *session.Desired) { d.Ending = plan.EndRelease }, 443)
+		o.opened("default/web", func(d *session.Desired) {
+			d.Ending, d.OpenFirewall, d.Sources = plan.EndRelease, false, ruleset.Sources{}
+		}, 443)
 		w.await(time.Minute, "the release", func() bool {
 			if kept := w.kept(); len(kept) > 0 && kept[0].text() != rule {
 				t.Fatalf("while it ends its rule is %s", kept[0].text())
