@@ -76,7 +76,7 @@ func (p *preflight) rules(ctx context.Context) bool {
 
 // exampleRule describes the rule that a load balancer with the given ports would have.
 func (p *preflight) exampleRule(interfaces []firewall.Interface) string {
-	targets, widened := ruleset.Targets(interfaces)
+	targets, widened := ruleset.Targets(interfaces, 1)
 	at := fmt.Sprintf("%d instances", len(interfaces))
 	if widened != "" {
 		at = widened
@@ -98,7 +98,7 @@ func (p *preflight) exampleRule(interfaces []firewall.Interface) string {
 // opens reports whether the rules that would be kept open a port in every VPC.
 func (p *preflight) opens(port firewall.Port, network *network) bool {
 	for vpc, stored := range network.stored {
-		targets, _ := ruleset.Targets(network.of(vpc))
+		targets, _ := ruleset.Targets(network.of(vpc), 1)
 		need := ruleset.Need{
 			Key: ownership.Key{Scope: "x", Name: "x"}, OwnerUID: "x",
 			Families: []ownership.Family{ownership.IPv4}, Ports: []firewall.Port{port},

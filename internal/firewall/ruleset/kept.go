@@ -24,10 +24,16 @@ type Need struct {
 	Sources  Sources
 }
 
-// Targets returns what rules name so that they are about the instances with these interfaces, which are
-// all in one VPC: the instances, or if those are more than a rule holds their subnets, or the VPC.
-// Widened is what they are about then, for people; empty: these instances alone.
-func Targets(interfaces []firewall.Interface) (targets []firewall.Match, widened string) {
+// maxBody is how many bytes Oxide takes in a request, and so in all rules of a VPC.
+const maxBody = 1 << 20
+
+// Targets returns what so many rules name so that they are about the instances with these interfaces,
+// which are all in one VPC: the instances, or if those are more than a rule holds, or would take over
+// half of what Oxide takes in all rules, their subnets, or the VPC. Widened is what they are about then,
+// for people; empty: these instances alone.
+func Targets(
+	interfaces []firewall.Interface, rules int,
+) (targets []firewall.Match, widened string) {
 	named := func(kind string, name func(firewall.Interface) string) []firewall.Match {
 		var names []string
 		for _, at := range interfaces {
@@ -42,8 +48,12 @@ func Targets(interfaces []firewall.Interface) (targets []firewall.Match, widened
 	}
 	instances := named("instance", func(at firewall.Interface) string { return at.InstanceName })
 	subnets := named("subnet", func(at firewall.Interface) string { return at.SubnetName })
+	size := 0
+	for _, instance := range instances {
+		size += len(`{"type":"instance","value":""},`) + len(instance.Value)
+	}
 	switch {
-	case len(instances) <= firewall.MaxRuleEntries:
+	case len(instances) <= firewall.MaxRuleEntries && rules*size <= maxBody/2:
 		return instances, ""
 	case len(subnets) <= firewall.MaxRuleEntries:
 		var names []string
@@ -62,6 +72,15 @@ func plural(n int, one, many string) string {
 		return one
 	}
 	return many
+}
+
+// Count returns how many rules there would be.
+func (n *Need) Count() int {
+	count := 0
+	for _, family := range n.Families {
+		count += len(n.Sources.hosts(family)) * len(portSets(n.Ports))
+	}
+	return count
 }
 
 // Rules returns the rules that let in what is needed, in their order. There is one for each IP family,

@@ -78,8 +78,10 @@ func (m *Merged) Body() []json.RawMessage {
 func Merge(stored []Stored, desired ...Desired) Merged {
 	m := merger{stored: stored, rest: make(map[string]*Stored, len(stored))}
 	m.out.Refused = make(map[ownership.Key]string)
+	m.size = len(`{"rules":[]}`)
 	for i := range stored {
 		m.rest[stored[i].Name] = &stored[i]
+		m.size += sizeOf(stored[i].Raw())
 	}
 	for i := range desired {
 		m.add(&desired[i])
@@ -163,6 +165,8 @@ type merger struct {
 	// rest are the rules that stay as they are, made those that are written, by name.
 	rest map[string]*Stored
 	made []entry
+	// size is how many bytes all of them take in a request.
+	size int
 }
 
 // add brings the rules of one cluster into the set, those of the load balancers that have some already
@@ -195,8 +199,12 @@ func (m *merger) add(d *Desired) {
 func (m *merger) remove(rules []*Stored) {
 	for _, rule := range rules {
 		delete(m.rest, rule.Name)
+		m.size -= sizeOf(rule.Raw())
 	}
 }
+
+// sizeOf returns how many bytes a rule takes in a list.
+func sizeOf(text string) int { return len(text) + len(",") }
 
 // replace puts rules in the place of those that a load balancer has, all or none.
 func (m *merger) replace(key ownership.Key, old []*Stored, rules []firewall.Rule) {
@@ -219,11 +227,23 @@ func (m *merger) replace(key ownership.Key, old []*Stored, rules []firewall.Rule
 			return
 		}
 	}
-	m.remove(old)
+	size := m.size
+	for _, rule := range old {
+		size -= sizeOf(rule.Raw())
+	}
+	made := make([]entry, 0, len(rules))
 	for _, rule := range rules {
 		rule.Description = describe(described[rule.Name], rule.Description)
-		m.made = append(m.made, entry{rule.Name, rule.JSON()})
+		made = append(made, entry{rule.Name, rule.JSON()})
+		size += sizeOf(made[len(made)-1].raw)
 	}
+	if size > maxBody {
+		m.out.Refused[key] = "all rules of the VPC are written at once, and would be over 1 MiB, which is " +
+			"more than Oxide takes: use fewer ports, source ranges or Services, or remove other rules"
+		return
+	}
+	m.remove(old)
+	m.made, m.size = append(m.made, made...), size
 	m.out.Changed = true
 }
 

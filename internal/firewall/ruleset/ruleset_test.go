@@ -207,6 +207,9 @@ func TestRulesOfALoadBalancer(t *testing.T) {
 				Sources: ParseSources(tc.sources),
 			}
 			targets := []firewall.Match{{Type: "instance", Value: "node-1"}}
+			if count := n.Count(); count != len(tc.want) {
+				t.Errorf("it counts %d", count)
+			}
 			var got []string
 			names := make(map[string]bool)
 			opened := make(map[firewall.Port]bool)
@@ -258,17 +261,20 @@ func TestTargetsAreInstancesThenSubnets(t *testing.T) {
 	for _, tc := range []struct {
 		name       string
 		interfaces []firewall.Interface
+		rules      int
 		kind       string
 		n          int
 		says       string
 	}{
-		{"256", nodes(256, 3), "instance", 256, ""},
-		{"257", nodes(257, 1), "subnet", 1, "the subnet subnet-0"},
-		{"in several subnets", nodes(300, 20), "subnet", 20, "and 12 more"},
-		{"in very many", nodes(600, 600), "vpc", 1, "all instances of the VPC"},
+		{"256", nodes(256, 3), 1, "instance", 256, ""},
+		{"257", nodes(257, 1), 1, "subnet", 1, "the subnet subnet-0"},
+		{"in several subnets", nodes(300, 20), 1, "subnet", 20, "and 12 more"},
+		{"in very many", nodes(600, 600), 1, "vpc", 1, "all instances of the VPC"},
+		{"many rules for some", nodes(10, 3), 1000, "instance", 10, ""},
+		{"many rules for many", nodes(100, 3), 1000, "subnet", 3, "subnet-0"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			targets, widened := Targets(tc.interfaces)
+			targets, widened := Targets(tc.interfaces, tc.rules)
 			if len(targets) != tc.n || targets[0].Type != tc.kind || !strings.Contains(widened, tc.says) ||
 				tc.says == "" && widened != "" {
 				t.Errorf("%d targets, the first %+v; widened: %q", len(targets), targets[0], widened)
@@ -375,6 +381,31 @@ func TestAFullFirewallTakesWhatFits(t *testing.T) {
 	}
 	if n := Changes(before, after, scope); n != 0 {
 		t.Errorf("%d rules of others are changed", n)
+	}
+}
+
+// What is written is never more than Oxide takes in a request.
+func TestAllRulesFitInARequest(t *testing.T) {
+	ranges := make([]string, 0, 256)
+	for i := range 256 {
+		ranges = append(ranges, fmt.Sprintf("2001:db8:%x::/48", 2*i))
+	}
+	rules := make(map[string][]firewall.Rule)
+	for i := range 300 {
+		n := Need{
+			Key: keyOf(fmt.Sprintf("default/web-%d", i)), OwnerUID: "uid", Ports: tcp(8000 + i),
+			Families: []ownership.Family{v6}, Sources: ParseSources(ranges),
+		}
+		rules[n.Key.Name] = n.Rules([]firewall.Match{{Type: "instance", Value: "node-1"}}, 1000)
+	}
+	merged := Merge(stored(t, foreign("ann")), desired(rules))
+	body, err := json.Marshal(map[string]any{"rules": merged.Body()})
+	if err != nil || len(body) > 1<<20 || len(merged.Refused) == 0 || merged.Own < 30 ||
+		merged.Own+len(merged.Refused) != len(rules) {
+		t.Errorf("%d bytes with %d rules, %d refused, %v", len(body), merged.Own, len(merged.Refused), err)
+	}
+	if again := Merge(written(t, merged), desired(rules)); again.Changed {
+		t.Error("a second time something is changed")
 	}
 }
 

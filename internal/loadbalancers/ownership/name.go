@@ -60,8 +60,8 @@ func RuleName(key Key) string {
 const RuleSource = "firewall-rule"
 
 // KeptRuleName returns the name of a firewall rule that is kept for the addresses of one IP family of a
-// load balancer. It is made as that of an address is, so nobody else's rule has it. The counter is 0, and
-// more where one rule does not hold all that is to be let in.
+// load balancer. It is made as that of an address is, so nobody else's rule has it. The counter is 0,
+// and more where one rule does not hold all that is to be let in.
 func KeptRuleName(key Key, family Family, counter int) string {
 	return Name(key, family, RuleSource, counter)
 }

@@ -158,10 +158,13 @@ func (l *loop) interfaces(result *plan.Result) map[string][]firewall.Interface {
 // target finds out what rules name. What is as before is kept, so that nothing is made of it again.
 func (l *loop) target(interfaces map[string][]firewall.Interface) {
 	f := &l.firewalls
-	before := f.targets
+	before, count := f.targets, 0
+	for _, b := range l.balancers {
+		count += b.ruleCount
+	}
 	f.targets = make(map[string]targets, len(interfaces))
 	for vpc, all := range interfaces {
-		matches, widened := ruleset.Targets(all)
+		matches, widened := ruleset.Targets(all, count)
 		if old := before[vpc]; slices.Equal(old.matches, matches) {
 			matches = old.matches
 		}
@@ -333,7 +336,7 @@ func (s *balancerStep) describeFirewall(closed []plan.Condition) {
 		if widened := s.firewalls.targets[vpc].widened; widened != "" && len(s.firewalls.desired[vpc].
 			Rules[s.lb.Key.Name]) > 0 {
 			s.condition(FirewallWidened, "Its firewall rules in the VPC %s let traffic in to %s, since the "+
-				"cluster has more instances than a rule can name", s.firewalls.vpcs[vpc], widened)
+				"cluster has more instances than Oxide lets rules name", s.firewalls.vpcs[vpc], widened)
 		}
 	}
 }
@@ -387,6 +390,20 @@ func sortKept(kept []KeptRule) {
 		return strings.Compare(fmt.Sprintf("%s\x00%s\x00%s", a.VPCName, a.VPCID, a.Name),
 			fmt.Sprintf("%s\x00%s\x00%s", b.VPCName, b.VPCID, b.Name))
 	})
+}
+
+// countRules returns how many rules a load balancer needs in a VPC.
+func (l *loop) countRules(b *balancer) int {
+	if !l.opens(b) {
+		return 0
+	}
+	need := ruleset.Need{Ports: b.lb.Ports, Sources: b.desired.Sources}
+	for _, d := range b.lb.Desired {
+		if !slices.Contains(need.Families, d.Family) {
+			need.Families = append(need.Families, d.Family)
+		}
+	}
+	return need.Count()
 }
 
 // shutOut returns the IP families of which no source of a load balancer is.

@@ -118,6 +118,8 @@ type balancer struct {
 	// rules are the firewall rules that it needs, by VPC, for its addresses of openFamilies.
 	rules        map[string]*keptRules
 	openFamilies []ownership.Family
+	// ruleCount is how many it needs in a VPC, for all addresses that it desires.
+	ruleCount int
 	// opened are the families whose rules were there once, openingSince is since when some are not.
 	opened       []ownership.Family
 	openingSince time.Time
@@ -322,8 +324,8 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) {
 		}
 	}
 	delete(l.firewalls.ended, d.Key.Name)
-	if changed {
-		b.rules = nil
+	if changed || b.rules == nil {
+		b.rules, b.ruleCount = nil, l.countRules(b)
 	}
 	if changed { // and more than what its owner publishes
 		l.wantLists(func(kind ownership.Kind) bool { return before[kind] || l.usedBy(b, kind) })

@@ -512,7 +512,8 @@ const (
 	// no pool gives one. The load balancer is served by the other family.
 	ConditionType_CONDITION_TYPE_FAMILY_MISSING ConditionType = 13
 	// Its firewall rules let traffic in to all instances of the subnets that the candidates are in,
-	// because there are more candidates than a rule can name.
+	// because there are more candidates than Oxide lets rules name: 256 in one rule, and fewer where
+	// all rules of the VPC would take more than a request holds.
 	ConditionType_CONDITION_TYPE_FIREWALL_WIDENED ConditionType = 14
 	// Its firewall rules are not as they are to be: they cannot be represented, the firewall is full
 	// or holds what this backend cannot write back exactly, a write failed, or a source range is no
