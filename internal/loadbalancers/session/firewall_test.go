@@ -275,6 +275,37 @@ func TestAnEditChangesTheRule(t *testing.T) {
 	})
 }
 
+// Above what a rule can name the subnets are named, and a condition says so.
+func TestMoreNodesThanARuleNamesWidenIt(t *testing.T) {
+	inKeepersWorld(t, 257, func(w *world) {
+		o := w.open().sync()
+		defer o.close()
+		key := o.opened("default/web", nil, 80)
+		o.settled(key)
+		const subnet = `"targets":[{"type":"subnet","value":"default"}]`
+		if kept := w.kept(); len(kept) != 1 || !strings.Contains(kept[0].text(), subnet) {
+			t.Errorf("kept: %v", kept)
+		}
+		said := o.conditions(key, session.FirewallWidened)
+		if len(said) != 1 || !strings.Contains(said[0], "all instances in the subnet default") {
+			t.Errorf("it says %q", said)
+		}
+		at := o.settled(key).Attached.InstanceID
+		for _, id := range w.nodes {
+			if id != at {
+				o.send(session.Item{CandidateRemoved: id})
+				break
+			}
+		}
+		w.await(10*time.Second, "the names of the nodes", func() bool {
+			return strings.Count(w.kept()[0].text(), `"type":"instance"`) == 256
+		})
+		if said := o.conditions(key, session.FirewallWidened); len(said) > 0 {
+			t.Errorf("it says %q", said)
+		}
+	})
+}
+
 // A node that comes is let in too, in one write.
 func TestANewNodeTakesOneWrite(t *testing.T) {
 	inKeepersWorld(t, 2, func(w *world) {
