@@ -11,6 +11,9 @@ func goals() figures {
 		// Three, and the read before a detach.
 		"lb_move_requests": 4, "lb_delete_requests": 4,
 		"subnet_create_requests": 4, "subnet_move_requests": 4, "dual_stack_create_requests": 6,
+		"firewall_writes_100_services": 3, "firewall_noop_requests": 0,
+		// Those without it; one reading, one write, and one reading afterwards for each rule that changes.
+		"firewall_create_requests": 6, "firewall_move_requests": 4, "firewall_delete_requests": 7,
 		"restart_requests_20_nodes_10_services": 31, "steady_requests_5min_1000": 108,
 
 		"plan_1000_ms": 20, "plan_1000_moving_ms": 20, "plan_5000_ms": 150, "plan_5000_moving_ms": 150,

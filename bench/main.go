@@ -37,6 +37,7 @@ func parts() []part {
 		{"nodes-1000", onFleet(1000, (*fleet).measureNodes)},
 		{"process", measureProcess}, {"plan", measurePlan}, {"probe", measureProbe},
 		{"lb-session", onFleet(sessionNodes, (*fleet).measureSession)},
+		{"lb-firewall", onFleet(10, keepsRules((*fleet).measureFirewall))},
 		{"lb-services", onFleet(10, (*fleet).measureServices)},
 		{"lb-restart", onFleet(20, (*fleet).measureRestart)},
 		{"failover-one", failoverOfOne}, {"failover-subnet", failoverOfSubnet},

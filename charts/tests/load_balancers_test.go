@@ -53,3 +53,33 @@ func TestWithoutLoadBalancersNothingIsProbed(t *testing.T) {
 		t.Errorf("--probe-nodes is %s", got)
 	}
 }
+
+// The check of `helm test` has to see whether the role is enough for it.
+func TestTheFirewallIsManagedOnRequestByTheBackendAlone(t *testing.T) {
+	for values, want := range map[string][]string{
+		"": nil, "firewall: {priority: 7}": nil, "firewall: {manage: false}": nil,
+		"firewall: {manage: true}":                                 {"--manage-firewall", "--firewall-priority=1000"},
+		"firewall: {manage: true, priority: 0}":                    {"--manage-firewall", "--firewall-priority=0"},
+		"firewall: {manage: true, priority: 65535}":                {"--manage-firewall", "--firewall-priority=65535"},
+		"firewall: {manage: true}\nreadOnly: true":                 {"--manage-firewall", "--firewall-priority=1000"},
+		"firewall: {manage: true}\nbackend: {extraArgs: [--x=1]}":  {"--manage-firewall", "--firewall-priority=1000"},
+		"firewall: {manage: true}\nloadBalancers: {enabled: true}": {"--manage-firewall", "--firewall-priority=1000"},
+	} {
+		all := render(t, values)
+		pod := all.deployment.Spec.Template.Spec
+		for name, args := range map[string][]string{
+			backendName: container(t, pod, backendName).Args, shimName: container(t, pod, shimName).Args,
+			"check": all.check.Spec.Containers[0].Args,
+		} {
+			var got []string
+			for _, arg := range args {
+				if strings.Contains(arg, "firewall") {
+					got = append(got, arg)
+				}
+			}
+			if want := map[string][]string{backendName: want, "check": want}[name]; !slices.Equal(got, want) {
+				t.Errorf("%q gives %s %q, want %q", values, name, got, want)
+			}
+		}
+	}
+}

@@ -45,6 +45,7 @@ deployment:
   podLabels: {example.com/c: d}
   extraVolumes: [{name: scratch, emptyDir: {}}]
 loadBalancers: {classedOnly: true}
+firewall: {manage: true, priority: 900}
 logging: {format: text}
 backend:
   healthPort: 11268
@@ -89,6 +90,7 @@ var variants = []struct {
 	{name: "on trial", values: "readOnly: true"},
 	{name: "no probes", values: "shim: {probeNodes: false}"},
 	{name: "classes alone", values: "loadBalancers: {classedOnly: true}"},
+	{name: "the firewall", values: "firewall: {manage: true}"},
 	{name: "no load balancers", values: noLoadBalancers},
 	{name: "no load balancers, on trial", values: "readOnly: true\n" + noLoadBalancers},
 	{name: "one replica", values: "deployment: {replicas: 1}"},

@@ -74,6 +74,10 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 			[]string{"'/loadBalancers/classedOnly'", "want boolean"}},
 		{"a class that is to be served", "loadBalancers: {class: oxide.computer/floating-ip}",
 			[]string{"'/loadBalancers'", "'class' not allowed"}},
+		{"a word for a switch", "firewall: {manage: \"yes\"}", []string{"'/firewall/manage'", "want boolean"}},
+		{"a switch for its settings", "firewall: true", []string{"'/firewall'", "want object"}},
+		{"a priority beyond the last", "firewall: {priority: 65536}", []string{"'/firewall/priority'", "want 65,535"}},
+		{"a priority below the first", "firewall: {priority: -1}", []string{"'/firewall/priority'"}},
 		{"text for a switch", "shim: {zoneFromRack: \"true\"}", []string{"'/shim/zoneFromRack'"}},
 		{"port of a protocol that firewalls know no ports of", "check: {ports: [80/sctp]}",
 			[]string{"'/check/ports/0'"}},
@@ -190,15 +194,15 @@ func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
 func TestGuidesNameOnlyValuesThatExist(t *testing.T) {
 	defaults := decodeValues(t, read(t, chart+"/values.yaml"))
 	value := regexp.MustCompile(
-		`\b(oxide|deployment|loadBalancers|backend|shim|monitoring|check)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
-	for _, guide := range []string{"docs/install.md", "docs/environments.md", "docs/migrate.md"} {
+		`\b(oxide|deployment|loadBalancers|firewall|backend|shim|monitoring|check)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
+	for _, guide := range []string{"docs/install.md", "docs/environments.md", "docs/migrate.md", "docs/firewall.md"} {
 		found := value.FindAllString(read(t, guide), -1)
 		if len(found) == 0 {
 			t.Errorf("%s names no values", guide)
 		}
 		for _, path := range found {
-			if path == "oxide.computer" { // annotations
-				continue
+			if path == "oxide.computer" || strings.HasSuffix(path, ".md") || strings.HasSuffix(path, ".sock") {
+				continue // annotations, pages, a socket
 			}
 			if _, ok := lookUp(defaults, path); !ok {
 				t.Errorf("%s names %s, which is no value", guide, path)

@@ -24,6 +24,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/preflight"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 // errCheckFailed ends a preflight that found something wrong; the report says what.
@@ -42,6 +43,7 @@ func (o *checkOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.ports, "port", nil,
 		"A port that Services will use, for example 80, 443/tcp or 53/udp: the VPC firewall is "+
 			"checked to let it through. Repeatable.")
+	o.oxide.addFirewallFlags(fs)
 	fs.StringVar(&o.output, "output", "table", "Form of the report: table or json.")
 	fs.DurationVar(&o.timeout, "timeout", 30*time.Second, "How long all checks together may take.")
 }
@@ -51,6 +53,9 @@ type checkConfig struct {
 	oxide     oxide.Config
 	tokenNote string
 	ports     []firewall.Port
+	// manageFirewall: rules are to be kept in firewalls, with firewallPriority.
+	manageFirewall   bool
+	firewallPriority uint16
 }
 
 func (o *checkOptions) validate() (checkConfig, error) {
@@ -66,6 +71,10 @@ func (o *checkOptions) validate() (checkConfig, error) {
 		}
 		cfg.ports = append(cfg.ports, port)
 	}
+	cfg.manageFirewall = o.oxide.ManageFirewall
+	if cfg.firewallPriority, err = firewallPriority(o.oxide.FirewallPriority); err != nil {
+		errs = append(errs, fmt.Errorf("--firewall-priority: %w", err))
+	}
 	if o.output != "table" && o.output != "json" {
 		errs = append(errs, fmt.Errorf("--output: %q is neither table nor json", o.output))
 	}
@@ -74,7 +83,7 @@ func (o *checkOptions) validate() (checkConfig, error) {
 			o.timeout))
 	}
 	if len(errs) > 0 {
-		return checkConfig{}, &UsageError{errs}
+		return checkConfig{}, &process.UsageError{Errs: errs}
 	}
 	return cfg, nil
 }
@@ -132,6 +141,7 @@ func check(ctx context.Context, cfg checkConfig, output string, stdout io.Writer
 	defer client.Close()
 	report := preflight.Run(ctx, client, preflight.Options{
 		Ports: cfg.ports, TokenNote: cfg.tokenNote, Now: time.Now(),
+		ManageFirewall: cfg.manageFirewall, FirewallPriority: int(cfg.firewallPriority),
 	})
 	printReport := printTable
 	if output == "json" {

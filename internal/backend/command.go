@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/operator"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
@@ -42,9 +43,13 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	for _, line := range lines(err) {
 		fmt.Fprintln(stderr, "oxide-backend: "+line)
 	}
-	var usage *UsageError
-	if errors.As(err, &usage) {
+	var usage *process.UsageError
+	var own interface{ ExitCode() int }
+	switch {
+	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &own):
+		return own.ExitCode()
 	}
 	return exitFailure
 }
@@ -73,11 +78,11 @@ func NewCommand() *cobra.Command {
 		},
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &UsageError{[]error{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}}
+		return &process.UsageError{Errs: []error{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}}
 	})
 	opts.AddFlags(cmd.Flags())
 	cmd.SetVersionTemplate(process.VersionTemplate)
-	cmd.AddCommand(newCheckCommand())
+	cmd.AddCommand(newCheckCommand(), operator.NewFirewallCommand(DefaultListen))
 	process.AddCommands(cmd)
 	return cmd
 }
@@ -86,19 +91,10 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return &UsageError{[]error{
+	return &process.UsageError{Errs: []error{
 		fmt.Errorf("it takes no argument %q; see %s --help", args[0], cmd.CommandPath()),
 	}}
 }
-
-// UsageError holds all that is wrong with the configuration.
-type UsageError struct{ Errs []error }
-
-// Error implements error.
-func (e *UsageError) Error() string { return errors.Join(e.Errs...).Error() }
-
-// Unwrap gives errors.Is and errors.As the single errors.
-func (e *UsageError) Unwrap() []error { return e.Errs }
 
 // singly returns the errors of an errors.Join one by one.
 func singly(err error) []error {
@@ -110,7 +106,7 @@ func singly(err error) []error {
 
 // lines returns the single errors of a UsageError, or the error itself.
 func lines(err error) []string {
-	var usage *UsageError
+	var usage *process.UsageError
 	if !errors.As(err, &usage) {
 		return []string{err.Error()}
 	}

@@ -8,6 +8,7 @@
 //	command.go    the command line and its exit codes
 //	options.go    flags and environment, checked all at once
 //	check.go      the subcommand check: is Oxide set up?
+//	operator/     the subcommands that ask a running backend
 //	run.go        the parts put together
 //	server.go     the gRPC server and what surrounds each call
 //	readiness.go  whether Oxide accepts the credentials

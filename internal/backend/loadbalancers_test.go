@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -174,5 +175,35 @@ func TestASessionOverTheWire(t *testing.T) {
 		if reasonOf(err) != "BACKEND_STOPPING" {
 			t.Errorf("the session ended with %v", err)
 		}
+	}
+}
+
+// What an operator's command needs, which knows neither the cluster nor who leads.
+func TestTheBackendSaysWhichScopesHaveAnActingSession(t *testing.T) {
+	rack := oxidesim.Start(t, oxidesim.Config{})
+	p := start(t, rack.URL)
+	p.awaitReady()
+	scopes := func() []string {
+		info, err := backendv1.NewBackendServiceClient(p.conn).
+			GetInfo(t.Context(), &backendv1.GetInfoRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.GetActingScopes()
+	}
+	if got := scopes(); len(got) != 0 {
+		t.Errorf("without a session: %q", got)
+	}
+	balancers := backendv1.NewLoadBalancerServiceClient(p.conn)
+	for _, open := range []*backendv1.OpenSession{
+		{Scope: "c2"}, {Scope: "c1"}, {Scope: "c3", ObserveOnly: true},
+	} {
+		stream := openSession(t, balancers, &backendv1.LoadBalancerSet{Open: open})
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := scopes(); !slices.Equal(got, []string{"c1", "c2"}) {
+		t.Errorf("with two acting sessions, and one that observes: %q", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 )
 
@@ -25,6 +26,12 @@ const DefaultListen = "unix:///run/oxide/backend/backend.sock"
 const (
 	defaultHealthListen  = "127.0.0.1:10268"
 	readOnlyHealthListen = "127.0.0.1:10368"
+)
+
+// The priorities of firewall rules in Oxide: of two rules the one with the smaller number holds.
+const (
+	defaultFirewallPriority = 1000
+	lastFirewallPriority    = 65535
 )
 
 // Options are what flags and environment say. The environment variables OXIDE_HOST, OXIDE_TOKEN and
@@ -42,6 +49,9 @@ type Options struct {
 	Channelz      bool
 	ExitOnEOF     int
 	ReadOnly      bool
+	// ManageFirewall keeps rules in VPC firewalls for load balancers, FirewallPriority is theirs.
+	ManageFirewall   bool
+	FirewallPriority int
 	// TimeScale multiplies what sessions of load balancers wait for.
 	TimeScale float64
 
@@ -56,12 +66,13 @@ type Options struct {
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	return &Options{
-		Listen:       DefaultListen,
-		HealthListen: defaultHealthListen,
-		LogFormat:    "text",
-		LogLevel:     "info",
-		ExitOnEOF:    -1,
-		TimeScale:    1,
+		Listen:           DefaultListen,
+		HealthListen:     defaultHealthListen,
+		LogFormat:        "text",
+		LogLevel:         "info",
+		FirewallPriority: defaultFirewallPriority,
+		ExitOnEOF:        -1,
+		TimeScale:        1,
 	}
 }
 
@@ -82,6 +93,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 		"Change nothing in Oxide: calls that would are refused, dry runs are answered. To run beside "+
 			"another controller manager on trial; /livez and /readyz are on port 10368 then, unless "+
 			"--health-listen says otherwise.")
+	o.addFirewallFlags(fs)
 	fs.BoolVar(&o.Channelz, "channelz", o.Channelz,
 		"Serve the gRPC service channelz, for debugging connections.")
 	fs.IntVar(&o.ExitOnEOF, "exit-on-eof-fd", o.ExitOnEOF,
@@ -90,6 +102,17 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Float64Var(&o.TimeScale, "load-balancer-time-scale", o.TimeScale,
 		"Factor for everything that is waited for before load balancers are changed. For tests.")
 	_ = fs.MarkHidden("load-balancer-time-scale")
+}
+
+// addFirewallFlags adds the flags about firewalls.
+func (o *Options) addFirewallFlags(fs *pflag.FlagSet) {
+	fs.BoolVar(&o.ManageFirewall, "manage-firewall", o.ManageFirewall,
+		"Keep one rule in the VPC firewall for each load balancer and IP family, which lets in what that "+
+			"serves. All other rules stay as they are. It takes the role collaborator on the project. To switch "+
+			"it off again removes no rule: oxide-backend firewall remove-rules does.")
+	fs.IntVar(&o.FirewallPriority, "firewall-priority", o.FirewallPriority,
+		"Priority of the rules of --manage-firewall, 0 to 65535. A rule that denies wins over them if its "+
+			"number is not greater.")
 }
 
 // addOxideFlags adds the flags that say which rack, as whom, and where in it.
@@ -140,6 +163,9 @@ type Config struct {
 	HealthListen  string
 	MetricsListen string
 	Channelz      bool
+	// ManageFirewall keeps rules in VPC firewalls for load balancers, FirewallPriority is theirs.
+	ManageFirewall   bool
+	FirewallPriority uint16
 	// TimeScale multiplies what sessions of load balancers wait for.
 	TimeScale float64
 	// Parent is a pipe whose end ends the program; nil if there is none.
@@ -148,11 +174,11 @@ type Config struct {
 }
 
 // Validate checks everything that can be checked without asking Oxide, and reports all mistakes
-// together as a *UsageError.
+// together as a *process.UsageError.
 func (o *Options) Validate() (Config, error) {
 	cfg := Config{
 		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
-		TimeScale: o.TimeScale, TokenNote: o.tokenNote,
+		TimeScale: o.TimeScale, TokenNote: o.tokenNote, ManageFirewall: o.ManageFirewall,
 	}
 	var errs []error
 	check := func(setting string, err error) {
@@ -172,6 +198,8 @@ func (o *Options) Validate() (Config, error) {
 		errs = append(errs, fmt.Errorf("--load-balancer-time-scale: %v is no factor for a time to wait: "+
 			"leave it out", o.TimeScale))
 	}
+	cfg.FirewallPriority, err = firewallPriority(o.FirewallPriority)
+	check("--firewall-priority", err)
 	level, err := parseLevel(o.LogLevel)
 	check("--log-level", err)
 	cfg.Logger, err = newLogHandler(os.Stderr, o.LogFormat, level)
@@ -180,9 +208,17 @@ func (o *Options) Validate() (Config, error) {
 		cfg.Parent = os.NewFile(uintptr(o.ExitOnEOF), "parent")
 	}
 	if len(errs) > 0 {
-		return Config{}, &UsageError{errs}
+		return Config{}, &process.UsageError{Errs: errs}
 	}
 	return cfg, nil
+}
+
+func firewallPriority(number int) (uint16, error) {
+	if number < 0 || number > lastFirewallPriority {
+		return 0, fmt.Errorf("%d is no priority of a firewall rule: give a number from 0, the first, to %d",
+			number, lastFirewallPriority)
+	}
+	return uint16(number), nil
 }
 
 func checkListen(address string) error {

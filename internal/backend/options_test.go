@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 )
 
 const someToken = "oxide-token-0123456789abcdef"
@@ -114,6 +116,10 @@ func TestBadConfigurationNamesSettingAndRemedy(t *testing.T) {
 		{"an unknown log level", nil, []string{"--log-level", "loud"}, []string{"--log-level", "loud"}},
 		{"an unknown log format", nil, []string{"--log-format", "xml"},
 			[]string{"--log-format", "xml"}},
+		{"a priority below the first", nil, []string{"--firewall-priority=-1"},
+			[]string{"--firewall-priority", "-1", "from 0, the first, to 65535"}},
+		{"a priority beyond the last", nil, []string{"--manage-firewall", "--firewall-priority", "65536"},
+			[]string{"--firewall-priority", "65536", "from 0, the first, to 65535"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			env := map[string]string{}
@@ -124,7 +130,7 @@ func TestBadConfigurationNamesSettingAndRemedy(t *testing.T) {
 				env[name] = value
 			}
 			_, err := validate(t, env, tc.args...)
-			var usage *UsageError
+			var usage *process.UsageError
 			if !errors.As(err, &usage) || len(usage.Errs) != 1 {
 				t.Fatalf("got %v, want one mistake", err)
 			}
@@ -138,6 +144,25 @@ func TestBadConfigurationNamesSettingAndRemedy(t *testing.T) {
 				t.Errorf("%q has more than one line, or a secret", line)
 			}
 		})
+	}
+}
+
+func TestTheFirewallIsLeftAloneUnlessAsked(t *testing.T) {
+	for _, tc := range []struct {
+		args     []string
+		manage   bool
+		priority uint16
+	}{
+		{nil, false, 1000},
+		{[]string{"--firewall-priority=0"}, false, 0},
+		{[]string{"--manage-firewall"}, true, 1000},
+		{[]string{"--manage-firewall", "--firewall-priority=65535", "--read-only"}, true, 65535},
+		{[]string{"--manage-firewall=false"}, false, 1000},
+	} {
+		cfg, err := validate(t, goodEnv, tc.args...)
+		if err != nil || cfg.ManageFirewall != tc.manage || cfg.FirewallPriority != tc.priority {
+			t.Errorf("%q: %t with the priority %d, %v", tc.args, cfg.ManageFirewall, cfg.FirewallPriority, err)
+		}
 	}
 }
 

@@ -45,13 +45,17 @@ func Run(ctx context.Context, cfg Config) error {
 	manager := session.NewManager(ctx, session.Config{
 		API: client, Inventory: finder, Watcher: inventory,
 		FloatingIPs: inventory.FloatingIPs(), Registry: addresses,
-		ReadOnly: cfg.Oxide.ReadOnly, TimeScale: cfg.TimeScale,
+		ReadOnly: cfg.Oxide.ReadOnly, TimeScale: cfg.TimeScale, Registerer: registry,
+		ManageFirewall: cfg.ManageFirewall, FirewallPriority: int(cfg.FirewallPriority),
 	})
 	server := newServer(ctx, registry, cfg, client,
-		rpc.NewBackendService(client, version.String(), cfg.Oxide.ReadOnly),
+		rpc.NewBackendService(client, manager, version.String(), rpc.Mode{
+			ReadOnly: cfg.Oxide.ReadOnly, KeepsFirewallRules: cfg.ManageFirewall && !cfg.Oxide.ReadOnly,
+		}),
 		rpc.NewInstanceService(finder, inventory, registerInventory(registry, inventory)),
 		rpc.NewLoadBalancerService(manager),
 		rpc.NewAddressService(manager),
+		rpc.NewFirewallService(manager),
 	)
 
 	var sockets listeners

@@ -5,9 +5,11 @@
 // Package firewall says what a VPC firewall lets through from outside, and which rule to add.
 //
 //	types.go   ports, rules, and what rules go by
+//	stored.go  rules as Oxide shows them, and how they are written back exactly as they are
 //	closed.go  which ports are closed
 //	opening.go what to change for them to be open
 //	explain.go what is said of that
 //
-// It imports no other package of this module; its callers read the rules.
+// It imports no other package of this module; its callers read and write the rules. Package ruleset has
+// those that load balancers need.
 package firewall

@@ -5,9 +5,9 @@
 package firewall
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,6 +16,8 @@ const (
 	// maxExplanation is what an event has room for, and maxListed how many ranges of ports it lists.
 	maxExplanation = 400
 	maxListed      = 8
+	// byFlag is what can be done instead of adding a rule by hand.
+	byFlag = ", or start oxide-backend with --manage-firewall"
 )
 
 // Explain says in one line of at most 400 bytes which of the ports the firewall closes on one private
@@ -23,24 +25,57 @@ const (
 // name. It returns an empty text if none is closed, or if the name of the VPC, by which rules go, is not
 // known.
 func Explain(name string, rules []Rule, at Interface, addr netip.Addr, ports []Port) string {
-	if at.VPCName == "" {
+	return explainRemedy(name, rules, at, addr, ports, byFlag)
+}
+
+// ExplainByHand is Explain for a load balancer for which no rules are to be kept.
+func ExplainByHand(name string, rules []Rule, at Interface, addr netip.Addr, ports []Port) string {
+	return explainRemedy(name, rules, at, addr, ports, "")
+}
+
+func explainRemedy(
+	name string, rules []Rule, at Interface, addr netip.Addr, ports []Port, instead string,
+) string {
+	text, closed := explain(rules, at, addr, ports)
+	if text == "" {
 		return ""
 	}
-	closed := ClosedPorts(rules, at, addr, ports)
-	if len(closed) == 0 {
-		return ""
-	}
-	text := fmt.Sprintf("the firewall of the VPC %s lets nothing through to %s%s: ", at.VPCName,
-		describePorts(closed), denial(closed))
+	text += ": "
 	changes := Open(name, at.VPCName, rules, []Place{{at, addr}}, ports)
 	text += Before(closed)
 	for _, remedy := range []string{Describe(changes), shorter(changes)} {
-		if len(text)+len(remedy) <= maxExplanation {
-			return text + remedy
+		if len(text)+len(remedy)+len(instead) <= maxExplanation {
+			return text + remedy + instead
 		}
 	}
 	return fmt.Sprintf("the firewall of the VPC %s lets nothing through to %d of its ports: oxide-backend "+
-		"check, with --port for each of them, shows the rule", at.VPCName, len(closed))
+		"check, with --port for each of them, shows the rule to add", at.VPCName, len(closed)) + instead
+}
+
+// ExplainKept is Explain for a load balancer whose rules are kept: none has to be added.
+func ExplainKept(rules []Rule, at Interface, addr netip.Addr, ports []Port) string {
+	text, closed := explain(rules, at, addr, ports)
+	denied := slices.IndexFunc(closed, func(port ClosedPort) bool { return port.DeniedBy != "" })
+	if denied >= 0 {
+		text += fmt.Sprintf(": give that a priority above that of the rules that oxide-backend keeps, or "+
+			"start it with a --firewall-priority below %d", closed[denied].DenyPriority)
+	}
+	return text
+}
+
+// explain says which of the ports the firewall closes; empty: none.
+func explain(
+	rules []Rule, at Interface, addr netip.Addr, ports []Port,
+) (text string, closed []ClosedPort) {
+	if at.VPCName == "" {
+		return "", nil
+	}
+	closed = ClosedPorts(rules, at, addr, ports)
+	if len(closed) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("the firewall of the VPC %s lets nothing through to %s%s", at.VPCName,
+		describePorts(closed), denial(closed)), closed
 }
 
 // Before says what has to be done before a rule can open what is closed, ending in a comma; empty:
@@ -59,7 +94,7 @@ func Before(closed []ClosedPort) string {
 func Describe(changes []Change) string {
 	if len(changes) == 0 {
 		return fmt.Sprintf("it has %d rules, the most that Oxide takes: remove one, then a rule can be added",
-			maxRules)
+			MaxRules)
 	}
 	var parts []string
 	for _, change := range changes {
@@ -82,7 +117,7 @@ func shorter(changes []Change) string {
 		verb = "change the rule "
 	}
 	return fmt.Sprintf("%s%s, which allows inbound %s to the ports %s, with the priority %d", verb,
-		rule.Name, strings.Join(rule.Protocols, " and "), shortList(rangeTexts(rule.Ports)), rule.Priority)
+		rule.Name, strings.Join(rule.Protocols, " and "), ShortList(rangeTexts(rule.Ports)), rule.Priority)
 }
 
 // describePorts lists the ports that are closed, the first ones if there are many.
@@ -96,7 +131,7 @@ func describePorts(closed []ClosedPort) string {
 			}
 		}
 		if len(ranges) > 0 {
-			what = append(what, string(protocol)+" "+shortList(rangeTexts(merge(ranges))))
+			what = append(what, string(protocol)+" "+ShortList(rangeTexts(MergePorts(ranges))))
 		}
 	}
 	return strings.Join(what, " and ")
@@ -123,59 +158,10 @@ func rangeTexts(ranges []PortRange) []string {
 	return texts
 }
 
-// shortList lists ranges of ports, the first ones if there are many.
-func shortList(ranges []string) string {
+// ShortList lists ranges of ports, the first ones if there are many.
+func ShortList(ranges []string) string {
 	if more := len(ranges) - maxListed; more > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(ranges[:maxListed], ","), more)
 	}
 	return strings.Join(ranges, ",")
-}
-
-// JSON returns the rule as Oxide's API takes it.
-func (r *Rule) JSON() string {
-	type typed struct {
-		Type  string `json:"type"`
-		Value string `json:"value,omitempty"`
-	}
-	type filters struct {
-		Hosts     []typed  `json:"hosts,omitempty"`
-		Ports     []string `json:"ports,omitempty"`
-		Protocols []typed  `json:"protocols,omitempty"`
-	}
-	spell := func(yes bool, ifSo, ifNot string) string {
-		if yes {
-			return ifSo
-		}
-		return ifNot
-	}
-	matches := func(all []Match) []typed {
-		list := make([]typed, 0, len(all))
-		for _, match := range all {
-			list = append(list, typed(match))
-		}
-		return list
-	}
-	var protocols []typed
-	for _, name := range r.Protocols {
-		protocols = append(protocols, typed{Type: name})
-	}
-	text, err := json.Marshal(struct {
-		Name        string  `json:"name"`
-		Description string  `json:"description"`
-		Status      string  `json:"status"`
-		Direction   string  `json:"direction"`
-		Action      string  `json:"action"`
-		Priority    int     `json:"priority"`
-		Targets     []typed `json:"targets"`
-		Filters     filters `json:"filters"`
-	}{
-		Name: r.Name, Description: r.Description, Status: spell(r.Enabled, "enabled", "disabled"),
-		Direction: spell(r.Inbound, "inbound", "outbound"), Action: spell(r.Allow, "allow", "deny"),
-		Priority: r.Priority, Targets: matches(r.Targets),
-		Filters: filters{matches(r.Hosts), rangeTexts(r.Ports), protocols},
-	})
-	if err != nil {
-		return fmt.Sprintf("(%v)", err) // only strings and numbers: this cannot be
-	}
-	return string(text)
 }

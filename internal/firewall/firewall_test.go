@@ -224,7 +224,7 @@ func TestTheAdvisedRuleOpensExactlyThePorts(t *testing.T) {
 		{"the rule has other protocols", with(own(900, protocols("icmp", "tcp"), ports(443, 443))), web,
 			map[string]bool{"lb-x-2": false}},
 		{"the rule is full", with(own(900, protocols("tcp"), func(r *Rule) {
-			for i := range maxRuleEntries {
+			for i := range MaxRuleEntries {
 				ports(2000+2*i, 2000+2*i)(r)
 			}
 		})), web, map[string]bool{"lb-x-2": false}},
@@ -236,7 +236,7 @@ func TestTheAdvisedRuleOpensExactlyThePorts(t *testing.T) {
 			for _, change := range changes {
 				r := change.Rule
 				made[r.Name] = change.Replaces
-				if !isValid(r.Name) || len(r.Ports) > maxRuleEntries || len(r.Protocols) == 0 {
+				if !isValid(r.Name) || len(r.Ports) > MaxRuleEntries || len(r.Protocols) == 0 {
 					t.Errorf("Oxide refuses the rule %s", r.JSON())
 				}
 			}
@@ -296,7 +296,7 @@ func TestARuleThatIsReplacedKeepsItsHosts(t *testing.T) {
 
 func TestAFirewallThatIsFullIsSaidToBe(t *testing.T) {
 	var rules []Rule
-	for i := range maxRules {
+	for i := range MaxRules {
 		rules = append(rules, inbound(fmt.Sprintf("r-%d", i), false, 2000))
 	}
 	got := Explain("lb-x", rules, node(), v4, []Port{{TCP, 80}})
@@ -360,9 +360,15 @@ func TestTheRuleToAdd(t *testing.T) {
 	const want = `the firewall of the VPC default lets nothing through to TCP 80: add the rule ` +
 		`{"name":"lb-default-web","description":"","status":"enabled","direction":"inbound",` +
 		`"action":"allow","priority":1000,"targets":[{"type":"vpc","value":"default"}],` +
-		`"filters":{"ports":["80"],"protocols":[{"type":"tcp"}]}}`
+		`"filters":{"ports":["80"],"protocols":[{"type":"tcp"}]}}, ` +
+		`or start oxide-backend with --manage-firewall`
 	got := Explain("lb-default-web", defaultRules(), node(), v4, []Port{{TCP, 80}})
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	// Where none would be kept all the same, nothing is said of how they are.
+	got = ExplainByHand("lb-default-web", defaultRules(), node(), v4, []Port{{TCP, 80}})
+	if diff := cmp.Diff(strings.TrimSuffix(want, ", or start oxide-backend with --manage-firewall"), got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -12,13 +12,16 @@ import (
 	"strings"
 )
 
+// What Oxide takes in the firewall of a VPC: how many rules, and in each how many targets, hosts, ports
+// and protocols.
+const (
+	MaxRules       = 1024
+	MaxRuleEntries = 256
+)
+
 const (
 	// defaultPriority is that of a rule that is advised, if no other rule asks for less.
 	defaultPriority = 1000
-	// maxRules is how many rules Oxide takes in the firewall of a VPC, and maxRuleEntries how many
-	// ports in one rule.
-	maxRules       = 1024
-	maxRuleEntries = 256
 	// maxName is how long the name of a rule may be.
 	maxName = 63
 )
@@ -56,9 +59,9 @@ func Open(name, vpcName string, rules []Rule, places []Place, ports []Port) []Ch
 	}
 	rules = InOrder(rules)
 	var changes []Change
-	left := merge(ranges)
+	left := MergePorts(ranges)
 	for counter := 1; len(left) > 0; counter++ {
-		chunk := left[:min(len(left), maxRuleEntries)]
+		chunk := left[:min(len(left), MaxRuleEntries)]
 		wanted := Rule{
 			Name: numbered(name, counter), Enabled: true, Inbound: true, Allow: true,
 			Priority: priority(rules, places, ports), Targets: []Match{{Type: "vpc", Value: vpcName}},
@@ -66,7 +69,7 @@ func Open(name, vpcName string, rules []Rule, places []Place, ports []Port) []Ch
 		}
 		existing := slices.IndexFunc(rules, func(r Rule) bool { return r.Name == wanted.Name })
 		switch {
-		case existing < 0 && len(rules) >= maxRules:
+		case existing < 0 && len(rules) >= MaxRules:
 			return nil
 		case existing < 0:
 			changes = append(changes, Change{Rule: wanted})
@@ -111,7 +114,7 @@ func (r *Rule) canTake(more []PortRange) bool {
 		return !strings.EqualFold(name, string(TCP)) && !strings.EqualFold(name, string(UDP))
 	})
 	return r.Inbound && r.Allow && len(r.Ports) > 0 && len(r.Protocols) > 0 && !foreign &&
-		len(merge(slices.Concat(r.Ports, more))) <= maxRuleEntries
+		len(MergePorts(slices.Concat(r.Ports, more))) <= MaxRuleEntries
 }
 
 // extend adds what an existing rule has to one that replaces it. Hosts and targets of the existing rule
@@ -119,7 +122,7 @@ func (r *Rule) canTake(more []PortRange) bool {
 func extend(rules []Rule, at int, wanted Rule, places []Place, ports []Port) Rule {
 	existing := &rules[at]
 	wanted.Description = existing.Description
-	wanted.Ports = merge(slices.Concat(existing.Ports, wanted.Ports))
+	wanted.Ports = MergePorts(slices.Concat(existing.Ports, wanted.Ports))
 	wanted.Protocols = union(existing.Protocols, wanted.Protocols)
 	wanted.Priority = min(existing.Priority, wanted.Priority)
 	for _, keep := range []struct{ hosts, targets bool }{{true, true}, {true, false}, {false, true}} {
@@ -167,8 +170,8 @@ func priority(rules []Rule, places []Place, ports []Port) int {
 	return max(first, 0)
 }
 
-// merge returns ranges in order, with those that overlap or adjoin in one.
-func merge(ranges []PortRange) []PortRange {
+// MergePorts returns ranges in order, with those that overlap or adjoin in one.
+func MergePorts(ranges []PortRange) []PortRange {
 	sorted := slices.SortedFunc(slices.Values(ranges), func(a, b PortRange) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
 	})

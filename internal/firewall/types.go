@@ -6,7 +6,9 @@ package firewall
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Protocol is a transport protocol.
@@ -60,6 +62,51 @@ type Match struct {
 
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last int }
+
+// ParseNetwork reads a network in CIDR notation, or a single address.
+func ParseNetwork(text string) (netip.Prefix, bool) {
+	network, err := netip.ParsePrefix(text)
+	if err != nil {
+		addr, err := netip.ParseAddr(text)
+		if err != nil || addr.Zone() != "" {
+			return netip.Prefix{}, false
+		}
+		network = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	const mapped = 96
+	if network.Addr().Is4In6() {
+		if network.Bits() < mapped {
+			return netip.Prefix{}, false
+		}
+		network = netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-mapped)
+	}
+	return network.Masked(), true
+}
+
+// Equivalent reports whether two rules do the same under the same name, whatever their descriptions, and
+// however networks are written.
+func Equivalent(a, b *Rule) bool {
+	return a.Name == b.Name && a.Enabled == b.Enabled && a.Inbound == b.Inbound && a.Allow == b.Allow &&
+		a.Priority == b.Priority &&
+		slices.Equal(canonical(a.Targets), canonical(b.Targets)) &&
+		slices.Equal(canonical(a.Hosts), canonical(b.Hosts)) &&
+		slices.Equal(union(a.Protocols, nil), union(b.Protocols, nil)) &&
+		slices.Equal(MergePorts(a.Ports), MergePorts(b.Ports))
+}
+
+// canonical writes matches in order, each in one way.
+func canonical(matches []Match) []string {
+	var texts []string
+	for _, match := range matches {
+		if network, ok := ParseNetwork(match.Value); ok && strings.HasPrefix(match.Type, "ip") {
+			texts = append(texts, "ip "+network.String())
+		} else {
+			texts = append(texts, match.Type+" "+match.Value)
+		}
+	}
+	slices.Sort(texts)
+	return slices.Compact(texts)
+}
 
 // Interface is the primary network interface of an instance, as rules see it.
 type Interface struct {

@@ -84,6 +84,8 @@ type operation struct {
 	doing string
 	// inProject marks a call whose only object is the project: a 404 is about that.
 	inProject bool
+	// collaborator marks a change that takes the role collaborator on the project.
+	collaborator bool
 	// inSilo marks a call about what the silo has: it takes a role there.
 	inSilo bool
 	// of is the id of the object in the path, for a list of what it has; empty: there is none.
@@ -148,7 +150,12 @@ func mutate[T any](
 		var none T
 		return none, &Error{Operation: op.doing, Kind: KindEnded, Err: ctx.Err()}
 	}
-	return try(ctx, op, mutationTimeout, call)
+	v, err := try(ctx, op, mutationTimeout, call)
+	var e *Error
+	if errors.As(err, &e) {
+		e.collaborator = op.collaborator
+	}
+	return v, err
 }
 
 func try[T any](

@@ -82,6 +82,8 @@ type Error struct {
 	remedy string
 	// reading: what was tried changes nothing; inSilo: it takes a role on the silo.
 	reading, inSilo bool
+	// collaborator: it takes that role on the project.
+	collaborator bool
 }
 
 // Error implements error.
@@ -120,6 +122,8 @@ func (e *Error) Remedy() string {
 			return "it needs the role viewer, or more, on the silo"
 		case e.reading:
 			return "it needs the role viewer, or more, on the project"
+		case e.collaborator:
+			return "it needs the role collaborator, or more, on the project"
 		}
 		return "it needs the role limited_collaborator, or more, on the project"
 	}

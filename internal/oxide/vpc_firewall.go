@@ -5,125 +5,79 @@
 package oxide
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"strconv"
-	"strings"
+	"net/http"
+
+	api "github.com/oxidecomputer/oxide.go/oxide"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 )
+
+const firewallPath = "/v1/vpc-firewall-rules"
 
 // FirewallRules reads the firewall of a VPC. What a rule matches by means that are not known yet
 // matches nothing; of a rule that cannot be understood at all there is the name alone, which is taken,
 // and it is not in force.
 func (c *Client) FirewallRules(ctx context.Context, vpcID string) ([]firewall.Rule, error) {
+	stored, err := c.Firewall(ctx, vpcID)
+	if err != nil {
+		return nil, err
+	}
+	rules := make([]firewall.Rule, 0, len(stored))
+	for i := range stored {
+		rules = append(rules, stored[i].Rule)
+	}
+	return rules, nil
+}
+
+// Firewall reads the firewall of a VPC, so that it can be written back.
+func (c *Client) Firewall(ctx context.Context, vpcID string) ([]firewall.Stored, error) {
 	op := objectCall("vpc_firewall_rules_view", "read the firewall of VPC "+vpcID)
-	return read(ctx, c, op, func(ctx context.Context) ([]firewall.Rule, error) {
+	return read(ctx, c, op, func(ctx context.Context) ([]firewall.Stored, error) {
 		var body struct {
 			Rules []json.RawMessage `json:"rules"`
 		}
-		err := c.rawGet(ctx, "/v1/vpc-firewall-rules", nil, map[string]string{"vpc": vpcID}, &body)
+		err := c.rawGet(ctx, firewallPath, nil, map[string]string{"vpc": vpcID}, &body)
 		if err != nil {
 			return nil, err
 		}
 		if body.Rules == nil {
 			return nil, errNoList
 		}
-		rules := make([]firewall.Rule, 0, len(body.Rules))
+		stored := make([]firewall.Stored, 0, len(body.Rules))
 		for _, text := range body.Rules {
-			rule, err := decodeFirewallRule(text)
+			rule, err := firewall.ParseStored(text)
 			if err != nil {
 				return nil, err
 			}
-			rules = append(rules, rule)
+			stored = append(stored, rule)
 		}
-		return rules, nil
+		return stored, nil
 	})
 }
 
-// decodeFirewallRule decodes one rule by itself, so that none spoils another.
-func decodeFirewallRule(text json.RawMessage) (firewall.Rule, error) {
-	var whole firewallRuleJSON
-	if json.Unmarshal(text, &whole) == nil {
-		if rule, err := whole.convert(); err == nil {
-			return rule, nil
-		}
+// ReplaceFirewall makes these all the rules of a VPC, in the form in which Oxide takes them. Rules that
+// are not among them are gone, so a list that is nil is refused, and one that is empty removes all. It
+// takes the role collaborator on the project. After KindInternal the rules may be stored all the same,
+// and not be in force everywhere: then they have to be written again.
+func (c *Client) ReplaceFirewall(ctx context.Context, vpcID string, rules []json.RawMessage) error {
+	op := objectCall("vpc_firewall_rules_update", "write the firewall of VPC "+vpcID)
+	op.collaborator = true
+	if rules == nil {
+		return &Error{Operation: op.doing, Kind: KindMalformed, Detail: "no list of rules is given"}
 	}
-	var unknown struct {
-		Name string `json:"name"`
-	}
-	if err := json.Unmarshal(text, &unknown); err != nil || unknown.Name == "" {
-		return firewall.Rule{}, errNoID
-	}
-	return firewall.Rule{Name: unknown.Name}, nil
-}
-
-type firewallRuleJSON struct {
-	Name      string              `json:"name"`
-	Desc      string              `json:"description"`
-	Status    string              `json:"status"`
-	Direction string              `json:"direction"`
-	Action    string              `json:"action"`
-	Priority  int                 `json:"priority"`
-	Targets   []firewallMatchJSON `json:"targets"`
-	Filters   struct {
-		Hosts     []firewallMatchJSON `json:"hosts"`
-		Ports     []string            `json:"ports"`
-		Protocols []struct {
-			Type string `json:"type"`
-		} `json:"protocols"`
-	} `json:"filters"`
-}
-
-type firewallMatchJSON struct {
-	Type  string `json:"type"`
-	Value string `json:"value"`
-}
-
-func convertMatches(all []firewallMatchJSON) []firewall.Match {
-	matches := make([]firewall.Match, 0, len(all))
-	for _, match := range all {
-		matches = append(matches, firewall.Match(match))
-	}
-	return matches
-}
-
-func (r firewallRuleJSON) convert() (firewall.Rule, error) {
-	rule := firewall.Rule{
-		Name: r.Name, Description: r.Desc, Enabled: r.Status == "enabled", Inbound: r.Direction == "inbound",
-		Allow: r.Action == "allow", Priority: r.Priority,
-		Targets: convertMatches(r.Targets), Hosts: convertMatches(r.Filters.Hosts),
-	}
-	if !rule.Allow && r.Action != "deny" {
-		return firewall.Rule{}, fmt.Errorf("firewall rule %s: its action %q is not known", r.Name, r.Action)
-	}
-	for _, protocol := range r.Filters.Protocols {
-		rule.Protocols = append(rule.Protocols, protocol.Type)
-	}
-	for _, text := range r.Filters.Ports {
-		ports, err := parsePorts(text)
-		if err != nil {
-			return firewall.Rule{}, fmt.Errorf("firewall rule %s: %w", r.Name, err)
-		}
-		rule.Ports = append(rule.Ports, ports)
-	}
-	return rule, nil
-}
-
-// parsePorts reads a port, or a range of them: "80" or "80-90".
-func parsePorts(text string) (firewall.PortRange, error) {
-	first, last, isRange := strings.Cut(text, "-")
-	if !isRange {
-		last = first
-	}
-	from, err := strconv.ParseUint(first, 10, 16)
+	body, err := json.Marshal(map[string]any{"rules": rules})
 	if err != nil {
-		return firewall.PortRange{}, fmt.Errorf("%q is not a port", text)
+		return &Error{Operation: op.doing, Kind: KindMalformed, Detail: oneLine(err.Error())}
 	}
-	to, err := strconv.ParseUint(last, 10, 16)
-	if err != nil {
-		return firewall.PortRange{}, fmt.Errorf("%q is not a range of ports", text)
-	}
-	return firewall.PortRange{First: int(from), Last: int(to)}, nil
+	_, err = mutate(ctx, c, op, func(ctx context.Context) (struct{}, error) {
+		var answer struct{}
+		return answer, c.rawCall(ctx, api.Request{
+			Method: http.MethodPut, Path: firewallPath, Query: map[string]string{"vpc": vpcID},
+			Body: bytes.NewReader(body),
+		}, &answer)
+	})
+	return err
 }

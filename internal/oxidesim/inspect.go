@@ -6,6 +6,7 @@ package oxidesim
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -144,6 +145,22 @@ func (s *Simulator) FloatingIPs() []FloatingIP { return s.State().FloatingIPs }
 
 // ExternalSubnets lists all external subnets of the rack.
 func (s *Simulator) ExternalSubnets() []ExternalSubnet { return s.State().ExternalSubnets }
+
+// FirewallRules lists the firewall rules of all VPCs with a name, as the API shows them.
+func (s *Simulator) FirewallRules(vpcName string) []json.RawMessage {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []json.RawMessage
+	for _, v := range s.db.vpcs.rows {
+		if v.name != vpcName {
+			continue
+		}
+		for _, r := range v.rules {
+			out = append(out, mustJSON(r))
+		}
+	}
+	return out
+}
 
 func (s *Simulator) places(project uuid.UUID) (siloName, projectName string) {
 	p, ok := s.db.projects.rows[project]

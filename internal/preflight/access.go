@@ -130,13 +130,26 @@ func (p *preflight) project(ctx context.Context) bool {
 
 // role tells what the policies show. Only a change would prove a right to change, so none is tried.
 func (p *preflight) role(ctx context.Context) {
-	const remedy = "nodes need no more; for Services of type LoadBalancer have an administrator give " +
-		"the user the role limited_collaborator on the project"
+	role := oxide.RoleLimitedCollaborator
+	if p.opts.ManageFirewall {
+		role = oxide.RoleCollaborator
+	}
+	remedy := "nodes need no more; for Services of type LoadBalancer have an administrator give the user " +
+		"the role " + role.String() + " on the project"
 	reading, err := p.client.ProjectRole(ctx, p.user)
 	switch {
 	case err != nil:
 		p.add(nameRole, Note, "the project can be read, which takes the role viewer; whether there "+
 			"is more is not known: "+err.Error(), "")
+	case reading.Role == oxide.RoleLimitedCollaborator && p.opts.ManageFirewall:
+		const enough = "limited_collaborator on the project%s: enough for addresses, not for the firewall " +
+			"rules of --manage-firewall"
+		hidden := ""
+		if !reading.Whole {
+			hidden = ", unless the silo's policy, which this user may not read, says more"
+		}
+		p.add(nameRole, Failed, fmt.Sprintf(enough, hidden), "have an administrator give the user the role "+
+			"collaborator on the project, or leave --manage-firewall off")
 	case reading.Role >= oxide.RoleLimitedCollaborator:
 		p.add(nameRole, OK, fmt.Sprintf("%s on the project: enough for all", reading.Role), "")
 	case reading.Whole:

@@ -37,6 +37,8 @@ type rig struct {
 	ports []firewall.Port
 	// note is about where the token comes from.
 	note string
+	// manage: rules are to be kept in the firewall.
+	manage bool
 }
 
 func start(t *testing.T, cfg oxidesim.Config, options oxidesim.ServeOptions) *rig {
@@ -133,7 +135,7 @@ func (r *rig) run() preflight.Report {
 	defer client.Close()
 	before := r.State()
 	report := preflight.Run(r.t.Context(), client, preflight.Options{
-		Ports: r.ports, TokenNote: r.note, Now: now,
+		Ports: r.ports, TokenNote: r.note, Now: now, ManageFirewall: r.manage, FirewallPriority: 1000,
 	})
 	if after := r.State(); len(after.FloatingIPs) != len(before.FloatingIPs) {
 		r.t.Error("the preflight changed something")

@@ -38,7 +38,7 @@ func (p *preflight) ports(ctx context.Context) bool {
 		}
 		return true
 	}
-	interfaces, firewalls, err := p.network(ctx)
+	network, err := p.network(ctx)
 	if err != nil {
 		for _, port := range p.opts.Ports {
 			p.checks = append(p.checks, failed(portName(port), err, ""))
@@ -47,73 +47,108 @@ func (p *preflight) ports(ctx context.Context) bool {
 	}
 	remedy := ""
 	for _, port := range p.opts.Ports {
-		if detail, closed := p.port(port, interfaces, firewalls); !closed {
+		switch detail, closed := p.port(port, network); {
+		case !closed:
 			continue
-		} else if remedy == "" {
+		case p.opts.ManageFirewall && p.opens(port, network):
+			p.add(portName(port), OK, detail+"; with --manage-firewall it is opened for each Service that has it",
+				"")
+		case p.opts.ManageFirewall:
+			p.add(portName(port), Failed, detail+fmt.Sprintf(", which comes before the rules of "+
+				"--manage-firewall, with the priority %d", p.opts.FirewallPriority),
+				"give that rule a greater number as priority, or set a lower one by --firewall-priority")
+		case remedy == "":
 			// One rule for all of the ports: names are unique, so two could not have the same.
-			remedy = p.openingRemedy(interfaces, firewalls)
+			remedy = p.openingRemedy(network)
 			p.add(portName(port), Failed, detail, remedy)
-		} else {
+		default:
 			p.add(portName(port), Failed, detail, "the rule above opens it, too")
 		}
 	}
 	return true
 }
 
-// network reads where packets arrive at the instances, and the firewalls of their VPCs.
-func (p *preflight) network(ctx context.Context) (
-	interfaces map[string]firewall.Interface, firewalls map[string][]firewall.Rule, err error,
-) {
+// network is where packets arrive at the instances, and the firewalls of their VPCs.
+type network struct {
+	// interfaces are by instance, stored and names by VPC.
+	interfaces map[string]firewall.Interface
+	stored     map[string][]firewall.Stored
+	names      map[string]string
+}
+
+// of returns the interfaces in a VPC, in the order of the instances' ids.
+func (n *network) of(vpc string) []firewall.Interface {
+	var in []firewall.Interface
+	for _, id := range slices.Sorted(maps.Keys(n.interfaces)) {
+		if n.interfaces[id].VPCID == vpc {
+			in = append(in, n.interfaces[id])
+		}
+	}
+	return in
+}
+
+// network reads it, once.
+func (p *preflight) network(ctx context.Context) (*network, error) {
+	if p.known == nil {
+		known, err := p.readNetwork(ctx)
+		if err != nil {
+			return nil, err
+		}
+		p.known = known
+	}
+	return p.known, nil
+}
+
+func (p *preflight) readNetwork(ctx context.Context) (*network, error) {
 	names := make(map[string]string, len(p.instances))
 	for _, instance := range p.instances {
 		names[instance.ID] = instance.Name
 	}
 	subnets, err := p.client.Subnets(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	interfaces = make(map[string]firewall.Interface)
-	firewalls = make(map[string][]firewall.Rule)
+	n := &network{
+		interfaces: make(map[string]firewall.Interface), stored: make(map[string][]firewall.Stored),
+		names: make(map[string]string),
+	}
 	for _, subnet := range subnets {
 		nics, err := p.client.SubnetInterfaces(ctx, subnet.ID, nil)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, nic := range nics {
 			name, known := names[nic.InstanceID]
 			if !known || !nic.Primary {
 				continue
 			}
-			interfaces[nic.InstanceID] = firewall.Interface{
+			n.interfaces[nic.InstanceID] = firewall.Interface{
 				InstanceName: name, Addrs: nic.Addrs,
 				VPCID: subnet.VPCID, VPCName: subnet.VPCName, SubnetName: subnet.Name,
 			}
-			firewalls[subnet.VPCID] = nil
+			n.names[subnet.VPCID] = subnet.VPCName
 		}
 	}
-	for vpc := range firewalls {
-		firewalls[vpc], err = p.client.FirewallRules(ctx, vpc)
-		if err != nil {
-			return nil, nil, err
+	for vpc := range n.names {
+		if n.stored[vpc], err = p.client.Firewall(ctx, vpc); err != nil {
+			return nil, err
 		}
 	}
-	return interfaces, firewalls, nil
+	return n, nil
 }
 
 // port checks one port at all instances. If it is closed, it says so without adding the check.
-func (p *preflight) port(
-	port firewall.Port, interfaces map[string]firewall.Interface,
-	firewalls map[string][]firewall.Rule,
-) (detail string, isClosed bool) {
+func (p *preflight) port(port firewall.Port, network *network) (detail string, isClosed bool) {
 	var names []string
 	denied := make(map[string]bool)
 	for _, instance := range p.instances {
-		nic, reachable := interfaces[instance.ID]
+		nic, reachable := network.interfaces[instance.ID]
 		if !reachable {
 			continue
 		}
 		for _, addr := range nic.Addrs {
-			closed := firewall.ClosedPorts(firewalls[nic.VPCID], nic, addr, []firewall.Port{port})
+			closed := firewall.ClosedPorts(rulesOf(network.stored[nic.VPCID]), nic, addr,
+				[]firewall.Port{port})
 			if len(closed) == 0 {
 				continue
 			}
@@ -126,16 +161,16 @@ func (p *preflight) port(
 		}
 	}
 	switch {
-	case len(interfaces) == 0:
+	case len(network.interfaces) == 0:
 		p.add(portName(port), Skipped, "not checked, since no instance has a network interface", "")
 		return "", false
 	case len(names) == 0:
 		p.add(portName(port), OK, fmt.Sprintf("the firewall lets it through to %d instances",
-			len(interfaces)), "")
+			len(network.interfaces)), "")
 		return "", false
 	}
 	detail = fmt.Sprintf("the firewall closes it at %d of %d instances: %s",
-		len(names), len(interfaces), shorten(names))
+		len(names), len(network.interfaces), shorten(names))
 	if len(denied) > 0 {
 		detail += "; denied by the rule " + strings.Join(slices.Sorted(maps.Keys(denied)), ", ")
 	}
@@ -143,19 +178,15 @@ func (p *preflight) port(
 }
 
 // openingRemedy says what to change in the firewall of each VPC that closes a port.
-func (p *preflight) openingRemedy(
-	interfaces map[string]firewall.Interface, firewalls map[string][]firewall.Rule,
-) string {
+func (p *preflight) openingRemedy(network *network) string {
 	places := make(map[string][]firewall.Place)
-	names := make(map[string]string)
 	closed := make(map[string][]firewall.ClosedPort)
-	for _, id := range slices.Sorted(maps.Keys(interfaces)) {
-		nic := interfaces[id]
-		names[nic.VPCID] = nic.VPCName
+	for _, id := range slices.Sorted(maps.Keys(network.interfaces)) {
+		nic := network.interfaces[id]
 		for _, addr := range nic.Addrs {
 			places[nic.VPCID] = append(places[nic.VPCID], firewall.Place{At: nic, Addr: addr})
 			closed[nic.VPCID] = append(closed[nic.VPCID],
-				firewall.ClosedPorts(firewalls[nic.VPCID], nic, addr, p.opts.Ports)...)
+				firewall.ClosedPorts(rulesOf(network.stored[nic.VPCID]), nic, addr, p.opts.Ports)...)
 		}
 	}
 	var remedies []string
@@ -163,9 +194,10 @@ func (p *preflight) openingRemedy(
 		if len(closed[vpc]) == 0 {
 			continue
 		}
-		changes := firewall.Open(ruleName, names[vpc], firewalls[vpc], places[vpc], p.opts.Ports)
+		changes := firewall.Open(ruleName, network.names[vpc], rulesOf(network.stored[vpc]),
+			places[vpc], p.opts.Ports)
 		remedies = append(remedies, fmt.Sprintf("in the firewall of the VPC %s, for all of its instances, "+
-			"%s%s", names[vpc], firewall.Before(closed[vpc]), firewall.Describe(changes)))
+			"%s%s", network.names[vpc], firewall.Before(closed[vpc]), firewall.Describe(changes)))
 	}
 	return strings.Join(remedies, "; ")
 }

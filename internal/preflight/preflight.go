@@ -30,6 +30,9 @@ const (
 type Options struct {
 	// Ports are those that Services will use: the firewall should let them through.
 	Ports []firewall.Port
+	// ManageFirewall: rules are to be kept in firewalls for load balancers, with FirewallPriority.
+	ManageFirewall   bool
+	FirewallPriority int
 	// TokenNote is what is to be known of where the token comes from; empty: nothing.
 	TokenNote string
 	// Now is the time that expiries are compared with.
@@ -44,6 +47,7 @@ type preflight struct {
 	// user and instances are what earlier checks found.
 	user      oxide.User
 	instances []oxide.Instance
+	known     *network
 
 	checks []Check
 }
@@ -65,6 +69,7 @@ func Run(ctx context.Context, client *oxide.Client, opts Options) Report {
 		{[]string{nameProject, nameRole, nameInstances}, p.project},
 		{[]string{nameIPv4Pool, nameIPv6Pool, nameSubnetPools}, p.pools},
 		{p.portNames(), p.ports},
+		{p.ruleNames(), p.rules},
 	} {
 		begin := len(p.checks)
 		if obstacle == "" && !stage.run(ctx) {

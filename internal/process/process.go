@@ -3,12 +3,13 @@
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
 // Package process holds what all programs of this module have in common as commands: which signals
-// end them, and the subcommands help, version and completion. It imports nothing else of the module
-// but its version.
+// end them, errors in how they are called, and the subcommands help, version and completion. It
+// imports nothing else of the module but its version.
 package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -30,6 +31,15 @@ func Signals(parent context.Context) (ctx context.Context, stop context.CancelFu
 	})
 	return signal.NotifyContext(parent, signals...)
 }
+
+// UsageError holds all that is wrong with a command line or a configuration.
+type UsageError struct{ Errs []error }
+
+// Error implements error.
+func (e *UsageError) Error() string { return errors.Join(e.Errs...).Error() }
+
+// Unwrap gives errors.Is and errors.As the single errors.
+func (e *UsageError) Unwrap() []error { return e.Errs }
 
 // AddCommands gives a root command the subcommand version, which accepts the arguments that the root
 // accepts, and with it cobra's own help and completion, which only commands with subcommands have.

@@ -22,6 +22,12 @@ func backendPage() string {
 	p := newPage("oxide-backend")
 	p.section("", describe(cmd))
 	p.table(flagHeader, flagRows(cmd.Flags(), nil))
+	p.subcommands(cmd)
+	return p.String()
+}
+
+// subcommands describes all subcommands of a command, and theirs.
+func (p *page) subcommands(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		if sub.Hidden {
 			continue
@@ -31,10 +37,10 @@ func backendPage() string {
 			p.table(flagHeader, rows)
 		}
 		if sub.Example != "" {
-			p.section("", "```\n"+strings.TrimSpace(sub.Example)+"\n```")
+			p.section("", "```\n"+strings.ReplaceAll(strings.TrimSpace(sub.Example), "\n  ", "\n")+"\n```")
 		}
+		p.subcommands(sub)
 	}
-	return p.String()
 }
 
 // shimPage describes ccm-shim: first its own flags, then those of the framework.

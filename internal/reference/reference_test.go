@@ -9,6 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim"
 )
 
 // TestMain works in the repository's root, as `make generate` does.
@@ -62,6 +67,24 @@ func TestPagesNameWhatThereIs(t *testing.T) {
 	own, framework, _ := strings.Cut(all["ccm-shim.md"], "## Flags of the framework")
 	if !strings.Contains(own, "--cluster-id") || strings.Contains(framework, "--cluster-id ") {
 		t.Error("the shim's own flags are not kept apart from the framework's")
+	}
+}
+
+// ccm-shim gives flags of its own to a backend that it starts.
+func TestFlagsOfOneNameHaveOneDefault(t *testing.T) {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	shim.NewOptions().AddFlags(own)
+	same := 0
+	own.VisitAll(func(flag *pflag.Flag) {
+		if other := backend.NewCommand().Flags().Lookup(flag.Name); other != nil {
+			same++
+			if other.DefValue != flag.DefValue {
+				t.Errorf("--%s is %s for ccm-shim and %s for oxide-backend", flag.Name, flag.DefValue, other.DefValue)
+			}
+		}
+	})
+	if same < 3 {
+		t.Errorf("%d flags have one name: the test checks the wrong thing", same)
 	}
 }
 

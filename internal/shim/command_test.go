@@ -6,12 +6,14 @@ package shim
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
 	"k8s.io/cloud-provider/names"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
@@ -93,6 +95,10 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 			[][]string{{"--reserved-ports", `"90-80"`}}},
 		{"a variable that nobody replaced", []string{"--kubeconfig=KC", "--node-name=$(NODE_NAME)"},
 			[][]string{{"--node-name", "$(NODE_NAME)", "leave it out"}}},
+		{"flags of a backend that somebody else starts",
+			[]string{"--kubeconfig=KC", "--backend=/run/b.sock", "--manage-firewall", "--firewall-priority=7"},
+			[][]string{{"--manage-firewall", "--backend", "leave it out here"},
+				{"--firewall-priority", "--backend", "leave it out here"}}},
 		{"a region and a zone that are no labels",
 			[]string{"--kubeconfig=KC", "--region=über alles", "--zone=-"},
 			[][]string{{"--region", "über alles"}, {"--zone", "-"}}},
@@ -303,5 +309,34 @@ func TestValidateAcceptsControllersThatNeedNoOthers(t *testing.T) {
 		if err := validateControllers(tt.given, aliases, tt.classedOnly); err != nil {
 			t.Errorf("%v, only classes %t: %v", tt.given, tt.classedOnly, err)
 		}
+	}
+}
+
+func TestABackendOfItsOwnGetsTheFlagsThatAreForIt(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"none", nil, nil},
+		{"on trial", []string{"--read-only"}, []string{"--read-only"}},
+		{"the firewall", []string{"--manage-firewall"},
+			[]string{"--manage-firewall", "--firewall-priority=1000"}},
+		{"all", []string{"--read-only", "--manage-firewall", "--firewall-priority=0"},
+			[]string{"--read-only", "--manage-firewall", "--firewall-priority=0"}},
+		{"the priority of no rules", []string{"--firewall-priority=7", "--manage-firewall=false"}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := NewOptions()
+			flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+			o.AddFlags(flags)
+			if err := errors.Join(flags.Parse(tt.args), o.Complete(), o.Validate()); err != nil {
+				t.Fatal(err)
+			}
+			want := append([]string{"--log-format=json"}, tt.want...)
+			if got := o.backendArguments("json"); !slices.Equal(got, want) {
+				t.Errorf("it gets %q, want %q", got, want)
+			}
+		})
 	}
 }

@@ -55,6 +55,10 @@ type Options struct {
 	// ReadOnly changes nothing, in Oxide or in Kubernetes, and logs what would be changed.
 	ReadOnly bool
 
+	// ManageFirewall and FirewallPriority are flags of the backend that the shim starts.
+	ManageFirewall   bool
+	FirewallPriority int
+
 	// TimeScale multiplies what the controller of load balancers waits for.
 	TimeScale float64
 
@@ -73,11 +77,15 @@ type Options struct {
 	reservedPorts []*backendv1.ReservedPorts
 }
 
+// defaultFirewallPriority is also that of the backend.
+const defaultFirewallPriority = 1000
+
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	return &Options{
 		BackendUnreachableExit: 30 * time.Second, NodeRemovalInterval: 5 * time.Second,
 		TimeScale: 1, LegacyClusterName: "kubernetes", ReservedPorts: defaultReservedPorts,
+		FirewallPriority: defaultFirewallPriority,
 	}
 }
 
@@ -122,6 +130,13 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 		"Change nothing, in Oxide or in Kubernetes, and send no events: log what would be changed, and "+
 			"count it in metrics. No lease is taken, so this runs at once and beside the cloud controller "+
 			"manager that is in charge. It listens on port 10358, unless --secure-port says otherwise.")
+	flags.BoolVar(&o.ManageFirewall, "manage-firewall", o.ManageFirewall,
+		"Without --backend: keep rules in the VPC firewall that let in what Services of type LoadBalancer "+
+			"serve. It takes the role collaborator on the project. For the oxide-backend that is started; one "+
+			"at --backend has a flag of the same name.")
+	flags.IntVar(&o.FirewallPriority, "firewall-priority", o.FirewallPriority,
+		"Without --backend: the priority of these rules, 0 to 65535. A rule that denies wins over them if "+
+			"its number is not greater.")
 	flags.Float64Var(&o.TimeScale, "load-balancer-time-scale", o.TimeScale,
 		"For tests: a factor for everything that load balancers wait for, damping among it.")
 	_ = flags.MarkHidden("load-balancer-time-scale")
@@ -192,6 +207,16 @@ func (o *Options) Validate() error {
 	refuse(o.NodeName != "" && len(validation.IsDNS1123Subdomain(o.NodeName)) > 0,
 		"--node-name: %q cannot be the name of a Node: give the one that this program runs on, or "+
 			"leave it out", o.NodeName)
+	for _, flag := range []struct {
+		name  string
+		given bool
+	}{
+		{"--manage-firewall", o.ManageFirewall},
+		{"--firewall-priority", o.FirewallPriority != defaultFirewallPriority},
+	} {
+		refuse(flag.given && o.Backend != "", "%s: it is for an oxide-backend that this program starts: give "+
+			"it to the one at --backend, and leave it out here", flag.name)
+	}
 	refuse(o.TimeScale <= 0, "--load-balancer-time-scale: %v is no factor for a time to wait: leave it "+
 		"out", o.TimeScale)
 	refuse(o.NodeRemovalInterval <= 0, "--node-removal-interval: %s is no time to wait: give a "+
@@ -216,4 +241,17 @@ func (o *Options) topology() provider.Topology {
 	return provider.Topology{
 		Region: o.Region, Zone: o.Zone, ZoneFromRack: o.ZoneFromRack, Relabel: o.RelabelTopology,
 	}
+}
+
+// backendArguments are the flags of a backend that the shim starts.
+func (o *Options) backendArguments(logFormat string) []string {
+	arguments := []string{"--log-format=" + logFormat}
+	if o.ReadOnly {
+		arguments = append(arguments, "--read-only")
+	}
+	if o.ManageFirewall {
+		arguments = append(arguments, "--manage-firewall",
+			fmt.Sprintf("--firewall-priority=%d", o.FirewallPriority))
+	}
+	return arguments
 }

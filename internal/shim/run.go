@@ -127,13 +127,9 @@ func (r *running) startBackend(logFormat string) (*backendprocess.Process, error
 	if err != nil {
 		return nil, &exitError{code: exitMisconfigured, err: err}
 	}
-	arguments := []string{"--log-format=" + logFormat}
-	if r.options.ReadOnly {
-		arguments = append(arguments, "--read-only")
-	}
 	child, err := backendprocess.Start(backendprocess.Config{
 		Executable: executable,
-		Arguments:  arguments,
+		Arguments:  r.options.backendArguments(logFormat),
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
 	})

@@ -56,6 +56,9 @@ func policies() map[string]policy {
 		backendv1.AddressService_AdoptAddress_FullMethodName:          change,
 		backendv1.AddressService_ReleaseAddress_FullMethodName:        change,
 		backendv1.AddressService_DeleteOrphanedAddress_FullMethodName: change,
+
+		backendv1.FirewallService_ListFirewallRules_FullMethodName:   read,
+		backendv1.FirewallService_RemoveFirewallRules_FullMethodName: change,
 	}
 }
 

@@ -58,6 +58,9 @@ type Handler struct {
 	// Orphans is called with all orphans, whenever they differ.
 	Orphans func([]*backendv1.LoadBalancer)
 
+	// FirewallOrphans is called with all firewall rules that are orphans, whenever they differ.
+	FirewallOrphans func([]*backendv1.FirewallRule)
+
 	// InSync is called when every item of a stream's snapshot has had its first state.
 	InSync func()
 
@@ -68,6 +71,9 @@ type Handler struct {
 	// Disconnected is called when a stream has ended or could not be opened, unless the context of Run
 	// ended it. The error is an *Error, or io.EOF where the server ended the stream with OK.
 	Disconnected func(error)
+
+	// Info is called once for each stream with what the server says of itself, if it says so in time.
+	Info func(*backendv1.GetInfoResponse)
 
 	// OlderServer is called when the server's revision of the API is below backendv1.APIRevision, once
 	// for each such revision. It may refuse with VERSION_SKEW what is set here.
@@ -262,6 +268,9 @@ func (s *Session) receive(stream syncStream, info <-chan *backendv1.GetInfoRespo
 		event, err := stream.Recv()
 		select {
 		case i := <-info:
+			if i != nil {
+				call(s.handler.Info, i)
+			}
 			s.checkRevision(i)
 			info = nil
 		default:

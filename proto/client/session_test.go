@@ -290,6 +290,9 @@ func TestEveryEventReachesItsHandlerAndUnknownOnesAreSkipped(t *testing.T) {
 		Orphans: func(orphans []*backendv1.LoadBalancer) {
 			events <- fmt.Sprintf("orphans %d", len(orphans))
 		},
+		FirewallOrphans: func(rules []*backendv1.FirewallRule) {
+			events <- "orphaned rule " + rules[0].GetName()
+		},
 		InSync:         func() { events <- "in sync" },
 		ActionsDropped: func(n int64) { events <- fmt.Sprintf("dropped %d", n) },
 	})
@@ -305,6 +308,8 @@ func TestEveryEventReachesItsHandlerAndUnknownOnesAreSkipped(t *testing.T) {
 			Action: &backendv1.Action{Address: "198.51.100.7"}}},
 		{Event: &backendv1.SyncLoadBalancersResponse_Orphans{
 			Orphans: &backendv1.OrphanedAddresses{Orphans: []*backendv1.LoadBalancer{{}}}}},
+		{Event: &backendv1.SyncLoadBalancersResponse_FirewallOrphans{
+			FirewallOrphans: &backendv1.FirewallOrphans{Rules: []*backendv1.FirewallRule{{Name: "lb-x"}}}}},
 		{Event: &backendv1.SyncLoadBalancersResponse_InSync{InSync: new(backendv1.InSync)}},
 		{Event: &backendv1.SyncLoadBalancersResponse_ActionsDropped{
 			ActionsDropped: &backendv1.ActionsDropped{Count: 7}}},
@@ -313,7 +318,8 @@ func TestEveryEventReachesItsHandlerAndUnknownOnesAreSkipped(t *testing.T) {
 	}
 	stream.released(t, "b")
 	want := []string{
-		"state a", "action 198.51.100.7", "orphans 1", "in sync", "dropped 7", "released b uid-b",
+		"state a", "action 198.51.100.7", "orphans 1", "orphaned rule lb-x", "in sync", "dropped 7",
+		"released b uid-b",
 	}
 	var got []string
 	for range want {

@@ -196,6 +196,8 @@ func (s *Session) handle(event *backendv1.SyncLoadBalancersResponse) {
 		}
 	case *backendv1.SyncLoadBalancersResponse_Orphans:
 		call(s.handler.Orphans, e.Orphans.GetOrphans())
+	case *backendv1.SyncLoadBalancersResponse_FirewallOrphans:
+		call(s.handler.FirewallOrphans, e.FirewallOrphans.GetRules())
 	case *backendv1.SyncLoadBalancersResponse_InSync:
 		if s.handler.InSync != nil {
 			s.handler.InSync()

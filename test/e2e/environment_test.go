@@ -48,8 +48,8 @@ type environment struct {
 
 // settings are what a test's world has of its own.
 type settings struct {
-	child     bool
-	shimFlags []string
+	child                   bool
+	shimFlags, backendFlags []string
 	// machines are the instances; none means two.
 	machines []rack.Machine
 	// sleds is how many sleds the rack has; 0 means four.
@@ -157,6 +157,7 @@ func (e *environment) ccmOptions(s settings) stack.CCMOptions {
 	return stack.CCMOptions{
 		Group: e.group, Programs: shared.programs, Cluster: e.cluster, Rack: e.rack, Name: e.name,
 		Kubeconfig: e.kubeconfig, Dir: e.dir, Child: s.child, ShimFlags: s.shimFlags,
+		BackendFlags: s.backendFlags,
 	}
 }
 

@@ -183,7 +183,12 @@ func TestAClosedFirewallIsToldOnceWithTheRuleToAdd(t *testing.T) {
 	if !found {
 		t.Fatalf("there is no rule in %q", text)
 	}
-	e.must(e.rack.AddFirewallRule(t.Context(), rule))
+	var only json.RawMessage // and how such rules are kept for all Services comes after it
+	e.must(json.NewDecoder(strings.NewReader(rule)).Decode(&only))
+	if !strings.Contains(rule, "firewall.manage=true") {
+		t.Errorf("nothing is said of how rules are kept for all Services: %q", text)
+	}
+	e.must(e.rack.AddFirewallRule(t.Context(), string(only)))
 	// The new processes know nothing of what the old ones told.
 	ensured := e.said("Ensured load balancer")
 	e.restart()

@@ -17,6 +17,9 @@ args:
   {{- with include "ccm.oxideCAFlag" . }}
   {{- . | nindent 2 }}
   {{- end }}
+  {{- with include "ccm.firewallFlags" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- range .Values.backend.extraArgs }}
   - {{ . | quote }}
   {{- end }}
@@ -66,6 +69,13 @@ volumeMounts:
   {{- with .Values.backend.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
+
+{{- define "ccm.firewallFlags" -}}
+{{- if .Values.firewall.manage -}}
+- --manage-firewall
+- --firewall-priority={{ .Values.firewall.priority }}
+{{- end -}}
 {{- end }}
 
 {{- define "ccm.backendMetricsListen" -}}

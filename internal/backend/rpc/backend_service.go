@@ -22,14 +22,27 @@ type Identifier interface {
 type BackendService struct {
 	backendv1.UnsafeBackendServiceServer
 	identifier Identifier
+	scopes     Scopes
 	version    string
-	readOnly   bool
+	mode       Mode
 }
 
-// NewBackendService returns the service; version is the program's, and readOnly whether it changes
-// nothing.
-func NewBackendService(identifier Identifier, version string, readOnly bool) *BackendService {
-	return &BackendService{identifier: identifier, version: version, readOnly: readOnly}
+// Scopes knows which acting sessions run here.
+type Scopes interface {
+	ActingScopes() []string
+}
+
+// Mode is how the backend was started.
+type Mode struct {
+	// ReadOnly: it changes nothing. KeepsFirewallRules: it keeps rules in firewalls for load balancers.
+	ReadOnly, KeepsFirewallRules bool
+}
+
+// NewBackendService returns the service; version is the program's.
+func NewBackendService(
+	identifier Identifier, scopes Scopes, version string, mode Mode,
+) *BackendService {
+	return &BackendService{identifier: identifier, scopes: scopes, version: version, mode: mode}
 }
 
 // RegisterService registers the service with a server.
@@ -45,18 +58,24 @@ func (s *BackendService) GetInfo(
 	if err != nil {
 		return nil, err
 	}
+	features := []backendv1.Feature{
+		backendv1.Feature_FEATURE_WATCH_INSTANCES,
+		backendv1.Feature_FEATURE_SESSIONS,
+		backendv1.Feature_FEATURE_ADDRESS_OPERATIONS,
+		backendv1.Feature_FEATURE_EXTERNAL_SUBNETS,
+		backendv1.Feature_FEATURE_FIREWALL_OPERATIONS,
+	}
+	if s.mode.KeepsFirewallRules {
+		features = append(features, backendv1.Feature_FEATURE_FIREWALL_RULES)
+	}
 	return &backendv1.GetInfoResponse{
 		Version:         s.version,
 		OxideApiVersion: oxide.APIVersion,
 		ApiRevision:     backendv1.APIRevision,
-		ReadOnly:        s.readOnly,
+		ReadOnly:        s.mode.ReadOnly,
+		ActingScopes:    s.scopes.ActingScopes(),
 		Silo:            &backendv1.Silo{Id: id.SiloID, Name: id.SiloName},
 		Project:         &backendv1.Project{Id: id.ProjectID, Name: id.ProjectName},
-		Features: []backendv1.Feature{
-			backendv1.Feature_FEATURE_WATCH_INSTANCES,
-			backendv1.Feature_FEATURE_SESSIONS,
-			backendv1.Feature_FEATURE_ADDRESS_OPERATIONS,
-			backendv1.Feature_FEATURE_EXTERNAL_SUBNETS,
-		},
+		Features:        features,
 	}, nil
 }

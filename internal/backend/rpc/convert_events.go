@@ -43,6 +43,9 @@ var conditionTypes = map[session.ConditionType]backendv1.ConditionType{
 	session.AttachTimeout:     backendv1.ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT,
 	session.LeftAttached:      backendv1.ConditionType_CONDITION_TYPE_LEFT_ATTACHED,
 	session.FamilyMissing:     backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING,
+
+	session.FirewallWidened:    backendv1.ConditionType_CONDITION_TYPE_FIREWALL_WIDENED,
+	session.FirewallIncomplete: backendv1.ConditionType_CONDITION_TYPE_FIREWALL_INCOMPLETE,
 }
 
 var actionTypes = map[plan.ActionType]backendv1.ActionType{
@@ -60,6 +63,7 @@ func eventMessage(e session.Event) *backendv1.SyncLoadBalancersResponse {
 		released = backendv1.SyncLoadBalancersResponse_Released
 		orphans  = backendv1.SyncLoadBalancersResponse_Orphans
 		inSync   = backendv1.SyncLoadBalancersResponse_InSync
+		unused   = backendv1.SyncLoadBalancersResponse_FirewallOrphans
 		remember = backendv1.SyncLoadBalancersResponse_Rebalance
 		dropped  = backendv1.SyncLoadBalancersResponse_ActionsDropped
 	)
@@ -76,6 +80,10 @@ func eventMessage(e session.Event) *backendv1.SyncLoadBalancersResponse {
 	case e.Orphans != nil:
 		msg.Event = &orphans{Orphans: &backendv1.OrphanedAddresses{
 			Orphans: loadBalancerMessages(*e.Orphans),
+		}}
+	case e.FirewallOrphans != nil:
+		msg.Event = &unused{FirewallOrphans: &backendv1.FirewallOrphans{
+			Rules: orphanedRuleMessages(*e.FirewallOrphans),
 		}}
 	case e.InSync:
 		msg.Event = &inSync{InSync: &backendv1.InSync{}}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -125,6 +126,7 @@ func desiredOf(lb *backendv1.DesiredLoadBalancer) session.Desired {
 		Eligible: eligibleOf(lb.GetEligibleInstances()), Retain: lb.GetRetainAddresses(),
 		Published:     addrsOf(lb.GetPublishedAddresses()),
 		NoPublication: lb.GetNoPublication(), PreserveReason: oneLine(lb.GetPreserveReason()),
+		OpenFirewall: lb.GetOpenFirewall(), Sources: ruleset.ParseSources(lb.GetSourceRanges()),
 	}
 	// What is wrong is this load balancer's own problem: what it has stays as it is. One that is
 	// ending goes without what it could never have had.
@@ -132,6 +134,9 @@ func desiredOf(lb *backendv1.DesiredLoadBalancer) session.Desired {
 		if desired.Ending == plan.NotEnding && desired.PreserveReason == "" {
 			desired.PreserveReason = oneLine(problem.Error())
 		}
+	}
+	if problem := atMost("source_ranges", len(lb.GetSourceRanges()), maxSourceRanges); problem != nil {
+		preserve(problem)
 	}
 	for i, port := range lb.GetPorts() {
 		desired.Ports = append(desired.Ports, portOf(port.GetProtocol(), port.GetPort()))

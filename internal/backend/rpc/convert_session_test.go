@@ -227,6 +227,15 @@ func TestEveryKindOfEventIsSent(t *testing.T) {
 			&response{Event: &backendv1.SyncLoadBalancersResponse_Orphans{
 				Orphans: &backendv1.OrphanedAddresses{},
 			}}},
+		{"orphaned firewall rules", session.Event{FirewallOrphans: &[]session.KeptRule{{
+			VPCID: "v", VPCName: "default", Key: key, OwnerUID: "u", Family: ownership.IPv6,
+			Rule: firewall.Rule{Name: "r", Priority: 9}, Orphaned: true,
+		}}}, &response{Event: &backendv1.SyncLoadBalancersResponse_FirewallOrphans{
+			FirewallOrphans: &backendv1.FirewallOrphans{Rules: []*backendv1.FirewallRule{{
+				VpcId: "v", VpcName: "default", Name: "r", Key: keyMsg, OwnerUid: "u", Priority: 9,
+				Family: backendv1.IpFamily_IP_FAMILY_IPV6, Orphaned: true,
+			}}},
+		}}},
 		{"in sync", session.Event{InSync: true},
 			&response{Event: &backendv1.SyncLoadBalancersResponse_InSync{InSync: &backendv1.InSync{}}}},
 		{"rebalance", session.Event{Rebalance: &session.Rebalance{Expires: at}},
@@ -252,7 +261,7 @@ func TestEveryKindOfEventIsSent(t *testing.T) {
 }
 
 func TestEveryValueOfASessionHasAMessage(t *testing.T) {
-	for c := session.NoCandidate; c <= session.LeftAttached; c++ {
+	for c := session.NoCandidate; c <= session.FirewallIncomplete; c++ {
 		if conditionTypes[c] == backendv1.ConditionType_CONDITION_TYPE_UNSPECIFIED {
 			t.Errorf("condition %d has none", c)
 		}

@@ -64,6 +64,12 @@ var sessionVerdicts = map[session.Reason]verdict{
 	session.ReasonTooMany: {
 		codes.ResourceExhausted, backendv1.ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS, retryExhausted,
 	},
+	session.ReasonRuleInUse: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_FIREWALL_RULE_IN_USE, 0,
+	},
+	session.ReasonUnrepresentable: {
+		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_FIREWALL_NOT_REPRESENTABLE, 0,
+	},
 	session.ReasonUnreadable: {
 		codes.Unavailable, backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE, retryUnavailable,
 	},

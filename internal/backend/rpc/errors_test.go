@@ -146,12 +146,12 @@ func TestEveryKindAndReasonIsMapped(t *testing.T) {
 }
 
 func TestEveryReasonOfASessionIsMapped(t *testing.T) {
-	for reason := range session.ReasonTooMany + 1 {
+	for reason := range session.ReasonUnrepresentable + 1 {
 		if _, ok := sessionVerdicts[reason]; !ok {
 			t.Errorf("reason %d of session.Error has no status", reason)
 		}
 	}
-	if len(sessionVerdicts) != int(session.ReasonTooMany)+1 {
+	if len(sessionVerdicts) != int(session.ReasonUnrepresentable)+1 {
 		t.Errorf("%d verdicts", len(sessionVerdicts))
 	}
 }

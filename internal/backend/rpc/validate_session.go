@@ -27,6 +27,7 @@ const (
 	maxPorts           = 1_000
 	maxPerFamily       = 8
 	maxPublished       = 64
+	maxSourceRanges    = 1_000
 	maxCandidates      = 20_000
 	maxLoadBalancers   = 20_000
 	maxPlannedBalancer = 10_000

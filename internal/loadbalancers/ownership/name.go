@@ -56,6 +56,16 @@ func RuleName(key Key) string {
 	return readable + "-" + strings.ToLower(hexEncoding.EncodeToString(sum[:5]))
 }
 
+// RuleSource is the source in the marker of a firewall rule that is kept for a load balancer.
+const RuleSource = "firewall-rule"
+
+// KeptRuleName returns the name of a firewall rule that is kept for the addresses of one IP family of a
+// load balancer. It is made as that of an address is, so nobody else's rule has it. The counter is 0,
+// and more where one rule does not hold all that is to be let in.
+func KeptRuleName(key Key, family Family, counter int) string {
+	return Name(key, family, RuleSource, counter)
+}
+
 // ReadableName returns the readable part of the names of things that belong to a load balancer. It
 // is valid in Oxide, and not unique.
 func ReadableName(key Key) string {

@@ -356,6 +356,15 @@ func (p *planner) closedPorts(c *claim) string {
 		return ""
 	}
 	lb := c.b.LoadBalancer
+	switch {
+	case lb.RulesKept && lb.ShutOut[c.Desired.Family]:
+		return ""
+	case lb.RulesKept:
+		return firewall.ExplainKept(rules, at, n.addr(c.Desired.Family), lb.Ports)
+	case lb.RulesByHand:
+		return firewall.ExplainByHand(ownership.RuleName(lb.Key), rules, at, n.addr(c.Desired.Family),
+			lb.Ports)
+	}
 	return firewall.Explain(ownership.RuleName(lb.Key), rules, at, n.addr(c.Desired.Family), lb.Ports)
 }
 

@@ -265,6 +265,13 @@ type LoadBalancer struct {
 	// that is in use nowhere gets no place, and nothing is allocated, exchanged or released.
 	Preserve bool
 
+	// RulesKept: rules are kept for it in firewalls, so none is advised. ShutOut are the IP families whose
+	// addresses nobody is to get to.
+	RulesKept bool
+	ShutOut   map[ownership.Family]bool
+	// RulesByHand: none are to be kept for it, so only those by hand are advised.
+	RulesByHand bool
+
 	// LastPorts are the ports with which it had its place the last time, if LastPortsKnown: one that
 	// serves others now has to make way.
 	LastPorts      []Port

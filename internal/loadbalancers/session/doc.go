@@ -26,6 +26,8 @@
 //	query.go      Get, List, Plan and Rebalance
 //	operator.go   release and delete addresses by hand
 //	adopt.go      adopt addresses by hand
+//	firewall.go   the firewall rules that load balancers need, and what waits for them
+//	firewall_operator.go  show and remove such rules by hand
 //
 // It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through
 // internal/oxide.

@@ -51,6 +51,10 @@ const (
 	ReasonUnreadable
 	// ReasonTooMany: there are too many sessions already.
 	ReasonTooMany
+	// ReasonRuleInUse: a load balancer desires the firewall rule.
+	ReasonRuleInUse
+	// ReasonUnrepresentable: a firewall has what cannot be written back as it is.
+	ReasonUnrepresentable
 )
 
 // Error is the typed error of this package; calls of Oxide that fail for Oxide's own reasons end

@@ -67,6 +67,7 @@ type loop struct {
 	// listWanted: the client has changed something, so the addresses of a kind are listed after the next
 	// plan.
 	listWanted [2]bool
+	firewalls  firewalls
 	// claimsChanged: what the registry is to know has changed.
 	claimsChanged bool
 	// candidatesChanged: other sessions are to know of other candidates.
@@ -116,6 +117,14 @@ type balancer struct {
 	// not known yet whether there is one.
 	lookups map[plan.Named]lookup
 	unseen  bool
+	// rules are the firewall rules that it needs, by VPC, for its addresses of openFamilies.
+	rules        map[string]*keptRules
+	openFamilies []ownership.Family
+	// ruleCount is how many it needs in a VPC, for all addresses that it desires.
+	ruleCount int
+	// opened are the families whose rules were there once, openingSince is since when some are not.
+	opened       []ownership.Family
+	openingSince time.Time
 }
 
 // move is an address that is on its way.
@@ -143,6 +152,7 @@ func newLoop(s *Session) *loop {
 		evaluator: health.Evaluator{TimeScale: s.manager.config.TimeScale},
 	}
 	l.observed = newObserved()
+	l.firewalls.ended = make(map[string]bool)
 	return l
 }
 
@@ -249,6 +259,9 @@ func (l *loop) take(item Item, now time.Time) {
 	case item.Removed != nil:
 		if b := l.balancers[item.Removed.Key]; b != nil && b.desired.OwnerUID == item.Removed.OwnerUID {
 			delete(l.balancers, item.Removed.Key)
+			if b.released && l.keepsRules() && !l.isClosed(b.lb.Key) {
+				l.firewalls.ended[b.lb.Key.Name] = true
+			}
 			l.session.forget(*item.Removed)
 			l.claimsChanged = true
 			l.wantLists(l.isInUse)
@@ -304,11 +317,17 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) {
 	b.lb.Key, b.lb.OwnerUID, b.lb.Created = d.Key, d.OwnerUID, d.Created.UnixNano()
 	b.lb.Ending, b.lb.Desired, b.lb.Ports = d.Ending, d.Addresses, d.Ports
 	b.lb.Eligible, b.lb.Retain, b.lb.Published = d.Eligible, d.Retain, d.Published
+	b.lb.RulesKept, b.lb.ShutOut = l.opens(b), l.shutOut(b)
+	b.lb.RulesByHand = !b.desired.OpenFirewall
 	b.lb.Preserve, b.lb.NoPublication = d.PreserveReason != "", d.NoPublication
 	for _, want := range d.Addresses {
 		if want.Source.Existing != "" {
 			l.userOwned[plan.Named{Kind: want.Source.Kind, NameOrID: want.Source.Existing}] = true
 		}
+	}
+	delete(l.firewalls.ended, d.Key.Name)
+	if changed || b.rules == nil {
+		b.rules, b.ruleCount = nil, l.countRules(b)
 	}
 	if changed { // and more than what its owner publishes
 		l.wantLists(func(kind ownership.Kind) bool { return before[kind] || l.usedBy(b, kind) })

@@ -87,6 +87,12 @@ type world struct {
 	manager  *session.Manager
 	nodes    []string
 	listener *pipes
+	// keepsRules: the Manager keeps firewall rules.
+	keepsRules bool
+	// metrics are those of the Manager.
+	metrics *prometheus.Registry
+	// firewallReads and firewallWrites are the requests of the Manager about firewalls.
+	firewallReads, firewallWrites atomic.Int64
 	// around, if it is set, handles every request in place of the rack.
 	around atomic.Pointer[func(http.ResponseWriter, *http.Request)]
 }
@@ -100,6 +106,9 @@ func (w *world) handle(around func(next http.Handler, rw http.ResponseWriter, r 
 
 // ServeHTTP implements http.Handler.
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == firewallRulesPath {
+		w.firewall(r.Method).Add(1)
+	}
 	if around := w.around.Load(); around != nil {
 		(*around)(rw, r)
 		return
@@ -168,12 +177,13 @@ func (w *world) connect() {
 		Host: host, Token: token, Project: oxidesim.DefaultProject, Dial: w.listener.dial,
 	}, prometheus.NewRegistry())
 	w.must(err)
-	w.registry = &ownership.Registry{}
+	w.registry, w.metrics = &ownership.Registry{}, prometheus.NewRegistry()
 	inventory := instances.NewInventory(w.api, nobody{})
 	w.manager = session.NewManager(w.Context(), session.Config{
 		API: w.api, Inventory: instances.NewFinder(w.api, inventory), Watcher: inventory,
 		FloatingIPs: inventory.FloatingIPs(),
-		Registry:    w.registry,
+		Registry:    w.registry, Registerer: w.metrics,
+		ManageFirewall: w.keepsRules, FirewallPriority: 1000,
 	})
 }
 
@@ -204,6 +214,7 @@ type owner struct {
 	// journal has what each load balancer published, and since when.
 	journal map[ownership.Key][]publication
 	orphans []session.LoadBalancer
+	unused  []session.KeptRule
 	inSync  bool
 	err     error
 }
@@ -277,6 +288,8 @@ func (o *owner) read() {
 			o.released[event.Released.Key] = true
 		case event.Orphans != nil:
 			o.orphans = *event.Orphans
+		case event.FirewallOrphans != nil:
+			o.unused = *event.FirewallOrphans
 		case event.InSync:
 			o.inSync = true
 		}

@@ -7,14 +7,19 @@ package session
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/rules"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
@@ -43,7 +48,7 @@ type API interface {
 	IPPools(ctx context.Context) ([]oxide.IPPool, error)
 	SubnetPool(ctx context.Context, nameOrID string) (oxide.SubnetPool, error)
 	SubnetPools(ctx context.Context) ([]oxide.SubnetPool, error)
-	FirewallRules(ctx context.Context, vpcID string) ([]firewall.Rule, error)
+	rules.API
 }
 
 // Inventory is what this package needs to know of instances.
@@ -76,6 +81,12 @@ type Config struct {
 	Registry *ownership.Registry
 	// ReadOnly opens no acting session.
 	ReadOnly bool
+	// ManageFirewall keeps rules in the firewalls of VPCs for the load balancers of acting sessions,
+	// FirewallPriority is theirs.
+	ManageFirewall   bool
+	FirewallPriority int
+	// Registerer takes the metrics; nil: there are none.
+	Registerer prometheus.Registerer
 	// TimeScale multiplies everything that is waited for; 0 means 1. Tests that do very much use
 	// it.
 	TimeScale float64
@@ -100,7 +111,7 @@ type Manager struct {
 	places     *placeTable
 	candidates *candidateTable
 	pools      *ttlCache[plan.Pool]
-	firewalls  *ttlCache[[]firewall.Rule]
+	firewalls  *rules.Keeper
 	// checks has a token for each instance or address that is being read because no list shows it.
 	checks chan struct{}
 	// plans has a token for each plan that is being made for a call.
@@ -134,6 +145,8 @@ type timings struct {
 	keepOld time.Duration
 	// unblock is how long an address waits for its next place while another one still has that.
 	unblock time.Duration
+	// opening is how long the first publication of an address waits for the firewall.
+	opening time.Duration
 }
 
 func newTimings(scale float64) timings {
@@ -143,13 +156,13 @@ func newTimings(scale float64) timings {
 		retry: scaled(5*time.Second, scale), maxReadRetry: scaled(30*time.Second, scale),
 		maxRetry: scaled(5*time.Minute, scale),
 		keepOld:  scaled(5*time.Second, scale), unblock: scaled(2*time.Second, scale),
+		opening: scaled(10*time.Second, scale),
 	}
 }
 
 const (
-	poolMaxAge     = 5 * time.Minute
-	firewallMaxAge = time.Minute
-	// missingMaxAge is how long a pool or firewall that could not be read is not read again.
+	poolMaxAge = 5 * time.Minute
+	// missingMaxAge is how long a pool that could not be read is not read again.
 	missingMaxAge = 30 * time.Second
 	// listSpacing is the least time from one list of external subnets to the next.
 	listSpacing = time.Second / 2
@@ -168,11 +181,13 @@ func NewManager(ctx context.Context, config Config) *Manager {
 		operations: newOperationTable(config.TimeScale), places: newPlaceTable(),
 		candidates: newCandidateTable(),
 		pools:      newTTLCache[plan.Pool](poolMaxAge, missingMaxAge),
-		firewalls:  newTTLCache[[]firewall.Rule](firewallMaxAge, missingMaxAge),
 		checks:     make(chan struct{}, concurrentChecks),
 		plans:      make(chan struct{}, concurrentPlans),
 		sessions:   make(map[*Session]bool), acting: make(map[string]*Session),
 	}
+	m.firewalls = rules.NewKeeper(ctx, rules.Config{
+		API: config.API, Changed: m.wake, TimeScale: config.TimeScale, Registerer: config.Registerer,
+	})
 	subnets := &coalesce.Reader[[]oxide.ExternalSubnet]{
 		Doing: "list the external subnets", Read: config.API.ExternalSubnets, Spacing: listSpacing,
 	}
@@ -219,6 +234,7 @@ func (m *Manager) Open(opening Opening) (*Session, error) {
 	if !opening.ObserveOnly {
 		older = m.acting[opening.Scope]
 		m.acting[opening.Scope] = s
+		m.firewalls.Desire(opening.Scope, nil, time.Now()) // what the older one desired is over
 	}
 	m.sessions[s] = true
 	m.mu.Unlock()
@@ -266,6 +282,7 @@ func (m *Manager) Stop(ctx context.Context) {
 	}
 	finished := make(chan struct{})
 	go func() {
+		m.firewalls.Stop(ctx)
 		m.requests.Wait()
 		close(finished)
 	}()
@@ -306,6 +323,7 @@ func (m *Manager) remove(s *Session) {
 		m.places.set(s.opening.Scope, nil)
 		m.candidates.set(s.opening.Scope, nil)
 		m.registry.Remove(s.opening.Scope)
+		m.firewalls.Desire(s.opening.Scope, nil, time.Now())
 	}
 }
 
@@ -321,6 +339,22 @@ func (m *Manager) adoptable(opening Opening) []string {
 		}
 	}
 	return free
+}
+
+// ActingScopes returns the scopes that have an acting session here, in alphabetical order.
+func (m *Manager) ActingScopes() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.acting))
+}
+
+// desireRules has the firewall rules kept that the acting session of a scope desires.
+func (m *Manager) desireRules(s *Session, desired map[string]ruleset.Desired, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.acting[s.opening.Scope] == s {
+		m.firewalls.Desire(s.opening.Scope, desired, now)
+	}
 }
 
 // session returns the acting session of a scope; nil: there is none.

@@ -312,10 +312,10 @@ func (l *loop) followInstances(ctx context.Context) {
 // firewallRules returns the rules of a VPC, nil if they could not be read, and whether that was tried
 // yet. A session does not end while they are being read for the first time.
 func (l *loop) firewallRules(now time.Time, vpc string) ([]firewall.Rule, bool) {
-	known, ok := l.m.firewalls.get(l.m.ctx, vpc, now, l.m.api.FirewallRules, l.m.wake)
-	l.busy = l.busy || !ok
-	if known.err != nil {
-		return nil, ok
+	state := l.m.firewalls.Get(vpc, now)
+	l.busy = l.busy || !state.Known
+	if state.Err != nil {
+		return nil, state.Known
 	}
-	return known.value, ok
+	return state.Rules, state.Known
 }

@@ -150,6 +150,10 @@ func (s *balancerStep) announce(ip *plan.Address, instance string) {
 	if instance == "" {
 		return
 	}
+	if s.holdsBack(ip.Addr) {
+		s.progressing = true
+		return
+	}
 	if ip.Kind == ownership.FloatingIP {
 		private := s.observed.privateAddr(instance, ip.Family())
 		if !private.IsValid() {

@@ -244,7 +244,7 @@ func (m *Manager) instanceStates(ctx context.Context) (map[string]health.Instanc
 // if the list does not show it.
 func (m *Manager) complete(ctx context.Context, l *loop, id string) error {
 	if vpc := l.observed.instances[id].Interface.VPCID; vpc != "" {
-		_, _ = m.firewalls.wait(ctx, vpc, m.api.FirewallRules) // without it nothing is said of closed ports
+		_, _ = m.firewalls.Fresh(ctx, vpc, time.Now()) // without it nothing is said of closed ports
 	}
 	if _, listed := l.observed.states[id]; listed {
 		return nil

@@ -61,8 +61,8 @@ type outbox struct {
 	ready chan struct{}
 	queue []*entry
 	// Of these only the latest is kept: the state of each load balancer, the orphans, the rebalance.
-	states             map[ownership.Key]*entry
-	orphans, rebalance *entry
+	states                              map[ownership.Key]*entry
+	orphans, firewallOrphans, rebalance *entry
 	// released are the ends that are queued.
 	released map[Removal]*entry
 	// void is how many places in the queue have nothing to be read any more.
@@ -268,6 +268,8 @@ func (o *outbox) next() (Event, bool) {
 			delete(o.released, *event.Released)
 		case event.Orphans != nil:
 			o.orphans = nil
+		case event.FirewallOrphans != nil:
+			o.firewallOrphans = nil
 		case event.Rebalance != nil:
 			o.rebalance = nil
 		case event.Action != nil:
@@ -295,6 +297,12 @@ func (o *outbox) put(event Event) {
 			return
 		}
 		o.orphans = e
+	case event.FirewallOrphans != nil:
+		if o.firewallOrphans != nil {
+			o.firewallOrphans.event = event
+			return
+		}
+		o.firewallOrphans = e
 	case event.Rebalance != nil:
 		if o.rebalance != nil {
 			o.rebalance.event = event

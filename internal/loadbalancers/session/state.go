@@ -70,7 +70,7 @@ func (l *loop) sendState(s *balancerStep) {
 		return
 	}
 	l.sendIfNew(b, s.state())
-	if s.planned.Ended && !l.isUnderWay(b) && l.hasNothing(b) {
+	if s.planned.Ended && !l.isUnderWay(b) && l.hasNothing(b) && !s.holdsRelease() {
 		b.released = true
 		l.session.send(Event{Released: &Removal{Key: b.lb.Key, OwnerUID: b.lb.OwnerUID}})
 	}
@@ -90,12 +90,17 @@ func (s *balancerStep) state() *State {
 		Publish: s.published(), Addresses: s.addresses(), Problem: s.problem(),
 	}
 	s.describeWaits()
+	var closed []plan.Condition
 	for _, c := range s.planned.Conditions {
 		placement := c.Type == plan.NoCandidate || c.Type == plan.PortConflict
-		if !placement || s.isPlaceable() {
+		switch {
+		case c.Type == plan.FirewallClosed:
+			closed = append(closed, c)
+		case !placement || s.isPlaceable():
 			state.Conditions = append(state.Conditions, Condition{planConditions[c.Type], c.Message})
 		}
 	}
+	s.describeFirewall(closed)
 	state.Conditions = append(state.Conditions, s.conditions...)
 	waits := slices.ContainsFunc(s.conditions, func(c Condition) bool { return c.Type == Pending })
 	switch {

@@ -34,6 +34,7 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 	}
 	in := l.input(now)
 	result := plan.Make(in)
+	l.desireRules(result, now)
 	steps := make([]*balancerStep, 0, len(result.LoadBalancers))
 	pacing := l.pacing()
 	for _, planned := range result.LoadBalancers {
@@ -59,6 +60,7 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 		l.sendState(s)
 	}
 	l.sendOrphans(result)
+	l.sendFirewallOrphans()
 	l.endRebalance(now, result)
 	if !l.announcedSync {
 		l.announcedSync = true

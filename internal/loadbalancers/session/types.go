@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -49,6 +50,9 @@ type Desired struct {
 	NoPublication bool
 	// PreserveReason is why it is not known what is desired; empty: it is.
 	PreserveReason string
+	// OpenFirewall: the firewall is to let its traffic in, from Sources.
+	OpenFirewall bool
+	Sources      ruleset.Sources
 }
 
 // Removal is a load balancer that the client no longer knows.
@@ -62,12 +66,14 @@ type Rebalance struct{ Expires time.Time }
 
 // Event is what a client is sent: exactly one field is set.
 type Event struct {
-	State     *State
-	Action    *Action
-	Released  *Removal
-	Orphans   *[]LoadBalancer
-	InSync    bool
-	Rebalance *Rebalance
+	State    *State
+	Action   *Action
+	Released *Removal
+	Orphans  *[]LoadBalancer
+	// FirewallOrphans are the firewall rules that no load balancer desires.
+	FirewallOrphans *[]KeptRule
+	InSync          bool
+	Rebalance       *Rebalance
 	// ActionsDropped is how many actions a slow reader has missed.
 	ActionsDropped int64
 }
@@ -148,6 +154,8 @@ const (
 	AttachTimeout
 	LeftAttached
 	FamilyMissing
+	FirewallWidened
+	FirewallIncomplete
 )
 
 // Condition is something that a user should know about a load balancer while it holds.

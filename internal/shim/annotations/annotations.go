@@ -60,6 +60,10 @@ const (
 	// NodeSelector is a label selector, as kubectl takes it: only nodes that match may carry the
 	// addresses.
 	NodeSelector = Prefix + "node-selector"
+
+	// Firewall is "off" (in quotes) to keep no rule in the VPC firewall for the Service, where the
+	// controller manager keeps such rules (--manage-firewall): one that it has made is removed.
+	Firewall = Prefix + "firewall"
 )
 
 // Known returns all annotations that this release knows.
@@ -67,5 +71,6 @@ func Known() []string {
 	return []string{
 		AddressSource, AddressesPerFamily, FloatingIP, FloatingIPPool, FloatingIPVersion, ExistingFloatingIP,
 		SubnetPool, ExistingExternalSubnet, RetainAddress, NodeSelector,
+		Firewall,
 	}
 }

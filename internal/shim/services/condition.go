@@ -12,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -41,9 +42,11 @@ var unserved = map[backendv1.ConditionType]bool{
 // read from what there is. What a session has seen happen, such as a renaming, is none: another leader
 // would not know it, and rewrite every such condition.
 var worthKnowing = map[backendv1.ConditionType]bool{
-	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED: true,
-	backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED:    true,
-	backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING:  true,
+	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED:     true,
+	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_WIDENED:    true,
+	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_INCOMPLETE: true,
+	backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED:        true,
+	backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING:      true,
 }
 
 // isUnserved reports whether a state says that an address is not served: then the Service has no
@@ -90,7 +93,7 @@ func (c *Controller) readyCondition(
 		if condition.Reason == "" {
 			condition.Reason = conditionReasons[holds.GetType()]
 		}
-		messages = append(messages, c.messageOf(holds))
+		messages = append(messages, c.messageOf(service, holds))
 	}
 	switch problem := state.GetProblem(); {
 	case problem != nil && condition.Reason == "":
@@ -109,7 +112,7 @@ func (c *Controller) readyCondition(
 			if !worthKnowing[holds.GetType()] {
 				continue
 			}
-			messages = append(messages, c.messageOf(holds))
+			messages = append(messages, c.messageOf(service, holds))
 			if condition.Reason == readyReason {
 				condition.Reason = conditionReasons[holds.GetType()]
 			}
@@ -120,13 +123,21 @@ func (c *Controller) readyCondition(
 }
 
 // messageOf is what a condition of the backend says, for people.
-func (c *Controller) messageOf(condition *backendv1.Condition) string {
+func (c *Controller) messageOf(service *v1.Service, condition *backendv1.Condition) string {
 	message := client.OneLine(condition.GetMessage())
-	if condition.GetType() == backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE {
+	switch condition.GetType() {
+	case backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:
 		message = client.OneLine(message + strangers(c.allNodes()))
+	case backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED:
+		if off, err := annotations.FirewallOff(service); err == nil && !off && c.firewallUnmanaged.Load() {
+			message = client.OneLine(message + manageFirewall)
+		}
 	}
 	return message
 }
+
+// manageFirewall is where the flag is set that the backend names.
+const manageFirewall = "; in the chart that is firewall.manage=true"
 
 // camelCase makes a reason of the name of an ErrorReason.
 func camelCase(name string) string {

@@ -36,6 +36,8 @@ func TestTheConditionSaysWhetherAddressesAreServedAndWhyNot(t *testing.T) {
 		conflicting = backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT
 		degraded    = backendv1.ConditionType_CONDITION_TYPE_DEGRADED
 		firewall    = backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED
+		widened     = backendv1.ConditionType_CONDITION_TYPE_FIREWALL_WIDENED
+		incomplete  = backendv1.ConditionType_CONDITION_TYPE_FIREWALL_INCOMPLETE
 		refused     = backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED
 		missing     = backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING
 		renamed     = backendv1.ConditionType_CONDITION_TYPE_ADDRESS_RENAMED
@@ -55,6 +57,10 @@ func TestTheConditionSaysWhetherAddressesAreServedAndWhyNot(t *testing.T) {
 			"True PortRefused it is on a; port 80 is used"},
 		{"ready, behind a firewall", all(explained("it is on a"), holding(firewall, "add the rule"), holding(99, "")),
 			"True FirewallClosed it is on a; add the rule"},
+		{"ready, behind a firewall that was opened further than it should be", all(explained("it is on a"),
+			holding(widened, "for whole subnets")), "True FirewallWidened it is on a; for whole subnets"},
+		{"ready, behind a firewall that could not be written", all(explained("it is on a"),
+			holding(incomplete, "403")), "True FirewallIncomplete it is on a; 403"},
 		{"ready, with one of two IP families", all(explained("it is on a"),
 			holding(missing, "there is no IPv6 address")),
 			"True IPFamilyMissing it is on a; there is no IPv6 address"},

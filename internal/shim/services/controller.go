@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,6 +106,8 @@ type Controller struct {
 	waits atomic.Pointer[string]
 	// away is since when there is no session; nil: there is one, or was none yet.
 	away atomic.Pointer[time.Time]
+	// firewallUnmanaged: the backend keeps no rules in firewalls.
+	firewallUnmanaged atomic.Bool
 
 	// changed are the keys of Services that differ, everything, or probed; one worker translates them.
 	// statuses are those of Services whose status may differ from what is to be published, and
@@ -265,6 +268,11 @@ func (c *Controller) handler() client.Handler {
 		},
 		InSync: func() { c.away.Store(nil) },
 		Action: c.actionTaken, Released: c.released, Orphans: c.logOrphans,
+		FirewallOrphans: c.logOrphanedRules,
+		Info: func(info *backendv1.GetInfoResponse) {
+			c.firewallUnmanaged.Store(!slices.Contains(info.GetFeatures(),
+				backendv1.Feature_FEATURE_FIREWALL_RULES))
+		},
 		ActionsDropped: func(count int64) {
 			klog.InfoS("Some changes in Oxide were not reported: there were too many", "count", count)
 		},

@@ -52,8 +52,9 @@ func (c *Controller) desired(service *v1.Service) *item {
 	retain, retainErr := annotations.Retain(service)
 	selector, selectorErr := annotations.Selector(service)
 	ports, portsErr := desiredPorts(service)
+	firewallErr := setFirewall(d, service)
 	eligible, waits := c.eligible(service, selector)
-	mistakes := annotations.OneLine(addressErr, portsErr, retainErr, selectorErr)
+	mistakes := annotations.OneLine(addressErr, portsErr, retainErr, selectorErr, firewallErr)
 	d.Ports, d.RetainAddresses, d.EligibleInstances = ports, retain, eligible
 	d.Addresses = addresses
 	if reason := annotations.OneLine(mistakes, waits); reason != nil {
@@ -73,7 +74,16 @@ func (c *Controller) ending(service *v1.Service) *item {
 	}
 	d.Ports, _ = desiredPorts(service)
 	d.Addresses = endingAddresses(service)
+	_ = setFirewall(d, service) // it is not opened any more
 	return &item{DesiredLoadBalancer: d}
+}
+
+// setFirewall says whom the firewall is to let in, and fails if that is not clear.
+func setFirewall(d *backendv1.DesiredLoadBalancer, service *v1.Service) error {
+	off, offErr := annotations.FirewallOff(service)
+	ranges, rangesErr := annotations.SourceRanges(service)
+	d.OpenFirewall, d.SourceRanges = !off, ranges
+	return annotations.OneLine(offErr, rangesErr)
 }
 
 // describe says whose load balancer it is, and what its Service publishes.

@@ -85,7 +85,8 @@ func desiredLB(change ...func(*backendv1.DesiredLoadBalancer)) *backendv1.Desire
 			Family: backendv1.IpFamily_IP_FAMILY_IPV4,
 			Source: &backendv1.DesiredAddress_FloatingIp{FloatingIp: &backendv1.FloatingIpSource{}},
 		}},
-		Ports: []*backendv1.Port{{Protocol: backendv1.Protocol_PROTOCOL_TCP, Port: 80}},
+		Ports:        []*backendv1.Port{{Protocol: backendv1.Protocol_PROTOCOL_TCP, Port: 80}},
+		OpenFirewall: true,
 	}
 	for _, c := range change {
 		c(d)

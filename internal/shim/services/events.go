@@ -27,19 +27,21 @@ import (
 // conditionReasons are the reasons of the events by which conditions are recorded: part of what
 // users may rely on. What makes a sync fail is recorded by the framework's SyncLoadBalancerFailed.
 var conditionReasons = map[backendv1.ConditionType]string{
-	backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:       "NoCandidate",
-	backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT:      "PortConflict",
-	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED:    "FirewallClosed",
-	backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED:       "PortRefused",
-	backendv1.ConditionType_CONDITION_TYPE_PENDING:            "AddressPending",
-	backendv1.ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT:     "AddressPending",
-	backendv1.ConditionType_CONDITION_TYPE_DEGRADED:           "LoadBalancerDegraded",
-	backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED:          "AddressNotOwned",
-	backendv1.ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT: "ForeignAttachment",
-	backendv1.ConditionType_CONDITION_TYPE_FAILOVER_SUSPENDED: "FailoverHeld",
-	backendv1.ConditionType_CONDITION_TYPE_ADDRESS_RENAMED:    "AddressRenamed",
-	backendv1.ConditionType_CONDITION_TYPE_LEFT_ATTACHED:      "AddressLeftAttached",
-	backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING:     "IPFamilyMissing",
+	backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:        "NoCandidate",
+	backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT:       "PortConflict",
+	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED:     "FirewallClosed",
+	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_WIDENED:    "FirewallWidened",
+	backendv1.ConditionType_CONDITION_TYPE_FIREWALL_INCOMPLETE: "FirewallIncomplete",
+	backendv1.ConditionType_CONDITION_TYPE_PORT_REFUSED:        "PortRefused",
+	backendv1.ConditionType_CONDITION_TYPE_PENDING:             "AddressPending",
+	backendv1.ConditionType_CONDITION_TYPE_ATTACH_TIMEOUT:      "AddressPending",
+	backendv1.ConditionType_CONDITION_TYPE_DEGRADED:            "LoadBalancerDegraded",
+	backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED:           "AddressNotOwned",
+	backendv1.ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT:  "ForeignAttachment",
+	backendv1.ConditionType_CONDITION_TYPE_FAILOVER_SUSPENDED:  "FailoverHeld",
+	backendv1.ConditionType_CONDITION_TYPE_ADDRESS_RENAMED:     "AddressRenamed",
+	backendv1.ConditionType_CONDITION_TYPE_LEFT_ATTACHED:       "AddressLeftAttached",
+	backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING:      "IPFamilyMissing",
 }
 
 // reportConditions records each condition of a load balancer once while it holds as it is. That an
@@ -52,7 +54,7 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 	holds := make(map[string][]string)
 	for _, condition := range state.GetConditions() {
 		reason, known := conditionReasons[condition.GetType()]
-		message := c.messageOf(condition)
+		message := c.messageOf(service, condition)
 		cause := message
 		switch condition.GetType() {
 		case backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE:
@@ -61,6 +63,8 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 			cause = "" // it names the other nodes, too
 		case backendv1.ConditionType_CONDITION_TYPE_FAMILY_MISSING:
 			cause = "" // what a pool has left changes again and again
+		case backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED:
+			cause = condition.GetMessage() // whether rules are kept is known a moment later
 		case backendv1.ConditionType_CONDITION_TYPE_NOT_OWNED:
 			known = c.config.ReadOnly || c.remembered(service).accepted
 		}
@@ -137,6 +141,17 @@ func (c *Controller) logOrphans(orphans []*backendv1.LoadBalancer) {
 				"load_balancer", orphan.GetKey().GetName(), "address", address.GetAddress(),
 				"resource", address.GetResourceName(), "retained", address.GetRetained())
 		}
+	}
+}
+
+// logOrphanedRules logs each orphaned firewall rule once.
+func (c *Controller) logOrphanedRules(rules []*backendv1.FirewallRule) {
+	orphanedRules.Set(float64(len(rules)))
+	for _, rule := range rules {
+		c.logOnce(fmt.Sprint("firewall rule ", rule.GetVpcId(), " ", rule.GetName()), "A firewall "+
+			"rule that is marked as this cluster's is kept for no Service any more; \"oxide-backend firewall "+
+			"remove-rules --orphaned\" removes such", "load_balancer", rule.GetKey().GetName(),
+			"rule", rule.GetName(), "vpc", rule.GetVpcName())
 	}
 }
 
@@ -217,6 +232,8 @@ var (
 
 	orphanedAddresses = gauge("oxide_ccm_orphaned_addresses", "How many load balancers have addresses "+
 		"that are marked as this cluster's and that no Service wants; retained ones are among them.")
+	orphanedRules = gauge("oxide_ccm_orphaned_firewall_rules", "How many rules of VPC firewalls are "+
+		"marked as this cluster's, and no Service wants them.")
 	conflicts = gauge("oxide_ccm_port_conflicts", "How many load balancers have a reserved address that "+
 		"is attached nowhere, because their port is taken on every Node that could carry it.")
 )
@@ -238,7 +255,7 @@ func gauge(name, help string) *metrics.Gauge {
 // registerMetrics adds the metrics, once, to the registry that the framework serves at /metrics.
 var registerMetrics = sync.OnceFunc(func() {
 	legacyregistry.MustRegister(failoverAttached, failoverPublished, holdsTotal, drift, changesDue,
-		orphanedAddresses, conflicts)
+		orphanedAddresses, orphanedRules, conflicts)
 })
 
 // count counts a load balancer by what is said of it; nil: it is gone. The caller holds the lock.

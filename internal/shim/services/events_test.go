@@ -5,6 +5,7 @@
 package services
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -214,6 +215,24 @@ func TestOrphansAreLoggedOnceAndCounted(t *testing.T) {
 	value(t, "orphans", 1, func() (float64, error) { return testutil.GetGaugeMetricValue(orphanedAddresses) })
 	c.logOrphans(nil)
 	value(t, "orphans", 0, func() (float64, error) { return testutil.GetGaugeMetricValue(orphanedAddresses) })
+}
+
+func TestOrphanedRulesAreLoggedOnceAndCounted(t *testing.T) {
+	c, _ := reporting(t)
+	rules := []*backendv1.FirewallRule{
+		{VpcId: "vpc-1", VpcName: "default", Name: "lb-orphaned-rule", Key: c.lbKey("shop/gone")},
+		{VpcId: "vpc-2", VpcName: "other", Name: "lb-orphaned-rule", Key: c.lbKey("shop/gone")},
+	}
+	c.logOrphanedRules(rules)
+	c.logOrphanedRules(rules)
+	lines := logged.with("lb-orphaned-rule")
+	if len(lines) != 2 || !strings.Contains(lines[0], "remove-rules --orphaned") ||
+		!strings.Contains(lines[0], "shop/gone") || !strings.Contains(lines[1], "other") {
+		t.Errorf("the log has %q", lines)
+	}
+	value(t, "rules", 2, func() (float64, error) { return testutil.GetGaugeMetricValue(orphanedRules) })
+	c.logOrphanedRules(nil)
+	value(t, "rules", 0, func() (float64, error) { return testutil.GetGaugeMetricValue(orphanedRules) })
 }
 
 func value(t *testing.T, name string, want float64, of func() (float64, error)) {

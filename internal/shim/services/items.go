@@ -43,9 +43,10 @@ type tracked struct {
 	// ending: its item says that it ends. releasing: the framework waits for its release. released: it has
 	// nothing any more, and the framework is to ask.
 	ending, releasing, released bool
-	// published and ports are what it published and served last.
+	// published and ports are what it published and served last, and whom its firewall was to let in.
 	published []string
 	ports     []*backendv1.Port
+	firewall  *desiredFirewall
 	// progressing and conflict are what its last state says, for metrics. failoverSince is when the
 	// cause of its last failover was observed; zero: that is published.
 	progressing, conflict bool
@@ -221,9 +222,16 @@ func (c *Controller) syncService(key string) *item {
 	return nil
 }
 
+// desiredFirewall is whom a firewall is to let in.
+type desiredFirewall struct {
+	open    bool
+	sources []string
+}
+
 // push sends an item of a Service. One that is ending is sent with what it published and served
 // last: the API server empties the status of a Service that is no load balancer any more, and yet
-// it proves that a user's own address may be detached. The caller holds pushing.
+// it proves that a user's own address may be detached. It takes no source ranges of such a Service
+// either, and yet nobody else is let in while it ends. The caller holds pushing.
 func (c *Controller) push(it *item, service *v1.Service) *item {
 	c.track(service, func(t *tracked) {
 		t.ending = it.GetEnding() != backendv1.Ending_ENDING_UNSPECIFIED
@@ -238,7 +246,11 @@ func (c *Controller) push(it *item, service *v1.Service) *item {
 			if len(it.GetPorts()) == 0 {
 				it.Ports = []*backendv1.Port{unknownPort}
 			}
+			if t.firewall != nil {
+				it.OpenFirewall, it.SourceRanges = t.firewall.open, t.firewall.sources
+			}
 		}
+		t.firewall = &desiredFirewall{it.GetOpenFirewall(), it.GetSourceRanges()}
 		t.published, t.ports, t.waits = it.GetPublishedAddresses(), it.GetPorts(), it.waits
 		if len(t.ports) == 0 {
 			return // no such item may be sent, and no such Service is admitted

@@ -7,7 +7,6 @@ package rack
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 )
 
@@ -88,28 +87,4 @@ func (r *Rack) Describe(ctx context.Context, ip FloatingIP, description string) 
 		return err
 	}
 	return r.call(ctx, http.MethodPut, "/v1/floating-ips/"+ip.ID, body, nil)
-}
-
-// AllOpen is a rule of the firewall that lets everything through.
-const AllOpen = `{"name":"all","description":"","status":"enabled","direction":"inbound",` +
-	`"action":"allow","priority":100,"targets":[{"type":"vpc","value":"default"}],"filters":{}}`
-
-// AddFirewallRule adds a rule, in the form in which Oxide's API takes it, to those of the VPC.
-func (r *Rack) AddFirewallRule(ctx context.Context, rule string) error {
-	const path = "/v1/vpc-firewall-rules?project=" + Project + "&vpc=default"
-	var rules struct {
-		Rules []json.RawMessage `json:"rules"`
-	}
-	if err := r.call(ctx, http.MethodGet, path, nil, &rules); err != nil {
-		return err
-	}
-	if !json.Valid([]byte(rule)) {
-		return fmt.Errorf("the rule is no JSON: %s", rule)
-	}
-	rules.Rules = append(rules.Rules, json.RawMessage(rule))
-	body, err := json.Marshal(rules)
-	if err != nil {
-		return err
-	}
-	return r.call(ctx, http.MethodPut, path, body, nil)
 }

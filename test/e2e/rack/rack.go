@@ -268,6 +268,7 @@ func (r *Rack) DeleteInstance(ctx context.Context, name string) error {
 // Roles on the project. With none the project and all in it look deleted to the programs: 404.
 const (
 	roleWriter = "limited_collaborator"
+	roleKeeper = "collaborator"
 	roleNone   = "none"
 )
 
@@ -276,6 +277,9 @@ func (r *Rack) RevokeRole(ctx context.Context) error { return r.setRole(ctx, rol
 
 // GrantRole gives the programs' user back the role that it had at the start.
 func (r *Rack) GrantRole(ctx context.Context) error { return r.setRole(ctx, roleWriter) }
+
+// GrantFirewall gives the programs' user the role that it takes to write firewall rules.
+func (r *Rack) GrantFirewall(ctx context.Context) error { return r.setRole(ctx, roleKeeper) }
 
 func (r *Rack) setRole(ctx context.Context, role string) error {
 	// By id: another silo may have a project of that name.

@@ -115,6 +115,9 @@ func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
 	return c, c.StartShim(ctx)
 }
 
+// SetBackendFlags changes the flags that are added to those of the backend at its next start.
+func (c *CCM) SetBackendFlags(flags ...string) { c.options.BackendFlags = flags }
+
 // StartBackend runs the backend, again if it was stopped, and waits until it is ready.
 func (c *CCM) StartBackend(ctx context.Context) error {
 	if err := c.writeToken(); err != nil {

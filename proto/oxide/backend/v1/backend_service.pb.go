@@ -39,6 +39,11 @@ const (
 	Feature_FEATURE_ADDRESS_OPERATIONS Feature = 3
 	// Load balancers can have addresses from external subnets.
 	Feature_FEATURE_EXTERNAL_SUBNETS Feature = 4
+	// Rules are kept in VPC firewalls for load balancers that desire it
+	// (DesiredLoadBalancer.open_firewall): the backend was started to do that.
+	Feature_FEATURE_FIREWALL_RULES Feature = 5
+	// FirewallService is offered.
+	Feature_FEATURE_FIREWALL_OPERATIONS Feature = 6
 )
 
 // Enum value maps for Feature.
@@ -49,13 +54,17 @@ var (
 		2: "FEATURE_SESSIONS",
 		3: "FEATURE_ADDRESS_OPERATIONS",
 		4: "FEATURE_EXTERNAL_SUBNETS",
+		5: "FEATURE_FIREWALL_RULES",
+		6: "FEATURE_FIREWALL_OPERATIONS",
 	}
 	Feature_value = map[string]int32{
-		"FEATURE_UNSPECIFIED":        0,
-		"FEATURE_WATCH_INSTANCES":    1,
-		"FEATURE_SESSIONS":           2,
-		"FEATURE_ADDRESS_OPERATIONS": 3,
-		"FEATURE_EXTERNAL_SUBNETS":   4,
+		"FEATURE_UNSPECIFIED":         0,
+		"FEATURE_WATCH_INSTANCES":     1,
+		"FEATURE_SESSIONS":            2,
+		"FEATURE_ADDRESS_OPERATIONS":  3,
+		"FEATURE_EXTERNAL_SUBNETS":    4,
+		"FEATURE_FIREWALL_RULES":      5,
+		"FEATURE_FIREWALL_OPERATIONS": 6,
 	}
 )
 
@@ -142,7 +151,10 @@ type GetInfoResponse struct {
 	// added. Clients compare it with their own on every connect.
 	ApiRevision int32 `protobuf:"varint,6,opt,name=api_revision,json=apiRevision,proto3" json:"api_revision,omitempty"`
 	// Whether the backend was started to change nothing in Oxide.
-	ReadOnly      bool `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	ReadOnly bool `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// The scopes of the acting sessions that run here, in alphabetical order; none where every client stands
+	// by. Calls that need a session (SESSION_REQUIRED) are answered for these alone.
+	ActingScopes  []string `protobuf:"bytes,8,rep,name=acting_scopes,json=actingScopes,proto3" json:"acting_scopes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -224,6 +236,13 @@ func (x *GetInfoResponse) GetReadOnly() bool {
 		return x.ReadOnly
 	}
 	return false
+}
+
+func (x *GetInfoResponse) GetActingScopes() []string {
+	if x != nil {
+		return x.ActingScopes
+	}
+	return nil
 }
 
 // Silo is an Oxide silo: the tenant that users, tokens and projects belong to.
@@ -341,7 +360,7 @@ var File_oxide_backend_v1_backend_service_proto protoreflect.FileDescriptor
 const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\n" +
 	"&oxide/backend/v1/backend_service.proto\x12\x10oxide.backend.v1\"\x10\n" +
-	"\x0eGetInfoRequest\"\xaf\x02\n" +
+	"\x0eGetInfoRequest\"\xd4\x02\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12*\n" +
 	"\x11oxide_api_version\x18\x02 \x01(\tR\x0foxideApiVersion\x12*\n" +
@@ -349,19 +368,22 @@ const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\aproject\x18\x04 \x01(\v2\x19.oxide.backend.v1.ProjectR\aproject\x125\n" +
 	"\bfeatures\x18\x05 \x03(\x0e2\x19.oxide.backend.v1.FeatureR\bfeatures\x12!\n" +
 	"\fapi_revision\x18\x06 \x01(\x05R\vapiRevision\x12\x1b\n" +
-	"\tread_only\x18\a \x01(\bR\breadOnly\"*\n" +
+	"\tread_only\x18\a \x01(\bR\breadOnly\x12#\n" +
+	"\racting_scopes\x18\b \x03(\tR\factingScopes\"*\n" +
 	"\x04Silo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"-\n" +
 	"\aProject\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\x93\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\xd0\x01\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17FEATURE_WATCH_INSTANCES\x10\x01\x12\x14\n" +
 	"\x10FEATURE_SESSIONS\x10\x02\x12\x1e\n" +
 	"\x1aFEATURE_ADDRESS_OPERATIONS\x10\x03\x12\x1c\n" +
-	"\x18FEATURE_EXTERNAL_SUBNETS\x10\x042e\n" +
+	"\x18FEATURE_EXTERNAL_SUBNETS\x10\x04\x12\x1a\n" +
+	"\x16FEATURE_FIREWALL_RULES\x10\x05\x12\x1f\n" +
+	"\x1bFEATURE_FIREWALL_OPERATIONS\x10\x062e\n" +
 	"\x0eBackendService\x12S\n" +
 	"\aGetInfo\x12 .oxide.backend.v1.GetInfoRequest\x1a!.oxide.backend.v1.GetInfoResponse\"\x03\x90\x02\x01BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 

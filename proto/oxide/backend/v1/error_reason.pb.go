@@ -135,6 +135,13 @@ const (
 	// FAILED_PRECONDITION: the instance does not exist, but the machine reports the system UUID of another
 	// one that does. The caller must not give the machine up; it should correct which instance it is.
 	ErrorReason_ERROR_REASON_INSTANCE_REPLACED ErrorReason = 32
+	// FAILED_PRECONDITION: a load balancer desires the firewall rule. Nothing was removed. Start the
+	// backend so that it keeps none first.
+	ErrorReason_ERROR_REASON_FIREWALL_RULE_IN_USE ErrorReason = 33
+	// FAILED_PRECONDITION: the firewall of a VPC has a rule that this backend cannot write back
+	// exactly as it is, and all rules of a VPC are written at once. Nothing was written; the message
+	// names the rule.
+	ErrorReason_ERROR_REASON_FIREWALL_NOT_REPRESENTABLE ErrorReason = 34
 )
 
 // Enum value maps for ErrorReason.
@@ -173,6 +180,8 @@ var (
 		30: "ERROR_REASON_INSTANCE_NOT_IDENTIFIED",
 		31: "ERROR_REASON_INSTANCE_IDENTITY_CONFLICT",
 		32: "ERROR_REASON_INSTANCE_REPLACED",
+		33: "ERROR_REASON_FIREWALL_RULE_IN_USE",
+		34: "ERROR_REASON_FIREWALL_NOT_REPRESENTABLE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -208,6 +217,8 @@ var (
 		"ERROR_REASON_INSTANCE_NOT_IDENTIFIED":       30,
 		"ERROR_REASON_INSTANCE_IDENTITY_CONFLICT":    31,
 		"ERROR_REASON_INSTANCE_REPLACED":             32,
+		"ERROR_REASON_FIREWALL_RULE_IN_USE":          33,
+		"ERROR_REASON_FIREWALL_NOT_REPRESENTABLE":    34,
 	}
 )
 
@@ -242,7 +253,8 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xac\t\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\x80\n" +
+	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -277,7 +289,9 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10\x1d\x12(\n" +
 	"$ERROR_REASON_INSTANCE_NOT_IDENTIFIED\x10\x1e\x12+\n" +
 	"'ERROR_REASON_INSTANCE_IDENTITY_CONFLICT\x10\x1f\x12\"\n" +
-	"\x1eERROR_REASON_INSTANCE_REPLACED\x10 BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"\x1eERROR_REASON_INSTANCE_REPLACED\x10 \x12%\n" +
+	"!ERROR_REASON_FIREWALL_RULE_IN_USE\x10!\x12+\n" +
+	"'ERROR_REASON_FIREWALL_NOT_REPRESENTABLE\x10\"BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once

@@ -514,6 +514,15 @@ const (
 	// An optional address of an IP family cannot be had: no instance has a private address of the family, or
 	// no pool gives one. The load balancer is served by the other family.
 	ConditionType_CONDITION_TYPE_FAMILY_MISSING ConditionType = 13
+	// Its firewall rules let traffic in to all instances of the subnets that the candidates are in,
+	// because there are more candidates than Oxide lets rules name: 256 in one rule, and fewer where
+	// all rules of the VPC would take more than a request holds.
+	ConditionType_CONDITION_TYPE_FIREWALL_WIDENED ConditionType = 14
+	// Its firewall rules are not as they are to be: they cannot be represented, the firewall is full
+	// or holds what this backend cannot write back exactly, a write failed, or a source range is no
+	// network or of an IP family without an address. What was there stays. The message says which,
+	// and what to do.
+	ConditionType_CONDITION_TYPE_FIREWALL_INCOMPLETE ConditionType = 15
 )
 
 // Enum value maps for ConditionType.
@@ -533,22 +542,26 @@ var (
 		11: "CONDITION_TYPE_ATTACH_TIMEOUT",
 		12: "CONDITION_TYPE_LEFT_ATTACHED",
 		13: "CONDITION_TYPE_FAMILY_MISSING",
+		14: "CONDITION_TYPE_FIREWALL_WIDENED",
+		15: "CONDITION_TYPE_FIREWALL_INCOMPLETE",
 	}
 	ConditionType_value = map[string]int32{
-		"CONDITION_TYPE_UNSPECIFIED":        0,
-		"CONDITION_TYPE_NO_CANDIDATE":       1,
-		"CONDITION_TYPE_PORT_CONFLICT":      2,
-		"CONDITION_TYPE_PORT_REFUSED":       3,
-		"CONDITION_TYPE_FIREWALL_CLOSED":    4,
-		"CONDITION_TYPE_PENDING":            5,
-		"CONDITION_TYPE_DEGRADED":           6,
-		"CONDITION_TYPE_NOT_OWNED":          7,
-		"CONDITION_TYPE_FOREIGN_ATTACHMENT": 8,
-		"CONDITION_TYPE_FAILOVER_SUSPENDED": 9,
-		"CONDITION_TYPE_ADDRESS_RENAMED":    10,
-		"CONDITION_TYPE_ATTACH_TIMEOUT":     11,
-		"CONDITION_TYPE_LEFT_ATTACHED":      12,
-		"CONDITION_TYPE_FAMILY_MISSING":     13,
+		"CONDITION_TYPE_UNSPECIFIED":         0,
+		"CONDITION_TYPE_NO_CANDIDATE":        1,
+		"CONDITION_TYPE_PORT_CONFLICT":       2,
+		"CONDITION_TYPE_PORT_REFUSED":        3,
+		"CONDITION_TYPE_FIREWALL_CLOSED":     4,
+		"CONDITION_TYPE_PENDING":             5,
+		"CONDITION_TYPE_DEGRADED":            6,
+		"CONDITION_TYPE_NOT_OWNED":           7,
+		"CONDITION_TYPE_FOREIGN_ATTACHMENT":  8,
+		"CONDITION_TYPE_FAILOVER_SUSPENDED":  9,
+		"CONDITION_TYPE_ADDRESS_RENAMED":     10,
+		"CONDITION_TYPE_ATTACH_TIMEOUT":      11,
+		"CONDITION_TYPE_LEFT_ATTACHED":       12,
+		"CONDITION_TYPE_FAMILY_MISSING":      13,
+		"CONDITION_TYPE_FIREWALL_WIDENED":    14,
+		"CONDITION_TYPE_FIREWALL_INCOMPLETE": 15,
 	}
 )
 
@@ -1102,8 +1115,21 @@ type DesiredLoadBalancer struct {
 	// allocated, and an address that is neither attached nor published gets no place. The state repeats the
 	// reason as its problem (INVALID_REQUEST).
 	PreserveReason string `protobuf:"bytes,12,opt,name=preserve_reason,json=preserveReason,proto3" json:"preserve_reason,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The firewall of the VPC is to let its traffic in. A backend that keeps firewall rules
+	// (FEATURE_FIREWALL_RULES) then has rules there for its ports, one for each IP family of its
+	// addresses: they exist before a first place is in `publish`, unless that takes over ten seconds
+	// or a write failed (FIREWALL_CLOSED), and until its addresses of the family are detached and
+	// published no more. Those of one that is ending stay as they are until it has no address in use.
+	// False: it has none, and those that it had are removed. Ignored where the feature is not listed.
+	OpenFirewall bool `protobuf:"varint,13,opt,name=open_firewall,json=openFirewall,proto3" json:"open_firewall,omitempty"`
+	// The only sources that those rules let in, as networks in CIDR notation or as single addresses;
+	// empty: any. They may overlap. What is not a network is ignored, and so is one of an IP family
+	// that it has no address of: a condition (FIREWALL_INCOMPLETE) says so. Nothing is let in of an IP
+	// family that none of them is of. More than 1,000 are the problem of this load balancer alone, as
+	// a wrong address is. The backend enforces them nowhere else.
+	SourceRanges  []string `protobuf:"bytes,14,rep,name=source_ranges,json=sourceRanges,proto3" json:"source_ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DesiredLoadBalancer) Reset() {
@@ -1218,6 +1244,20 @@ func (x *DesiredLoadBalancer) GetPreserveReason() string {
 		return x.PreserveReason
 	}
 	return ""
+}
+
+func (x *DesiredLoadBalancer) GetOpenFirewall() bool {
+	if x != nil {
+		return x.OpenFirewall
+	}
+	return false
+}
+
+func (x *DesiredLoadBalancer) GetSourceRanges() []string {
+	if x != nil {
+		return x.SourceRanges
+	}
+	return nil
 }
 
 // EligibleInstances are the only candidates that a load balancer may use.
@@ -2227,6 +2267,217 @@ func (x *Condition) GetMessage() string {
 	return ""
 }
 
+// FirewallRule is a rule that is kept in the firewall of a VPC for a load balancer: it lets traffic
+// in from outside.
+type FirewallRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the VPC.
+	VpcId string `protobuf:"bytes,1,opt,name=vpc_id,json=vpcId,proto3" json:"vpc_id,omitempty"`
+	// The name of the VPC.
+	VpcName string `protobuf:"bytes,2,opt,name=vpc_name,json=vpcName,proto3" json:"vpc_name,omitempty"`
+	// The name of the rule, unique in its VPC. Rules have no lasting id: Oxide gives them new ones
+	// whenever any rule of the VPC is written.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The load balancer that it is kept for, read from its marker.
+	Key *LoadBalancerKey `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	// As in DesiredLoadBalancer, read from its marker.
+	OwnerUid string `protobuf:"bytes,5,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
+	// The IP family of the addresses that it is kept for.
+	Family IpFamily `protobuf:"varint,6,opt,name=family,proto3,enum=oxide.backend.v1.IpFamily" json:"family,omitempty"`
+	// The transport protocols that it lets in, TCP and UDP.
+	Protocols []Protocol `protobuf:"varint,7,rep,packed,name=protocols,proto3,enum=oxide.backend.v1.Protocol" json:"protocols,omitempty"`
+	// The ports that it lets in, of each of the protocols.
+	Ports []*PortRange `protobuf:"bytes,8,rep,name=ports,proto3" json:"ports,omitempty"`
+	// The only sources that it lets in, in CIDR notation; empty: any.
+	SourceRanges []string `protobuf:"bytes,9,rep,name=source_ranges,json=sourceRanges,proto3" json:"source_ranges,omitempty"`
+	// The names of the instances that it lets traffic in to.
+	InstanceNames []string `protobuf:"bytes,10,rep,name=instance_names,json=instanceNames,proto3" json:"instance_names,omitempty"`
+	// The names of the subnets that it lets traffic in to: of all of their instances.
+	SubnetNames []string `protobuf:"bytes,11,rep,name=subnet_names,json=subnetNames,proto3" json:"subnet_names,omitempty"`
+	// Its priority: rules with lower numbers come first.
+	Priority int32 `protobuf:"varint,12,opt,name=priority,proto3" json:"priority,omitempty"`
+	// No load balancer of the session desires it.
+	Orphaned      bool `protobuf:"varint,13,opt,name=orphaned,proto3" json:"orphaned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FirewallRule) Reset() {
+	*x = FirewallRule{}
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FirewallRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FirewallRule) ProtoMessage() {}
+
+func (x *FirewallRule) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FirewallRule.ProtoReflect.Descriptor instead.
+func (*FirewallRule) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *FirewallRule) GetVpcId() string {
+	if x != nil {
+		return x.VpcId
+	}
+	return ""
+}
+
+func (x *FirewallRule) GetVpcName() string {
+	if x != nil {
+		return x.VpcName
+	}
+	return ""
+}
+
+func (x *FirewallRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FirewallRule) GetKey() *LoadBalancerKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *FirewallRule) GetOwnerUid() string {
+	if x != nil {
+		return x.OwnerUid
+	}
+	return ""
+}
+
+func (x *FirewallRule) GetFamily() IpFamily {
+	if x != nil {
+		return x.Family
+	}
+	return IpFamily_IP_FAMILY_UNSPECIFIED
+}
+
+func (x *FirewallRule) GetProtocols() []Protocol {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
+func (x *FirewallRule) GetPorts() []*PortRange {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *FirewallRule) GetSourceRanges() []string {
+	if x != nil {
+		return x.SourceRanges
+	}
+	return nil
+}
+
+func (x *FirewallRule) GetInstanceNames() []string {
+	if x != nil {
+		return x.InstanceNames
+	}
+	return nil
+}
+
+func (x *FirewallRule) GetSubnetNames() []string {
+	if x != nil {
+		return x.SubnetNames
+	}
+	return nil
+}
+
+func (x *FirewallRule) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *FirewallRule) GetOrphaned() bool {
+	if x != nil {
+		return x.Orphaned
+	}
+	return false
+}
+
+// PortRange is a range of ports.
+type PortRange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first port of the range.
+	FirstPort int32 `protobuf:"varint,1,opt,name=first_port,json=firstPort,proto3" json:"first_port,omitempty"`
+	// The last port of the range, not below the first.
+	LastPort      int32 `protobuf:"varint,2,opt,name=last_port,json=lastPort,proto3" json:"last_port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortRange) Reset() {
+	*x = PortRange{}
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortRange) ProtoMessage() {}
+
+func (x *PortRange) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
+func (*PortRange) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PortRange) GetFirstPort() int32 {
+	if x != nil {
+		return x.FirstPort
+	}
+	return 0
+}
+
+func (x *PortRange) GetLastPort() int32 {
+	if x != nil {
+		return x.LastPort
+	}
+	return 0
+}
+
 // Action is one change of one Oxide resource that was made, or that a plan would make.
 type Action struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2268,7 +2519,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[17]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2531,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[17]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2544,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{17}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Action) GetType() ActionType {
@@ -2411,7 +2662,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[18]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2674,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[18]
+	mi := &file_oxide_backend_v1_load_balancer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2687,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{18}
+	return file_oxide_backend_v1_load_balancer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Problem) GetReason() ErrorReason {
@@ -2506,7 +2757,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x0fleast_preferred\x18\f \x01(\bR\x0eleastPreferred\x129\n" +
 	"\n" +
 	"used_ports\x18\r \x03(\v2\x1a.oxide.backend.v1.UsedPortR\tusedPorts\x122\n" +
-	"\x15reachability_in_doubt\x18\x0e \x01(\bR\x13reachabilityInDoubt\"\xe4\x04\n" +
+	"\x15reachability_in_doubt\x18\x0e \x01(\bR\x13reachabilityInDoubt\"\xae\x05\n" +
 	"\x13DesiredLoadBalancer\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12\x1e\n" +
@@ -2523,7 +2774,9 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x13published_addresses\x18\n" +
 	" \x03(\tR\x12publishedAddresses\x12%\n" +
 	"\x0eno_publication\x18\v \x01(\bR\rnoPublication\x12'\n" +
-	"\x0fpreserve_reason\x18\f \x01(\tR\x0epreserveReason\"\xa0\x01\n" +
+	"\x0fpreserve_reason\x18\f \x01(\tR\x0epreserveReason\x12#\n" +
+	"\ropen_firewall\x18\r \x01(\bR\fopenFirewall\x12#\n" +
+	"\rsource_ranges\x18\x0e \x03(\tR\fsourceRanges\"\xa0\x01\n" +
 	"\x11EligibleInstances\x12@\n" +
 	"\tinstances\x18\x01 \x03(\v2\".oxide.backend.v1.EligibleInstanceR\tinstances\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12'\n" +
@@ -2603,7 +2856,26 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x0fprivate_address\x18\x02 \x01(\tR\x0eprivateAddress\"Z\n" +
 	"\tCondition\x123\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1f.oxide.backend.v1.ConditionTypeR\x04type\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xaf\x04\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xee\x03\n" +
+	"\fFirewallRule\x12\x15\n" +
+	"\x06vpc_id\x18\x01 \x01(\tR\x05vpcId\x12\x19\n" +
+	"\bvpc_name\x18\x02 \x01(\tR\avpcName\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x123\n" +
+	"\x03key\x18\x04 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
+	"\towner_uid\x18\x05 \x01(\tR\bownerUid\x122\n" +
+	"\x06family\x18\x06 \x01(\x0e2\x1a.oxide.backend.v1.IpFamilyR\x06family\x128\n" +
+	"\tprotocols\x18\a \x03(\x0e2\x1a.oxide.backend.v1.ProtocolR\tprotocols\x121\n" +
+	"\x05ports\x18\b \x03(\v2\x1b.oxide.backend.v1.PortRangeR\x05ports\x12#\n" +
+	"\rsource_ranges\x18\t \x03(\tR\fsourceRanges\x12%\n" +
+	"\x0einstance_names\x18\n" +
+	" \x03(\tR\rinstanceNames\x12!\n" +
+	"\fsubnet_names\x18\v \x03(\tR\vsubnetNames\x12\x1a\n" +
+	"\bpriority\x18\f \x01(\x05R\bpriority\x12\x1a\n" +
+	"\borphaned\x18\r \x01(\bR\borphaned\"G\n" +
+	"\tPortRange\x12\x1d\n" +
+	"\n" +
+	"first_port\x18\x01 \x01(\x05R\tfirstPort\x12\x1b\n" +
+	"\tlast_port\x18\x02 \x01(\x05R\blastPort\"\xaf\x04\n" +
 	"\x06Action\x120\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1c.oxide.backend.v1.ActionTypeR\x04type\x123\n" +
 	"\x03key\x18\x02 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x127\n" +
@@ -2664,7 +2936,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\rAddressSource\x12\x1e\n" +
 	"\x1aADDRESS_SOURCE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aADDRESS_SOURCE_FLOATING_IP\x10\x01\x12\"\n" +
-	"\x1eADDRESS_SOURCE_EXTERNAL_SUBNET\x10\x02*\xe8\x03\n" +
+	"\x1eADDRESS_SOURCE_EXTERNAL_SUBNET\x10\x02*\xb5\x04\n" +
 	"\rConditionType\x12\x1e\n" +
 	"\x1aCONDITION_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bCONDITION_TYPE_NO_CANDIDATE\x10\x01\x12 \n" +
@@ -2680,7 +2952,9 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x12!\n" +
 	"\x1dCONDITION_TYPE_ATTACH_TIMEOUT\x10\v\x12 \n" +
 	"\x1cCONDITION_TYPE_LEFT_ATTACHED\x10\f\x12!\n" +
-	"\x1dCONDITION_TYPE_FAMILY_MISSING\x10\r*\x9f\x01\n" +
+	"\x1dCONDITION_TYPE_FAMILY_MISSING\x10\r\x12#\n" +
+	"\x1fCONDITION_TYPE_FIREWALL_WIDENED\x10\x0e\x12&\n" +
+	"\"CONDITION_TYPE_FIREWALL_INCOMPLETE\x10\x0f*\x9f\x01\n" +
 	"\n" +
 	"ActionType\x12\x1b\n" +
 	"\x17ACTION_TYPE_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -2703,7 +2977,7 @@ func file_oxide_backend_v1_load_balancer_proto_rawDescGZIP() []byte {
 }
 
 var file_oxide_backend_v1_load_balancer_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_oxide_backend_v1_load_balancer_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_oxide_backend_v1_load_balancer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_oxide_backend_v1_load_balancer_proto_goTypes = []any{
 	(Readiness)(0),                // 0: oxide.backend.v1.Readiness
 	(Reachability)(0),             // 1: oxide.backend.v1.Reachability
@@ -2732,23 +3006,25 @@ var file_oxide_backend_v1_load_balancer_proto_goTypes = []any{
 	(*LoadBalancerAddress)(nil),   // 24: oxide.backend.v1.LoadBalancerAddress
 	(*Attachment)(nil),            // 25: oxide.backend.v1.Attachment
 	(*Condition)(nil),             // 26: oxide.backend.v1.Condition
-	(*Action)(nil),                // 27: oxide.backend.v1.Action
-	(*Problem)(nil),               // 28: oxide.backend.v1.Problem
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(ErrorReason)(0),              // 31: oxide.backend.v1.ErrorReason
+	(*FirewallRule)(nil),          // 27: oxide.backend.v1.FirewallRule
+	(*PortRange)(nil),             // 28: oxide.backend.v1.PortRange
+	(*Action)(nil),                // 29: oxide.backend.v1.Action
+	(*Problem)(nil),               // 30: oxide.backend.v1.Problem
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(ErrorReason)(0),              // 33: oxide.backend.v1.ErrorReason
 }
 var file_oxide_backend_v1_load_balancer_proto_depIdxs = []int32{
 	5,  // 0: oxide.backend.v1.UsedPort.protocol:type_name -> oxide.backend.v1.Protocol
 	5,  // 1: oxide.backend.v1.ReservedPorts.protocol:type_name -> oxide.backend.v1.Protocol
 	0,  // 2: oxide.backend.v1.Candidate.readiness:type_name -> oxide.backend.v1.Readiness
-	29, // 3: oxide.backend.v1.Candidate.readiness_duration:type_name -> google.protobuf.Duration
+	31, // 3: oxide.backend.v1.Candidate.readiness_duration:type_name -> google.protobuf.Duration
 	1,  // 4: oxide.backend.v1.Candidate.reachability:type_name -> oxide.backend.v1.Reachability
-	29, // 5: oxide.backend.v1.Candidate.reachability_duration:type_name -> google.protobuf.Duration
+	31, // 5: oxide.backend.v1.Candidate.reachability_duration:type_name -> google.protobuf.Duration
 	11, // 6: oxide.backend.v1.Candidate.used_ports:type_name -> oxide.backend.v1.UsedPort
 	10, // 7: oxide.backend.v1.DesiredLoadBalancer.key:type_name -> oxide.backend.v1.LoadBalancerKey
 	2,  // 8: oxide.backend.v1.DesiredLoadBalancer.ending:type_name -> oxide.backend.v1.Ending
-	30, // 9: oxide.backend.v1.DesiredLoadBalancer.create_time:type_name -> google.protobuf.Timestamp
+	32, // 9: oxide.backend.v1.DesiredLoadBalancer.create_time:type_name -> google.protobuf.Timestamp
 	17, // 10: oxide.backend.v1.DesiredLoadBalancer.addresses:type_name -> oxide.backend.v1.DesiredAddress
 	20, // 11: oxide.backend.v1.DesiredLoadBalancer.ports:type_name -> oxide.backend.v1.Port
 	15, // 12: oxide.backend.v1.DesiredLoadBalancer.eligible_instances:type_name -> oxide.backend.v1.EligibleInstances
@@ -2761,29 +3037,33 @@ var file_oxide_backend_v1_load_balancer_proto_depIdxs = []int32{
 	24, // 19: oxide.backend.v1.LoadBalancerState.addresses:type_name -> oxide.backend.v1.LoadBalancerAddress
 	4,  // 20: oxide.backend.v1.LoadBalancerState.phase:type_name -> oxide.backend.v1.Phase
 	26, // 21: oxide.backend.v1.LoadBalancerState.conditions:type_name -> oxide.backend.v1.Condition
-	28, // 22: oxide.backend.v1.LoadBalancerState.problem:type_name -> oxide.backend.v1.Problem
+	30, // 22: oxide.backend.v1.LoadBalancerState.problem:type_name -> oxide.backend.v1.Problem
 	5,  // 23: oxide.backend.v1.Port.protocol:type_name -> oxide.backend.v1.Protocol
 	10, // 24: oxide.backend.v1.LoadBalancer.key:type_name -> oxide.backend.v1.LoadBalancerKey
 	24, // 25: oxide.backend.v1.LoadBalancer.addresses:type_name -> oxide.backend.v1.LoadBalancerAddress
 	26, // 26: oxide.backend.v1.LoadBalancer.conditions:type_name -> oxide.backend.v1.Condition
-	28, // 27: oxide.backend.v1.LoadBalancer.problem:type_name -> oxide.backend.v1.Problem
+	30, // 27: oxide.backend.v1.LoadBalancer.problem:type_name -> oxide.backend.v1.Problem
 	6,  // 28: oxide.backend.v1.LoadBalancerAddress.family:type_name -> oxide.backend.v1.IpFamily
 	7,  // 29: oxide.backend.v1.LoadBalancerAddress.source:type_name -> oxide.backend.v1.AddressSource
 	25, // 30: oxide.backend.v1.LoadBalancerAddress.attachment:type_name -> oxide.backend.v1.Attachment
 	25, // 31: oxide.backend.v1.LoadBalancerAddress.planned_attachment:type_name -> oxide.backend.v1.Attachment
 	8,  // 32: oxide.backend.v1.Condition.type:type_name -> oxide.backend.v1.ConditionType
-	9,  // 33: oxide.backend.v1.Action.type:type_name -> oxide.backend.v1.ActionType
-	10, // 34: oxide.backend.v1.Action.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	7,  // 35: oxide.backend.v1.Action.source:type_name -> oxide.backend.v1.AddressSource
-	30, // 36: oxide.backend.v1.Action.end_time:type_name -> google.protobuf.Timestamp
-	30, // 37: oxide.backend.v1.Action.cause_time:type_name -> google.protobuf.Timestamp
-	31, // 38: oxide.backend.v1.Problem.reason:type_name -> oxide.backend.v1.ErrorReason
-	29, // 39: oxide.backend.v1.Problem.retry_delay:type_name -> google.protobuf.Duration
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	10, // 33: oxide.backend.v1.FirewallRule.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	6,  // 34: oxide.backend.v1.FirewallRule.family:type_name -> oxide.backend.v1.IpFamily
+	5,  // 35: oxide.backend.v1.FirewallRule.protocols:type_name -> oxide.backend.v1.Protocol
+	28, // 36: oxide.backend.v1.FirewallRule.ports:type_name -> oxide.backend.v1.PortRange
+	9,  // 37: oxide.backend.v1.Action.type:type_name -> oxide.backend.v1.ActionType
+	10, // 38: oxide.backend.v1.Action.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	7,  // 39: oxide.backend.v1.Action.source:type_name -> oxide.backend.v1.AddressSource
+	32, // 40: oxide.backend.v1.Action.end_time:type_name -> google.protobuf.Timestamp
+	32, // 41: oxide.backend.v1.Action.cause_time:type_name -> google.protobuf.Timestamp
+	33, // 42: oxide.backend.v1.Problem.reason:type_name -> oxide.backend.v1.ErrorReason
+	31, // 43: oxide.backend.v1.Problem.retry_delay:type_name -> google.protobuf.Duration
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_proto_init() }
@@ -2811,7 +3091,7 @@ func file_oxide_backend_v1_load_balancer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_load_balancer_proto_rawDesc), len(file_oxide_backend_v1_load_balancer_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -860,6 +860,7 @@ type SyncLoadBalancersResponse struct {
 	//	*SyncLoadBalancersResponse_InSync
 	//	*SyncLoadBalancersResponse_Rebalance
 	//	*SyncLoadBalancersResponse_ActionsDropped
+	//	*SyncLoadBalancersResponse_FirewallOrphans
 	Event         isSyncLoadBalancersResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -965,6 +966,15 @@ func (x *SyncLoadBalancersResponse) GetActionsDropped() *ActionsDropped {
 	return nil
 }
 
+func (x *SyncLoadBalancersResponse) GetFirewallOrphans() *FirewallOrphans {
+	if x != nil {
+		if x, ok := x.Event.(*SyncLoadBalancersResponse_FirewallOrphans); ok {
+			return x.FirewallOrphans
+		}
+	}
+	return nil
+}
+
 type isSyncLoadBalancersResponse_Event interface {
 	isSyncLoadBalancersResponse_Event()
 }
@@ -1004,6 +1014,11 @@ type SyncLoadBalancersResponse_ActionsDropped struct {
 	ActionsDropped *ActionsDropped `protobuf:"bytes,7,opt,name=actions_dropped,json=actionsDropped,proto3,oneof"`
 }
 
+type SyncLoadBalancersResponse_FirewallOrphans struct {
+	// All firewall rules that are orphans, whenever they differ; not sent before there is one.
+	FirewallOrphans *FirewallOrphans `protobuf:"bytes,8,opt,name=firewall_orphans,json=firewallOrphans,proto3,oneof"`
+}
+
 func (*SyncLoadBalancersResponse_State) isSyncLoadBalancersResponse_Event() {}
 
 func (*SyncLoadBalancersResponse_Action) isSyncLoadBalancersResponse_Event() {}
@@ -1017,6 +1032,8 @@ func (*SyncLoadBalancersResponse_InSync) isSyncLoadBalancersResponse_Event() {}
 func (*SyncLoadBalancersResponse_Rebalance) isSyncLoadBalancersResponse_Event() {}
 
 func (*SyncLoadBalancersResponse_ActionsDropped) isSyncLoadBalancersResponse_Event() {}
+
+func (*SyncLoadBalancersResponse_FirewallOrphans) isSyncLoadBalancersResponse_Event() {}
 
 // LoadBalancerReleased is about an ending load balancer that has nothing any more.
 type LoadBalancerReleased struct {
@@ -1119,6 +1136,53 @@ func (x *OrphanedAddresses) GetOrphans() []*LoadBalancer {
 	return nil
 }
 
+// FirewallOrphans are firewall rules that are marked with the scope and that no load balancer of
+// the session desires. FirewallService removes them; nothing else does.
+type FirewallOrphans struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rules, ordered by the name of the VPC and their own; at most 1,000, without what they let in.
+	Rules         []*FirewallRule `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FirewallOrphans) Reset() {
+	*x = FirewallOrphans{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FirewallOrphans) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FirewallOrphans) ProtoMessage() {}
+
+func (x *FirewallOrphans) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FirewallOrphans.ProtoReflect.Descriptor instead.
+func (*FirewallOrphans) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *FirewallOrphans) GetRules() []*FirewallRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
 // ActionsDropped is about actions that were not sent.
 type ActionsDropped struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1130,7 +1194,7 @@ type ActionsDropped struct {
 
 func (x *ActionsDropped) Reset() {
 	*x = ActionsDropped{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[16]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1206,7 @@ func (x *ActionsDropped) String() string {
 func (*ActionsDropped) ProtoMessage() {}
 
 func (x *ActionsDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[16]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1219,7 @@ func (x *ActionsDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActionsDropped.ProtoReflect.Descriptor instead.
 func (*ActionsDropped) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{16}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ActionsDropped) GetCount() int64 {
@@ -1189,7 +1253,7 @@ type PlanLoadBalancersRequest struct {
 
 func (x *PlanLoadBalancersRequest) Reset() {
 	*x = PlanLoadBalancersRequest{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[17]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1265,7 @@ func (x *PlanLoadBalancersRequest) String() string {
 func (*PlanLoadBalancersRequest) ProtoMessage() {}
 
 func (x *PlanLoadBalancersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[17]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1278,7 @@ func (x *PlanLoadBalancersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanLoadBalancersRequest.ProtoReflect.Descriptor instead.
 func (*PlanLoadBalancersRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{17}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PlanLoadBalancersRequest) GetInput() isPlanLoadBalancersRequest_Input {
@@ -1305,7 +1369,7 @@ type LoadBalancerSet struct {
 
 func (x *LoadBalancerSet) Reset() {
 	*x = LoadBalancerSet{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[18]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1381,7 @@ func (x *LoadBalancerSet) String() string {
 func (*LoadBalancerSet) ProtoMessage() {}
 
 func (x *LoadBalancerSet) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[18]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1394,7 @@ func (x *LoadBalancerSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadBalancerSet.ProtoReflect.Descriptor instead.
 func (*LoadBalancerSet) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{18}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LoadBalancerSet) GetOpen() *OpenSession {
@@ -1376,7 +1440,7 @@ type PlanLoadBalancersResponse struct {
 
 func (x *PlanLoadBalancersResponse) Reset() {
 	*x = PlanLoadBalancersResponse{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[19]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1452,7 @@ func (x *PlanLoadBalancersResponse) String() string {
 func (*PlanLoadBalancersResponse) ProtoMessage() {}
 
 func (x *PlanLoadBalancersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[19]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1465,7 @@ func (x *PlanLoadBalancersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanLoadBalancersResponse.ProtoReflect.Descriptor instead.
 func (*PlanLoadBalancersResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{19}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PlanLoadBalancersResponse) GetLoadBalancers() []*PlannedLoadBalancer {
@@ -1438,7 +1502,7 @@ type PlannedLoadBalancer struct {
 
 func (x *PlannedLoadBalancer) Reset() {
 	*x = PlannedLoadBalancer{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[20]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1514,7 @@ func (x *PlannedLoadBalancer) String() string {
 func (*PlannedLoadBalancer) ProtoMessage() {}
 
 func (x *PlannedLoadBalancer) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[20]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1527,7 @@ func (x *PlannedLoadBalancer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedLoadBalancer.ProtoReflect.Descriptor instead.
 func (*PlannedLoadBalancer) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{20}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PlannedLoadBalancer) GetLoadBalancer() *LoadBalancer {
@@ -1530,7 +1594,7 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"\x06InSync\"H\n" +
 	"\tRebalance\x12;\n" +
 	"\vexpire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xdb\x03\n" +
+	"expireTime\"\xab\x04\n" +
 	"\x19SyncLoadBalancersResponse\x12;\n" +
 	"\x05state\x18\x01 \x01(\v2#.oxide.backend.v1.LoadBalancerStateH\x00R\x05state\x122\n" +
 	"\x06action\x18\x02 \x01(\v2\x18.oxide.backend.v1.ActionH\x00R\x06action\x12D\n" +
@@ -1538,13 +1602,16 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"\aorphans\x18\x04 \x01(\v2#.oxide.backend.v1.OrphanedAddressesH\x00R\aorphans\x123\n" +
 	"\ain_sync\x18\x05 \x01(\v2\x18.oxide.backend.v1.InSyncH\x00R\x06inSync\x12;\n" +
 	"\trebalance\x18\x06 \x01(\v2\x1b.oxide.backend.v1.RebalanceH\x00R\trebalance\x12K\n" +
-	"\x0factions_dropped\x18\a \x01(\v2 .oxide.backend.v1.ActionsDroppedH\x00R\x0eactionsDroppedB\a\n" +
+	"\x0factions_dropped\x18\a \x01(\v2 .oxide.backend.v1.ActionsDroppedH\x00R\x0eactionsDropped\x12N\n" +
+	"\x10firewall_orphans\x18\b \x01(\v2!.oxide.backend.v1.FirewallOrphansH\x00R\x0ffirewallOrphansB\a\n" +
 	"\x05event\"h\n" +
 	"\x14LoadBalancerReleased\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\"M\n" +
 	"\x11OrphanedAddresses\x128\n" +
-	"\aorphans\x18\x01 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\aorphans\"&\n" +
+	"\aorphans\x18\x01 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\aorphans\"G\n" +
+	"\x0fFirewallOrphans\x124\n" +
+	"\x05rules\x18\x01 \x03(\v2\x1e.oxide.backend.v1.FirewallRuleR\x05rules\"&\n" +
 	"\x0eActionsDropped\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\"\x97\x02\n" +
 	"\x18PlanLoadBalancersRequest\x12\x16\n" +
@@ -1588,7 +1655,7 @@ func file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP() []byte {
 	return file_oxide_backend_v1_load_balancer_service_proto_rawDescData
 }
 
-var file_oxide_backend_v1_load_balancer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_oxide_backend_v1_load_balancer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_oxide_backend_v1_load_balancer_service_proto_goTypes = []any{
 	(*RebalanceLoadBalancersRequest)(nil),  // 0: oxide.backend.v1.RebalanceLoadBalancersRequest
 	(*RebalanceLoadBalancersResponse)(nil), // 1: oxide.backend.v1.RebalanceLoadBalancersResponse
@@ -1606,72 +1673,76 @@ var file_oxide_backend_v1_load_balancer_service_proto_goTypes = []any{
 	(*SyncLoadBalancersResponse)(nil),      // 13: oxide.backend.v1.SyncLoadBalancersResponse
 	(*LoadBalancerReleased)(nil),           // 14: oxide.backend.v1.LoadBalancerReleased
 	(*OrphanedAddresses)(nil),              // 15: oxide.backend.v1.OrphanedAddresses
-	(*ActionsDropped)(nil),                 // 16: oxide.backend.v1.ActionsDropped
-	(*PlanLoadBalancersRequest)(nil),       // 17: oxide.backend.v1.PlanLoadBalancersRequest
-	(*LoadBalancerSet)(nil),                // 18: oxide.backend.v1.LoadBalancerSet
-	(*PlanLoadBalancersResponse)(nil),      // 19: oxide.backend.v1.PlanLoadBalancersResponse
-	(*PlannedLoadBalancer)(nil),            // 20: oxide.backend.v1.PlannedLoadBalancer
-	(*Action)(nil),                         // 21: oxide.backend.v1.Action
-	(*LoadBalancerKey)(nil),                // 22: oxide.backend.v1.LoadBalancerKey
-	(*LoadBalancer)(nil),                   // 23: oxide.backend.v1.LoadBalancer
-	(*Candidate)(nil),                      // 24: oxide.backend.v1.Candidate
-	(*DesiredLoadBalancer)(nil),            // 25: oxide.backend.v1.DesiredLoadBalancer
-	(*ReservedPorts)(nil),                  // 26: oxide.backend.v1.ReservedPorts
-	(*timestamppb.Timestamp)(nil),          // 27: google.protobuf.Timestamp
-	(*LoadBalancerState)(nil),              // 28: oxide.backend.v1.LoadBalancerState
-	(*Verdict)(nil),                        // 29: oxide.backend.v1.Verdict
+	(*FirewallOrphans)(nil),                // 16: oxide.backend.v1.FirewallOrphans
+	(*ActionsDropped)(nil),                 // 17: oxide.backend.v1.ActionsDropped
+	(*PlanLoadBalancersRequest)(nil),       // 18: oxide.backend.v1.PlanLoadBalancersRequest
+	(*LoadBalancerSet)(nil),                // 19: oxide.backend.v1.LoadBalancerSet
+	(*PlanLoadBalancersResponse)(nil),      // 20: oxide.backend.v1.PlanLoadBalancersResponse
+	(*PlannedLoadBalancer)(nil),            // 21: oxide.backend.v1.PlannedLoadBalancer
+	(*Action)(nil),                         // 22: oxide.backend.v1.Action
+	(*LoadBalancerKey)(nil),                // 23: oxide.backend.v1.LoadBalancerKey
+	(*LoadBalancer)(nil),                   // 24: oxide.backend.v1.LoadBalancer
+	(*Candidate)(nil),                      // 25: oxide.backend.v1.Candidate
+	(*DesiredLoadBalancer)(nil),            // 26: oxide.backend.v1.DesiredLoadBalancer
+	(*ReservedPorts)(nil),                  // 27: oxide.backend.v1.ReservedPorts
+	(*timestamppb.Timestamp)(nil),          // 28: google.protobuf.Timestamp
+	(*LoadBalancerState)(nil),              // 29: oxide.backend.v1.LoadBalancerState
+	(*FirewallRule)(nil),                   // 30: oxide.backend.v1.FirewallRule
+	(*Verdict)(nil),                        // 31: oxide.backend.v1.Verdict
 }
 var file_oxide_backend_v1_load_balancer_service_proto_depIdxs = []int32{
-	20, // 0: oxide.backend.v1.RebalanceLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
-	21, // 1: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	22, // 2: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	23, // 3: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	23, // 4: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
+	21, // 0: oxide.backend.v1.RebalanceLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
+	22, // 1: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	23, // 2: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	24, // 3: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	24, // 4: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
 	7,  // 5: oxide.backend.v1.SyncLoadBalancersRequest.open:type_name -> oxide.backend.v1.OpenSession
-	24, // 6: oxide.backend.v1.SyncLoadBalancersRequest.candidate:type_name -> oxide.backend.v1.Candidate
+	25, // 6: oxide.backend.v1.SyncLoadBalancersRequest.candidate:type_name -> oxide.backend.v1.Candidate
 	8,  // 7: oxide.backend.v1.SyncLoadBalancersRequest.candidate_removed:type_name -> oxide.backend.v1.CandidateRemoved
 	9,  // 8: oxide.backend.v1.SyncLoadBalancersRequest.reserved_ports:type_name -> oxide.backend.v1.ReservedPortSet
-	25, // 9: oxide.backend.v1.SyncLoadBalancersRequest.load_balancer:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	26, // 9: oxide.backend.v1.SyncLoadBalancersRequest.load_balancer:type_name -> oxide.backend.v1.DesiredLoadBalancer
 	10, // 10: oxide.backend.v1.SyncLoadBalancersRequest.load_balancer_removed:type_name -> oxide.backend.v1.LoadBalancerRemoved
 	11, // 11: oxide.backend.v1.SyncLoadBalancersRequest.in_sync:type_name -> oxide.backend.v1.InSync
 	12, // 12: oxide.backend.v1.SyncLoadBalancersRequest.rebalance:type_name -> oxide.backend.v1.Rebalance
-	26, // 13: oxide.backend.v1.ReservedPortSet.ports:type_name -> oxide.backend.v1.ReservedPorts
-	22, // 14: oxide.backend.v1.LoadBalancerRemoved.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	27, // 15: oxide.backend.v1.Rebalance.expire_time:type_name -> google.protobuf.Timestamp
-	28, // 16: oxide.backend.v1.SyncLoadBalancersResponse.state:type_name -> oxide.backend.v1.LoadBalancerState
-	21, // 17: oxide.backend.v1.SyncLoadBalancersResponse.action:type_name -> oxide.backend.v1.Action
+	27, // 13: oxide.backend.v1.ReservedPortSet.ports:type_name -> oxide.backend.v1.ReservedPorts
+	23, // 14: oxide.backend.v1.LoadBalancerRemoved.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	28, // 15: oxide.backend.v1.Rebalance.expire_time:type_name -> google.protobuf.Timestamp
+	29, // 16: oxide.backend.v1.SyncLoadBalancersResponse.state:type_name -> oxide.backend.v1.LoadBalancerState
+	22, // 17: oxide.backend.v1.SyncLoadBalancersResponse.action:type_name -> oxide.backend.v1.Action
 	14, // 18: oxide.backend.v1.SyncLoadBalancersResponse.released:type_name -> oxide.backend.v1.LoadBalancerReleased
 	15, // 19: oxide.backend.v1.SyncLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.OrphanedAddresses
 	11, // 20: oxide.backend.v1.SyncLoadBalancersResponse.in_sync:type_name -> oxide.backend.v1.InSync
 	12, // 21: oxide.backend.v1.SyncLoadBalancersResponse.rebalance:type_name -> oxide.backend.v1.Rebalance
-	16, // 22: oxide.backend.v1.SyncLoadBalancersResponse.actions_dropped:type_name -> oxide.backend.v1.ActionsDropped
-	22, // 23: oxide.backend.v1.LoadBalancerReleased.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	23, // 24: oxide.backend.v1.OrphanedAddresses.orphans:type_name -> oxide.backend.v1.LoadBalancer
-	18, // 25: oxide.backend.v1.PlanLoadBalancersRequest.set:type_name -> oxide.backend.v1.LoadBalancerSet
-	7,  // 26: oxide.backend.v1.LoadBalancerSet.open:type_name -> oxide.backend.v1.OpenSession
-	24, // 27: oxide.backend.v1.LoadBalancerSet.candidates:type_name -> oxide.backend.v1.Candidate
-	26, // 28: oxide.backend.v1.LoadBalancerSet.reserved_ports:type_name -> oxide.backend.v1.ReservedPorts
-	25, // 29: oxide.backend.v1.LoadBalancerSet.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	20, // 30: oxide.backend.v1.PlanLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
-	21, // 31: oxide.backend.v1.PlanLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	23, // 32: oxide.backend.v1.PlanLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
-	23, // 33: oxide.backend.v1.PlannedLoadBalancer.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	29, // 34: oxide.backend.v1.PlannedLoadBalancer.verdicts:type_name -> oxide.backend.v1.Verdict
-	6,  // 35: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:input_type -> oxide.backend.v1.SyncLoadBalancersRequest
-	17, // 36: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:input_type -> oxide.backend.v1.PlanLoadBalancersRequest
-	0,  // 37: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
-	2,  // 38: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
-	4,  // 39: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
-	13, // 40: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:output_type -> oxide.backend.v1.SyncLoadBalancersResponse
-	19, // 41: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:output_type -> oxide.backend.v1.PlanLoadBalancersResponse
-	1,  // 42: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
-	3,  // 43: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
-	5,  // 44: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
-	40, // [40:45] is the sub-list for method output_type
-	35, // [35:40] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	17, // 22: oxide.backend.v1.SyncLoadBalancersResponse.actions_dropped:type_name -> oxide.backend.v1.ActionsDropped
+	16, // 23: oxide.backend.v1.SyncLoadBalancersResponse.firewall_orphans:type_name -> oxide.backend.v1.FirewallOrphans
+	23, // 24: oxide.backend.v1.LoadBalancerReleased.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	24, // 25: oxide.backend.v1.OrphanedAddresses.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	30, // 26: oxide.backend.v1.FirewallOrphans.rules:type_name -> oxide.backend.v1.FirewallRule
+	19, // 27: oxide.backend.v1.PlanLoadBalancersRequest.set:type_name -> oxide.backend.v1.LoadBalancerSet
+	7,  // 28: oxide.backend.v1.LoadBalancerSet.open:type_name -> oxide.backend.v1.OpenSession
+	25, // 29: oxide.backend.v1.LoadBalancerSet.candidates:type_name -> oxide.backend.v1.Candidate
+	27, // 30: oxide.backend.v1.LoadBalancerSet.reserved_ports:type_name -> oxide.backend.v1.ReservedPorts
+	26, // 31: oxide.backend.v1.LoadBalancerSet.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	21, // 32: oxide.backend.v1.PlanLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
+	22, // 33: oxide.backend.v1.PlanLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	24, // 34: oxide.backend.v1.PlanLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	24, // 35: oxide.backend.v1.PlannedLoadBalancer.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	31, // 36: oxide.backend.v1.PlannedLoadBalancer.verdicts:type_name -> oxide.backend.v1.Verdict
+	6,  // 37: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:input_type -> oxide.backend.v1.SyncLoadBalancersRequest
+	18, // 38: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:input_type -> oxide.backend.v1.PlanLoadBalancersRequest
+	0,  // 39: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
+	2,  // 40: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
+	4,  // 41: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
+	13, // 42: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:output_type -> oxide.backend.v1.SyncLoadBalancersResponse
+	20, // 43: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:output_type -> oxide.backend.v1.PlanLoadBalancersResponse
+	1,  // 44: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
+	3,  // 45: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
+	5,  // 46: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
+	42, // [42:47] is the sub-list for method output_type
+	37, // [37:42] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_service_proto_init() }
@@ -1698,8 +1769,9 @@ func file_oxide_backend_v1_load_balancer_service_proto_init() {
 		(*SyncLoadBalancersResponse_InSync)(nil),
 		(*SyncLoadBalancersResponse_Rebalance)(nil),
 		(*SyncLoadBalancersResponse_ActionsDropped)(nil),
+		(*SyncLoadBalancersResponse_FirewallOrphans)(nil),
 	}
-	file_oxide_backend_v1_load_balancer_service_proto_msgTypes[17].OneofWrappers = []any{
+	file_oxide_backend_v1_load_balancer_service_proto_msgTypes[18].OneofWrappers = []any{
 		(*PlanLoadBalancersRequest_Scope)(nil),
 		(*PlanLoadBalancersRequest_Set)(nil),
 	}
@@ -1709,7 +1781,7 @@ func file_oxide_backend_v1_load_balancer_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_load_balancer_service_proto_rawDesc), len(file_oxide_backend_v1_load_balancer_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,149 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// options are the flags that all subcommands have.
+type options struct {
+	address string
+	scope   string
+	output  string
+
+	// socket is the path in address, parsed by complete.
+	socket string
+}
+
+func (o *options) addFlags(fs *pflag.FlagSet, address string) {
+	fs.StringVar(&o.address, "socket", address,
+		"The unix socket of the oxide-backend to ask, as its flag --listen has it.")
+	fs.StringVar(&o.scope, "scope", o.scope,
+		"The id of the cluster (or other owner of load balancers) to ask about. If empty, the one that has a "+
+			"session in this backend.")
+	fs.StringVarP(&o.output, "output", "o", "table", "Form of what is printed: table or json.")
+}
+
+// scopePattern is what the API takes as LoadBalancerKey.scope.
+var scopePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+
+// complete checks the flags, and reports all that is wrong with them together.
+func (o *options) complete() error {
+	var errs []error
+	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	var err error
+	if o.socket, err = uds.ParseAddress(o.address); err != nil {
+		refuse("--socket: %q: %w", o.address, err)
+	}
+	if o.scope != "" && !scopePattern.MatchString(o.scope) {
+		refuse("--scope: %.100q is not 1 to 63 letters, digits, \".\", \"_\" and \"-\": leave it out, or "+
+			"give the cluster's id", o.scope)
+	}
+	if o.output != "table" && o.output != "json" {
+		refuse("--output: %.100q is neither table nor json", o.output)
+	}
+	if len(errs) > 0 {
+		return &process.UsageError{Errs: errs}
+	}
+	return nil
+}
+
+// connection is one to a running backend.
+type connection struct {
+	*grpc.ClientConn
+	*options
+}
+
+// connect connects to the backend. It fails at once where none can answer.
+func (o *options) connect() (*connection, error) {
+	if err := checkSocket(o.socket); err != nil {
+		return nil, err
+	}
+	conn, err := client.Dial(o.socket)
+	if err != nil {
+		return nil, err
+	}
+	return &connection{conn, o}, nil
+}
+
+// checkSocket says why nobody answers at a socket. A connection alone would be tried again and again.
+func checkSocket(socket string) error {
+	const whereItRuns = "run this where one runs, in its container for example, or give its socket by " +
+		"--socket"
+	conn, err := net.DialTimeout("unix", socket, time.Second)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no oxide-backend at %s: %s", socket, whereItRuns)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no oxide-backend listens at %s any more: %s", socket, whereItRuns)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the user %d may not use %s: run this as the user of oxide-backend, in its "+
+			"container for example", os.Geteuid(), socket)
+	case err != nil:
+		return fmt.Errorf("oxide-backend cannot be asked at %s: %w", socket, err)
+	}
+	_ = conn.Close()
+	info, err := os.Stat(socket)
+	if err != nil {
+		return fmt.Errorf("oxide-backend cannot be asked at %s: %w", socket, err)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("the oxide-backend at %s runs as the user %d, and answers no other user, such as "+
+			"%d: run this as that user, in its container for example", socket, owner.Uid, os.Geteuid())
+	}
+	return nil
+}
+
+// call makes a call, whose error is one for people. How long it may take the client says.
+func call[Request, Response any](
+	ctx context.Context, method func(context.Context, Request, ...grpc.CallOption) (Response, error),
+	request Request,
+) (Response, error) {
+	response, err := method(ctx, request)
+	if err != nil {
+		return response, callError(err)
+	}
+	return response, nil
+}
+
+// scopeAsked returns the scope that is asked about: the one that the user gave, or the only one that has
+// an acting session in the backend.
+func (c *connection) scopeAsked(ctx context.Context) (string, error) {
+	if c.scope != "" {
+		return c.scope, nil
+	}
+	info, err := call(ctx, backendv1.NewBackendServiceClient(c).GetInfo, new(backendv1.GetInfoRequest))
+	if err != nil {
+		return "", err
+	}
+	switch scopes := info.GetActingScopes(); len(scopes) {
+	case 1:
+		return scopes[0], nil
+	case 0:
+		return "", elsewhereError{errors.New("no session runs in this oxide-backend, since its client " +
+			"stands by or is not connected: ask the oxide-backend of the replica that leads")}
+	default:
+		return "", usagef("--scope: this oxide-backend has sessions of %d scopes: give one of %s",
+			len(scopes), strings.Join(scopes, ", "))
+	}
+}

@@ -1,0 +1,15 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+// Package operator holds the subcommands of oxide-backend that ask a running backend, over its socket
+// and by its public API: whatever they do, other tooling can.
+//
+//	connection.go  the flags that all of them have, the connection, and whose load balancers it is about
+//	errors.go      exit codes, and errors for people
+//	output.go      tables and JSON
+//	confirm.go     the question before something is changed
+//	firewall.go    firewall list and remove-rules
+//
+// It imports no other package of the backend, nothing of Oxide, and nothing of Kubernetes.
+package operator
