@@ -103,6 +103,11 @@ func (s *server) ListInstances(ctx context.Context, _ *backendv1.ListInstancesRe
 	return &backendv1.ListInstancesResponse{}, s.called(ctx, "ListInstances")
 }
 
+func (s *server) BatchGetInstances(ctx context.Context, _ *backendv1.BatchGetInstancesRequest,
+) (*backendv1.BatchGetInstancesResponse, error) {
+	return &backendv1.BatchGetInstancesResponse{}, s.called(ctx, "BatchGetInstances")
+}
+
 func (s *server) WatchInstances(_ *backendv1.WatchInstancesRequest,
 	stream grpc.ServerStreamingServer[backendv1.WatchInstancesResponse],
 ) error {

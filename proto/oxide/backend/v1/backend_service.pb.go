@@ -35,10 +35,14 @@ const (
 	Feature_FEATURE_WATCH_INSTANCES Feature = 1
 	// LoadBalancerService.SyncLoadBalancers, PlanLoadBalancers and RebalanceLoadBalancers are offered.
 	Feature_FEATURE_SESSIONS Feature = 2
-	// AddressService is offered.
+	// AddressService is offered, as far as it is about addresses of load balancers.
 	Feature_FEATURE_ADDRESS_OPERATIONS Feature = 3
 	// Load balancers can have addresses from external subnets.
 	Feature_FEATURE_EXTERNAL_SUBNETS Feature = 4
+	// AddressService.ListAddresses, ReserveAddress, AttachAddress, DetachAddress and DeleteAddress are offered.
+	Feature_FEATURE_RESERVED_ADDRESSES Feature = 5
+	// PoolService is offered.
+	Feature_FEATURE_POOLS Feature = 6
 )
 
 // Enum value maps for Feature.
@@ -49,6 +53,8 @@ var (
 		2: "FEATURE_SESSIONS",
 		3: "FEATURE_ADDRESS_OPERATIONS",
 		4: "FEATURE_EXTERNAL_SUBNETS",
+		5: "FEATURE_RESERVED_ADDRESSES",
+		6: "FEATURE_POOLS",
 	}
 	Feature_value = map[string]int32{
 		"FEATURE_UNSPECIFIED":        0,
@@ -56,6 +62,8 @@ var (
 		"FEATURE_SESSIONS":           2,
 		"FEATURE_ADDRESS_OPERATIONS": 3,
 		"FEATURE_EXTERNAL_SUBNETS":   4,
+		"FEATURE_RESERVED_ADDRESSES": 5,
+		"FEATURE_POOLS":              6,
 	}
 )
 
@@ -355,13 +363,15 @@ const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"-\n" +
 	"\aProject\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\x93\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\xc6\x01\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17FEATURE_WATCH_INSTANCES\x10\x01\x12\x14\n" +
 	"\x10FEATURE_SESSIONS\x10\x02\x12\x1e\n" +
 	"\x1aFEATURE_ADDRESS_OPERATIONS\x10\x03\x12\x1c\n" +
-	"\x18FEATURE_EXTERNAL_SUBNETS\x10\x042e\n" +
+	"\x18FEATURE_EXTERNAL_SUBNETS\x10\x04\x12\x1e\n" +
+	"\x1aFEATURE_RESERVED_ADDRESSES\x10\x05\x12\x11\n" +
+	"\rFEATURE_POOLS\x10\x062e\n" +
 	"\x0eBackendService\x12S\n" +
 	"\aGetInfo\x12 .oxide.backend.v1.GetInfoRequest\x1a!.oxide.backend.v1.GetInfoResponse\"\x03\x90\x02\x01BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 

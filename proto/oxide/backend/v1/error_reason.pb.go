@@ -108,7 +108,8 @@ const (
 	ErrorReason_ERROR_REASON_CALL_ENDED ErrorReason = 21
 	// INTERNAL: a fault of the backend itself. Please report it.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 22
-	// FAILED_PRECONDITION: a load balancer uses the address, or has another one already.
+	// FAILED_PRECONDITION: a load balancer uses the address, or has another one already; or the address is
+	// attached, or attached to another instance than the caller says. Nothing was changed.
 	ErrorReason_ERROR_REASON_ADDRESS_IN_USE ErrorReason = 23
 	// FAILED_PRECONDITION: the backend was started to change nothing, and something was to be changed.
 	// Dry runs are answered.
@@ -135,6 +136,9 @@ const (
 	// FAILED_PRECONDITION: the instance does not exist, but the machine reports the system UUID of another
 	// one that does. The caller must not give the machine up; it should correct which instance it is.
 	ErrorReason_ERROR_REASON_INSTANCE_REPLACED ErrorReason = 32
+	// ALREADY_EXISTS: something else was asked for when an address was reserved under this name; the message
+	// says what differs. Nothing was changed.
+	ErrorReason_ERROR_REASON_RESERVATION_DIFFERS ErrorReason = 33
 )
 
 // Enum value maps for ErrorReason.
@@ -173,6 +177,7 @@ var (
 		30: "ERROR_REASON_INSTANCE_NOT_IDENTIFIED",
 		31: "ERROR_REASON_INSTANCE_IDENTITY_CONFLICT",
 		32: "ERROR_REASON_INSTANCE_REPLACED",
+		33: "ERROR_REASON_RESERVATION_DIFFERS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -208,6 +213,7 @@ var (
 		"ERROR_REASON_INSTANCE_NOT_IDENTIFIED":       30,
 		"ERROR_REASON_INSTANCE_IDENTITY_CONFLICT":    31,
 		"ERROR_REASON_INSTANCE_REPLACED":             32,
+		"ERROR_REASON_RESERVATION_DIFFERS":           33,
 	}
 )
 
@@ -242,7 +248,7 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xac\t\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xd2\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -277,7 +283,8 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10\x1d\x12(\n" +
 	"$ERROR_REASON_INSTANCE_NOT_IDENTIFIED\x10\x1e\x12+\n" +
 	"'ERROR_REASON_INSTANCE_IDENTITY_CONFLICT\x10\x1f\x12\"\n" +
-	"\x1eERROR_REASON_INSTANCE_REPLACED\x10 BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"\x1eERROR_REASON_INSTANCE_REPLACED\x10 \x12$\n" +
+	" ERROR_REASON_RESERVATION_DIFFERS\x10!BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once
