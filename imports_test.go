@@ -42,7 +42,7 @@ func TestImportBoundaries(t *testing.T) {
 				"github.com/oxidecomputer/oxide.go", module + "internal/oxide",
 				module + "internal/instances", module + "internal/firewall",
 				module + "internal/loadbalancers", module + "internal/preflight",
-				module + "internal/backend", module + "internal/oxidesim",
+				module + "internal/backend", module + "internal/oxidesim", module + "internal/pools",
 			},
 		},
 		{
@@ -55,6 +55,7 @@ func TestImportBoundaries(t *testing.T) {
 			never: append([]string{module + "internal/oxide"}, notForDomain...),
 		},
 		{of: "./internal/loadbalancers/...", needs: module + "internal/oxide", never: notForDomain},
+		{of: "./internal/pools/...", needs: module + "internal/oxide", never: notForDomain},
 		{of: "./internal/preflight/...", needs: module + "internal/oxide", never: notForDomain},
 		{
 			of: "./cmd/oxide-sim/...", needs: module + "internal/oxidesim",

@@ -57,6 +57,8 @@ func (s *BackendService) GetInfo(
 			backendv1.Feature_FEATURE_SESSIONS,
 			backendv1.Feature_FEATURE_ADDRESS_OPERATIONS,
 			backendv1.Feature_FEATURE_EXTERNAL_SUBNETS,
+			backendv1.Feature_FEATURE_RESERVED_ADDRESSES,
+			backendv1.Feature_FEATURE_POOLS,
 		},
 	}, nil
 }

@@ -25,6 +25,11 @@
 //	addresses.go  the floating IPs of the project, listed and kept for all sessions
 //	query.go      Get, List, Plan and Rebalance
 //	operator.go   adopt, release and delete addresses by hand
+//	held.go       single addresses that calls change, and which of them they may
+//	attach.go     calls that attach, detach and delete an address without a load balancer
+//	reserve.go    calls that reserve an address under a name
+//	listing.go    the addresses of the project for calls
+//	waiting.go    how calls wait for requests under way
 //
 // It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through
 // internal/oxide.

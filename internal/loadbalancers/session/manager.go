@@ -7,6 +7,8 @@ package session
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +22,8 @@ import (
 
 // API is what this package needs of Oxide.
 type API interface {
+	Identity(ctx context.Context) (oxide.Identity, error)
+	ProjectReadable(ctx context.Context, id string) error
 	FloatingIPByID(ctx context.Context, id string) (oxide.FloatingIP, error)
 	FloatingIPByName(ctx context.Context, name string) (oxide.FloatingIP, error)
 	CreateFloatingIP(
@@ -328,4 +332,11 @@ func (m *Manager) session(scope string) *Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.acting[scope]
+}
+
+// actingSessions returns all sessions that act.
+func (m *Manager) actingSessions() []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.acting))
 }
