@@ -92,12 +92,20 @@ chart: ## Package the helm chart into dist/ (REGISTRY=host REPOSITORY=name make 
 	$(TOOL) helm package $(DIST)/chart/$(NAME) --version $(VERSION:v%=%) --app-version $(VERSION) \
 		--destination $(DIST)
 
+.PHONY: api
+api: ## Write what other languages need of the API into dist/: a descriptor set, and the .proto files
+	@mkdir -p $(DIST)
+	$(TOOL) buf build --as-file-descriptor-set -o $(DIST)/api.built.binpb
+	cd tools && go run ./api --set "$(abspath $(DIST))/api.built.binpb" --protos ../proto \
+		--output "$(abspath $(DIST))/oxide-backend-api-$(VERSION)"
+	@rm $(DIST)/api.built.binpb
+
 .PHONY: release
-release: image-all chart ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
+release: image-all chart api ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
 	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) $(DIST)/chart/$(NAME) \
 		--namespace kube-system --skip-tests; } > $(DIST)/$(NAME)-$(VERSION).yaml
 	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml \
-		> SHA256SUMS
+		oxide-backend-api-$(VERSION).binpb oxide-backend-api-$(VERSION)-protos.tar.gz > SHA256SUMS
 
 ##@ Check
 
@@ -159,7 +167,7 @@ lint: ## Lint Go code, protos and the chart
 
 .PHONY: breaking
 breaking: ## Check that the protos break no client of the last release
-	@tag=$$(git describe --tags --abbrev=0 2>/dev/null || true); \
+	@tag=$$(git describe --tags --abbrev=0 --match "v*" 2>/dev/null || true); \
 	if [ -n "$$tag" ]; then $(TOOL) buf breaking --against ".git#tag=$$tag"; \
 	else echo "breaking: there is no release to compare with yet"; fi
 
