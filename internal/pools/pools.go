@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -136,7 +137,10 @@ func (l *Lister) addUse(ctx context.Context, found []Pool) {
 	if err != nil || !user.FleetViewer {
 		return
 	}
-	var group errgroup.Group
+	var (
+		group errgroup.Group
+		once  sync.Once
+	)
 	group.SetLimit(concurrentReads)
 	for i := range found {
 		group.Go(func() error {
@@ -146,7 +150,10 @@ func (l *Lister) addUse(ctx context.Context, found []Pool) {
 			}
 			use, err := read(ctx, found[i].ID)
 			if err != nil {
-				slog.WarnContext(ctx, "cannot read how much of a pool is in use", "pool", found[i].Name, "error", err)
+				once.Do(func() {
+					slog.WarnContext(ctx, "cannot read how much of a pool is in use", "pool", found[i].Name,
+						"error", err)
+				})
 				return nil
 			}
 			found[i].Use = &use
