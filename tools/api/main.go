@@ -2,9 +2,10 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-// Command api writes what programs in any language need to speak the backend's API: one descriptor set, and
-// an archive of the .proto files. Both hold what errors are made of (google/rpc), which the API's own files do
-// not import, since a gRPC status carries it beside the answer. The same input always gives the same bytes.
+// Command api writes what programs in any language need to speak the backend's API: one descriptor
+// set, and an archive of the .proto files. Both hold what errors are made of (google/rpc), which the
+// API's own files do not import, since a gRPC status carries it beside the answer. The same input
+// always gives the same bytes.
 //
 // It imports no package of the product: the descriptors and the .proto files are its input.
 package main

@@ -36,8 +36,8 @@ func errorFiles() []protoreflect.FileDescriptor {
 }
 
 // header stands above the text of a file that is written from its descriptor.
-const header = "// Written from the descriptor in google.golang.org/genproto/googleapis/rpc (Copyright Google LLC,\n" +
-	"// Apache License 2.0), without its comments.\n\n"
+const header = "// Written from the descriptor in google.golang.org/genproto/googleapis/rpc (Copyright\n" +
+	"// Google LLC, Apache License 2.0), without its comments.\n\n"
 
 // write writes both files and returns their names.
 func write(o options) ([]string, error) {
@@ -62,7 +62,8 @@ func write(o options) ([]string, error) {
 	return written, nil
 }
 
-// descriptors returns the set in a file together with what errors are made of, each file after what it imports.
+// descriptors returns the set in a file together with what errors are made of, each file after what it
+// imports.
 func descriptors(file string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
