@@ -109,9 +109,9 @@ type Selected struct {
 	Err      error
 }
 
-// Batch returns several instances, in the order in which they are asked for, as a list that is at most of
-// some age shows them; nil: of the usual one. One that it does not show is read directly, or looked for by
-// name in a list that begins after the call. It fails only for what concerns all of them.
+// Batch returns several instances, in the order in which they are asked for, as a list that is at most
+// of some age shows them; nil: of the usual one. One that it does not show is read directly, or looked
+// for by name in a list that begins after the call. It fails only for what concerns all of them.
 func (f *Finder) Batch(
 	ctx context.Context, selectors []Selector, view View, maxAge *time.Duration,
 ) ([]Selected, error) {

@@ -156,7 +156,8 @@ func toExternalSubnet(v api.ExternalSubnet) (ExternalSubnet, error) {
 	}
 	return ExternalSubnet{
 		ID: v.Id, Name: string(v.Name), Description: v.Description, Prefix: prefix,
-		PoolID: v.SubnetPoolId, ProjectID: v.ProjectId, InstanceID: v.InstanceId, TimeCreated: orZero(v.TimeCreated),
+		PoolID: v.SubnetPoolId, ProjectID: v.ProjectId, InstanceID: v.InstanceId,
+		TimeCreated: orZero(v.TimeCreated),
 	}, nil
 }
 

@@ -179,7 +179,8 @@ func toFloatingIP(v api.FloatingIp) (FloatingIP, error) {
 	}
 	return FloatingIP{
 		ID: v.Id, Name: string(v.Name), Description: v.Description, Addr: addr,
-		PoolID: v.IpPoolId, ProjectID: v.ProjectId, InstanceID: v.InstanceId, TimeCreated: orZero(v.TimeCreated),
+		PoolID: v.IpPoolId, ProjectID: v.ProjectId, InstanceID: v.InstanceId,
+		TimeCreated: orZero(v.TimeCreated),
 	}, nil
 }
 

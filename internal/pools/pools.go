@@ -100,7 +100,9 @@ func (l *Lister) readSubnetPools(ctx context.Context) ([]Pool, error) {
 
 // List returns the pools that a filter admits and whose ids follow the given one, ordered by id, at most
 // limit of them. It reports whether there are more.
-func (l *Lister) List(ctx context.Context, filter Filter, after string, limit int) ([]Pool, bool, error) {
+func (l *Lister) List(
+	ctx context.Context, filter Filter, after string, limit int,
+) ([]Pool, bool, error) {
 	kinds := filter.Kinds
 	if len(kinds) == 0 {
 		kinds = []ownership.Kind{ownership.FloatingIP, ownership.ExternalSubnet}

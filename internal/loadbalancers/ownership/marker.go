@@ -90,8 +90,8 @@ func onlyLine(description, prefix string) (line string, ok bool) {
 }
 
 // WithMarker returns the description with the marker in place of the one it has, or behind the
-// user's own text, which stays as it is. A released or reserved line is removed. It fails if the result would
-// be longer than Oxide stores.
+// user's own text, which stays as it is. A released or reserved line is removed. It fails if the result
+// would be longer than Oxide stores.
 func WithMarker(description string, m Marker) (string, error) {
 	line := m.String()
 	if !markerPattern.MatchString(line) {

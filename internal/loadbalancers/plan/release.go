@@ -175,8 +175,8 @@ func (p *planner) warnLeftAttached(b *balancer, found []*Address) {
 	}
 }
 
-// leftAttached returns the first addresses that are attached to candidates and belong to nobody, nor were
-// reserved for themselves.
+// leftAttached returns the first addresses that are attached to candidates and belong to nobody, nor
+// were reserved for themselves.
 func (p *planner) leftAttached() []*Address {
 	if p.leftFound {
 		return p.left

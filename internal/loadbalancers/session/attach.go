@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -63,6 +64,8 @@ func (m *Manager) Attach(ctx context.Context, req AttachRequest) (Attached, erro
 		_, err := h.request(ctx, plan.ActionAttach, req.InstanceID, "", byCall)
 		return Attached{Address: *ip}, err
 	}
+	m.requests.Add(1) // the backend does not stop in between
+	defer m.requests.Done()
 	if _, err := h.request(ctx, plan.ActionDetach, from, req.InstanceID, byCall); err != nil {
 		return Attached{}, err
 	}
@@ -96,6 +99,10 @@ func (m *Manager) checkTarget(ctx context.Context, ip *plan.Address, target stri
 	}
 	if !moves {
 		return nil // Oxide refuses, and nothing is lost
+	}
+	if m.operations.isResting(target, time.Now()) {
+		return failf(ReasonNotOperable, nil, "instance %s took no change of addresses a moment ago, and is "+
+			"left alone for a while", instance.Name)
 	}
 	endpoints, err := m.inventory.Endpoints(ctx, []string{target})
 	if err != nil {

@@ -179,11 +179,13 @@ func (b *balancer) namesExisting(ip *plan.Address) bool {
 
 // has reports whether the last state of a load balancer has an address.
 func (b *balancer) has(id string) bool {
-	return b.sent != nil && slices.ContainsFunc(b.sent.Addresses, func(a Address) bool { return a.ID == id })
+	return b.sent != nil &&
+		slices.ContainsFunc(b.sent.Addresses, func(a Address) bool { return a.ID == id })
 }
 
 // errReadOnly is the error of calls that would change something.
-var errReadOnly = failf(ReasonReadOnly, nil, "this backend was started with --read-only, and changes nothing")
+var errReadOnly = failf(ReasonReadOnly, nil, "this backend was started with --read-only, and changes "+
+	"nothing")
 
 // request makes a request about the held address, once the instance has a slot for it. The address is
 // read again if it had to wait for that and the request is only right where the address was. Once it is

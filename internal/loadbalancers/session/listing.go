@@ -41,9 +41,9 @@ func (f *AddressFilter) admits(ip *plan.Address) bool {
 	return true
 }
 
-// Addresses returns the addresses of the project that a filter admits and whose ids follow the given one,
-// ordered by id, at most limit of them, as lists of the given age show them, with what was changed here
-// since. It reports whether there are more.
+// Addresses returns the addresses of the project that a filter admits and whose ids follow the given
+// one, ordered by id, at most limit of them, as lists of the given age show them, with what was changed
+// here since. It reports whether there are more.
 func (m *Manager) Addresses(
 	ctx context.Context, filter AddressFilter, maxAge time.Duration, after string, limit int,
 ) ([]plan.Address, bool, error) {
@@ -82,7 +82,9 @@ func (m *Manager) Addresses(
 }
 
 // within returns what is known, after a list that began at most so long ago.
-func (l *addressList) within(ctx context.Context, maxAge time.Duration) (map[string]knownAddress, error) {
+func (l *addressList) within(
+	ctx context.Context, maxAge time.Duration,
+) (map[string]knownAddress, error) {
 	l.mu.Lock()
 	fresh := !l.listedAt.IsZero() && time.Since(l.listedAt) <= maxAge
 	l.mu.Unlock()

@@ -42,8 +42,8 @@ type operation struct {
 	began time.Time
 	// family is that of the address.
 	family ownership.Family
-	// finished: it was answered, and its session has not taken that over yet; or it is a call that holds its
-	// subject and makes no request now.
+	// finished: it was answered, and its session has not taken that over yet; or it is a call that holds
+	// its subject and makes no request now.
 	finished bool
 	// byCall: a call makes it, and no session.
 	byCall bool
@@ -237,6 +237,14 @@ func (t *operationTable) isStuck(instance string) bool {
 	defer t.mu.Unlock()
 	slot := t.slots[instance]
 	return slot != nil && slot.stuck != nil
+}
+
+// isResting reports whether an instance was found stuck, and is not probed again yet.
+func (t *operationTable) isResting(instance string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slot := t.slots[instance]
+	return slot != nil && slot.stuck != nil && now.Before(slot.stuck.until)
 }
 
 // of returns the request that is under way for a floating IP; nil: none.

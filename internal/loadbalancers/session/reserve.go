@@ -112,8 +112,8 @@ func (m *Manager) isReservation(ctx context.Context, ip *plan.Address, req Reser
 		differs = append(differs, "the description")
 	}
 	if len(differs) > 0 {
-		return failf(ReasonDiffers, nil, "the %s %s was reserved with something else: %s differs; ask for the "+
-			"same again, or choose another name", ip.Kind, ip.Name, strings.Join(differs, ", "))
+		return failf(ReasonDiffers, nil, "the %s %s was reserved with something else: %s differs; ask for "+
+			"the same again, or choose another name", ip.Kind, ip.Name, strings.Join(differs, ", "))
 	}
 	return nil
 }

@@ -78,7 +78,8 @@ func (f *floatingIPs) remove(ctx context.Context, id string) error {
 func fromFloatingIP(ip oxide.FloatingIP) plan.Address {
 	return plan.Address{
 		Kind: ownership.FloatingIP, ID: ip.ID, Name: ip.Name, Description: ip.Description, Addr: ip.Addr,
-		Bits: ip.Addr.BitLen(), PoolID: ip.PoolID, ProjectID: ip.ProjectID, InstanceID: ip.InstanceID, Created: ip.TimeCreated.UnixNano(),
+		Bits: ip.Addr.BitLen(), PoolID: ip.PoolID, ProjectID: ip.ProjectID, InstanceID: ip.InstanceID,
+		Created: ip.TimeCreated.UnixNano(),
 	}
 }
 
