@@ -182,7 +182,7 @@ func TestRubbishInACallAboutAddressesIsRefused(t *testing.T) {
 			aReservation(func(q *reserve) { q.Selector = fromPool(rubbish) }),
 		},
 		"description": {
-			aReservation(func(q *reserve) { q.Description = strings.Repeat("ä", 401) }),
+			aReservation(func(q *reserve) { q.Description = strings.Repeat("ä", maxOwnText+1) }),
 			aReservation(func(q *reserve) { q.Description = "a\x00b" }),
 			aReservation(func(q *reserve) { q.Description = "a\r\nb" }),
 			aReservation(func(q *reserve) { q.Description = "x\noxide-ccm/v1 " }),

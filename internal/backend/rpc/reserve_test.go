@@ -344,3 +344,42 @@ func TestNobodyReservesWhatAPlanWouldTakeForALoadBalancers(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a client sends, what is accepted can be written into a description, and be read again.
+func FuzzReserve(f *testing.F) {
+	for _, req := range []*backendv1.ReserveAddressRequest{
+		aReservation(nil),
+		aReservation(func(q *backendv1.ReserveAddressRequest) {
+			q.Source, q.Selector = externalSubnet, fromPool(strings.Repeat("p", 63))
+			q.Description = strings.Repeat("ä", maxOwnText)
+		}),
+		aReservation(func(q *backendv1.ReserveAddressRequest) {
+			q.Source, q.Family, q.Selector = externalSubnet, 0, thisAddress("2001:db8:1111:2222:3333:4444:5555:6666")
+		}),
+	} {
+		text, err := proto.Marshal(req)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		req := &backendv1.ReserveAddressRequest{}
+		if proto.Unmarshal(text, req) != nil || validateReserve(req) != nil {
+			return
+		}
+		asked := reservationOf(req)
+		line := ownership.NewReservation(asked.Source, asked.Description)
+		description, err := ownership.WithReservation(asked.Description, line)
+		if err != nil {
+			t.Fatalf("%v: %v", req, err)
+		}
+		read, ok := ownership.ParseReservation(description)
+		if !ok || read != line || ownership.OwnText(description) != asked.Description {
+			t.Errorf("%q is read as %v, %v", description, read, ok)
+		}
+		if ownership.BearsMarker(description) || asked.Family == "" {
+			t.Errorf("%q, family %q", description, asked.Family)
+		}
+	})
+}

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// maxOwnText bounds a description that a client gives, in characters.
-	maxOwnText = 400
+	// maxOwnText bounds a description that a client gives, in characters: the longest line that is added
+	// to it fits as well.
+	maxOwnText = 380
 	// maxMaxAge bounds how old an answer may be asked to be.
 	maxMaxAge = 10 * time.Minute
 
