@@ -198,8 +198,9 @@ func (x *ListAddressesResponse) GetNextPageToken() string {
 type ReserveAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the resource: 1 to 63 characters, a lower-case letter first, then lower-case letters,
-	// digits and "-", no "-" at the end. Choose one that no other program will: names are shared by all who
-	// use the project. Those that load balancers' addresses are given ("lb-", and at the end "-" and 16
+	// digits and "-", no "-" at the end. Names are shared by all who use the project: choose one that no other
+	// program will, and a description that says whose it is, which keeps apart two that chose the same name
+	// all the same. Those that load balancers' addresses are given ("lb-", and at the end "-" and 16
 	// characters of a hash) are refused. REQUIRED.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The kind of the resource. REQUIRED.
@@ -214,7 +215,7 @@ type ReserveAddressRequest struct {
 	//	*ReserveAddressRequest_Address
 	//	*ReserveAddressRequest_Pool
 	Selector isReserveAddressRequest_Selector `protobuf_oneof:"selector"`
-	// The description for people, at most 400 characters, in which no line begins with "oxide-ccm".
+	// The description for people, at most 380 characters, in which no line begins with "oxide-ccm".
 	// It can be changed in Oxide later, which changes nothing for this call.
 	Description   string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
