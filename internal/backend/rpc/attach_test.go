@@ -195,7 +195,8 @@ func TestInvariant2WhatIsRefusedTakesNoAddressAway(t *testing.T) {
 		reason string
 		says   string
 	}{
-		{"attached elsewhere", attach(ip, second, nil), precondition, inUse, "attached to instance " + r.node},
+		{"attached elsewhere", attach(ip, second, nil), precondition, inUse,
+			"attached to instance " + r.node + ": give from_instance_id or from_anywhere"},
 		{"expected at another place", attach(ip, second, moveFrom(six)), precondition, inUse, r.node},
 		{"allowed to move from nowhere", attach(ip, second, func(q *backendv1.AttachAddressRequest) {
 			q.Move = &backendv1.AttachAddressRequest_FromAnywhere{}

@@ -223,6 +223,10 @@ func (r *rig) described(id string) string {
 func TestWhyAnAddressIsNotToBeHad(t *testing.T) {
 	r := newRig(t)
 	r.must(r.rack.FillSubnetPool("subnets"))
+	r.must(r.rack.Apply(oxidesim.Seed{Pools: []oxidesim.PoolSeed{{
+		Name: "many", PoolType: "multicast", Ranges: []oxidesim.RangeSeed{{First: "232.1.1.1", Last: "232.1.1.9"}},
+		Silos: []oxidesim.PoolLinkSeed{{Silo: oxidesim.DefaultSilo}},
+	}}}))
 	type request = backendv1.ReserveAddressRequest
 	for _, tc := range []struct {
 		name   string
@@ -237,6 +241,11 @@ func TestWhyAnAddressIsNotToBeHad(t *testing.T) {
 			codes.FailedPrecondition, "POOL_NOT_FOUND", "default-v6"},
 		{"a pool of the other family", func(q *request) { q.Selector = fromPool("default-v6") },
 			codes.InvalidArgument, "INVALID_REQUEST", "has no IPv4 addresses"},
+		{"a subnet pool of the other family", func(q *request) {
+			q.Source, q.Selector = externalSubnet, fromPool("subnets-v6")
+		}, codes.InvalidArgument, "INVALID_REQUEST", "has no IPv4 addresses"},
+		{"a pool of multicast addresses", func(q *request) { q.Selector = fromPool("many") },
+			codes.InvalidArgument, "INVALID_REQUEST", "multicast"},
 		{"an exhausted pool", func(q *request) { q.Source = externalSubnet },
 			codes.ResourceExhausted, "POOL_EXHAUSTED", "has no free address"},
 		{"an address in no pool", func(q *request) { q.Selector = thisAddress("203.0.113.1") },

@@ -50,8 +50,8 @@ func (m *Manager) Attach(ctx context.Context, req AttachRequest) (Attached, erro
 	moves := from != "" && from != req.InstanceID
 	switch {
 	case moves && !req.FromAnywhere && from != req.From:
-		return Attached{}, failf(ReasonInUse, nil, "the %s %s is attached to instance %s: say that it may be "+
-			"moved off that one, if it may", ip.Kind, ip.Name, from)
+		return Attached{}, failf(ReasonInUse, nil, "the %s %s is attached to instance %s: give "+
+			"from_instance_id or from_anywhere to move it", ip.Kind, ip.Name, from)
 	case m.config.ReadOnly && from != req.InstanceID:
 		return Attached{}, errReadOnly
 	case m.config.ReadOnly:

@@ -52,6 +52,9 @@ func (m *Manager) Reserve(ctx context.Context, req ReserveRequest) (plan.Address
 	if m.config.ReadOnly {
 		return plan.Address{}, false, errReadOnly
 	}
+	if err := m.checkPool(ctx, req); err != nil {
+		return plan.Address{}, false, err
+	}
 	description, err := ownership.WithReservation(req.Description,
 		ownership.NewReservation(req.Source, req.Description))
 	if err != nil {
@@ -82,6 +85,27 @@ func (m *Manager) Reserve(ctx context.Context, req ReserveRequest) (plan.Address
 		made, err = m.readAddress(ctx, req.Source.Kind, o.ID)
 	}
 	return made, true, err
+}
+
+// checkPool fails if a pool that is named has no such addresses: of the other family, Oxide may give a
+// large network.
+func (m *Manager) checkPool(ctx context.Context, req ReserveRequest) error {
+	if req.Source.Pool == "" {
+		return nil
+	}
+	of := plan.PoolOf(plan.Desired{Family: req.Family, Source: req.Source})
+	pool, err := m.namedPool(ctx, req.Source)
+	switch {
+	case oxide.IsKind(err, oxide.KindNotFound):
+		return failf(ReasonPoolNotFound, err, "%s does not exist, or is not linked to the silo", of)
+	case err != nil:
+		return err
+	case pool.Family != req.Family:
+		return failf(ReasonInvalid, nil, "%s has no IP%s addresses", of, req.Family)
+	case !pool.Unicast:
+		return failf(ReasonInvalid, nil, "%s is a multicast pool, which has no floating IPs", of)
+	}
+	return nil
 }
 
 // isReservation fails unless an address is what a request for its name has made, or would have.

@@ -81,7 +81,7 @@ func (t *operationTable) await(
 	for {
 		if ctx.Err() != nil {
 			return waited, &oxide.Error{
-				Operation: "change the address: another change was under way", Kind: oxide.KindEnded, Err: ctx.Err(),
+				Operation: "wait for other changes", Kind: oxide.KindEnded, Err: ctx.Err(),
 			}
 		}
 		now := time.Now()

@@ -87,11 +87,11 @@ type AddressServiceClient interface {
 	// Errors: RESERVATION_DIFFERS if something else was asked for under this name; ADDRESS_NOT_OWNED if the name
 	// is that of an address which this call did not make; POOL_NOT_FOUND, POOL_EXHAUSTED (retry); OXIDE_REFUSED
 	// if the address that is asked for is taken or in no pool; INVALID_REQUEST if the pool is of the other IP
-	// family.
+	// family, or of multicast addresses.
 	ReserveAddress(ctx context.Context, in *ReserveAddressRequest, opts ...grpc.CallOption) (*ReserveAddressResponse, error)
 	// AttachAddress attaches an address to an instance, and returns when packets for it arrive there: Oxide
 	// takes about a second, or up to a minute where a sled does not answer. If it is attached there already,
-	// that is confirmed by Oxide once more.
+	// that is confirmed by Oxide once more. A floating IP then is one of Instance.external_addresses.
 	//
 	// An address that is attached to another instance moves only if the request allows that. A move detaches
 	// and then attaches, since Oxide knows no other way: for that time nothing arrives. Before it detaches, the
@@ -296,11 +296,11 @@ type AddressServiceServer interface {
 	// Errors: RESERVATION_DIFFERS if something else was asked for under this name; ADDRESS_NOT_OWNED if the name
 	// is that of an address which this call did not make; POOL_NOT_FOUND, POOL_EXHAUSTED (retry); OXIDE_REFUSED
 	// if the address that is asked for is taken or in no pool; INVALID_REQUEST if the pool is of the other IP
-	// family.
+	// family, or of multicast addresses.
 	ReserveAddress(context.Context, *ReserveAddressRequest) (*ReserveAddressResponse, error)
 	// AttachAddress attaches an address to an instance, and returns when packets for it arrive there: Oxide
 	// takes about a second, or up to a minute where a sled does not answer. If it is attached there already,
-	// that is confirmed by Oxide once more.
+	// that is confirmed by Oxide once more. A floating IP then is one of Instance.external_addresses.
 	//
 	// An address that is attached to another instance moves only if the request allows that. A move detaches
 	// and then attaches, since Oxide knows no other way: for that time nothing arrives. Before it detaches, the
