@@ -8,7 +8,7 @@ SHELL := /bin/bash
 # Each module is built with the versions in its own go.mod, not with those of the workspace, which is for
 # editors. What `$(shell)` runs does not see this.
 export GOWORK := off
-MODULES := . proto bench test/e2e test/e2e/kube test/importer tools
+MODULES := . proto examples bench test/e2e test/e2e/kube test/importer tools
 
 VERSION := $(shell cat VERSION)
 NAME    := oxide-cloud-controller-manager
@@ -156,7 +156,7 @@ lines: ## Count the lines of code of the packages that ccm-shim links and oxide-
 .PHONY: lint
 lint: ## Lint Go code, protos and the chart
 	$(TOOL) golangci-lint run ./...
-	for module in proto bench test/e2e test/importer; do \
+	for module in proto examples bench test/e2e test/importer; do \
 		(cd $$module && go tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run \
 			--config "$(CURDIR)/.golangci.yml" ./...); \
 	done

@@ -110,3 +110,26 @@ func TestNoModuleIsForgotten(t *testing.T) {
 		t.Errorf("there are modules in %v, and the Makefile has %v", found, inMakefile)
 	}
 }
+
+func TestEachExampleHasLessThan150Lines(t *testing.T) {
+	files, err := filepath.Glob("examples/*/*.[gm]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := make(map[string]int)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines[filepath.Dir(file)] += strings.Count(string(text), "\n")
+	}
+	if len(lines) < 3 {
+		t.Errorf("counted %v only", lines)
+	}
+	for dir, n := range lines {
+		if n >= 150 {
+			t.Errorf("%s has %d lines", dir, n)
+		}
+	}
+}

@@ -21,7 +21,7 @@ func Example() {
 	socket, stop := exampleBackend()
 	defer stop()
 
-	conn, err := client.Dial(socket) // for example /run/oxide/backend.sock
+	conn, err := client.Dial(socket) // for example /run/oxide/backend/backend.sock
 	if err != nil {
 		log.Fatal(err)
 	}
