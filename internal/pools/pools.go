@@ -150,15 +150,14 @@ func (l *Lister) addUse(ctx context.Context, found []Pool) {
 			if found[i].Kind == ownership.ExternalSubnet {
 				read = l.api.SubnetPoolUse
 			}
-			use, err := read(ctx, found[i].ID)
-			if err != nil {
+			if use, err := read(ctx, found[i].ID); err == nil {
+				found[i].Use = &use
+			} else {
 				once.Do(func() {
 					slog.WarnContext(ctx, "cannot read how much of a pool is in use", "pool", found[i].Name,
 						"error", err)
 				})
-				return nil
 			}
-			found[i].Use = &use
 			return nil
 		})
 	}

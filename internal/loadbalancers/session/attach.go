@@ -61,18 +61,18 @@ func (m *Manager) Attach(ctx context.Context, req AttachRequest) (Attached, erro
 		return Attached{}, err
 	}
 	if !moves {
-		_, err := h.request(ctx, plan.ActionAttach, req.InstanceID, "", byCall)
+		_, err := h.request(ctx, plan.ActionAttach, req.InstanceID, "")
 		return Attached{Address: *ip}, err
 	}
 	m.requests.Add(1) // the backend does not stop in between
 	defer m.requests.Done()
-	if _, err := h.request(ctx, plan.ActionDetach, from, req.InstanceID, byCall); err != nil {
+	if _, err := h.request(ctx, plan.ActionDetach, from, req.InstanceID); err != nil {
 		return Attached{}, err
 	}
 	// From here on the end of the call would leave the address nowhere.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
-	o, err := h.request(ctx, plan.ActionAttach, req.InstanceID, "", byCall)
+	o, err := h.request(ctx, plan.ActionAttach, req.InstanceID, "")
 	switch {
 	case err == nil:
 		return Attached{Address: *ip, Previous: from}, nil
@@ -143,7 +143,7 @@ func (m *Manager) Detach(
 	case m.config.ReadOnly:
 		return plan.Address{}, errReadOnly
 	}
-	_, err = h.request(ctx, plan.ActionDetach, instanceID, "", byCall)
+	_, err = h.request(ctx, plan.ActionDetach, instanceID, "")
 	return *ip, err
 }
 
@@ -166,6 +166,6 @@ func (m *Manager) Delete(ctx context.Context, kind ownership.Kind, id string) er
 	case m.config.ReadOnly:
 		return errReadOnly
 	}
-	_, err = h.request(ctx, plan.ActionDelete, "", "", byCall)
+	_, err = h.request(ctx, plan.ActionDelete, "", "")
 	return err
 }

@@ -191,7 +191,7 @@ var errReadOnly = failf(ReasonReadOnly, nil, "this backend was started with --re
 // read again if it had to wait for that and the request is only right where the address was. Once it is
 // sent, the end of the call does not end it.
 func (h *held) request(
-	ctx context.Context, typ plan.ActionType, instance, next, why string,
+	ctx context.Context, typ plan.ActionType, instance, next string,
 ) (outcome, error) {
 	ip := &h.address
 	op, waited, err := h.m.operations.enter(ctx, h.op, typ, instance, next)
@@ -206,7 +206,7 @@ func (h *held) request(
 		}
 	}
 	o := h.m.doByCall(ctx, op, request{Action: plan.Action{
-		Type: typ, Kind: ip.Kind, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Instance: instance, Why: why,
+		Type: typ, Kind: ip.Kind, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Instance: instance, Why: byCall,
 	}, next: next})
 	if o.err == nil {
 		switch typ {
