@@ -108,7 +108,7 @@ func Dial(socket string, opts ...Option) (*grpc.ClientConn, error) {
 			return o.activity.dial(ctx, o.dial)
 		}),
 		grpc.WithUnaryInterceptor(o.unary),
-		grpc.WithStreamInterceptor(openStream),
+		grpc.WithStreamInterceptor(o.stream),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("gRPC connection to %s: %w", target, err)
@@ -126,16 +126,16 @@ func (o *options) unary(ctx context.Context, method string, req, reply any, conn
 	if o.observe != nil {
 		o.observe(method, status.Code(err), time.Since(start))
 	}
-	return AsError(err)
+	return o.activity.asError(err)
 }
 
-// openStream opens a stream whose errors are *Errors.
-func openStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
+// stream opens a stream whose errors are *Errors.
+func (o *options) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
 	open grpc.Streamer, callOptions ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	stream, err := open(ctx, desc, conn, method, callOptions...)
 	if err != nil {
-		return nil, AsError(err)
+		return nil, o.activity.asError(err)
 	}
 	return &clientStream{ClientStream: stream}, nil
 }

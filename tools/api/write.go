@@ -36,10 +36,8 @@ func errorFiles() []protoreflect.FileDescriptor {
 }
 
 // header stands above the text of a file that is written from its descriptor.
-const header = `// Written from the descriptor in google.golang.org/genproto/googleapis/rpc (Copyright Google LLC,
-// Apache License 2.0), without its comments.
-
-`
+const header = "// Written from the descriptor in google.golang.org/genproto/googleapis/rpc, which\n" +
+	"// is Google LLC's and has the Apache License 2.0; without its comments.\n\n"
 
 // write writes both files and returns their names.
 func write(o options) ([]string, error) {
