@@ -42,6 +42,7 @@ func parts() []part {
 		{"failover-one", failoverOfOne}, {"failover-many", failoverOfMany},
 		{"failover-local", failoverOfLocal}, {"failover-again", failoverAgain},
 		{"failover-leader", failoverOfTheLeader},
+		{"reuse-importer", measureImporter}, {"reuse-reads", measureReads}, {"reuse-vip", measureVIP},
 		{"scale-services", onFleet(1000, (*fleet).measureThousandServices)},
 		{"scale-session", onFleet(400, (*fleet).measureLargeSessions)},
 	}

@@ -130,8 +130,8 @@ func (o *options) unary(ctx context.Context, method string, req, reply any, conn
 }
 
 // stream opens a stream whose errors are *Errors.
-func (o *options) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
-	open grpc.Streamer, callOptions ...grpc.CallOption,
+func (o *options) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn,
+	method string, open grpc.Streamer, callOptions ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	stream, err := open(ctx, desc, conn, method, callOptions...)
 	if err != nil {
