@@ -316,6 +316,11 @@ func TestInvariant2ACallThatEndsLeavesNoAddressNowhere(t *testing.T) {
 	if status.Code(err) != codes.Canceled {
 		t.Fatalf("got %v", err)
 	}
+	for deadline := time.Now().Add(5 * time.Second); r.placeOf(ip) != second; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the address did not arrive: it is at %q", r.placeOf(ip))
+		}
+	}
 	// A second caller waits for the first one's change, and finds the address where it went.
 	waited, err := r.attach(t.Context(), ip, second, nil)
 	if err != nil || waited.GetAddress().GetInstanceId() != second || r.placeOf(ip) != second {

@@ -127,6 +127,39 @@ func TestInvariant2NoAddressMovesToAnInstanceThatTakesNone(t *testing.T) {
 	})
 }
 
+// Oxide's detach names no instance: while a call waited for its turn, another backend moved the address.
+func TestInvariant2ACallThatHadToWaitLooksAgainWhereAnAddressIs(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		id, blocker := w.reserve("vip", 0), w.reserve("blocker", 0)
+		time.Sleep(15 * time.Second) // one request at a time again
+		_, err := w.sim.AddFault(oxidesim.Fault{Operation: "floating_ip_detach", LatencyMS: 5000, Times: 1})
+		w.must(err)
+		ended := make(chan error, 2)
+		go func() {
+			_, err := w.manager.Detach(w.Context(), ownership.FloatingIP, blocker, w.nodes[0])
+			ended <- err
+		}()
+		time.Sleep(500 * time.Millisecond)
+		go func() {
+			_, err := w.manager.Attach(w.Context(), session.AttachRequest{
+				ID: id, InstanceID: w.nodes[1], From: w.nodes[0],
+			})
+			ended <- err
+		}()
+		time.Sleep(500 * time.Millisecond)
+		w.must(w.api.DetachFloatingIP(w.Context(), id))
+		_, err = w.api.AttachFloatingIP(w.Context(), id, w.nodes[2])
+		w.must(err)
+		w.must(<-ended)
+		if err := <-ended; !session.IsReason(err, session.ReasonInUse) {
+			t.Errorf("the call that waited: %v", err)
+		}
+		if ip := w.ip(id); ip.InstanceID != w.nodes[2] || ip.AttachState != "attached" {
+			t.Errorf("got %+v", ip)
+		}
+	})
+}
+
 // An attachment whose answer was lost shows its instance and may never have been completed.
 func TestInvariant6AnAttachmentIsConfirmedWhenItIsAskedForAgain(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
