@@ -6,12 +6,12 @@ package examples
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +25,7 @@ func freePort(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	return fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
+	return strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 }
 
 func TestTheFirstCallOfTheDocsWorksAsItStandsThere(t *testing.T) {
@@ -39,10 +39,11 @@ func TestTheFirstCallOfTheDocsWorksAsItStandsThere(t *testing.T) {
 	if len(blocks) != 6 {
 		t.Fatalf("the section has %d blocks of commands, want 6", len(blocks))
 	}
-	script := "set -euo pipefail\n"
+	commands := []string{"set -euo pipefail\n"}
 	for _, block := range blocks {
-		script += block[1]
+		commands = append(commands, block[1])
 	}
+	script := strings.Join(commands, "")
 	// What is built already is not built again, and nobody else has the port.
 	port := freePort(t)
 	for _, replace := range [][2]string{
