@@ -7,6 +7,7 @@ package version
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -30,12 +31,23 @@ func TestAProgramThatImportsTheAPIGetsFewModulesAndNoneOfKubernetes(t *testing.T
 	}
 	text := fmt.Sprintf("module example.com/importer\n\ngo 1.25.0\n\nrequire %[1]s v0.0.0\n\nreplace %[1]s => %[2]s\n",
 		module+"proto", api)
-	for name, content := range map[string]string{"go.mod": text, "go.sum": string(sums)} {
+	program := fmt.Sprintf("package main\n\nimport _ %q\n\nfunc main() {}\n", module+"proto/client")
+	for name, content := range map[string]string{
+		"go.mod": text, "go.sum": string(sums), "main.go": program,
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	modules := strings.Fields(list(t, "-C", dir, "-mod=mod", "-m", "-f", "{{.Path}}", "all"))
+	// As an importer does: before that, the graph is not complete.
+	tidy := exec.CommandContext(t.Context(), "go", "mod", "tidy")
+	tidy.Dir = dir
+	tidy.Env = append(tidy.Environ(), "GOWORK=off")
+	if out, err := tidy.CombinedOutput(); err != nil {
+		t.Fatalf("go mod tidy: %v: %s", err, out)
+	}
+	modules := strings.Fields(list(t, "-C", dir, "-m", "-f", "{{.Path}}", "all"))
+	t.Logf("%d modules", len(modules))
 	if !slices.Contains(modules, "google.golang.org/grpc") {
 		t.Errorf("gRPC is not in %v: the test checks the wrong thing", modules)
 	}

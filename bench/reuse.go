@@ -54,18 +54,22 @@ func measureImporter(ctx context.Context, w *world) (figures, error) {
 			return nil, err
 		}
 	}
-	list := func(args ...string) ([]string, error) {
-		command := exec.CommandContext(ctx, "go", append([]string{"list", "-mod=mod"}, args...)...)
+	run := func(args ...string) ([]string, error) {
+		command := exec.CommandContext(ctx, "go", args...)
 		command.Dir = dir
 		command.Env = append(command.Environ(), "GOWORK=off")
 		out, err := command.Output()
 		return strings.Fields(string(out)), err
 	}
-	modules, err := list("-m", "-f", "{{.Path}}", "all")
+	// As an importer does: before that, the graph is not complete.
+	if _, err := run("mod", "tidy"); err != nil {
+		return nil, err
+	}
+	modules, err := run("list", "-m", "-f", "{{.Path}}", "all")
 	if err != nil {
 		return nil, err
 	}
-	packages, err := list("-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".")
+	packages, err := run("list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".")
 	if err != nil {
 		return nil, err
 	}
