@@ -299,7 +299,9 @@ func TestAMoveThatBreaksOffIsFinishedByTheSameCall(t *testing.T) {
 
 // A call that ends before anything was sent changes nothing; one that ends later is finished.
 func TestInvariant2ACallThatEndsLeavesNoAddressNowhere(t *testing.T) {
-	r := newRig(t)
+	// A detachment takes a second, as on a rack: long enough to be seen on a busy machine.
+	r := newRigOn(t, oxidesim.Start(t, oxidesim.Config{TimeScale: 1}), rigOptions{})
+	r.node = r.instance(oxidesim.InstanceSeed{Name: "node-1"})
 	second := r.instance(oxidesim.InstanceSeed{Name: "node-2"})
 	ip := r.reserve(nil)
 	_, err := r.attach(t.Context(), ip, r.node, nil)
@@ -316,7 +318,7 @@ func TestInvariant2ACallThatEndsLeavesNoAddressNowhere(t *testing.T) {
 	if status.Code(err) != codes.Canceled {
 		t.Fatalf("got %v", err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); r.placeOf(ip) != second; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); r.placeOf(ip) != second; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the address did not arrive: it is at %q", r.placeOf(ip))
 		}
