@@ -86,8 +86,15 @@ func measureImporter(ctx context.Context, w *world) (figures, error) {
 // at which the member that has the address ceases to answer, or has been stopped, until the address is
 // attached to another one.
 func measureVIP(ctx context.Context, w *world) (figures, error) {
-	r, backend, err := w.withoutKubernetes(ctx, asOnARack, vipMembers)
+	r, backend, err := w.withoutKubernetes(ctx, rack.Options{TimeScale: asOnARack})
 	if err != nil {
+		return nil, err
+	}
+	var members []string
+	for i := range vipMembers {
+		members = append(members, fmt.Sprintf("member-%d", i))
+	}
+	if err := r.AddGroup(ctx, "members", members...); err != nil {
 		return nil, err
 	}
 	vip := filepath.Join(w.dir, "vip")
@@ -167,20 +174,12 @@ func awaitCarrier(ctx context.Context, r *rack.Rack, not string) (carrier string
 	return carrier, err
 }
 
-// withoutKubernetes starts a rack with a group of instances, "members", and a backend alone.
-func (w *world) withoutKubernetes(ctx context.Context, scale float64, members int,
+// withoutKubernetes starts a rack, and a backend alone.
+func (w *world) withoutKubernetes(ctx context.Context, options rack.Options,
 ) (*rack.Rack, *stack.CCM, error) {
-	r, err := rack.Start(ctx, w.group, rack.Options{
-		Program: w.programs.Sim, Dir: w.dir, TimeScale: scale,
-	})
+	options.Program, options.Dir = w.programs.Sim, w.dir
+	r, err := rack.Start(ctx, w.group, options)
 	if err != nil {
-		return nil, nil, err
-	}
-	var names []string
-	for i := range members {
-		names = append(names, fmt.Sprintf("member-%d", i))
-	}
-	if err := r.AddGroup(ctx, "members", names...); err != nil {
 		return nil, nil, err
 	}
 	backend, err := stack.StartBackend(ctx, stack.CCMOptions{
@@ -192,7 +191,14 @@ func (w *world) withoutKubernetes(ctx context.Context, scale float64, members in
 // measureReads measures the common reads of a backend in front of 100 instances, from one connection,
 // one at a time and 16 at a time: how many are answered in a second, and how long they take.
 func measureReads(ctx context.Context, w *world) (figures, error) {
-	r, backend, err := w.withoutKubernetes(ctx, 0, readInstances)
+	var machines []rack.Machine
+	for i := range readInstances {
+		machines = append(machines, rack.Machine{
+			Name: fmt.Sprintf("node-%d", i), NCPUs: 2, MemoryGiB: 8,
+			IP: fmt.Sprintf("172.30.0.%d", 11+i),
+		})
+	}
+	r, backend, err := w.withoutKubernetes(ctx, rack.Options{Machines: machines})
 	if err != nil {
 		return nil, err
 	}
