@@ -5,6 +5,11 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
+# Each module is built with the versions in its own go.mod, not with those of the workspace, which is for
+# editors. What `$(shell)` runs does not see this.
+export GOWORK := off
+MODULES := . proto examples bench test/e2e test/e2e/kube test/importer tools
+
 VERSION := $(shell cat VERSION)
 NAME    := oxide-cloud-controller-manager
 IMAGE   ?= $(NAME):$(VERSION)
@@ -18,7 +23,7 @@ REVISION = $(shell git rev-parse HEAD)
 TOOL    := go tool -modfile=tools/go.mod
 # The Kubernetes release of the framework that ccm-shim is made of, for example 1.37.2. It decides which
 # feature gates are on and which metrics are shown, so it must not be our own version, which stands behind it.
-KUBERNETES = $(shell go list -m -f '{{.Version}}' k8s.io/component-base | sed 's/^v0/1/')
+KUBERNETES = $(shell GOWORK=off go list -m -f '{{.Version}}' k8s.io/component-base | sed 's/^v0/1/')
 BASE    := k8s.io/component-base/version
 CLIENT  := k8s.io/client-go/pkg/version
 # The user agent is "ccm-shim/<our version> (<platform>) kubernetes/<theirs>": client-go calls the last a commit.
@@ -87,12 +92,20 @@ chart: ## Package the helm chart into dist/ (REGISTRY=host REPOSITORY=name make 
 	$(TOOL) helm package $(DIST)/chart/$(NAME) --version $(VERSION:v%=%) --app-version $(VERSION) \
 		--destination $(DIST)
 
+.PHONY: api
+api: ## Write what other languages need of the API into dist/: a descriptor set, and the .proto files
+	@mkdir -p $(DIST)
+	$(TOOL) buf build --as-file-descriptor-set -o $(DIST)/api.built.binpb
+	cd tools && go run ./api --set "$(abspath $(DIST))/api.built.binpb" --protos ../proto \
+		--output "$(abspath $(DIST))/oxide-backend-api-$(VERSION)"
+	@rm $(DIST)/api.built.binpb
+
 .PHONY: release
-release: image-all chart ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
+release: image-all chart api ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
 	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) $(DIST)/chart/$(NAME) \
 		--namespace kube-system --skip-tests; } > $(DIST)/$(NAME)-$(VERSION).yaml
 	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml \
-		> SHA256SUMS
+		oxide-backend-api-$(VERSION).binpb oxide-backend-api-$(VERSION)-protos.tar.gz > SHA256SUMS
 
 ##@ Check
 
@@ -103,6 +116,7 @@ test: unit e2e ## Run all tests that need no root, the end-to-end tests among th
 unit: ## Run the tests that start no cluster
 	@$(TOOL) -n helm >/dev/null # built before, not within, the time limit of the chart's tests
 	go test -race -timeout 10m ./...
+	cd proto && go test -race -timeout 10m ./...
 	cd tools && go test -timeout 10m ./...
 
 .PHONY: e2e
@@ -142,8 +156,10 @@ lines: ## Count the lines of code of the packages that ccm-shim links and oxide-
 .PHONY: lint
 lint: ## Lint Go code, protos and the chart
 	$(TOOL) golangci-lint run ./...
-	cd test/e2e && go tool -modfile=../../tools/go.mod golangci-lint run --config ../../.golangci.yml ./...
-	cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml ./...
+	for module in proto examples bench test/e2e test/importer; do \
+		(cd $$module && go tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run \
+			--config "$(CURDIR)/.golangci.yml" ./...); \
+	done
 	cd tools && go tool golangci-lint run --config ../.golangci.yml ./...
 	$(TOOL) buf lint
 	$(TOOL) buf format --diff --exit-code
@@ -151,17 +167,16 @@ lint: ## Lint Go code, protos and the chart
 
 .PHONY: breaking
 breaking: ## Check that the protos break no client of the last release
-	@tag=$$(git describe --tags --abbrev=0 2>/dev/null || true); \
+	@tag=$$(git describe --tags --abbrev=0 --match "v*" 2>/dev/null || true); \
 	if [ -n "$$tag" ]; then $(TOOL) buf breaking --against ".git#tag=$$tag"; \
 	else echo "breaking: there is no release to compare with yet"; fi
 
 .PHONY: verify
-verify: breaking ## Check that everything generated is up to date, and the modules tidy
-	go mod tidy -diff
-	cd tools && go mod tidy -diff
-	cd test/e2e && go mod tidy -diff
-	cd bench && go mod tidy -diff
-	cd test/e2e/kube && go mod tidy -diff
+verify: breaking ## Check that everything generated is up to date, and each module tidy and built by itself
+	for module in $(MODULES); do \
+		(cd $$module && go mod tidy -diff && { test $$module = test/e2e/kube || go build -o /dev/null ./...; }); \
+	done
+	GOWORK="$(CURDIR)/go.work" go list -deps all >/dev/null
 	$(MAKE) --no-print-directory generate manifest
 	@test -z "$$(git status --porcelain)" || { git --no-pager diff; git status --short; \
 		echo "verify: the files above are out of date; run 'make generate manifest' and commit them"; exit 1; }

@@ -5,6 +5,8 @@
 package version
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"os/exec"
 	"slices"
@@ -40,7 +42,7 @@ func TestImportBoundaries(t *testing.T) {
 				"github.com/oxidecomputer/oxide.go", module + "internal/oxide",
 				module + "internal/instances", module + "internal/firewall",
 				module + "internal/loadbalancers", module + "internal/preflight",
-				module + "internal/backend", module + "internal/oxidesim",
+				module + "internal/backend", module + "internal/oxidesim", module + "internal/pools",
 			},
 		},
 		{
@@ -53,6 +55,7 @@ func TestImportBoundaries(t *testing.T) {
 			never: append([]string{module + "internal/oxide"}, notForDomain...),
 		},
 		{of: "./internal/loadbalancers/...", needs: module + "internal/oxide", never: notForDomain},
+		{of: "./internal/pools/...", needs: module + "internal/oxide", never: notForDomain},
 		{of: "./internal/preflight/...", needs: module + "internal/oxide", never: notForDomain},
 		{
 			of: "./cmd/oxide-sim/...", needs: module + "internal/oxidesim",
@@ -63,7 +66,7 @@ func TestImportBoundaries(t *testing.T) {
 			},
 		},
 		{
-			of: "./proto/...", needs: "google.golang.org/grpc",
+			of: module + "proto/...", needs: "google.golang.org/grpc",
 			never: []string{module + "internal", "k8s.io/", "github.com/oxidecomputer/oxide.go"},
 		},
 	} {
@@ -83,9 +86,9 @@ func TestImportBoundaries(t *testing.T) {
 	}
 }
 
-// The API and its client are to be a module of their own.
+// The API and its client are a module of their own, which the product builds against its own sources.
 func TestTheAPIAndItsClientImportNothingElseOfTheModule(t *testing.T) {
-	deps := dependencies(t, "./proto/client")
+	deps := dependencies(t, module+"proto/client")
 	if !deps[module+"proto/oxide/backend/v1"] {
 		t.Error("the client does not import the API: the test checks the wrong thing")
 	}
@@ -98,12 +101,9 @@ func TestTheAPIAndItsClientImportNothingElseOfTheModule(t *testing.T) {
 
 // Only internal/oxide imports the Oxide SDK itself.
 func TestOnlyOnePackageCallsOxide(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := list(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
 	var importers []string
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)
 		for _, imported := range fields[1:] {
 			if strings.HasPrefix(imported, "github.com/oxidecomputer/oxide.go/") {
@@ -118,12 +118,9 @@ func TestOnlyOnePackageCallsOxide(t *testing.T) {
 
 // A name says what a package is for, and no two say the same: an import needs no other name.
 func TestEachPackageHasANameOfItsOwn(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", "{{.Name}} {{.ImportPath}}", "./...").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := list(t, "-f", "{{.Name}} {{.ImportPath}}", "./...", module+"proto/...")
 	paths := make(map[string][]string)
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(out) {
 		name, path, _ := strings.Cut(strings.TrimSpace(line), " ")
 		paths[name] = append(paths[name], path)
 	}
@@ -144,13 +141,26 @@ func TestEachPackageHasANameOfItsOwn(t *testing.T) {
 
 func dependencies(t *testing.T, pattern string) map[string]bool {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-deps", pattern).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	deps := make(map[string]bool)
-	for _, dep := range strings.Fields(string(out)) {
+	for dep := range strings.FieldsSeq(list(t, "-deps", pattern)) {
 		deps[dep] = true
 	}
 	return deps
+}
+
+// list returns what `go list` prints, of this module as it is built, whether there is a workspace or
+// not.
+func list(t *testing.T, args ...string) string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
+	command.Env = append(command.Environ(), "GOWORK=off")
+	out, err := command.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	return string(out)
 }

@@ -22,7 +22,7 @@ func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
 			return err
 		}
 		if entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && path != "." ||
-			path == "bin" || path == "dist") {
+			path == "bin" || path == "dist" || entry.Name() == "node_modules") {
 			return filepath.SkipDir
 		}
 		if filepath.Ext(path) != ".md" {

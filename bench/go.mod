@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/oxidecomputer/oxide-cloud-controller-manager v0.0.0
+	github.com/oxidecomputer/oxide-cloud-controller-manager/proto v0.0.0
 	github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e v0.0.0
 	golang.org/x/sync v0.24.0
 	google.golang.org/grpc v1.85.0
@@ -62,5 +63,6 @@ require (
 
 replace (
 	github.com/oxidecomputer/oxide-cloud-controller-manager => ../
+	github.com/oxidecomputer/oxide-cloud-controller-manager/proto => ../proto
 	github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e => ../test/e2e
 )

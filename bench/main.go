@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -44,6 +45,7 @@ func parts() []part {
 		{"failover-many", failoverOfMany},
 		{"failover-local", failoverOfLocal}, {"failover-again", failoverAgain},
 		{"failover-leader", failoverOfTheLeader},
+		{"reuse-importer", measureImporter}, {"reuse-reads", measureReads}, {"reuse-vip", measureVIP},
 		{"scale-services", onFleet(1000, (*fleet).measureThousandServices)},
 		{"scale-session", onFleet(400, (*fleet).measureLargeSessions)},
 	}
@@ -68,7 +70,11 @@ func run(ctx context.Context, selection string) error {
 	if err != nil {
 		return err
 	}
-	programs, err := stack.Build(ctx, root, progress{})
+	build := stack.BuildOwn
+	if slices.ContainsFunc(selected, part.needsKubernetes) {
+		build = stack.Build
+	}
+	programs, err := build(ctx, root, progress{})
 	if err != nil {
 		return err
 	}
@@ -86,9 +92,12 @@ func run(ctx context.Context, selection string) error {
 	return nil
 }
 
+// needsKubernetes reports whether the part needs a control plane.
+func (p part) needsKubernetes() bool { return !strings.HasPrefix(p.name, "reuse-") }
+
 // run measures in a world of its own: what another part has left behind would count.
 func (p part) run(ctx context.Context, root string, programs stack.Programs) (figures, error) {
-	w, err := newWorld(ctx, root, programs)
+	w, err := newWorld(ctx, root, programs, p.needsKubernetes())
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ func measurePlan(ctx context.Context, w *world) (figures, error) {
 	command := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=^Benchmark(Plan|Rebalance)",
 		"-benchtime=500ms", "-count="+planRuns, "-timeout=2m", "./internal/loadbalancers/plan")
 	command.Dir = w.root
+	command.Env = append(command.Environ(), "GOWORK=off")
 	text, err := command.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("the benchmarks of the planner: %w: %s", err, text)

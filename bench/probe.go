@@ -22,6 +22,7 @@ func measureProbe(ctx context.Context, w *world) (figures, error) {
 	command := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=^BenchmarkThousandNodes$",
 		"-benchtime=20x", "-count=3", "-timeout=10m", "./internal/shim/reachability")
 	command.Dir = w.root
+	command.Env = append(command.Environ(), "GOWORK=off")
 	text, err := command.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("the benchmark of probes: %w: %s", err, text)

@@ -16,7 +16,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
-// world is a control plane that runs, and the programs to run beside it.
+// world is a control plane that runs, where the part needs one, and the programs to run beside it.
 type world struct {
 	root, dir  string
 	group      *process.Group
@@ -32,7 +32,8 @@ func (progress) Step(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }
 func (progress) Note(string)      {}
 func (progress) Done(string)      {}
 
-func newWorld(ctx context.Context, root string, programs stack.Programs) (*world, error) {
+func newWorld(ctx context.Context, root string, programs stack.Programs, kubernetes bool,
+) (*world, error) {
 	dir, err := os.MkdirTemp("/tmp", "oxide-bench-")
 	if err != nil {
 		return nil, err
@@ -43,9 +44,11 @@ func newWorld(ctx context.Context, root string, programs stack.Programs) (*world
 		return nil, err
 	}
 	w.group = process.NewGroup(logs)
-	if err := w.start(ctx); err != nil {
-		w.close()
-		return nil, err
+	if kubernetes {
+		if err := w.start(ctx); err != nil {
+			w.close()
+			return nil, err
+		}
 	}
 	return w, nil
 }

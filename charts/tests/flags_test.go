@@ -46,7 +46,7 @@ func flagsOf(t *testing.T, program string, subcommand ...string) map[string]bool
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags=-s -w", "-o", folder, program)
 	build.Dir = repository
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	path := filepath.Join(folder, filepath.Base(program))
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -59,6 +59,7 @@ var inputs = sync.OnceValue(func() error {
 var helmPath = sync.OnceValues(func() (string, error) {
 	cmd := exec.Command("go", "tool", "-modfile=tools/go.mod", "-n", "helm")
 	cmd.Dir = repository
+	cmd.Env = append(cmd.Environ(), "GOWORK=off")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -21,6 +21,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/pools"
 )
 
 // Run serves until the context ends, and then ends in order: it is no longer healthy, takes no
@@ -56,6 +57,7 @@ func Run(ctx context.Context, cfg Config) error {
 		rpc.NewLoadBalancerService(manager),
 		rpc.NewAddressService(manager),
 		rpc.NewFirewallService(manager),
+		rpc.NewPoolService(pools.NewLister(client)),
 	)
 
 	var sockets listeners

@@ -8,11 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
@@ -187,38 +183,6 @@ func (f *Finder) ByHostname(ctx context.Context, hostname string, view View) (In
 		return f.complete(ctx, l.identity, matches[0], view)
 	}
 	return Instance{}, ambiguous(hostname, matchesOf(matches), false)
-}
-
-// List returns the instances whose ids follow the given one, ordered by id, at most limit of them. It
-// reports whether there are more.
-func (f *Finder) List(ctx context.Context, after string, limit int) ([]Instance, bool, error) {
-	l, err := coalesce.Facts(f.inventory.listings.Within(ctx, listingMaxAge))
-	if err != nil {
-		return nil, false, err
-	}
-	ids := slices.Sorted(maps.Keys(l.byID))
-	first, found := slices.BinarySearch(ids, after)
-	if found {
-		first++
-	}
-	ids = ids[first:]
-	more := len(ids) > limit
-	if more {
-		ids = ids[:limit]
-	}
-	result := make([]Instance, len(ids))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(concurrentReads)
-	for i, id := range ids {
-		group.Go(func() (err error) {
-			result[i], err = f.complete(groupCtx, l.identity, l.byID[id], Full)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, false, err
-	}
-	return result, more, nil
 }
 
 // RunState reads what the instance does now.

@@ -185,7 +185,7 @@ func TestListGivesAllInstancesInPagesOrderedByID(t *testing.T) {
 			for after, more := "", true; more; {
 				var page []instances.Instance
 				var err error
-				page, more, err = w.finder.List(t.Context(), after, limit)
+				page, more, err = w.finder.List(t.Context(), instances.Query{}, after, limit)
 				w.must(err)
 				if len(page) == 0 || len(page) > limit || more && len(page) < limit {
 					t.Fatalf("a page of %d, more: %v", len(page), more)
@@ -210,12 +210,12 @@ func TestListGivesAllInstancesInPagesOrderedByID(t *testing.T) {
 
 func TestListOfAnEmptyProjectIsEmpty(t *testing.T) {
 	w := newWorld(t)
-	if got, more, err := w.finder.List(t.Context(), "", 10); err != nil || more || len(got) > 0 {
+	if got, more, err := w.finder.List(t.Context(), instances.Query{}, "", 10); err != nil || more || len(got) > 0 {
 		t.Errorf("got %v, %v, %v", got, more, err)
 	}
 	w.must(w.rack.SetSiloRole("demo", "none"))
 	w.forget()
-	_, _, err := w.finder.List(t.Context(), "", 10)
+	_, _, err := w.finder.List(t.Context(), instances.Query{}, "", 10)
 	wantError(t, err, oxide.KindProjectNotFound)
 }
 
@@ -234,7 +234,7 @@ func TestFailedReadOfAddressesFailsTheLookup(t *testing.T) {
 			if found.ID != "" {
 				t.Errorf("got %+v besides the error", found)
 			}
-			_, _, err = w.finder.List(t.Context(), "", 10)
+			_, _, err = w.finder.List(t.Context(), instances.Query{}, "", 10)
 			wantError(t, err, oxide.KindInternal)
 		})
 	}

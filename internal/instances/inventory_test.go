@@ -282,7 +282,7 @@ func TestRoleRevokedIsAnErrorAndNoEmptyFacts(t *testing.T) {
 		wantError(t, err, oxide.KindProjectNotFound)
 		_, err = w.finder.Endpoints(t.Context(), []string{node.ID})
 		wantError(t, err, oxide.KindProjectNotFound)
-		_, _, err = w.finder.List(t.Context(), "", 10)
+		_, _, err = w.finder.List(t.Context(), instances.Query{}, "", 10)
 		wantError(t, err, oxide.KindProjectNotFound)
 		w.must(w.rack.SetSiloRole("demo", "viewer"))
 		w.findAll([]string{node.ID})

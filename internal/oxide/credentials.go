@@ -45,6 +45,8 @@ func (c *Client) ping(ctx context.Context) (Contact, error) {
 type User struct {
 	ID, Name         string
 	SiloID, SiloName string
+	// FleetViewer: the user has a role on the fleet, and may read what its operators do.
+	FleetViewer bool
 }
 
 // User reads whom the token belongs to. It is the cheapest proof that the token is valid.
@@ -60,6 +62,7 @@ func (c *Client) User(ctx context.Context) (User, error) {
 			}
 			return User{
 				ID: v.Id, Name: v.DisplayName, SiloID: v.SiloId, SiloName: string(v.SiloName),
+				FleetViewer: v.FleetViewer != nil && *v.FleetViewer,
 			}, nil
 		})
 	return user, asVersionError(err)

@@ -21,8 +21,8 @@ const externalSubnetList = "external_subnet_list"
 type ExternalSubnet struct {
 	ID, Name, Description string
 	// Prefix has no host bits; of a single address it is a /32 or a /128.
-	Prefix netip.Prefix
-	PoolID string
+	Prefix            netip.Prefix
+	PoolID, ProjectID string
 	// InstanceID is the instance that it is attached to; empty if it is detached. While Oxide
 	// attaches or detaches it is set, too.
 	InstanceID  string
@@ -156,7 +156,8 @@ func toExternalSubnet(v api.ExternalSubnet) (ExternalSubnet, error) {
 	}
 	return ExternalSubnet{
 		ID: v.Id, Name: string(v.Name), Description: v.Description, Prefix: prefix,
-		PoolID: v.SubnetPoolId, InstanceID: v.InstanceId, TimeCreated: orZero(v.TimeCreated),
+		PoolID: v.SubnetPoolId, ProjectID: v.ProjectId, InstanceID: v.InstanceId,
+		TimeCreated: orZero(v.TimeCreated),
 	}, nil
 }
 

@@ -20,7 +20,7 @@ const floatingIPList = "floating_ip_list"
 type FloatingIP struct {
 	ID, Name, Description string
 	Addr                  netip.Addr
-	PoolID                string
+	PoolID, ProjectID     string
 	// InstanceID is the instance that it is attached to; empty if it is detached. While Oxide
 	// attaches or detaches it is set, too.
 	InstanceID  string
@@ -179,7 +179,8 @@ func toFloatingIP(v api.FloatingIp) (FloatingIP, error) {
 	}
 	return FloatingIP{
 		ID: v.Id, Name: string(v.Name), Description: v.Description, Addr: addr,
-		PoolID: v.IpPoolId, InstanceID: v.InstanceId, TimeCreated: orZero(v.TimeCreated),
+		PoolID: v.IpPoolId, ProjectID: v.ProjectId, InstanceID: v.InstanceId,
+		TimeCreated: orZero(v.TimeCreated),
 	}, nil
 }
 

@@ -40,7 +40,7 @@ func buildProgram(t *testing.T) string {
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags", strings.TrimSpace(string(flags)), "-o", path, "./cmd/ccm-shim")
 	build.Dir = repository
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

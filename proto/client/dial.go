@@ -108,6 +108,7 @@ func Dial(socket string, opts ...Option) (*grpc.ClientConn, error) {
 			return o.activity.dial(ctx, o.dial)
 		}),
 		grpc.WithUnaryInterceptor(o.unary),
+		grpc.WithStreamInterceptor(o.stream),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("gRPC connection to %s: %w", target, err)
@@ -116,7 +117,7 @@ func Dial(socket string, opts ...Option) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// unary measures a call, all its repetitions included.
+// unary measures a call, all its repetitions included, and makes its error an *Error.
 func (o *options) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
 	invoke grpc.UnaryInvoker, callOptions ...grpc.CallOption,
 ) error {
@@ -125,5 +126,25 @@ func (o *options) unary(ctx context.Context, method string, req, reply any, conn
 	if o.observe != nil {
 		o.observe(method, status.Code(err), time.Since(start))
 	}
-	return err
+	return o.activity.asError(err)
 }
+
+// stream opens a stream whose errors are *Errors.
+func (o *options) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn,
+	method string, open grpc.Streamer, callOptions ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	stream, err := open(ctx, desc, conn, method, callOptions...)
+	if err != nil {
+		return nil, o.activity.asError(err)
+	}
+	return &clientStream{ClientStream: stream}, nil
+}
+
+// clientStream makes the errors of a stream *Errors; io.EOF stays io.EOF.
+type clientStream struct{ grpc.ClientStream }
+
+func (s *clientStream) SendMsg(m any) error { return AsError(s.ClientStream.SendMsg(m)) }
+
+func (s *clientStream) RecvMsg(m any) error { return AsError(s.ClientStream.RecvMsg(m)) }
+
+func (s *clientStream) CloseSend() error { return AsError(s.ClientStream.CloseSend()) }

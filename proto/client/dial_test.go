@@ -6,8 +6,11 @@ package client
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -159,6 +162,52 @@ func TestTheBackendsOwnUnavailableIsNotRepeated(t *testing.T) {
 			}
 			if got := s.calls(); got != tt.calls {
 				t.Errorf("the call arrived %d times, want %d", got, tt.calls)
+			}
+		})
+	}
+}
+
+// Whoever may not use the backend is told so, and not that it does not answer.
+func TestAnotherUserIsToldWhyThereIsNoConnection(t *testing.T) {
+	socket := filepath.Join(socketDir(t), "b.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	for _, tt := range []struct {
+		name string
+		dial func(context.Context) (net.Conn, error)
+		want string
+	}{
+		{"the socket may not be opened", func(context.Context) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
+		}, "may not be opened by this user"},
+		{"the backend hangs up", func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}, "closes the connection without an answer"},
+		{"nobody listens", func(context.Context) (net.Conn, error) {
+			return nil, syscall.ECONNREFUSED
+		}, "did not answer in time"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := Dial("/nowhere/b.sock", WithDialer(tt.dial))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			err = getInstance(within(t, 500*time.Millisecond), conn)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("the call fails with %v, want %q in it", err, tt.want)
 			}
 		})
 	}

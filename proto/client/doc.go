@@ -5,12 +5,41 @@
 // Package client is the Go client of the API oxide.backend.v1, for the controllers of a cluster and
 // for any other tooling.
 //
-// Dial connects to a backend: how long each call may take, which calls are repeated while no
-// backend answers, how a lost or silent backend is noticed. FromError and HasReason read the errors
-// of calls. A Session is the client's whole side of LoadBalancerService.SyncLoadBalancers: it keeps
-// the latest item of each object and the latest state of each load balancer, and reconnects. An
-// InstanceWatch does so for InstanceService.WatchInstances.
+// # Connecting
 //
-// It imports only the API itself, gRPC and protobuf: no other package of this repository, nothing
-// of Kubernetes, and nothing of Oxide.
+// [Dial] connects to the unix socket of a backend, as the user that the backend runs as; the
+// connection is made again whenever it is lost. The stubs of package backendv1 make the calls. Each
+// has the timeout that suits it, unless its context ends earlier, and those that only read are
+// repeated while no backend answers.
+//
+// # Errors
+//
+// Every call on such a connection, and every stream, fails with an [*Error], which has the gRPC code,
+// the reason, a line for people, how long to wait, and the id of Oxide's own log. errors.Is finds the
+// reason, for example [ErrPoolExhausted]. Reasons that this version does not know are none: a program
+// falls back on the code.
+//
+//   - A reason says whether waiting helps, by RetryDelay; without one, the same request fails again.
+//   - Only [ErrInstanceNotFound] says that an instance does not exist, and only as strongly as the
+//     request has asked for. Any other error, that of a call which did not arrive included, says
+//     nothing about it.
+//   - [ErrSessionSuperseded] ends a session for good: another process has the scope.
+//
+// # Following what changes
+//
+// An [InstanceWatch] keeps the instances of the project, and a [Session] is the client's whole side of
+// LoadBalancerService.SyncLoadBalancers: it keeps the latest item of each object and the latest state of
+// each load balancer. Both reconnect by themselves, and both send or receive everything again on a new
+// stream, so that nothing depends on what was missed.
+//
+// # Versions
+//
+// APIRevision of package backendv1 is what this package was built for, and
+// GetInfoResponse.api_revision what the backend is. An older backend refuses a changing call that has
+// fields which it does not know ([ErrVersionSkew]) and never does half of it; a newer one sends what
+// this package skips.
+//
+// This module imports only gRPC and protobuf: no other package of its repository, nothing of
+// Kubernetes, and nothing of Oxide, and it requires the oldest versions that will do, so that an
+// importer keeps its own.
 package client

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -25,7 +27,8 @@ const (
 	maxMessage = 800
 )
 
-// Error is an error of a call of the backend, rebuilt from its gRPC status.
+// Error is an error of a call of the backend, rebuilt from its gRPC status. All calls on a connection
+// that Dial has made fail with one, and errors.Is finds its Reason.
 type Error struct {
 	// Code is the gRPC status code.
 	Code codes.Code
@@ -47,6 +50,33 @@ type Error struct {
 
 // Error returns the message.
 func (e *Error) Error() string { return e.Message }
+
+// Is reports whether a target is the error's Reason.
+func (e *Error) Is(target error) bool {
+	reason, ok := target.(Reason)
+	return ok && backendv1.ErrorReason(reason) == e.Reason && e.Reason != 0
+}
+
+// GRPCStatus returns the gRPC status, for functions of gRPC such as status.Code, and for servers that
+// pass it on.
+func (e *Error) GRPCStatus() *status.Status {
+	out := status.New(e.Code, e.Message) //nolint:forbidigo // it was made by the backend
+	var details []protoadapt.MessageV1
+	if e.Reason != 0 {
+		info := &errdetails.ErrorInfo{Domain: errorDomain, Reason: Reason(e.Reason).Error()}
+		if e.RequestID != "" {
+			info.Metadata = map[string]string{"request_id": e.RequestID}
+		}
+		details = append(details, info)
+	}
+	if e.RetryDelay > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryDelay)})
+	}
+	if with, err := out.WithDetails(details...); err == nil {
+		out = with
+	}
+	return out
+}
 
 // FromError rebuilds the error of a call. It reports false for nil, and for an error that is
 // neither an *Error nor a gRPC status, nor wraps one.

@@ -5,8 +5,12 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"strings"
 	"testing"
@@ -58,6 +62,90 @@ func TestEveryReasonIsRebuilt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// constants returns the names of the constants in reasons.go.
+func constants(t *testing.T) map[string]bool {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "reasons.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := make(map[string]bool)
+	ast.Inspect(file, func(node ast.Node) bool {
+		if spec, ok := node.(*ast.ValueSpec); ok {
+			names[spec.Names[0].Name] = true
+		}
+		return true
+	})
+	return names
+}
+
+func TestEveryReasonIsAnErrorThatErrorsIsFinds(t *testing.T) {
+	names := constants(t)
+	for number, name := range backendv1.ErrorReason_name {
+		if number == 0 {
+			continue
+		}
+		reason := Reason(number)
+		if got := "ERROR_REASON_" + reason.Error(); got != name {
+			t.Errorf("%s reads %s", name, got)
+		}
+		found := false
+		for constant := range names {
+			found = found || strings.EqualFold(constant, "Err"+strings.ReplaceAll(reason.Error(), "_", ""))
+		}
+		if !found {
+			t.Errorf("reasons.go has no constant for %s", name)
+		}
+		err := fmt.Errorf("more: %w", AsError(fail(codes.Aborted, backendv1.ErrorReason(number), "why")))
+		if !errors.Is(err, reason) || errors.Is(err, Reason(number+1)) {
+			t.Errorf("errors.Is does not find %s", name)
+		}
+	}
+	if errors.Is(new(Error), Reason(0)) {
+		t.Error("an error without reason has one")
+	}
+}
+
+func TestAnErrorCanBePassedOnAsAStatus(t *testing.T) {
+	want := &Error{
+		Code: codes.Unavailable, Reason: backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE,
+		Message: "Oxide does not answer", RetryDelay: time.Second, RequestID: "req-1",
+	}
+	if code := status.Code(fmt.Errorf("more: %w", want)); code != want.Code {
+		t.Errorf("status.Code says %s", code)
+	}
+	got, _ := FromError(want.GRPCStatus().Err())
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("read again (-want +got):\n%s", diff)
+	}
+}
+
+func TestCallsAndStreamsFailWithAnError(t *testing.T) {
+	s := newServer(t, func(context.Context, int) error {
+		return fail(codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_OXIDE_REFUSED, "refused")
+	})
+	s.start(t)
+	service := backendv1.NewInstanceServiceClient(s.dial(t))
+	_, err := service.ListInstances(t.Context(), new(backendv1.ListInstancesRequest))
+	if !errors.Is(err, ErrOxideRefused) {
+		t.Errorf("a call fails with %v", err)
+	}
+	stream, err := service.WatchInstances(t.Context(), new(backendv1.WatchInstancesRequest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); !errors.Is(err, ErrOxideRefused) {
+		t.Errorf("a stream fails with %v", err)
+	}
+	s.onCall = nil
+	if stream, err = service.WatchInstances(t.Context(), new(backendv1.WatchInstancesRequest)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != io.EOF { //nolint:errorlint // callers compare it like that
+		t.Errorf("a stream ends with %v, want io.EOF itself", err)
 	}
 }
 

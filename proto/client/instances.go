@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +64,17 @@ func (w *InstanceWatch) Instance(id string) *backendv1.Instance {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.known[id]
+}
+
+// Instances returns all instances as they were reported last, ordered by id. They must not be changed.
+func (w *InstanceWatch) Instances() []*backendv1.Instance {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	all := make([]*backendv1.Instance, 0, len(w.known))
+	for _, id := range slices.Sorted(maps.Keys(w.known)) {
+		all = append(all, w.known[id])
+	}
+	return all
 }
 
 // Run watches until the context ends. What is known stays known while there is no stream. It must

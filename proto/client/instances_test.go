@@ -130,6 +130,9 @@ func TestInstancesAreKnownAsTheStreamReportsThem(t *testing.T) {
 		w.check(t, "after the snapshot", "a", "b")
 		first.send(&backendv1.Instance{Id: "a", CpuCount: 8})
 		w.check(t, "after a change", "a", "b")
+		if got := w.Instances(); len(got) != 2 || got[0].GetId() != "a" || got[1].GetId() != "b" {
+			t.Errorf("all instances are %v", got)
+		}
 		if got := w.Instance("a").GetCpuCount(); got != 8 {
 			t.Errorf("it is known with %d CPUs, want 8", got)
 		}

@@ -37,6 +37,9 @@ type items struct {
 	generation int64
 }
 
+// clone copies a message. proto.CloneOf does it as well, and would force a newer protobuf on importers.
+func clone[M proto.Message](message M) M { return proto.Clone(message).(M) }
+
 func newItems() items {
 	return items{
 		wake:          make(chan struct{}, 1),
@@ -144,7 +147,7 @@ type candidate struct {
 }
 
 func (i *items) setCandidate(item *backendv1.Candidate, readiness, reachability time.Time) {
-	item = proto.CloneOf(item)
+	item = clone(item)
 	item.ReadinessDuration, item.ReachabilityDuration = nil, nil
 	c := i.candidates[item.GetInstanceId()]
 	if c == nil {
@@ -182,7 +185,7 @@ func (c *candidate) requests(i *items, now time.Time) []*backendv1.SyncLoadBalan
 		}}
 	}
 	c.sent = true
-	item := proto.CloneOf(c.item)
+	item := clone(c.item)
 	item.ReadinessDuration = since(c.readiness, now)
 	item.ReachabilityDuration = since(c.reachability, now)
 	return []*backendv1.SyncLoadBalancersRequest{{
@@ -205,7 +208,7 @@ type reservedPorts struct {
 }
 
 func (i *items) setReservedPorts(ports []*backendv1.ReservedPorts) {
-	item := proto.CloneOf(&backendv1.ReservedPortSet{Ports: ports})
+	item := clone(&backendv1.ReservedPortSet{Ports: ports})
 	if i.reserved == nil {
 		i.reserved = new(reservedPorts)
 	} else if proto.Equal(i.reserved.item, item) {

@@ -45,7 +45,7 @@ type lbStream struct {
 
 func (i *items) setLoadBalancer(item *backendv1.DesiredLoadBalancer) int64 {
 	key := keyOf(item.GetKey())
-	item = proto.CloneOf(item)
+	item = clone(item)
 	lb := i.loadBalancers[key]
 	if lb == nil {
 		lb = &loadBalancer{key: key}

@@ -42,9 +42,10 @@ func policies() map[string]policy {
 	return map[string]policy{
 		backendv1.BackendService_GetInfo_FullMethodName: read,
 
-		backendv1.InstanceService_GetInstance_FullMethodName:    read,
-		backendv1.InstanceService_ListInstances_FullMethodName:  read,
-		backendv1.InstanceService_WatchInstances_FullMethodName: {},
+		backendv1.InstanceService_GetInstance_FullMethodName:       read,
+		backendv1.InstanceService_ListInstances_FullMethodName:     read,
+		backendv1.InstanceService_BatchGetInstances_FullMethodName: read,
+		backendv1.InstanceService_WatchInstances_FullMethodName:    {},
 
 		backendv1.LoadBalancerService_SyncLoadBalancers_FullMethodName:      {},
 		backendv1.LoadBalancerService_PlanLoadBalancers_FullMethodName:      read,
@@ -52,6 +53,13 @@ func policies() map[string]policy {
 		backendv1.LoadBalancerService_ListLoadBalancers_FullMethodName:      read,
 		backendv1.LoadBalancerService_RebalanceLoadBalancers_FullMethodName: change,
 
+		backendv1.PoolService_ListPools_FullMethodName: read,
+
+		backendv1.AddressService_ListAddresses_FullMethodName:         read,
+		backendv1.AddressService_ReserveAddress_FullMethodName:        change,
+		backendv1.AddressService_AttachAddress_FullMethodName:         change,
+		backendv1.AddressService_DetachAddress_FullMethodName:         change,
+		backendv1.AddressService_DeleteAddress_FullMethodName:         change,
 		backendv1.AddressService_ListOrphanedAddresses_FullMethodName: read,
 		backendv1.AddressService_AdoptAddress_FullMethodName:          change,
 		backendv1.AddressService_ReleaseAddress_FullMethodName:        change,

@@ -35,7 +35,7 @@ func (e *environment) helm(ctx context.Context, args ...string) string {
 	}, args...)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+e.dir, "HELM_CONFIG_HOME="+e.dir,
-		"HELM_DATA_HOME="+e.dir)
+		"HELM_DATA_HOME="+e.dir, "GOWORK=off")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		e.Errorf("helm %v: %v\n%s", args, err, out)

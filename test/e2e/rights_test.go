@@ -116,6 +116,7 @@ func (e *environment) identity(release string, values ...string) string {
 		"template", release, "charts/oxide-cloud-controller-manager", "--namespace", "kube-system",
 		"--set", strings.Join(values, ","), "--skip-tests")
 	render.Dir = root
+	render.Env = append(render.Environ(), "GOWORK=off")
 	rendering, err := render.Output()
 	e.must(err)
 	accounts, err := shared.cluster.ApplyIdentity(e.Context(), rendering)

@@ -284,6 +284,7 @@ func (e *environment) rebalance() {
 		strings.TrimPrefix(e.ccm.Socket, "unix://"),
 		"oxide.backend.v1.LoadBalancerService/RebalanceLoadBalancers")
 	grpcurl.Dir = root
+	grpcurl.Env = append(grpcurl.Environ(), "GOWORK=off")
 	answer, err := grpcurl.CombinedOutput()
 	if err != nil || !strings.Contains(string(answer), "ACTION_TYPE_ATTACH") {
 		e.Fatalf("%v: %s", err, answer)

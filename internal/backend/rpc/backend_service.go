@@ -64,6 +64,8 @@ func (s *BackendService) GetInfo(
 		backendv1.Feature_FEATURE_ADDRESS_OPERATIONS,
 		backendv1.Feature_FEATURE_EXTERNAL_SUBNETS,
 		backendv1.Feature_FEATURE_FIREWALL_OPERATIONS,
+		backendv1.Feature_FEATURE_RESERVED_ADDRESSES,
+		backendv1.Feature_FEATURE_POOLS,
 	}
 	if s.mode.KeepsFirewallRules {
 		features = append(features, backendv1.Feature_FEATURE_FIREWALL_RULES)

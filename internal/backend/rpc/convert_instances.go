@@ -109,6 +109,25 @@ func fromInstance(i instances.Instance) *backendv1.Instance {
 	return msg
 }
 
+// viewOf returns a view that was validated.
+func viewOf(view backendv1.InstanceView) instances.View {
+	if view == backendv1.InstanceView_INSTANCE_VIEW_BASIC {
+		return instances.Basic
+	}
+	return instances.Full
+}
+
+func resultMessage(selected instances.Selected) *backendv1.InstanceResult {
+	if selected.Err != nil {
+		return &backendv1.InstanceResult{
+			Result: &backendv1.InstanceResult_Problem{Problem: toProblem(selected.Err)},
+		}
+	}
+	return &backendv1.InstanceResult{
+		Result: &backendv1.InstanceResult_Instance{Instance: fromInstance(selected.Instance)},
+	}
+}
+
 func fromEvent(e instances.Event) *backendv1.WatchInstancesResponse {
 	switch {
 	case e.Instance != nil:

@@ -57,6 +57,9 @@ var sessionVerdicts = map[session.Reason]verdict{
 	session.ReasonSuperseded: {
 		codes.Aborted, backendv1.ErrorReason_ERROR_REASON_SESSION_SUPERSEDED, 0,
 	},
+	session.ReasonDiffers: {
+		codes.AlreadyExists, backendv1.ErrorReason_ERROR_REASON_RESERVATION_DIFFERS, 0,
+	},
 	session.ReasonStopping: stopping,
 	session.ReasonReadOnly: {
 		codes.FailedPrecondition, backendv1.ErrorReason_ERROR_REASON_READ_ONLY, 0,

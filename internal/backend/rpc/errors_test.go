@@ -78,6 +78,8 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 		{"session: superseded", ofSession(session.ReasonSuperseded), codes.Aborted, "SESSION_SUPERSEDED", false},
 		{"session: too many", ofSession(session.ReasonTooMany), codes.ResourceExhausted,
 			"TOO_MANY_SESSIONS", true},
+		{"session: reserved with something else", ofSession(session.ReasonDiffers), codes.AlreadyExists,
+			"RESERVATION_DIFFERS", false},
 		{"session: stopping", ofSession(session.ReasonStopping), codes.Unavailable, "BACKEND_STOPPING", true},
 		{"session: read-only", ofSession(session.ReasonReadOnly), codes.FailedPrecondition, "READ_ONLY", false},
 		{"session: unreadable", ofSession(session.ReasonUnreadable), codes.Unavailable, "OXIDE_UNAVAILABLE", true},
@@ -146,12 +148,12 @@ func TestEveryKindAndReasonIsMapped(t *testing.T) {
 }
 
 func TestEveryReasonOfASessionIsMapped(t *testing.T) {
-	for reason := range session.ReasonUnrepresentable + 1 {
+	for reason := range session.ReasonDiffers + 1 {
 		if _, ok := sessionVerdicts[reason]; !ok {
 			t.Errorf("reason %d of session.Error has no status", reason)
 		}
 	}
-	if len(sessionVerdicts) != int(session.ReasonUnrepresentable)+1 {
+	if len(sessionVerdicts) != int(session.ReasonDiffers)+1 {
 		t.Errorf("%d verdicts", len(sessionVerdicts))
 	}
 }

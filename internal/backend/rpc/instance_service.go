@@ -55,10 +55,7 @@ func (s *InstanceService) GetInstance(
 func (s *InstanceService) get(
 	ctx context.Context, req *backendv1.GetInstanceRequest,
 ) (instances.Identified, error) {
-	view := instances.Full
-	if req.GetView() == backendv1.InstanceView_INSTANCE_VIEW_BASIC {
-		view = instances.Basic
-	}
+	view := viewOf(req.GetView())
 	direct := req.GetFreshness() == backendv1.Freshness_FRESHNESS_DIRECT
 	switch selector := req.GetInstance().(type) {
 	case *backendv1.GetInstanceRequest_Id:
@@ -94,11 +91,17 @@ func (s *InstanceService) ListInstances(
 	if err != nil {
 		return nil, err
 	}
+	if err := validateListInstances(req); err != nil {
+		return nil, err
+	}
 	after, err := decodePageToken(req.GetPageToken(), isID)
 	if err != nil {
 		return nil, err
 	}
-	found, more, err := s.finder.List(ctx, after[0], size)
+	found, more, err := s.finder.List(ctx, instances.Query{
+		IDs: req.GetIds(), Names: req.GetNames(), Groups: req.GetAntiAffinityGroups(),
+		View: viewOf(req.GetView()), MaxAge: ageOf(req.GetMaxAge()),
+	}, after[0], size)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +111,28 @@ func (s *InstanceService) ListInstances(
 	}
 	if more {
 		resp.NextPageToken = encodePageToken(found[len(found)-1].ID)
+	}
+	return resp, nil
+}
+
+// BatchGetInstances implements backendv1.InstanceServiceServer.
+func (s *InstanceService) BatchGetInstances(
+	ctx context.Context, req *backendv1.BatchGetInstancesRequest,
+) (*backendv1.BatchGetInstancesResponse, error) {
+	if err := validateBatch(req); err != nil {
+		return nil, err
+	}
+	selectors := make([]instances.Selector, 0, len(req.GetInstances()))
+	for _, selector := range req.GetInstances() {
+		selectors = append(selectors, instances.Selector{ID: selector.GetId(), Name: selector.GetName()})
+	}
+	found, err := s.finder.Batch(ctx, selectors, viewOf(req.GetView()), ageOf(req.GetMaxAge()))
+	if err != nil {
+		return nil, err
+	}
+	resp := &backendv1.BatchGetInstancesResponse{}
+	for _, selected := range found {
+		resp.Results = append(resp.Results, resultMessage(selected))
 	}
 	return resp, nil
 }

@@ -5,6 +5,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -27,6 +28,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/pools"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -35,8 +37,20 @@ type rig struct {
 	*testing.T
 	rack    *oxidesim.Server
 	node    string
+	api     *oxide.Client
+	finder  *instances.Finder
 	manager *session.Manager
 	client  backendv1.LoadBalancerServiceClient
+	// The other services that the tests here call.
+	addresses backendv1.AddressServiceClient
+	instances backendv1.InstanceServiceClient
+	pools     backendv1.PoolServiceClient
+}
+
+// rigOptions are how a rig's backend was started.
+type rigOptions struct {
+	readOnly bool
+	token    string
 }
 
 // noAddresses knows no load balancer's address: external addresses of nodes are not tested here.
@@ -47,42 +61,57 @@ func (noAddresses) Complete() bool                                          { re
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{T: t, rack: oxidesim.Start(t, oxidesim.Config{})}
-	node, err := r.rack.AddInstance(oxidesim.DefaultProject, oxidesim.InstanceSeed{Name: "node-1"})
-	r.must(err)
+	rack := oxidesim.Start(t, oxidesim.Config{})
+	node, err := rack.AddInstance(oxidesim.DefaultProject, oxidesim.InstanceSeed{Name: "node-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRigOn(t, rack, rigOptions{})
 	r.node = node.ID
+	return r
+}
+
+// newRigOn starts another backend on a rack.
+func newRigOn(t *testing.T, rack *oxidesim.Server, options rigOptions) *rig {
+	t.Helper()
+	r := &rig{T: t, rack: rack}
 	host, err := oxide.ParseHost(r.rack.URL)
 	r.must(err)
-	token, err := oxide.StaticToken(oxidesim.DefaultToken)
+	token, err := oxide.StaticToken(cmp.Or(options.token, oxidesim.DefaultToken))
 	r.must(err)
-	api, err := oxide.New(oxide.Config{
-		Host: host, Token: token, Project: oxidesim.DefaultProject,
+	r.api, err = oxide.New(oxide.Config{
+		Host: host, Token: token, Project: oxidesim.DefaultProject, ReadOnly: options.readOnly,
 	}, prometheus.NewRegistry())
 	r.must(err)
-	inventory := instances.NewInventory(api, noAddresses{})
+	inventory := instances.NewInventory(r.api, noAddresses{})
+	r.finder = instances.NewFinder(r.api, inventory)
 	r.manager = session.NewManager(t.Context(), session.Config{
-		API: api, Inventory: instances.NewFinder(api, inventory), Watcher: inventory,
+		API: r.api, Inventory: r.finder, Watcher: inventory,
 		FloatingIPs: inventory.FloatingIPs(),
-		Registry:    &ownership.Registry{},
+		Registry:    &ownership.Registry{}, ReadOnly: options.readOnly,
 	})
-	r.serve()
+	r.serve(inventory)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		r.manager.Stop(ctx)
-		api.Close()
+		r.api.Close()
 	})
 	return r
 }
 
-func (r *rig) serve() {
+func (r *rig) serve(inventory *instances.Inventory) {
 	r.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(append(ReceiveOptions(),
 		grpc.ChainUnaryInterceptor(UnaryErrors, UnarySkew),
 		grpc.ChainStreamInterceptor(StreamErrors),
 	)...)
-	NewLoadBalancerService(r.manager).RegisterService(Registrar{server})
+	registrar := Registrar{server}
+	NewLoadBalancerService(r.manager).RegisterService(registrar)
+	NewAddressService(r.manager).RegisterService(registrar)
+	NewInstanceService(r.finder, inventory, func(time.Duration) {}).RegisterService(registrar)
+	NewPoolService(pools.NewLister(r.api)).RegisterService(registrar)
 	go func() { _ = server.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:///backend",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -95,6 +124,9 @@ func (r *rig) serve() {
 		server.Stop()
 	})
 	r.client = backendv1.NewLoadBalancerServiceClient(conn)
+	r.addresses = backendv1.NewAddressServiceClient(conn)
+	r.instances = backendv1.NewInstanceServiceClient(conn)
+	r.pools = backendv1.NewPoolServiceClient(conn)
 }
 
 func (r *rig) must(err error) {

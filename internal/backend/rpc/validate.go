@@ -37,6 +37,10 @@ const (
 
 	maxMachineAddresses = 64
 	maxClaims           = 20_000
+
+	maxInstanceFilter = 1000
+	maxGroups         = 100
+	maxBatch          = 100
 )
 
 func validateGetInstance(req *backendv1.GetInstanceRequest) error {
@@ -64,10 +68,62 @@ func validateGetInstance(req *backendv1.GetInstanceRequest) error {
 	if _, known := backendv1.Freshness_name[int32(req.GetFreshness())]; !known {
 		return invalidf("freshness", "%d is not known", req.GetFreshness())
 	}
-	if _, known := backendv1.InstanceView_name[int32(req.GetView())]; !known {
-		return invalidf("view", "%d is not known", req.GetView())
+	if err := validateView(req.GetView()); err != nil {
+		return err
 	}
 	return validateProof(req)
+}
+
+func validateView(view backendv1.InstanceView) error {
+	if _, known := backendv1.InstanceView_name[int32(view)]; !known {
+		return invalidf("view", "%d is not known", view)
+	}
+	return nil
+}
+
+func validateListInstances(req *backendv1.ListInstancesRequest) error {
+	if err := validateIDs("ids", req.GetIds(), maxInstanceFilter); err != nil {
+		return err
+	}
+	if err := validateNames("names", req.GetNames(), maxInstanceFilter); err != nil {
+		return err
+	}
+	groups := req.GetAntiAffinityGroups()
+	if err := validateNames("anti_affinity_groups", groups, maxGroups); err != nil {
+		return err
+	}
+	if err := validateView(req.GetView()); err != nil {
+		return err
+	}
+	return validateMaxAge(req.GetMaxAge())
+}
+
+func validateBatch(req *backendv1.BatchGetInstancesRequest) error {
+	switch n := len(req.GetInstances()); {
+	case n == 0:
+		return invalidf("instances", "is required: at least one id or name")
+	case n > maxBatch:
+		return invalidf("instances", "has more than %d items", maxBatch)
+	}
+	for i, selector := range req.GetInstances() {
+		at := fmt.Sprintf("instances[%d]", i)
+		var err error
+		switch is := selector.GetSelector().(type) {
+		case *backendv1.InstanceSelector_Id:
+			err = validateID(at+".id", is.Id)
+		case *backendv1.InstanceSelector_Name:
+			err = validateName(at+".name", is.Name)
+		default:
+			err = invalidf(at, "needs an id or a name")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := validateView(req.GetView()); err != nil {
+		return err
+	}
+	return validateMaxAge(req.GetMaxAge())
 }
 
 func validateMachine(m *backendv1.Machine) error {

@@ -8,6 +8,7 @@
 //	key.go       keys of load balancers, IP families, sources of addresses
 //	marker.go    the line that says whose an address is
 //	released.go  the line that says whose an address was
+//	reserved.go  the line that says what was asked for when an address was reserved for itself
 //	name.go      the names that addresses are given
 //	registry.go  which floating IPs belong to load balancers, and so to no instance
 //

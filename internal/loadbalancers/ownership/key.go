@@ -89,6 +89,8 @@ func (s Source) String() string {
 	switch {
 	case s.Kind == ExternalSubnet && s.Pool != "":
 		return "subnet-pool:" + s.Pool
+	case s.Kind == ExternalSubnet && s.Addr.IsValid():
+		return "subnet-address:" + s.Addr.String()
 	case s.Kind == ExternalSubnet:
 		return "subnet-default"
 	case s.Addr.IsValid():

@@ -90,8 +90,8 @@ func onlyLine(description, prefix string) (line string, ok bool) {
 }
 
 // WithMarker returns the description with the marker in place of the one it has, or behind the
-// user's own text, which stays as it is. A released line is removed. It fails if the result would
-// be longer than Oxide stores.
+// user's own text, which stays as it is. A released or reserved line is removed. It fails if the result
+// would be longer than Oxide stores.
 func WithMarker(description string, m Marker) (string, error) {
 	line := m.String()
 	if !markerPattern.MatchString(line) {
@@ -100,8 +100,8 @@ func WithMarker(description string, m Marker) (string, error) {
 	return withLine(description, line, "marker")
 }
 
-// withLine returns the description with a line in place of the first marker or released line that
-// it has, or behind the user's own text. All others of those are removed.
+// withLine returns the description with a line in place of the first marker, released or reserved line
+// that it has, or behind the user's own text. All others of those are removed.
 func withLine(description, line, what string) (string, error) {
 	kept := make([]string, 0, 2)
 	placed := false
@@ -128,7 +128,8 @@ func withLine(description, line, what string) (string, error) {
 }
 
 func isOurs(line string) bool {
-	return strings.HasPrefix(line, MarkerPrefix) || strings.HasPrefix(line, releasedPrefix)
+	return strings.HasPrefix(line, MarkerPrefix) || strings.HasPrefix(line, releasedPrefix) ||
+		strings.HasPrefix(line, reservedPrefix)
 }
 
 // WithoutMarker returns a description without its markers.

@@ -20,7 +20,11 @@ type Address struct {
 	Addr netip.Addr
 	// Larger: it is an external subnet of more than one address, which no load balancer can have.
 	Larger bool
+	// Bits is the length of its prefix: of a single address all of that.
+	Bits   int
 	PoolID string
+	// ProjectID is the project that it is in.
+	ProjectID string
 	// InstanceID is the instance that carries it; empty: none.
 	InstanceID string
 	// Created is when it was, in nanoseconds since 1970.
@@ -29,6 +33,14 @@ type Address struct {
 	// other family cannot be believed.
 	Marker ownership.Marker
 	Marked bool
+}
+
+// ReadMarker sets Marker and Marked by the description.
+func (a *Address) ReadMarker() {
+	a.Marker, a.Marked = ownership.Marker{}, false
+	if marker, ok := ownership.ParseMarker(a.Description); ok && marker.Family == a.Family() {
+		a.Marker, a.Marked = marker, true
+	}
 }
 
 // Family returns the family of the address.
@@ -67,11 +79,7 @@ func (a *Addresses) Upsert(address Address) bool {
 	if old != nil && old.Description == address.Description && old.Addr == address.Addr {
 		address.Marker, address.Marked = old.Marker, old.Marked
 	} else {
-		marker, ok := ownership.ParseMarker(address.Description)
-		address.Marker, address.Marked = ownership.Marker{}, false
-		if ok && marker.Family == ownership.FamilyOf(address.Addr) {
-			address.Marker, address.Marked = marker, true
-		}
+		address.ReadMarker()
 	}
 	if old != nil && *old == address {
 		return false

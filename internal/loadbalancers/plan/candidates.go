@@ -111,10 +111,21 @@ func (p *planner) node(id string) *node {
 	n := &node{
 		id: id, instance: instance,
 		v4: instance.Addr(ownership.IPv4), v6: instance.Addr(ownership.IPv6),
-		room: [2]int{ownership.FloatingIP: room(instance), ownership.ExternalSubnet: maxExternalSubnets},
+		room: [2]int{
+			ownership.FloatingIP:     room(instance),
+			ownership.ExternalSubnet: Room(ownership.ExternalSubnet, instance),
+		},
 	}
 	p.nodes[id] = n
 	return n
+}
+
+// Room is how many addresses of a kind an instance can carry at most.
+func Room(kind ownership.Kind, instance Instance) int {
+	if kind == ownership.ExternalSubnet {
+		return maxExternalSubnets
+	}
+	return room(instance)
 }
 
 // room is how many floating IPs an instance can carry. Where its ephemeral addresses are not known,

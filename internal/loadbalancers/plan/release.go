@@ -175,13 +175,17 @@ func (p *planner) warnLeftAttached(b *balancer, found []*Address) {
 	}
 }
 
-// leftAttached returns the first addresses that are attached to candidates and belong to nobody.
+// leftAttached returns the first addresses that are attached to candidates and belong to nobody, nor
+// were reserved for themselves.
 func (p *planner) leftAttached() []*Address {
 	if p.leftFound {
 		return p.left
 	}
 	p.leftFound = true
 	for _, ip := range p.in.Addresses.All() {
+		if _, reserved := ownership.ParseReservation(ip.Description); reserved {
+			continue
+		}
 		if ip.InstanceID != "" && p.node(ip.InstanceID).candidate != nil && isUsers(ip) &&
 			p.claimed[ip.ID] == nil && !p.detached[ip.ID] && p.publisherOf(ip, nil) == nil {
 			if p.left = append(p.left, ip); len(p.left) == maxLeft {

@@ -236,6 +236,10 @@ func TestALoadBalancerThatIsEndingHasItsAddressesAndPlaces(t *testing.T) {
 // and named.
 func TestWhatAnEndMayHaveLeftAttached(t *testing.T) {
 	gone := web(ending(EndRelease))
+	reserved, err := ownership.WithReservation("mine", ownership.NewReservation(Source{}, "mine"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var many ips
 	for i := range 5 {
 		many = append(many, foreign(fmt.Sprintf("x%d 192.0.2.%d n1", i, i+1)))
@@ -253,6 +257,7 @@ func TestWhatAnEndMayHaveLeftAttached(t *testing.T) {
 		{"not elsewhere", ips{foreign("x 192.0.2.9 n2")}, gone, ""},
 		{"not what another one uses", ips{foreign("y 192.0.2.8 n1")}, gone, ""},
 		{"not of the existing CCM", ips{legacy("x 192.0.2.9 n1", "default-web")}, gone, ""},
+		{"not what was reserved for itself", ips{described("x 192.0.2.9 n1", reserved)}, gone, ""},
 		{"not if it publishes something", ips{foreign("x 192.0.2.9 n1")},
 			web(ending(EndRelease), publishing("192.0.2.1")), ""},
 		{"not if it has an address", ips{foreign("x 192.0.2.9 n1"), ip("a 192.0.2.1")}, gone, ""},

@@ -28,6 +28,11 @@
 //	adopt.go      adopt addresses by hand
 //	firewall.go   the firewall rules that load balancers need, and what waits for them
 //	firewall_operator.go  show and remove such rules by hand
+//	held.go       single addresses that calls change, and which of them they may
+//	attach.go     calls that attach, detach and delete an address without a load balancer
+//	reserve.go    calls that reserve an address under a name
+//	listing.go    the addresses of the project for calls
+//	waiting.go    how calls wait for requests under way
 //
 // It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through
 // internal/oxide.

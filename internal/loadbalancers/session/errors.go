@@ -37,7 +37,7 @@ const (
 	ReasonPortConflict
 	// ReasonLimit: every candidate carries as many addresses as it can.
 	ReasonLimit
-	// ReasonInUse: a load balancer uses the address.
+	// ReasonInUse: a load balancer uses the address, or it is attached where the caller does not expect it.
 	ReasonInUse
 	// ReasonSessionRequired: it takes an acting session of the scope that is in sync.
 	ReasonSessionRequired
@@ -55,6 +55,8 @@ const (
 	ReasonRuleInUse
 	// ReasonUnrepresentable: a firewall has what cannot be written back as it is.
 	ReasonUnrepresentable
+	// ReasonDiffers: something else was asked for under the same name.
+	ReasonDiffers
 )
 
 // Error is the typed error of this package; calls of Oxide that fail for Oxide's own reasons end

@@ -34,6 +34,8 @@ type request struct {
 	// description is what create and mark write; desired what create allocates.
 	description string
 	desired     plan.Desired
+	// reserve: what is created is nobody's but the caller's.
+	reserve bool
 	// next is where the address goes once it is detached; empty: nowhere.
 	next  string
 	cause time.Time
@@ -68,12 +70,7 @@ func (m *Manager) run(s *Session, op *operation, q request) {
 	ctx, cancel := context.WithTimeout(m.ctx, requestTimeout)
 	defer cancel()
 	o := m.do(ctx, op, q)
-	if o.err == nil {
-		slog.InfoContext(ctx, "changed a resource in Oxide",
-			"action", q.Type.String(), "scope", op.scope, "load_balancer", op.key.Name,
-			"kind", q.Kind, "resource", o.Name, "address", o.Addr, "instance", q.Instance, "why", q.Why,
-			"duration", o.endedAt.Sub(op.began))
-	}
+	m.log(ctx, o)
 	if ended := s.endedAt(); o.err == nil && q.Type == plan.ActionDetach && q.next != "" &&
 		!ended.IsZero() && o.endedAt.Sub(ended) <= owedWithin {
 		attach := m.operations.moveOn(op, o.endedAt)
@@ -87,6 +84,17 @@ func (m *Manager) run(s *Session, op *operation, q request) {
 		m.operations.done(op)
 	}
 	m.wake()
+}
+
+// log logs a change that was made.
+func (m *Manager) log(ctx context.Context, o outcome) {
+	if o.err != nil {
+		return
+	}
+	slog.InfoContext(ctx, "changed a resource in Oxide",
+		"action", o.Type.String(), "scope", o.op.scope, "load_balancer", o.op.key.Name,
+		"kind", o.Kind, "resource", o.Name, "address", o.Addr, "instance", o.Instance, "why", o.Why,
+		"duration", o.endedAt.Sub(o.op.began))
 }
 
 // do makes a request and says what its answer means.
@@ -206,8 +214,26 @@ func (m *Manager) explainRefusal(ctx context.Context, o *outcome) blame {
 // address a moment ago, or by an earlier try whose answer was lost, and it bears our marker; or by
 // somebody else.
 func (m *Manager) create(ctx context.Context, q request) (plan.Address, error) {
-	list, source := m.addresses[q.Kind], q.desired.Source
-	made, err := list.create(ctx, q.Name, q.description, q.desired)
+	made, err := m.allocate(ctx, q)
+	if q.reserve || !oxide.IsKind(err, oxide.KindAlreadyExists) {
+		return made, err
+	}
+	existing, err := m.addresses[q.Kind].byName(ctx, q.Name)
+	if err != nil {
+		return existing, err
+	}
+	marker, marked := ownership.ParseMarker(existing.Description)
+	if !marked || marker.Key != q.Key {
+		return existing, failf(ReasonNotOwned, nil, "%s", plan.NameTaken(q.Kind, q.Name))
+	}
+	return existing, nil
+}
+
+// allocate makes an address, and says why it is not to be had. It returns KindAlreadyExists where the
+// name is taken.
+func (m *Manager) allocate(ctx context.Context, q request) (plan.Address, error) {
+	source := q.desired.Source
+	made, err := m.addresses[q.Kind].create(ctx, q.Name, q.description, q.desired)
 	switch {
 	case err == nil:
 		return made, m.checkFamily(ctx, made, q.desired)
@@ -222,18 +248,8 @@ func (m *Manager) create(ctx context.Context, q request) (plan.Address, error) {
 	case oxide.IsKind(err, oxide.KindRefused) && source.Addr.IsValid():
 		return made, failf(ReasonRefused, err, "the desired address %s is taken, or in no pool that "+
 			"is linked to the silo", source.Addr)
-	case !oxide.IsKind(err, oxide.KindAlreadyExists):
-		return made, err
 	}
-	existing, err := list.byName(ctx, q.Name)
-	if err != nil {
-		return existing, err
-	}
-	marker, marked := ownership.ParseMarker(existing.Description)
-	if !marked || marker.Key != q.Key {
-		return existing, failf(ReasonNotOwned, nil, "%s", plan.NameTaken(q.Kind, q.Name))
-	}
-	return existing, nil
+	return made, err
 }
 
 // noRoom says that a pool has no free address, or that the release of the rack cannot allocate one, and

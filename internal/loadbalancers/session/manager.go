@@ -25,6 +25,8 @@ import (
 
 // API is what this package needs of Oxide.
 type API interface {
+	Identity(ctx context.Context) (oxide.Identity, error)
+	ProjectReadable(ctx context.Context, id string) error
 	FloatingIPByID(ctx context.Context, id string) (oxide.FloatingIP, error)
 	FloatingIPByName(ctx context.Context, name string) (oxide.FloatingIP, error)
 	CreateFloatingIP(
@@ -362,4 +364,11 @@ func (m *Manager) session(scope string) *Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.acting[scope]
+}
+
+// actingSessions returns all sessions that act.
+func (m *Manager) actingSessions() []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.acting))
 }

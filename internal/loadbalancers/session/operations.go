@@ -42,8 +42,11 @@ type operation struct {
 	began time.Time
 	// family is that of the address.
 	family ownership.Family
-	// finished: it was answered, and its session has not taken that over yet.
+	// finished: it was answered, and its session has not taken that over yet; or it is a call that holds
+	// its subject and makes no request now.
 	finished bool
+	// byCall: a call makes it, and no session.
+	byCall bool
 }
 
 // target returns where the address will be.
@@ -71,6 +74,8 @@ type operationTable struct {
 	mu        sync.Mutex
 	bySubject map[string]*operation
 	slots     map[string]*instanceSlot
+	// changed is closed when a request may begin that could not before; nil: nobody waits for that.
+	changed chan struct{}
 }
 
 func newOperationTable(timeScale float64) *operationTable {
@@ -95,16 +100,22 @@ func (t *operationTable) start(
 		return false, at
 	}
 	op.began = now
-	t.bySubject[op.subject] = op
-	if op.instance != "" {
-		slot := t.slots[op.instance]
-		if slot == nil {
-			slot = &instanceSlot{underWay: make(map[*operation]bool)}
-			t.slots[op.instance] = slot
-		}
-		slot.underWay[op] = true
-	}
+	t.occupy(op)
 	return true, time.Time{}
+}
+
+// occupy takes the subject of a request, and a slot of its instance; the lock is held.
+func (t *operationTable) occupy(op *operation) {
+	t.bySubject[op.subject] = op
+	if op.instance == "" {
+		return
+	}
+	slot := t.slots[op.instance]
+	if slot == nil {
+		slot = &instanceSlot{underWay: make(map[*operation]bool)}
+		t.slots[op.instance] = slot
+	}
+	slot.underWay[op] = true
 }
 
 // hasSlot reports whether a request on an instance may begin; the lock is held.
@@ -146,6 +157,7 @@ func (t *operationTable) moveOn(op *operation, now time.Time) *operation {
 	attach.typ, attach.instance, attach.next, attach.began = plan.ActionAttach, op.next, "", now
 	t.release(op)
 	t.bySubject[op.subject] = &attach
+	t.announce()
 	return &attach
 }
 
@@ -163,6 +175,7 @@ func (t *operationTable) finish(op *operation, now time.Time, succeeded, stuck b
 	defer t.mu.Unlock()
 	op.finished = true
 	t.release(op)
+	defer t.announce()
 	slot := t.slots[op.instance]
 	if slot == nil {
 		return
@@ -195,6 +208,7 @@ func (t *operationTable) done(op *operation) {
 	if t.bySubject[op.subject] == op {
 		delete(t.bySubject, op.subject)
 	}
+	t.announce()
 }
 
 // forget drops what proves nothing any more; the lock is held.
@@ -213,6 +227,7 @@ func (t *operationTable) unstick(instance string) {
 	defer t.mu.Unlock()
 	if slot := t.slots[instance]; slot != nil && slot.stuck != nil {
 		slot.stuck = &backoff{}
+		t.announce()
 	}
 }
 
@@ -222,6 +237,14 @@ func (t *operationTable) isStuck(instance string) bool {
 	defer t.mu.Unlock()
 	slot := t.slots[instance]
 	return slot != nil && slot.stuck != nil
+}
+
+// isResting reports whether an instance was found stuck, and is not probed again yet.
+func (t *operationTable) isResting(instance string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slot := t.slots[instance]
+	return slot != nil && slot.stuck != nil && now.Before(slot.stuck.until)
 }
 
 // of returns the request that is under way for a floating IP; nil: none.

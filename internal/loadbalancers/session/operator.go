@@ -59,20 +59,12 @@ func (l *loop) desires(key ownership.Key) bool {
 // userOf returns a load balancer of an acting session that names an address as the user's own;
 // the zero value: none does.
 func (m *Manager) userOf(ctx context.Context, ip *plan.Address) ownership.Key {
-	m.mu.Lock()
-	sessions := make([]*Session, 0, len(m.acting))
-	for _, s := range m.acting {
-		sessions = append(sessions, s)
-	}
-	m.mu.Unlock()
 	var user ownership.Key
-	for _, s := range sessions {
+	for _, s := range m.actingSessions() {
 		_ = s.ask(ctx, func(l *loop) {
 			for key, b := range l.balancers {
-				for _, want := range b.lb.Desired {
-					if want.Source.Names(ip.Kind, ip.ID, ip.Name) && !b.released {
-						user = key
-					}
+				if b.namesExisting(ip) && !b.released {
+					user = key
 				}
 			}
 		})
@@ -230,8 +222,7 @@ func (m *Manager) byHand(ctx context.Context, l *loop, q request, dryRun bool) (
 		return action, nil
 	}
 	if m.config.ReadOnly {
-		return Action{}, failf(ReasonReadOnly, nil, "this backend was started with --read-only, and "+
-			"changes nothing")
+		return Action{}, errReadOnly
 	}
 	op := &operation{
 		scope: q.Key.Scope, key: q.Key, typ: q.Type, subject: q.ID, instance: q.Instance,

@@ -71,10 +71,7 @@ func (m *Manager) all(ctx context.Context, scope string) (map[ownership.Key]Load
 	for key, addresses := range marked {
 		all[key] = l.describe(key, addresses)
 	}
-	m.mu.Lock()
-	acting := slices.Collect(maps.Values(m.acting))
-	m.mu.Unlock()
-	for _, s := range acting {
+	for _, s := range m.actingSessions() {
 		if scope != "" && s.opening.Scope != scope {
 			continue
 		}

@@ -6,6 +6,7 @@ package session
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/coalesce"
@@ -77,7 +78,8 @@ func (f *floatingIPs) remove(ctx context.Context, id string) error {
 func fromFloatingIP(ip oxide.FloatingIP) plan.Address {
 	return plan.Address{
 		Kind: ownership.FloatingIP, ID: ip.ID, Name: ip.Name, Description: ip.Description, Addr: ip.Addr,
-		PoolID: ip.PoolID, InstanceID: ip.InstanceID, Created: ip.TimeCreated.UnixNano(),
+		Bits: ip.Addr.BitLen(), PoolID: ip.PoolID, ProjectID: ip.ProjectID, InstanceID: ip.InstanceID,
+		Created: ip.TimeCreated.UnixNano(),
 	}
 }
 
@@ -102,11 +104,15 @@ func (e *externalSubnets) byName(ctx context.Context, name string) (plan.Address
 func (e *externalSubnets) create(
 	ctx context.Context, name, description string, desired plan.Desired,
 ) (plan.Address, error) {
-	return converted(fromExternalSubnet)(e.api.CreateExternalSubnet(ctx, name, description,
-		oxide.SubnetAllocator{
-			Pool: desired.Source.Pool, Bits: desired.Family.Bits(),
-			DefaultPool4: desired.Family == ownership.IPv4, DefaultPool6: desired.Family == ownership.IPv6,
-		}))
+	source, bits := desired.Source, desired.Family.Bits()
+	allocator := oxide.SubnetAllocator{
+		Pool: source.Pool, Bits: bits,
+		DefaultPool4: desired.Family == ownership.IPv4, DefaultPool6: desired.Family == ownership.IPv6,
+	}
+	if source.Addr.IsValid() {
+		allocator.Prefix = netip.PrefixFrom(source.Addr, bits)
+	}
+	return converted(fromExternalSubnet)(e.api.CreateExternalSubnet(ctx, name, description, allocator))
 }
 
 func (e *externalSubnets) describe(ctx context.Context, id, description string) (plan.Address, error) {
@@ -128,8 +134,8 @@ func (e *externalSubnets) remove(ctx context.Context, id string) error {
 func fromExternalSubnet(s oxide.ExternalSubnet) plan.Address {
 	return plan.Address{
 		Kind: ownership.ExternalSubnet, ID: s.ID, Name: s.Name, Description: s.Description,
-		Addr: s.Prefix.Addr(), Larger: !s.Prefix.IsSingleIP(),
-		PoolID: s.PoolID, InstanceID: s.InstanceID, Created: s.TimeCreated.UnixNano(),
+		Addr: s.Prefix.Addr(), Larger: !s.Prefix.IsSingleIP(), Bits: s.Prefix.Bits(),
+		PoolID: s.PoolID, ProjectID: s.ProjectID, InstanceID: s.InstanceID, Created: s.TimeCreated.UnixNano(),
 	}
 }
 

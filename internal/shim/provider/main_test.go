@@ -163,6 +163,11 @@ func (b *peer) ListInstances(context.Context, *backendv1.ListInstancesRequest,
 	return nil, status.Error(codes.Unimplemented, "not here")
 }
 
+func (b *peer) BatchGetInstances(context.Context, *backendv1.BatchGetInstancesRequest,
+) (*backendv1.BatchGetInstancesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "not here")
+}
+
 func (b *peer) WatchInstances(*backendv1.WatchInstancesRequest,
 	grpc.ServerStreamingServer[backendv1.WatchInstancesResponse],
 ) error {

@@ -36,7 +36,7 @@ func (d *demo) tellKept(ctx context.Context) error {
 	c.line("kubectl get nodes,services --all-namespaces --output wide")
 
 	c.title("To ask the backend, from the root of the repository:")
-	const grpcurl = "go tool -modfile=tools/go.mod grpcurl -plaintext -unix"
+	const grpcurl = "GOWORK=off go tool -modfile=tools/go.mod grpcurl -plaintext -unix"
 	const api = "oxide.backend.v1"
 	c.line("export SOCKET=%s", strings.TrimPrefix(d.ccm.Socket, "unix://"))
 	c.line("%s $SOCKET list", grpcurl)

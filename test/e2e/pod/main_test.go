@@ -143,6 +143,7 @@ func tool(ctx context.Context, name string) (string, error) {
 	printer{}.Step("building " + name)
 	cmd := exec.CommandContext(ctx, "go", "tool", "-modfile=tools/go.mod", "-n", name)
 	cmd.Dir = built.root
+	cmd.Env = append(cmd.Environ(), "GOWORK=off")
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError

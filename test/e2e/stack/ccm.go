@@ -107,7 +107,7 @@ func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
 		return nil, err
 	}
 	if !options.Child {
-		c.Socket = "unix://" + filepath.Join(options.Dir, "backend", "backend.sock")
+		c.Socket = socketIn(options.Dir)
 		if err := c.StartBackend(ctx); err != nil {
 			return nil, err
 		}
@@ -117,6 +117,20 @@ func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
 
 // SetBackendFlags changes the flags that are added to those of the backend at its next start.
 func (c *CCM) SetBackendFlags(flags ...string) { c.options.BackendFlags = flags }
+
+func socketIn(dir string) string {
+	return "unix://" + filepath.Join(dir, "backend", "backend.sock")
+}
+
+// StartBackend runs a backend that has no shim, until it is ready: for consumers that know no
+// Kubernetes. Cluster and Kubeconfig of the options are not needed.
+func StartBackend(ctx context.Context, options CCMOptions) (*CCM, error) {
+	c := &CCM{
+		options: options, token: filepath.Join(options.Dir, "token"), Socket: socketIn(options.Dir),
+		Oxide: Oxide{Host: options.Rack.URL, Project: rack.Project, Token: rack.Token},
+	}
+	return c, c.StartBackend(ctx)
+}
 
 // StartBackend runs the backend, again if it was stopped, and waits until it is ready.
 func (c *CCM) StartBackend(ctx context.Context) error {

@@ -58,12 +58,18 @@ func Build(ctx context.Context, root string, progress cluster.Progress) (Program
 	if err != nil {
 		return Programs{}, err
 	}
+	programs, err := BuildOwn(ctx, root, progress)
+	programs.Binaries = binaries
+	return programs, err
+}
+
+// BuildOwn builds this project's programs into bin/ of the repository, and leaves out the control plane.
+func BuildOwn(ctx context.Context, root string, progress cluster.Progress) (Programs, error) {
 	bin := filepath.Join(root, "bin")
 	programs := Programs{
-		Binaries: binaries,
-		Sim:      filepath.Join(bin, "oxide-sim"),
-		Backend:  filepath.Join(bin, "oxide-backend"),
-		Shim:     filepath.Join(bin, "ccm-shim"),
+		Sim:     filepath.Join(bin, "oxide-sim"),
+		Backend: filepath.Join(bin, "oxide-backend"),
+		Shim:    filepath.Join(bin, "ccm-shim"),
 	}
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return Programs{}, fmt.Errorf("no place for this project's programs: %w", err)

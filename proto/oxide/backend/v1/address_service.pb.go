@@ -13,6 +13,7 @@ package backendv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -24,6 +25,733 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// ListAddressesRequest is the request of AddressService.ListAddresses.
+type ListAddressesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only addresses that are marked with this scope, as in LoadBalancerKey.scope; empty: all.
+	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Only addresses of this kind; UNSPECIFIED: of both.
+	Source AddressSource `protobuf:"varint,2,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
+	// True: only addresses that are attached. False: only those that are not. Absent: both.
+	Attached *bool `protobuf:"varint,3,opt,name=attached,proto3,oneof" json:"attached,omitempty"`
+	// Only addresses that are attached to the instance with this id; empty: all. Not with `attached` false.
+	InstanceId string `protobuf:"bytes,4,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// Only addresses with one of these names; none: all. At most 100, each what may be a name in Oxide.
+	Names []string `protobuf:"bytes,5,rep,name=names,proto3" json:"names,omitempty"`
+	// How old the lists that the answer is made of may be: 0 to 10 minutes. Absent means 10 seconds; 0, that
+	// they are read after the call began. Calls at the same time share a reading, of which there are at most two
+	// a second. What this backend changed itself is in the answer at once.
+	MaxAge *durationpb.Duration `protobuf:"bytes,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// The largest number of addresses to return, 1 to 1000. 0 means 100; more than 1000 means 1000.
+	PageSize int32 `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Absent for the first page; else `next_page_token` of the page before, with the same filters. Tokens are
+	// opaque, and at most 512 bytes; any other is answered INVALID_REQUEST.
+	PageToken     string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAddressesRequest) Reset() {
+	*x = ListAddressesRequest{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAddressesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAddressesRequest) ProtoMessage() {}
+
+func (x *ListAddressesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAddressesRequest.ProtoReflect.Descriptor instead.
+func (*ListAddressesRequest) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ListAddressesRequest) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *ListAddressesRequest) GetSource() AddressSource {
+	if x != nil {
+		return x.Source
+	}
+	return AddressSource_ADDRESS_SOURCE_UNSPECIFIED
+}
+
+func (x *ListAddressesRequest) GetAttached() bool {
+	if x != nil && x.Attached != nil {
+		return *x.Attached
+	}
+	return false
+}
+
+func (x *ListAddressesRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *ListAddressesRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ListAddressesRequest) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *ListAddressesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAddressesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListAddressesResponse is the response of AddressService.ListAddresses.
+type ListAddressesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The addresses of this page, ordered by id.
+	Addresses []*Address `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The token for the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAddressesResponse) Reset() {
+	*x = ListAddressesResponse{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAddressesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAddressesResponse) ProtoMessage() {}
+
+func (x *ListAddressesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAddressesResponse.ProtoReflect.Descriptor instead.
+func (*ListAddressesResponse) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ListAddressesResponse) GetAddresses() []*Address {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *ListAddressesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// ReserveAddressRequest is the request of AddressService.ReserveAddress. All fields together are what is
+// asked for: asked again under the name with any other one, the call is refused.
+type ReserveAddressRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the resource: 1 to 63 characters, a lower-case letter first, then lower-case letters,
+	// digits and "-", no "-" at the end. Names are shared by all who use the project: choose one that no other
+	// program will, and a description that says whose it is, which keeps apart two that chose the same name
+	// all the same. Those that load balancers' addresses are given ("lb-", and at the end "-" and 16
+	// characters of a hash) are refused. REQUIRED.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The kind of the resource. REQUIRED.
+	Source AddressSource `protobuf:"varint,2,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
+	// The IP family. REQUIRED, but where `address` is given.
+	Family IpFamily `protobuf:"varint,3,opt,name=family,proto3,enum=oxide.backend.v1.IpFamily" json:"family,omitempty"`
+	// Which address. Absent: any of the silo's default pool for the kind and family, which counts as the same
+	// also after another pool has become the default.
+	//
+	// Types that are valid to be assigned to Selector:
+	//
+	//	*ReserveAddressRequest_Address
+	//	*ReserveAddressRequest_Pool
+	Selector isReserveAddressRequest_Selector `protobuf_oneof:"selector"`
+	// The description for people, at most 380 characters, in which no line begins with "oxide-ccm".
+	// It can be changed in Oxide later, which changes nothing for this call.
+	Description   string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReserveAddressRequest) Reset() {
+	*x = ReserveAddressRequest{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReserveAddressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReserveAddressRequest) ProtoMessage() {}
+
+func (x *ReserveAddressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReserveAddressRequest.ProtoReflect.Descriptor instead.
+func (*ReserveAddressRequest) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReserveAddressRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReserveAddressRequest) GetSource() AddressSource {
+	if x != nil {
+		return x.Source
+	}
+	return AddressSource_ADDRESS_SOURCE_UNSPECIFIED
+}
+
+func (x *ReserveAddressRequest) GetFamily() IpFamily {
+	if x != nil {
+		return x.Family
+	}
+	return IpFamily_IP_FAMILY_UNSPECIFIED
+}
+
+func (x *ReserveAddressRequest) GetSelector() isReserveAddressRequest_Selector {
+	if x != nil {
+		return x.Selector
+	}
+	return nil
+}
+
+func (x *ReserveAddressRequest) GetAddress() string {
+	if x != nil {
+		if x, ok := x.Selector.(*ReserveAddressRequest_Address); ok {
+			return x.Address
+		}
+	}
+	return ""
+}
+
+func (x *ReserveAddressRequest) GetPool() string {
+	if x != nil {
+		if x, ok := x.Selector.(*ReserveAddressRequest_Pool); ok {
+			return x.Pool
+		}
+	}
+	return ""
+}
+
+func (x *ReserveAddressRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+type isReserveAddressRequest_Selector interface {
+	isReserveAddressRequest_Selector()
+}
+
+type ReserveAddressRequest_Address struct {
+	// This very address, from whichever pool linked to the silo has it. Of an external subnet it is the
+	// whole: /32 or /128.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3,oneof"`
+}
+
+type ReserveAddressRequest_Pool struct {
+	// Any address of the IP pool, or subnet pool, with this name or id. A pool is the same by its name and
+	// by its id.
+	Pool string `protobuf:"bytes,5,opt,name=pool,proto3,oneof"`
+}
+
+func (*ReserveAddressRequest_Address) isReserveAddressRequest_Selector() {}
+
+func (*ReserveAddressRequest_Pool) isReserveAddressRequest_Selector() {}
+
+// ReserveAddressResponse is the response of AddressService.ReserveAddress.
+type ReserveAddressResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address. Always set.
+	Address *Address `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Whether this very call made it. False proves nothing: the answer to an earlier call may have been lost.
+	Created       bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReserveAddressResponse) Reset() {
+	*x = ReserveAddressResponse{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReserveAddressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReserveAddressResponse) ProtoMessage() {}
+
+func (x *ReserveAddressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReserveAddressResponse.ProtoReflect.Descriptor instead.
+func (*ReserveAddressResponse) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReserveAddressResponse) GetAddress() *Address {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *ReserveAddressResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+// AttachAddressRequest is the request of AddressService.AttachAddress.
+type AttachAddressRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind of the resource. REQUIRED.
+	Source AddressSource `protobuf:"varint,1,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
+	// The id of the resource, a UUID. REQUIRED.
+	ResourceId string `protobuf:"bytes,2,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
+	// The id of the instance that gets it, a UUID. REQUIRED.
+	InstanceId string `protobuf:"bytes,3,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// Whether the address may be moved off another instance. An address that is attached nowhere needs
+	// neither, so a move that broke off is finished by the same request.
+	//
+	// Types that are valid to be assigned to Move:
+	//
+	//	*AttachAddressRequest_FromInstanceId
+	//	*AttachAddressRequest_FromAnywhere
+	Move          isAttachAddressRequest_Move `protobuf_oneof:"move"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachAddressRequest) Reset() {
+	*x = AttachAddressRequest{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachAddressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachAddressRequest) ProtoMessage() {}
+
+func (x *AttachAddressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachAddressRequest.ProtoReflect.Descriptor instead.
+func (*AttachAddressRequest) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AttachAddressRequest) GetSource() AddressSource {
+	if x != nil {
+		return x.Source
+	}
+	return AddressSource_ADDRESS_SOURCE_UNSPECIFIED
+}
+
+func (x *AttachAddressRequest) GetResourceId() string {
+	if x != nil {
+		return x.ResourceId
+	}
+	return ""
+}
+
+func (x *AttachAddressRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *AttachAddressRequest) GetMove() isAttachAddressRequest_Move {
+	if x != nil {
+		return x.Move
+	}
+	return nil
+}
+
+func (x *AttachAddressRequest) GetFromInstanceId() string {
+	if x != nil {
+		if x, ok := x.Move.(*AttachAddressRequest_FromInstanceId); ok {
+			return x.FromInstanceId
+		}
+	}
+	return ""
+}
+
+func (x *AttachAddressRequest) GetFromAnywhere() bool {
+	if x != nil {
+		if x, ok := x.Move.(*AttachAddressRequest_FromAnywhere); ok {
+			return x.FromAnywhere
+		}
+	}
+	return false
+}
+
+type isAttachAddressRequest_Move interface {
+	isAttachAddressRequest_Move()
+}
+
+type AttachAddressRequest_FromInstanceId struct {
+	// The id of the only instance that the address may be moved off, a UUID: where the caller knows it to
+	// be.
+	FromInstanceId string `protobuf:"bytes,4,opt,name=from_instance_id,json=fromInstanceId,proto3,oneof"`
+}
+
+type AttachAddressRequest_FromAnywhere struct {
+	// If true the address may be moved off any instance.
+	FromAnywhere bool `protobuf:"varint,5,opt,name=from_anywhere,json=fromAnywhere,proto3,oneof"`
+}
+
+func (*AttachAddressRequest_FromInstanceId) isAttachAddressRequest_Move() {}
+
+func (*AttachAddressRequest_FromAnywhere) isAttachAddressRequest_Move() {}
+
+// AttachAddressResponse is the response of AddressService.AttachAddress.
+type AttachAddressResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address as it is now. Always set.
+	Address *Address `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// The instance that this very call detached it from; empty: none.
+	PreviousInstanceId string `protobuf:"bytes,2,opt,name=previous_instance_id,json=previousInstanceId,proto3" json:"previous_instance_id,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *AttachAddressResponse) Reset() {
+	*x = AttachAddressResponse{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachAddressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachAddressResponse) ProtoMessage() {}
+
+func (x *AttachAddressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachAddressResponse.ProtoReflect.Descriptor instead.
+func (*AttachAddressResponse) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AttachAddressResponse) GetAddress() *Address {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *AttachAddressResponse) GetPreviousInstanceId() string {
+	if x != nil {
+		return x.PreviousInstanceId
+	}
+	return ""
+}
+
+// DetachAddressRequest is the request of AddressService.DetachAddress.
+type DetachAddressRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind of the resource. REQUIRED.
+	Source AddressSource `protobuf:"varint,1,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
+	// The id of the resource, a UUID. REQUIRED.
+	ResourceId string `protobuf:"bytes,2,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
+	// The id of the instance that the caller knows it to be attached to, a UUID. REQUIRED.
+	InstanceId    string `protobuf:"bytes,3,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetachAddressRequest) Reset() {
+	*x = DetachAddressRequest{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetachAddressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetachAddressRequest) ProtoMessage() {}
+
+func (x *DetachAddressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetachAddressRequest.ProtoReflect.Descriptor instead.
+func (*DetachAddressRequest) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DetachAddressRequest) GetSource() AddressSource {
+	if x != nil {
+		return x.Source
+	}
+	return AddressSource_ADDRESS_SOURCE_UNSPECIFIED
+}
+
+func (x *DetachAddressRequest) GetResourceId() string {
+	if x != nil {
+		return x.ResourceId
+	}
+	return ""
+}
+
+func (x *DetachAddressRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+// DetachAddressResponse is the response of AddressService.DetachAddress.
+type DetachAddressResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address as it is now. Always set.
+	Address       *Address `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetachAddressResponse) Reset() {
+	*x = DetachAddressResponse{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetachAddressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetachAddressResponse) ProtoMessage() {}
+
+func (x *DetachAddressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetachAddressResponse.ProtoReflect.Descriptor instead.
+func (*DetachAddressResponse) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DetachAddressResponse) GetAddress() *Address {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+// DeleteAddressRequest is the request of AddressService.DeleteAddress.
+type DeleteAddressRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind of the resource. REQUIRED.
+	Source AddressSource `protobuf:"varint,1,opt,name=source,proto3,enum=oxide.backend.v1.AddressSource" json:"source,omitempty"`
+	// The id of the resource, a UUID. REQUIRED.
+	ResourceId    string `protobuf:"bytes,2,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAddressRequest) Reset() {
+	*x = DeleteAddressRequest{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAddressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAddressRequest) ProtoMessage() {}
+
+func (x *DeleteAddressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAddressRequest.ProtoReflect.Descriptor instead.
+func (*DeleteAddressRequest) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeleteAddressRequest) GetSource() AddressSource {
+	if x != nil {
+		return x.Source
+	}
+	return AddressSource_ADDRESS_SOURCE_UNSPECIFIED
+}
+
+func (x *DeleteAddressRequest) GetResourceId() string {
+	if x != nil {
+		return x.ResourceId
+	}
+	return ""
+}
+
+// DeleteAddressResponse is the response of AddressService.DeleteAddress.
+type DeleteAddressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAddressResponse) Reset() {
+	*x = DeleteAddressResponse{}
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAddressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAddressResponse) ProtoMessage() {}
+
+func (x *DeleteAddressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAddressResponse.ProtoReflect.Descriptor instead.
+func (*DeleteAddressResponse) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{9}
+}
 
 // AdoptAddressRequest is the request of AddressService.AdoptAddress.
 type AdoptAddressRequest struct {
@@ -45,7 +773,7 @@ type AdoptAddressRequest struct {
 
 func (x *AdoptAddressRequest) Reset() {
 	*x = AdoptAddressRequest{}
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[0]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -57,7 +785,7 @@ func (x *AdoptAddressRequest) String() string {
 func (*AdoptAddressRequest) ProtoMessage() {}
 
 func (x *AdoptAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[0]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -70,7 +798,7 @@ func (x *AdoptAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptAddressRequest.ProtoReflect.Descriptor instead.
 func (*AdoptAddressRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{0}
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AdoptAddressRequest) GetSource() AddressSource {
@@ -121,7 +849,7 @@ type AdoptAddressResponse struct {
 
 func (x *AdoptAddressResponse) Reset() {
 	*x = AdoptAddressResponse{}
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[1]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -133,7 +861,7 @@ func (x *AdoptAddressResponse) String() string {
 func (*AdoptAddressResponse) ProtoMessage() {}
 
 func (x *AdoptAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[1]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -146,7 +874,7 @@ func (x *AdoptAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptAddressResponse.ProtoReflect.Descriptor instead.
 func (*AdoptAddressResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{1}
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AdoptAddressResponse) GetAddress() *LoadBalancerAddress {
@@ -179,7 +907,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[2]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +919,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[2]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +932,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{2}
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReleaseAddressRequest) GetSource() AddressSource {
@@ -241,7 +969,7 @@ type ReleaseAddressResponse struct {
 
 func (x *ReleaseAddressResponse) Reset() {
 	*x = ReleaseAddressResponse{}
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[3]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -253,7 +981,7 @@ func (x *ReleaseAddressResponse) String() string {
 func (*ReleaseAddressResponse) ProtoMessage() {}
 
 func (x *ReleaseAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[3]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -266,7 +994,7 @@ func (x *ReleaseAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{3}
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReleaseAddressResponse) GetAddress() *LoadBalancerAddress {
@@ -294,7 +1022,7 @@ type ListOrphanedAddressesRequest struct {
 
 func (x *ListOrphanedAddressesRequest) Reset() {
 	*x = ListOrphanedAddressesRequest{}
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[4]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +1034,7 @@ func (x *ListOrphanedAddressesRequest) String() string {
 func (*ListOrphanedAddressesRequest) ProtoMessage() {}
 
 func (x *ListOrphanedAddressesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[4]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +1047,7 @@ func (x *ListOrphanedAddressesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanedAddressesRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanedAddressesRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{4}
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListOrphanedAddressesRequest) GetScope() string {
@@ -340,7 +1068,7 @@ type ListOrphanedAddressesResponse struct {
 
 func (x *ListOrphanedAddressesResponse) Reset() {
 	*x = ListOrphanedAddressesResponse{}
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[5]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -352,7 +1080,7 @@ func (x *ListOrphanedAddressesResponse) String() string {
 func (*ListOrphanedAddressesResponse) ProtoMessage() {}
 
 func (x *ListOrphanedAddressesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[5]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -365,7 +1093,7 @@ func (x *ListOrphanedAddressesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanedAddressesResponse.ProtoReflect.Descriptor instead.
 func (*ListOrphanedAddressesResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{5}
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListOrphanedAddressesResponse) GetOrphans() []*LoadBalancer {
@@ -390,7 +1118,7 @@ type DeleteOrphanedAddressRequest struct {
 
 func (x *DeleteOrphanedAddressRequest) Reset() {
 	*x = DeleteOrphanedAddressRequest{}
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[6]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +1130,7 @@ func (x *DeleteOrphanedAddressRequest) String() string {
 func (*DeleteOrphanedAddressRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanedAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[6]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +1143,7 @@ func (x *DeleteOrphanedAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanedAddressRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanedAddressRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{6}
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteOrphanedAddressRequest) GetScope() string {
@@ -450,7 +1178,7 @@ type DeleteOrphanedAddressResponse struct {
 
 func (x *DeleteOrphanedAddressResponse) Reset() {
 	*x = DeleteOrphanedAddressResponse{}
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +1190,7 @@ func (x *DeleteOrphanedAddressResponse) String() string {
 func (*DeleteOrphanedAddressResponse) ProtoMessage() {}
 
 func (x *DeleteOrphanedAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[7]
+	mi := &file_oxide_backend_v1_address_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +1203,7 @@ func (x *DeleteOrphanedAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanedAddressResponse.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanedAddressResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{7}
+	return file_oxide_backend_v1_address_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteOrphanedAddressResponse) GetActions() []*Action {
@@ -489,7 +1217,59 @@ var File_oxide_backend_v1_address_service_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_address_service_proto_rawDesc = "" +
 	"\n" +
-	"&oxide/backend/v1/address_service.proto\x12\x10oxide.backend.v1\x1a$oxide/backend/v1/load_balancer.proto\"\xd5\x01\n" +
+	"&oxide/backend/v1/address_service.proto\x12\x10oxide.backend.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eoxide/backend/v1/address.proto\x1a$oxide/backend/v1/load_balancer.proto\"\xba\x02\n" +
+	"\x14ListAddressesRequest\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x127\n" +
+	"\x06source\x18\x02 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x12\x1f\n" +
+	"\battached\x18\x03 \x01(\bH\x00R\battached\x88\x01\x01\x12\x1f\n" +
+	"\vinstance_id\x18\x04 \x01(\tR\n" +
+	"instanceId\x12\x14\n" +
+	"\x05names\x18\x05 \x03(\tR\x05names\x122\n" +
+	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x1b\n" +
+	"\tpage_size\x18\a \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\b \x01(\tR\tpageTokenB\v\n" +
+	"\t_attached\"x\n" +
+	"\x15ListAddressesResponse\x127\n" +
+	"\taddresses\x18\x01 \x03(\v2\x19.oxide.backend.v1.AddressR\taddresses\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf8\x01\n" +
+	"\x15ReserveAddressRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
+	"\x06source\x18\x02 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x122\n" +
+	"\x06family\x18\x03 \x01(\x0e2\x1a.oxide.backend.v1.IpFamilyR\x06family\x12\x1a\n" +
+	"\aaddress\x18\x04 \x01(\tH\x00R\aaddress\x12\x14\n" +
+	"\x04pool\x18\x05 \x01(\tH\x00R\x04pool\x12 \n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescriptionB\n" +
+	"\n" +
+	"\bselector\"g\n" +
+	"\x16ReserveAddressResponse\x123\n" +
+	"\aaddress\x18\x01 \x01(\v2\x19.oxide.backend.v1.AddressR\aaddress\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\bR\acreated\"\xec\x01\n" +
+	"\x14AttachAddressRequest\x127\n" +
+	"\x06source\x18\x01 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x12\x1f\n" +
+	"\vresource_id\x18\x02 \x01(\tR\n" +
+	"resourceId\x12\x1f\n" +
+	"\vinstance_id\x18\x03 \x01(\tR\n" +
+	"instanceId\x12*\n" +
+	"\x10from_instance_id\x18\x04 \x01(\tH\x00R\x0efromInstanceId\x12%\n" +
+	"\rfrom_anywhere\x18\x05 \x01(\bH\x00R\ffromAnywhereB\x06\n" +
+	"\x04move\"~\n" +
+	"\x15AttachAddressResponse\x123\n" +
+	"\aaddress\x18\x01 \x01(\v2\x19.oxide.backend.v1.AddressR\aaddress\x120\n" +
+	"\x14previous_instance_id\x18\x02 \x01(\tR\x12previousInstanceId\"\x91\x01\n" +
+	"\x14DetachAddressRequest\x127\n" +
+	"\x06source\x18\x01 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x12\x1f\n" +
+	"\vresource_id\x18\x02 \x01(\tR\n" +
+	"resourceId\x12\x1f\n" +
+	"\vinstance_id\x18\x03 \x01(\tR\n" +
+	"instanceId\"L\n" +
+	"\x15DetachAddressResponse\x123\n" +
+	"\aaddress\x18\x01 \x01(\v2\x19.oxide.backend.v1.AddressR\aaddress\"p\n" +
+	"\x14DeleteAddressRequest\x127\n" +
+	"\x06source\x18\x01 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x12\x1f\n" +
+	"\vresource_id\x18\x02 \x01(\tR\n" +
+	"resourceId\"\x17\n" +
+	"\x15DeleteAddressResponse\"\xd5\x01\n" +
 	"\x13AdoptAddressRequest\x127\n" +
 	"\x06source\x18\x01 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x12\x1a\n" +
 	"\bresource\x18\x02 \x01(\tR\bresource\x123\n" +
@@ -516,8 +1296,13 @@ const file_oxide_backend_v1_address_service_proto_rawDesc = "" +
 	"resourceId\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"S\n" +
 	"\x1dDeleteOrphanedAddressResponse\x122\n" +
-	"\aactions\x18\x01 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions2\xdc\x03\n" +
-	"\x0eAddressService\x12b\n" +
+	"\aactions\x18\x01 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions2\xe2\a\n" +
+	"\x0eAddressService\x12e\n" +
+	"\rListAddresses\x12&.oxide.backend.v1.ListAddressesRequest\x1a'.oxide.backend.v1.ListAddressesResponse\"\x03\x90\x02\x01\x12h\n" +
+	"\x0eReserveAddress\x12'.oxide.backend.v1.ReserveAddressRequest\x1a(.oxide.backend.v1.ReserveAddressResponse\"\x03\x90\x02\x02\x12e\n" +
+	"\rAttachAddress\x12&.oxide.backend.v1.AttachAddressRequest\x1a'.oxide.backend.v1.AttachAddressResponse\"\x03\x90\x02\x02\x12e\n" +
+	"\rDetachAddress\x12&.oxide.backend.v1.DetachAddressRequest\x1a'.oxide.backend.v1.DetachAddressResponse\"\x03\x90\x02\x02\x12e\n" +
+	"\rDeleteAddress\x12&.oxide.backend.v1.DeleteAddressRequest\x1a'.oxide.backend.v1.DeleteAddressResponse\"\x03\x90\x02\x02\x12b\n" +
 	"\fAdoptAddress\x12%.oxide.backend.v1.AdoptAddressRequest\x1a&.oxide.backend.v1.AdoptAddressResponse\"\x03\x90\x02\x02\x12h\n" +
 	"\x0eReleaseAddress\x12'.oxide.backend.v1.ReleaseAddressRequest\x1a(.oxide.backend.v1.ReleaseAddressResponse\"\x03\x90\x02\x02\x12}\n" +
 	"\x15ListOrphanedAddresses\x12..oxide.backend.v1.ListOrphanedAddressesRequest\x1a/.oxide.backend.v1.ListOrphanedAddressesResponse\"\x03\x90\x02\x01\x12}\n" +
@@ -535,45 +1320,79 @@ func file_oxide_backend_v1_address_service_proto_rawDescGZIP() []byte {
 	return file_oxide_backend_v1_address_service_proto_rawDescData
 }
 
-var file_oxide_backend_v1_address_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_oxide_backend_v1_address_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_oxide_backend_v1_address_service_proto_goTypes = []any{
-	(*AdoptAddressRequest)(nil),           // 0: oxide.backend.v1.AdoptAddressRequest
-	(*AdoptAddressResponse)(nil),          // 1: oxide.backend.v1.AdoptAddressResponse
-	(*ReleaseAddressRequest)(nil),         // 2: oxide.backend.v1.ReleaseAddressRequest
-	(*ReleaseAddressResponse)(nil),        // 3: oxide.backend.v1.ReleaseAddressResponse
-	(*ListOrphanedAddressesRequest)(nil),  // 4: oxide.backend.v1.ListOrphanedAddressesRequest
-	(*ListOrphanedAddressesResponse)(nil), // 5: oxide.backend.v1.ListOrphanedAddressesResponse
-	(*DeleteOrphanedAddressRequest)(nil),  // 6: oxide.backend.v1.DeleteOrphanedAddressRequest
-	(*DeleteOrphanedAddressResponse)(nil), // 7: oxide.backend.v1.DeleteOrphanedAddressResponse
-	(AddressSource)(0),                    // 8: oxide.backend.v1.AddressSource
-	(*LoadBalancerKey)(nil),               // 9: oxide.backend.v1.LoadBalancerKey
-	(*LoadBalancerAddress)(nil),           // 10: oxide.backend.v1.LoadBalancerAddress
-	(*Action)(nil),                        // 11: oxide.backend.v1.Action
-	(*LoadBalancer)(nil),                  // 12: oxide.backend.v1.LoadBalancer
+	(*ListAddressesRequest)(nil),          // 0: oxide.backend.v1.ListAddressesRequest
+	(*ListAddressesResponse)(nil),         // 1: oxide.backend.v1.ListAddressesResponse
+	(*ReserveAddressRequest)(nil),         // 2: oxide.backend.v1.ReserveAddressRequest
+	(*ReserveAddressResponse)(nil),        // 3: oxide.backend.v1.ReserveAddressResponse
+	(*AttachAddressRequest)(nil),          // 4: oxide.backend.v1.AttachAddressRequest
+	(*AttachAddressResponse)(nil),         // 5: oxide.backend.v1.AttachAddressResponse
+	(*DetachAddressRequest)(nil),          // 6: oxide.backend.v1.DetachAddressRequest
+	(*DetachAddressResponse)(nil),         // 7: oxide.backend.v1.DetachAddressResponse
+	(*DeleteAddressRequest)(nil),          // 8: oxide.backend.v1.DeleteAddressRequest
+	(*DeleteAddressResponse)(nil),         // 9: oxide.backend.v1.DeleteAddressResponse
+	(*AdoptAddressRequest)(nil),           // 10: oxide.backend.v1.AdoptAddressRequest
+	(*AdoptAddressResponse)(nil),          // 11: oxide.backend.v1.AdoptAddressResponse
+	(*ReleaseAddressRequest)(nil),         // 12: oxide.backend.v1.ReleaseAddressRequest
+	(*ReleaseAddressResponse)(nil),        // 13: oxide.backend.v1.ReleaseAddressResponse
+	(*ListOrphanedAddressesRequest)(nil),  // 14: oxide.backend.v1.ListOrphanedAddressesRequest
+	(*ListOrphanedAddressesResponse)(nil), // 15: oxide.backend.v1.ListOrphanedAddressesResponse
+	(*DeleteOrphanedAddressRequest)(nil),  // 16: oxide.backend.v1.DeleteOrphanedAddressRequest
+	(*DeleteOrphanedAddressResponse)(nil), // 17: oxide.backend.v1.DeleteOrphanedAddressResponse
+	(AddressSource)(0),                    // 18: oxide.backend.v1.AddressSource
+	(*durationpb.Duration)(nil),           // 19: google.protobuf.Duration
+	(*Address)(nil),                       // 20: oxide.backend.v1.Address
+	(IpFamily)(0),                         // 21: oxide.backend.v1.IpFamily
+	(*LoadBalancerKey)(nil),               // 22: oxide.backend.v1.LoadBalancerKey
+	(*LoadBalancerAddress)(nil),           // 23: oxide.backend.v1.LoadBalancerAddress
+	(*Action)(nil),                        // 24: oxide.backend.v1.Action
+	(*LoadBalancer)(nil),                  // 25: oxide.backend.v1.LoadBalancer
 }
 var file_oxide_backend_v1_address_service_proto_depIdxs = []int32{
-	8,  // 0: oxide.backend.v1.AdoptAddressRequest.source:type_name -> oxide.backend.v1.AddressSource
-	9,  // 1: oxide.backend.v1.AdoptAddressRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	10, // 2: oxide.backend.v1.AdoptAddressResponse.address:type_name -> oxide.backend.v1.LoadBalancerAddress
-	11, // 3: oxide.backend.v1.AdoptAddressResponse.actions:type_name -> oxide.backend.v1.Action
-	8,  // 4: oxide.backend.v1.ReleaseAddressRequest.source:type_name -> oxide.backend.v1.AddressSource
-	10, // 5: oxide.backend.v1.ReleaseAddressResponse.address:type_name -> oxide.backend.v1.LoadBalancerAddress
-	11, // 6: oxide.backend.v1.ReleaseAddressResponse.actions:type_name -> oxide.backend.v1.Action
-	12, // 7: oxide.backend.v1.ListOrphanedAddressesResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
-	11, // 8: oxide.backend.v1.DeleteOrphanedAddressResponse.actions:type_name -> oxide.backend.v1.Action
-	0,  // 9: oxide.backend.v1.AddressService.AdoptAddress:input_type -> oxide.backend.v1.AdoptAddressRequest
-	2,  // 10: oxide.backend.v1.AddressService.ReleaseAddress:input_type -> oxide.backend.v1.ReleaseAddressRequest
-	4,  // 11: oxide.backend.v1.AddressService.ListOrphanedAddresses:input_type -> oxide.backend.v1.ListOrphanedAddressesRequest
-	6,  // 12: oxide.backend.v1.AddressService.DeleteOrphanedAddress:input_type -> oxide.backend.v1.DeleteOrphanedAddressRequest
-	1,  // 13: oxide.backend.v1.AddressService.AdoptAddress:output_type -> oxide.backend.v1.AdoptAddressResponse
-	3,  // 14: oxide.backend.v1.AddressService.ReleaseAddress:output_type -> oxide.backend.v1.ReleaseAddressResponse
-	5,  // 15: oxide.backend.v1.AddressService.ListOrphanedAddresses:output_type -> oxide.backend.v1.ListOrphanedAddressesResponse
-	7,  // 16: oxide.backend.v1.AddressService.DeleteOrphanedAddress:output_type -> oxide.backend.v1.DeleteOrphanedAddressResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	18, // 0: oxide.backend.v1.ListAddressesRequest.source:type_name -> oxide.backend.v1.AddressSource
+	19, // 1: oxide.backend.v1.ListAddressesRequest.max_age:type_name -> google.protobuf.Duration
+	20, // 2: oxide.backend.v1.ListAddressesResponse.addresses:type_name -> oxide.backend.v1.Address
+	18, // 3: oxide.backend.v1.ReserveAddressRequest.source:type_name -> oxide.backend.v1.AddressSource
+	21, // 4: oxide.backend.v1.ReserveAddressRequest.family:type_name -> oxide.backend.v1.IpFamily
+	20, // 5: oxide.backend.v1.ReserveAddressResponse.address:type_name -> oxide.backend.v1.Address
+	18, // 6: oxide.backend.v1.AttachAddressRequest.source:type_name -> oxide.backend.v1.AddressSource
+	20, // 7: oxide.backend.v1.AttachAddressResponse.address:type_name -> oxide.backend.v1.Address
+	18, // 8: oxide.backend.v1.DetachAddressRequest.source:type_name -> oxide.backend.v1.AddressSource
+	20, // 9: oxide.backend.v1.DetachAddressResponse.address:type_name -> oxide.backend.v1.Address
+	18, // 10: oxide.backend.v1.DeleteAddressRequest.source:type_name -> oxide.backend.v1.AddressSource
+	18, // 11: oxide.backend.v1.AdoptAddressRequest.source:type_name -> oxide.backend.v1.AddressSource
+	22, // 12: oxide.backend.v1.AdoptAddressRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	23, // 13: oxide.backend.v1.AdoptAddressResponse.address:type_name -> oxide.backend.v1.LoadBalancerAddress
+	24, // 14: oxide.backend.v1.AdoptAddressResponse.actions:type_name -> oxide.backend.v1.Action
+	18, // 15: oxide.backend.v1.ReleaseAddressRequest.source:type_name -> oxide.backend.v1.AddressSource
+	23, // 16: oxide.backend.v1.ReleaseAddressResponse.address:type_name -> oxide.backend.v1.LoadBalancerAddress
+	24, // 17: oxide.backend.v1.ReleaseAddressResponse.actions:type_name -> oxide.backend.v1.Action
+	25, // 18: oxide.backend.v1.ListOrphanedAddressesResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	24, // 19: oxide.backend.v1.DeleteOrphanedAddressResponse.actions:type_name -> oxide.backend.v1.Action
+	0,  // 20: oxide.backend.v1.AddressService.ListAddresses:input_type -> oxide.backend.v1.ListAddressesRequest
+	2,  // 21: oxide.backend.v1.AddressService.ReserveAddress:input_type -> oxide.backend.v1.ReserveAddressRequest
+	4,  // 22: oxide.backend.v1.AddressService.AttachAddress:input_type -> oxide.backend.v1.AttachAddressRequest
+	6,  // 23: oxide.backend.v1.AddressService.DetachAddress:input_type -> oxide.backend.v1.DetachAddressRequest
+	8,  // 24: oxide.backend.v1.AddressService.DeleteAddress:input_type -> oxide.backend.v1.DeleteAddressRequest
+	10, // 25: oxide.backend.v1.AddressService.AdoptAddress:input_type -> oxide.backend.v1.AdoptAddressRequest
+	12, // 26: oxide.backend.v1.AddressService.ReleaseAddress:input_type -> oxide.backend.v1.ReleaseAddressRequest
+	14, // 27: oxide.backend.v1.AddressService.ListOrphanedAddresses:input_type -> oxide.backend.v1.ListOrphanedAddressesRequest
+	16, // 28: oxide.backend.v1.AddressService.DeleteOrphanedAddress:input_type -> oxide.backend.v1.DeleteOrphanedAddressRequest
+	1,  // 29: oxide.backend.v1.AddressService.ListAddresses:output_type -> oxide.backend.v1.ListAddressesResponse
+	3,  // 30: oxide.backend.v1.AddressService.ReserveAddress:output_type -> oxide.backend.v1.ReserveAddressResponse
+	5,  // 31: oxide.backend.v1.AddressService.AttachAddress:output_type -> oxide.backend.v1.AttachAddressResponse
+	7,  // 32: oxide.backend.v1.AddressService.DetachAddress:output_type -> oxide.backend.v1.DetachAddressResponse
+	9,  // 33: oxide.backend.v1.AddressService.DeleteAddress:output_type -> oxide.backend.v1.DeleteAddressResponse
+	11, // 34: oxide.backend.v1.AddressService.AdoptAddress:output_type -> oxide.backend.v1.AdoptAddressResponse
+	13, // 35: oxide.backend.v1.AddressService.ReleaseAddress:output_type -> oxide.backend.v1.ReleaseAddressResponse
+	15, // 36: oxide.backend.v1.AddressService.ListOrphanedAddresses:output_type -> oxide.backend.v1.ListOrphanedAddressesResponse
+	17, // 37: oxide.backend.v1.AddressService.DeleteOrphanedAddress:output_type -> oxide.backend.v1.DeleteOrphanedAddressResponse
+	29, // [29:38] is the sub-list for method output_type
+	20, // [20:29] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_address_service_proto_init() }
@@ -581,14 +1400,24 @@ func file_oxide_backend_v1_address_service_proto_init() {
 	if File_oxide_backend_v1_address_service_proto != nil {
 		return
 	}
+	file_oxide_backend_v1_address_proto_init()
 	file_oxide_backend_v1_load_balancer_proto_init()
+	file_oxide_backend_v1_address_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_oxide_backend_v1_address_service_proto_msgTypes[2].OneofWrappers = []any{
+		(*ReserveAddressRequest_Address)(nil),
+		(*ReserveAddressRequest_Pool)(nil),
+	}
+	file_oxide_backend_v1_address_service_proto_msgTypes[4].OneofWrappers = []any{
+		(*AttachAddressRequest_FromInstanceId)(nil),
+		(*AttachAddressRequest_FromAnywhere)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_address_service_proto_rawDesc), len(file_oxide_backend_v1_address_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

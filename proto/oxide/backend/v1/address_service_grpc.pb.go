@@ -23,6 +23,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	AddressService_ListAddresses_FullMethodName         = "/oxide.backend.v1.AddressService/ListAddresses"
+	AddressService_ReserveAddress_FullMethodName        = "/oxide.backend.v1.AddressService/ReserveAddress"
+	AddressService_AttachAddress_FullMethodName         = "/oxide.backend.v1.AddressService/AttachAddress"
+	AddressService_DetachAddress_FullMethodName         = "/oxide.backend.v1.AddressService/DetachAddress"
+	AddressService_DeleteAddress_FullMethodName         = "/oxide.backend.v1.AddressService/DeleteAddress"
 	AddressService_AdoptAddress_FullMethodName          = "/oxide.backend.v1.AddressService/AdoptAddress"
 	AddressService_ReleaseAddress_FullMethodName        = "/oxide.backend.v1.AddressService/ReleaseAddress"
 	AddressService_ListOrphanedAddresses_FullMethodName = "/oxide.backend.v1.AddressService/ListOrphanedAddresses"
@@ -33,12 +38,85 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AddressService is for operators: it gives addresses to load balancers and takes them away by hand,
-// and clears up addresses whose load balancer is gone. No controller calls it.
+// AddressService has the addresses of the project one by one: without ports, without instances that are
+// healthy or not, and without a cluster.
 //
-// Errors of every call: those of LoadBalancerService, and UNIMPLEMENTED where GetInfo does not list
-// FEATURE_ADDRESS_OPERATIONS.
+// Other tooling lists, reserves, attaches, detaches and deletes addresses with it, for example one that
+// follows the healthy member of a group of instances. Operators give addresses to load balancers and take
+// them away by hand, and clear up addresses whose load balancer is gone. No controller of load balancers
+// calls it.
+//
+// Whose an address is. An address that ReserveAddress makes has the name that the client gives, which is how
+// the client finds it again, and a line "oxide-ccm-reserved/v1 …" in its description, which says what was
+// asked for. It is no marker: no load balancer takes such an address, reports it as an orphan, or takes
+// it for one that was left over, unless a user names it as an existing one of theirs. Whoever may use this
+// API may attach, detach and delete it, and also addresses that say nothing of whose they are
+// (ADDRESS_OWNERSHIP_NONE); so each of these calls names the resource by its id and says where it expects it.
+//
+// What AttachAddress, DetachAddress and DeleteAddress refuse, before anything is changed:
+//
+//   - An address with the marker of a load balancer, while this backend has no acting session of that scope
+//     that is in sync (SESSION_REQUIRED), or while that session desires it (ADDRESS_NOT_OWNED).
+//   - One that a load balancer of an acting session of this backend has or names as its user's own
+//     (ADDRESS_IN_USE). Sessions of other backends are not known here: they restore what was changed.
+//   - One whose marker was edited, or that a predecessor made (ADDRESS_NOT_OWNED).
+//
+// Ports. An address of this service has none, so nothing here is refused because of a port: what arrives at
+// an instance for a floating IP has that instance's private address and the same port, whether the floating IP
+// is a load balancer's or was attached here. So on an instance that is a candidate of a session, load
+// balancers are reached through such an address as well. An address of a load balancer that somebody attaches
+// where its session did not is reported there (CONDITION_TYPE_FOREIGN_ATTACHMENT), or brought back.
+//
+// Changes. In one backend, one change of an address is made at a time, and the others wait for it within
+// their deadlines. Between two backends Oxide decides: it never attaches an address that is attached
+// elsewhere. A change that was sent is finished although its call has ended; of a move that includes the
+// attachment. Nothing is tried again: where the outcome is not known (OXIDE_UNAVAILABLE) the caller repeats
+// the call, which is idempotent.
+//
+// Errors of every call: those of LoadBalancerService, READ_ONLY for calls that would change something, and
+// UNIMPLEMENTED where GetInfo does not list FEATURE_ADDRESS_OPERATIONS, or FEATURE_RESERVED_ADDRESSES for
+// ListAddresses, ReserveAddress, AttachAddress, DetachAddress and DeleteAddress.
 type AddressServiceClient interface {
+	// ListAddresses returns the floating IPs and external subnets of the project, whoever they belong to, a
+	// page at a time, ordered by id. An address is listed if it fits every filter that is set.
+	ListAddresses(ctx context.Context, in *ListAddressesRequest, opts ...grpc.CallOption) (*ListAddressesResponse, error)
+	// ReserveAddress makes sure that there is an address of this name, and returns it. Asked again for the
+	// same, also after the backend was restarted or by another backend, it returns the same address, wherever
+	// that is attached; of several calls at the same time one makes it.
+	//
+	// Errors: RESERVATION_DIFFERS if something else was asked for under this name; ADDRESS_NOT_OWNED if the name
+	// is that of an address which this call did not make; POOL_NOT_FOUND, POOL_EXHAUSTED (retry); OXIDE_REFUSED
+	// if the address that is asked for is taken or in no pool; INVALID_REQUEST if the pool is of the other IP
+	// family, or of multicast addresses.
+	ReserveAddress(ctx context.Context, in *ReserveAddressRequest, opts ...grpc.CallOption) (*ReserveAddressResponse, error)
+	// AttachAddress attaches an address to an instance, and returns when packets for it arrive there: Oxide
+	// takes about a second, or up to a minute where a sled does not answer. If it is attached there already,
+	// that is confirmed by Oxide once more. A floating IP then is one of Instance.external_addresses.
+	//
+	// An address that is attached to another instance moves only if the request allows that. A move detaches
+	// and then attaches, since Oxide knows no other way: for that time nothing arrives. Before it detaches, the
+	// backend makes sure that the target exists, is in a state in which Oxide attaches, has a private address
+	// of the IP family, and carries less than it can. If the attachment fails all the same the address is attached
+	// nowhere; the message says so, and the call is to be repeated.
+	//
+	// Errors: ADDRESS_IN_USE if it is attached to an instance that it may not be moved off;
+	// INSTANCE_NOT_FOUND if there is no instance with this id; INSTANCE_NOT_OPERABLE (retry) if the state of the
+	// target, or of the instance that the address is on, permits no change; INSTANCE_LIMIT_REACHED if the target
+	// carries as many addresses as it can; OXIDE_REFUSED if it has no private address of the IP family;
+	// RESOURCE_NOT_FOUND if there is no address with this id, or the instance is in another project;
+	// ADDRESS_NOT_OWNED and SESSION_REQUIRED as said above.
+	AttachAddress(ctx context.Context, in *AttachAddressRequest, opts ...grpc.CallOption) (*AttachAddressResponse, error)
+	// DetachAddress detaches an address from an instance. It succeeds if the address is attached nowhere.
+	//
+	// Errors: ADDRESS_IN_USE if it is attached to another instance; INSTANCE_NOT_OPERABLE (retry) if the state
+	// of the instance permits no change; RESOURCE_NOT_FOUND if there is no address with this id;
+	// ADDRESS_NOT_OWNED and SESSION_REQUIRED as said above.
+	DetachAddress(ctx context.Context, in *DetachAddressRequest, opts ...grpc.CallOption) (*DetachAddressResponse, error)
+	// DeleteAddress deletes an address that is attached nowhere. It succeeds if there is none with this id,
+	// which counts only while the project can be read.
+	//
+	// Errors: ADDRESS_IN_USE while it is attached; ADDRESS_NOT_OWNED and SESSION_REQUIRED as said above.
+	DeleteAddress(ctx context.Context, in *DeleteAddressRequest, opts ...grpc.CallOption) (*DeleteAddressResponse, error)
 	// AdoptAddress marks an existing floating IP or external subnet as the address of a load
 	// balancer. Its name stays, and so does the text of its description.
 	//
@@ -77,6 +155,56 @@ type addressServiceClient struct {
 
 func NewAddressServiceClient(cc grpc.ClientConnInterface) AddressServiceClient {
 	return &addressServiceClient{cc}
+}
+
+func (c *addressServiceClient) ListAddresses(ctx context.Context, in *ListAddressesRequest, opts ...grpc.CallOption) (*ListAddressesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAddressesResponse)
+	err := c.cc.Invoke(ctx, AddressService_ListAddresses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *addressServiceClient) ReserveAddress(ctx context.Context, in *ReserveAddressRequest, opts ...grpc.CallOption) (*ReserveAddressResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReserveAddressResponse)
+	err := c.cc.Invoke(ctx, AddressService_ReserveAddress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *addressServiceClient) AttachAddress(ctx context.Context, in *AttachAddressRequest, opts ...grpc.CallOption) (*AttachAddressResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AttachAddressResponse)
+	err := c.cc.Invoke(ctx, AddressService_AttachAddress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *addressServiceClient) DetachAddress(ctx context.Context, in *DetachAddressRequest, opts ...grpc.CallOption) (*DetachAddressResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DetachAddressResponse)
+	err := c.cc.Invoke(ctx, AddressService_DetachAddress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *addressServiceClient) DeleteAddress(ctx context.Context, in *DeleteAddressRequest, opts ...grpc.CallOption) (*DeleteAddressResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteAddressResponse)
+	err := c.cc.Invoke(ctx, AddressService_DeleteAddress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *addressServiceClient) AdoptAddress(ctx context.Context, in *AdoptAddressRequest, opts ...grpc.CallOption) (*AdoptAddressResponse, error) {
@@ -123,12 +251,85 @@ func (c *addressServiceClient) DeleteOrphanedAddress(ctx context.Context, in *De
 // All implementations must embed UnimplementedAddressServiceServer
 // for forward compatibility.
 //
-// AddressService is for operators: it gives addresses to load balancers and takes them away by hand,
-// and clears up addresses whose load balancer is gone. No controller calls it.
+// AddressService has the addresses of the project one by one: without ports, without instances that are
+// healthy or not, and without a cluster.
 //
-// Errors of every call: those of LoadBalancerService, and UNIMPLEMENTED where GetInfo does not list
-// FEATURE_ADDRESS_OPERATIONS.
+// Other tooling lists, reserves, attaches, detaches and deletes addresses with it, for example one that
+// follows the healthy member of a group of instances. Operators give addresses to load balancers and take
+// them away by hand, and clear up addresses whose load balancer is gone. No controller of load balancers
+// calls it.
+//
+// Whose an address is. An address that ReserveAddress makes has the name that the client gives, which is how
+// the client finds it again, and a line "oxide-ccm-reserved/v1 …" in its description, which says what was
+// asked for. It is no marker: no load balancer takes such an address, reports it as an orphan, or takes
+// it for one that was left over, unless a user names it as an existing one of theirs. Whoever may use this
+// API may attach, detach and delete it, and also addresses that say nothing of whose they are
+// (ADDRESS_OWNERSHIP_NONE); so each of these calls names the resource by its id and says where it expects it.
+//
+// What AttachAddress, DetachAddress and DeleteAddress refuse, before anything is changed:
+//
+//   - An address with the marker of a load balancer, while this backend has no acting session of that scope
+//     that is in sync (SESSION_REQUIRED), or while that session desires it (ADDRESS_NOT_OWNED).
+//   - One that a load balancer of an acting session of this backend has or names as its user's own
+//     (ADDRESS_IN_USE). Sessions of other backends are not known here: they restore what was changed.
+//   - One whose marker was edited, or that a predecessor made (ADDRESS_NOT_OWNED).
+//
+// Ports. An address of this service has none, so nothing here is refused because of a port: what arrives at
+// an instance for a floating IP has that instance's private address and the same port, whether the floating IP
+// is a load balancer's or was attached here. So on an instance that is a candidate of a session, load
+// balancers are reached through such an address as well. An address of a load balancer that somebody attaches
+// where its session did not is reported there (CONDITION_TYPE_FOREIGN_ATTACHMENT), or brought back.
+//
+// Changes. In one backend, one change of an address is made at a time, and the others wait for it within
+// their deadlines. Between two backends Oxide decides: it never attaches an address that is attached
+// elsewhere. A change that was sent is finished although its call has ended; of a move that includes the
+// attachment. Nothing is tried again: where the outcome is not known (OXIDE_UNAVAILABLE) the caller repeats
+// the call, which is idempotent.
+//
+// Errors of every call: those of LoadBalancerService, READ_ONLY for calls that would change something, and
+// UNIMPLEMENTED where GetInfo does not list FEATURE_ADDRESS_OPERATIONS, or FEATURE_RESERVED_ADDRESSES for
+// ListAddresses, ReserveAddress, AttachAddress, DetachAddress and DeleteAddress.
 type AddressServiceServer interface {
+	// ListAddresses returns the floating IPs and external subnets of the project, whoever they belong to, a
+	// page at a time, ordered by id. An address is listed if it fits every filter that is set.
+	ListAddresses(context.Context, *ListAddressesRequest) (*ListAddressesResponse, error)
+	// ReserveAddress makes sure that there is an address of this name, and returns it. Asked again for the
+	// same, also after the backend was restarted or by another backend, it returns the same address, wherever
+	// that is attached; of several calls at the same time one makes it.
+	//
+	// Errors: RESERVATION_DIFFERS if something else was asked for under this name; ADDRESS_NOT_OWNED if the name
+	// is that of an address which this call did not make; POOL_NOT_FOUND, POOL_EXHAUSTED (retry); OXIDE_REFUSED
+	// if the address that is asked for is taken or in no pool; INVALID_REQUEST if the pool is of the other IP
+	// family, or of multicast addresses.
+	ReserveAddress(context.Context, *ReserveAddressRequest) (*ReserveAddressResponse, error)
+	// AttachAddress attaches an address to an instance, and returns when packets for it arrive there: Oxide
+	// takes about a second, or up to a minute where a sled does not answer. If it is attached there already,
+	// that is confirmed by Oxide once more. A floating IP then is one of Instance.external_addresses.
+	//
+	// An address that is attached to another instance moves only if the request allows that. A move detaches
+	// and then attaches, since Oxide knows no other way: for that time nothing arrives. Before it detaches, the
+	// backend makes sure that the target exists, is in a state in which Oxide attaches, has a private address
+	// of the IP family, and carries less than it can. If the attachment fails all the same the address is attached
+	// nowhere; the message says so, and the call is to be repeated.
+	//
+	// Errors: ADDRESS_IN_USE if it is attached to an instance that it may not be moved off;
+	// INSTANCE_NOT_FOUND if there is no instance with this id; INSTANCE_NOT_OPERABLE (retry) if the state of the
+	// target, or of the instance that the address is on, permits no change; INSTANCE_LIMIT_REACHED if the target
+	// carries as many addresses as it can; OXIDE_REFUSED if it has no private address of the IP family;
+	// RESOURCE_NOT_FOUND if there is no address with this id, or the instance is in another project;
+	// ADDRESS_NOT_OWNED and SESSION_REQUIRED as said above.
+	AttachAddress(context.Context, *AttachAddressRequest) (*AttachAddressResponse, error)
+	// DetachAddress detaches an address from an instance. It succeeds if the address is attached nowhere.
+	//
+	// Errors: ADDRESS_IN_USE if it is attached to another instance; INSTANCE_NOT_OPERABLE (retry) if the state
+	// of the instance permits no change; RESOURCE_NOT_FOUND if there is no address with this id;
+	// ADDRESS_NOT_OWNED and SESSION_REQUIRED as said above.
+	DetachAddress(context.Context, *DetachAddressRequest) (*DetachAddressResponse, error)
+	// DeleteAddress deletes an address that is attached nowhere. It succeeds if there is none with this id,
+	// which counts only while the project can be read.
+	//
+	// Errors: ADDRESS_IN_USE while it is attached; ADDRESS_NOT_OWNED and SESSION_REQUIRED as said above.
+	DeleteAddress(context.Context, *DeleteAddressRequest) (*DeleteAddressResponse, error)
 	// AdoptAddress marks an existing floating IP or external subnet as the address of a load
 	// balancer. Its name stays, and so does the text of its description.
 	//
@@ -169,6 +370,21 @@ type AddressServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedAddressServiceServer struct{}
 
+func (UnimplementedAddressServiceServer) ListAddresses(context.Context, *ListAddressesRequest) (*ListAddressesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAddresses not implemented")
+}
+func (UnimplementedAddressServiceServer) ReserveAddress(context.Context, *ReserveAddressRequest) (*ReserveAddressResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReserveAddress not implemented")
+}
+func (UnimplementedAddressServiceServer) AttachAddress(context.Context, *AttachAddressRequest) (*AttachAddressResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AttachAddress not implemented")
+}
+func (UnimplementedAddressServiceServer) DetachAddress(context.Context, *DetachAddressRequest) (*DetachAddressResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DetachAddress not implemented")
+}
+func (UnimplementedAddressServiceServer) DeleteAddress(context.Context, *DeleteAddressRequest) (*DeleteAddressResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteAddress not implemented")
+}
 func (UnimplementedAddressServiceServer) AdoptAddress(context.Context, *AdoptAddressRequest) (*AdoptAddressResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AdoptAddress not implemented")
 }
@@ -200,6 +416,96 @@ func RegisterAddressServiceServer(s grpc.ServiceRegistrar, srv AddressServiceSer
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&AddressService_ServiceDesc, srv)
+}
+
+func _AddressService_ListAddresses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAddressesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AddressServiceServer).ListAddresses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AddressService_ListAddresses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AddressServiceServer).ListAddresses(ctx, req.(*ListAddressesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AddressService_ReserveAddress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReserveAddressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AddressServiceServer).ReserveAddress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AddressService_ReserveAddress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AddressServiceServer).ReserveAddress(ctx, req.(*ReserveAddressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AddressService_AttachAddress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttachAddressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AddressServiceServer).AttachAddress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AddressService_AttachAddress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AddressServiceServer).AttachAddress(ctx, req.(*AttachAddressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AddressService_DetachAddress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DetachAddressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AddressServiceServer).DetachAddress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AddressService_DetachAddress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AddressServiceServer).DetachAddress(ctx, req.(*DetachAddressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AddressService_DeleteAddress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAddressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AddressServiceServer).DeleteAddress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AddressService_DeleteAddress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AddressServiceServer).DeleteAddress(ctx, req.(*DeleteAddressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _AddressService_AdoptAddress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -281,6 +587,26 @@ var AddressService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "oxide.backend.v1.AddressService",
 	HandlerType: (*AddressServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ListAddresses",
+			Handler:    _AddressService_ListAddresses_Handler,
+		},
+		{
+			MethodName: "ReserveAddress",
+			Handler:    _AddressService_ReserveAddress_Handler,
+		},
+		{
+			MethodName: "AttachAddress",
+			Handler:    _AddressService_AttachAddress_Handler,
+		},
+		{
+			MethodName: "DetachAddress",
+			Handler:    _AddressService_DetachAddress_Handler,
+		},
+		{
+			MethodName: "DeleteAddress",
+			Handler:    _AddressService_DeleteAddress_Handler,
+		},
 		{
 			MethodName: "AdoptAddress",
 			Handler:    _AddressService_AdoptAddress_Handler,

@@ -35,7 +35,7 @@ const (
 	Feature_FEATURE_WATCH_INSTANCES Feature = 1
 	// LoadBalancerService.SyncLoadBalancers, PlanLoadBalancers and RebalanceLoadBalancers are offered.
 	Feature_FEATURE_SESSIONS Feature = 2
-	// AddressService is offered.
+	// AddressService is offered, as far as it is about addresses of load balancers.
 	Feature_FEATURE_ADDRESS_OPERATIONS Feature = 3
 	// Load balancers can have addresses from external subnets.
 	Feature_FEATURE_EXTERNAL_SUBNETS Feature = 4
@@ -44,6 +44,10 @@ const (
 	Feature_FEATURE_FIREWALL_RULES Feature = 5
 	// FirewallService is offered.
 	Feature_FEATURE_FIREWALL_OPERATIONS Feature = 6
+	// AddressService.ListAddresses, ReserveAddress, AttachAddress, DetachAddress and DeleteAddress are offered.
+	Feature_FEATURE_RESERVED_ADDRESSES Feature = 7
+	// PoolService is offered.
+	Feature_FEATURE_POOLS Feature = 8
 )
 
 // Enum value maps for Feature.
@@ -56,6 +60,8 @@ var (
 		4: "FEATURE_EXTERNAL_SUBNETS",
 		5: "FEATURE_FIREWALL_RULES",
 		6: "FEATURE_FIREWALL_OPERATIONS",
+		7: "FEATURE_RESERVED_ADDRESSES",
+		8: "FEATURE_POOLS",
 	}
 	Feature_value = map[string]int32{
 		"FEATURE_UNSPECIFIED":         0,
@@ -65,6 +71,8 @@ var (
 		"FEATURE_EXTERNAL_SUBNETS":    4,
 		"FEATURE_FIREWALL_RULES":      5,
 		"FEATURE_FIREWALL_OPERATIONS": 6,
+		"FEATURE_RESERVED_ADDRESSES":  7,
+		"FEATURE_POOLS":               8,
 	}
 )
 
@@ -375,7 +383,7 @@ const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"-\n" +
 	"\aProject\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\xd0\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\x83\x02\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17FEATURE_WATCH_INSTANCES\x10\x01\x12\x14\n" +
@@ -383,7 +391,9 @@ const file_oxide_backend_v1_backend_service_proto_rawDesc = "" +
 	"\x1aFEATURE_ADDRESS_OPERATIONS\x10\x03\x12\x1c\n" +
 	"\x18FEATURE_EXTERNAL_SUBNETS\x10\x04\x12\x1a\n" +
 	"\x16FEATURE_FIREWALL_RULES\x10\x05\x12\x1f\n" +
-	"\x1bFEATURE_FIREWALL_OPERATIONS\x10\x062e\n" +
+	"\x1bFEATURE_FIREWALL_OPERATIONS\x10\x06\x12\x1e\n" +
+	"\x1aFEATURE_RESERVED_ADDRESSES\x10\a\x12\x11\n" +
+	"\rFEATURE_POOLS\x10\b2e\n" +
 	"\x0eBackendService\x12S\n" +
 	"\aGetInfo\x12 .oxide.backend.v1.GetInfoRequest\x1a!.oxide.backend.v1.GetInfoResponse\"\x03\x90\x02\x01BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 

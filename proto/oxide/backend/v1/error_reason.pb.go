@@ -108,7 +108,8 @@ const (
 	ErrorReason_ERROR_REASON_CALL_ENDED ErrorReason = 21
 	// INTERNAL: a fault of the backend itself. Please report it.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 22
-	// FAILED_PRECONDITION: a load balancer uses the address, or has another one already.
+	// FAILED_PRECONDITION: a load balancer uses the address, or has another one already; or the address is
+	// attached, or attached to another instance than the caller says. Nothing was changed.
 	ErrorReason_ERROR_REASON_ADDRESS_IN_USE ErrorReason = 23
 	// FAILED_PRECONDITION: the backend was started to change nothing, and something was to be changed.
 	// Dry runs are answered.
@@ -142,6 +143,9 @@ const (
 	// exactly as it is, and all rules of a VPC are written at once. Nothing was written; the message
 	// names the rule.
 	ErrorReason_ERROR_REASON_FIREWALL_NOT_REPRESENTABLE ErrorReason = 34
+	// ALREADY_EXISTS: something else was asked for when an address was reserved under this name; the message
+	// says what differs. Nothing was changed.
+	ErrorReason_ERROR_REASON_RESERVATION_DIFFERS ErrorReason = 35
 )
 
 // Enum value maps for ErrorReason.
@@ -182,6 +186,7 @@ var (
 		32: "ERROR_REASON_INSTANCE_REPLACED",
 		33: "ERROR_REASON_FIREWALL_RULE_IN_USE",
 		34: "ERROR_REASON_FIREWALL_NOT_REPRESENTABLE",
+		35: "ERROR_REASON_RESERVATION_DIFFERS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -219,6 +224,7 @@ var (
 		"ERROR_REASON_INSTANCE_REPLACED":             32,
 		"ERROR_REASON_FIREWALL_RULE_IN_USE":          33,
 		"ERROR_REASON_FIREWALL_NOT_REPRESENTABLE":    34,
+		"ERROR_REASON_RESERVATION_DIFFERS":           35,
 	}
 )
 
@@ -253,7 +259,7 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\x80\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xa6\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
@@ -291,7 +297,8 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"'ERROR_REASON_INSTANCE_IDENTITY_CONFLICT\x10\x1f\x12\"\n" +
 	"\x1eERROR_REASON_INSTANCE_REPLACED\x10 \x12%\n" +
 	"!ERROR_REASON_FIREWALL_RULE_IN_USE\x10!\x12+\n" +
-	"'ERROR_REASON_FIREWALL_NOT_REPRESENTABLE\x10\"BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	"'ERROR_REASON_FIREWALL_NOT_REPRESENTABLE\x10\"\x12$\n" +
+	" ERROR_REASON_RESERVATION_DIFFERS\x10#BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once

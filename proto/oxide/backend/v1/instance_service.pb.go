@@ -13,6 +13,7 @@ package backendv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -863,9 +864,24 @@ type ListInstancesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The largest number of instances to return, 1 to 1000. 0 means 100; more than 1000 means 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Absent for the first page; else `next_page_token` of the page before. Tokens are opaque, and at
-	// most 512 bytes; any other is answered INVALID_REQUEST.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Absent for the first page; else `next_page_token` of the page before, with the same filters. Tokens are
+	// opaque, and at most 512 bytes; any other is answered INVALID_REQUEST.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only instances with one of these ids; none: all. At most 1,000, each a UUID.
+	Ids []string `protobuf:"bytes,3,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Only instances with one of these names; none: all. At most 1,000, each what may be a name in Oxide.
+	Names []string `protobuf:"bytes,4,rep,name=names,proto3" json:"names,omitempty"`
+	// Only instances that are in at least one of the anti-affinity groups with these names; none: all. At most
+	// 100, each what may be a name in Oxide. A name that no group has is no error. The call fails while the groups
+	// cannot be read.
+	AntiAffinityGroups []string `protobuf:"bytes,5,rep,name=anti_affinity_groups,json=antiAffinityGroups,proto3" json:"anti_affinity_groups,omitempty"`
+	// Which facts are wanted. UNSPECIFIED means INSTANCE_VIEW_FULL.
+	View InstanceView `protobuf:"varint,6,opt,name=view,proto3,enum=oxide.backend.v1.InstanceView" json:"view,omitempty"`
+	// How old existence, run state and size may be, and the members of the groups that are asked for: 0 to
+	// 10 minutes. 0 means that they are read after the call began. Absent means 10 seconds, and for groups 5
+	// minutes. Calls at the same time share a reading, of which there are at most four a second. Interfaces and
+	// external addresses are as with FRESHNESS_BOUNDED.
+	MaxAge        *durationpb.Duration `protobuf:"bytes,7,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -912,6 +928,41 @@ func (x *ListInstancesRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListInstancesRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *ListInstancesRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ListInstancesRequest) GetAntiAffinityGroups() []string {
+	if x != nil {
+		return x.AntiAffinityGroups
+	}
+	return nil
+}
+
+func (x *ListInstancesRequest) GetView() InstanceView {
+	if x != nil {
+		return x.View
+	}
+	return InstanceView_INSTANCE_VIEW_UNSPECIFIED
+}
+
+func (x *ListInstancesRequest) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
 }
 
 // ListInstancesResponse is the response of InstanceService.ListInstances.
@@ -969,6 +1020,290 @@ func (x *ListInstancesResponse) GetNextPageToken() string {
 	return ""
 }
 
+// BatchGetInstancesRequest is the request of InstanceService.BatchGetInstances.
+type BatchGetInstancesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which instances, 1 to 100. The same one may be asked for several times.
+	Instances []*InstanceSelector `protobuf:"bytes,1,rep,name=instances,proto3" json:"instances,omitempty"`
+	// Which facts are wanted. UNSPECIFIED means INSTANCE_VIEW_FULL.
+	View InstanceView `protobuf:"varint,2,opt,name=view,proto3,enum=oxide.backend.v1.InstanceView" json:"view,omitempty"`
+	// As in ListInstancesRequest. Absence is never concluded from something older than the call.
+	MaxAge        *durationpb.Duration `protobuf:"bytes,3,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchGetInstancesRequest) Reset() {
+	*x = BatchGetInstancesRequest{}
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetInstancesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetInstancesRequest) ProtoMessage() {}
+
+func (x *BatchGetInstancesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetInstancesRequest.ProtoReflect.Descriptor instead.
+func (*BatchGetInstancesRequest) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BatchGetInstancesRequest) GetInstances() []*InstanceSelector {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *BatchGetInstancesRequest) GetView() InstanceView {
+	if x != nil {
+		return x.View
+	}
+	return InstanceView_INSTANCE_VIEW_UNSPECIFIED
+}
+
+func (x *BatchGetInstancesRequest) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+// InstanceSelector says which instance is meant.
+type InstanceSelector struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which instance. REQUIRED.
+	//
+	// Types that are valid to be assigned to Selector:
+	//
+	//	*InstanceSelector_Id
+	//	*InstanceSelector_Name
+	Selector      isInstanceSelector_Selector `protobuf_oneof:"selector"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstanceSelector) Reset() {
+	*x = InstanceSelector{}
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstanceSelector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstanceSelector) ProtoMessage() {}
+
+func (x *InstanceSelector) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstanceSelector.ProtoReflect.Descriptor instead.
+func (*InstanceSelector) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *InstanceSelector) GetSelector() isInstanceSelector_Selector {
+	if x != nil {
+		return x.Selector
+	}
+	return nil
+}
+
+func (x *InstanceSelector) GetId() string {
+	if x != nil {
+		if x, ok := x.Selector.(*InstanceSelector_Id); ok {
+			return x.Id
+		}
+	}
+	return ""
+}
+
+func (x *InstanceSelector) GetName() string {
+	if x != nil {
+		if x, ok := x.Selector.(*InstanceSelector_Name); ok {
+			return x.Name
+		}
+	}
+	return ""
+}
+
+type isInstanceSelector_Selector interface {
+	isInstanceSelector_Selector()
+}
+
+type InstanceSelector_Id struct {
+	// The instance's id, a UUID.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+}
+
+type InstanceSelector_Name struct {
+	// The instance's name in the project, as in GetInstanceRequest.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3,oneof"`
+}
+
+func (*InstanceSelector_Id) isInstanceSelector_Selector() {}
+
+func (*InstanceSelector_Name) isInstanceSelector_Selector() {}
+
+// BatchGetInstancesResponse is the response of InstanceService.BatchGetInstances.
+type BatchGetInstancesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each instance that was asked for, in that order.
+	Results       []*InstanceResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchGetInstancesResponse) Reset() {
+	*x = BatchGetInstancesResponse{}
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetInstancesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetInstancesResponse) ProtoMessage() {}
+
+func (x *BatchGetInstancesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetInstancesResponse.ProtoReflect.Descriptor instead.
+func (*BatchGetInstancesResponse) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BatchGetInstancesResponse) GetResults() []*InstanceResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// InstanceResult is one instance, or why it cannot be returned.
+type InstanceResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What there is to say. Always set.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*InstanceResult_Instance
+	//	*InstanceResult_Problem
+	Result        isInstanceResult_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstanceResult) Reset() {
+	*x = InstanceResult{}
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstanceResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstanceResult) ProtoMessage() {}
+
+func (x *InstanceResult) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstanceResult.ProtoReflect.Descriptor instead.
+func (*InstanceResult) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *InstanceResult) GetResult() isInstanceResult_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *InstanceResult) GetInstance() *Instance {
+	if x != nil {
+		if x, ok := x.Result.(*InstanceResult_Instance); ok {
+			return x.Instance
+		}
+	}
+	return nil
+}
+
+func (x *InstanceResult) GetProblem() *Problem {
+	if x != nil {
+		if x, ok := x.Result.(*InstanceResult_Problem); ok {
+			return x.Problem
+		}
+	}
+	return nil
+}
+
+type isInstanceResult_Result interface {
+	isInstanceResult_Result()
+}
+
+type InstanceResult_Instance struct {
+	// The instance.
+	Instance *Instance `protobuf:"bytes,1,opt,name=instance,proto3,oneof"`
+}
+
+type InstanceResult_Problem struct {
+	// What a GetInstance of this one alone would fail with, for example INSTANCE_NOT_FOUND.
+	Problem *Problem `protobuf:"bytes,2,opt,name=problem,proto3,oneof"`
+}
+
+func (*InstanceResult_Instance) isInstanceResult_Result() {}
+
+func (*InstanceResult_Problem) isInstanceResult_Result() {}
+
 // WatchInstancesRequest is the request of InstanceService.WatchInstances.
 type WatchInstancesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -981,7 +1316,7 @@ type WatchInstancesRequest struct {
 
 func (x *WatchInstancesRequest) Reset() {
 	*x = WatchInstancesRequest{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[8]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1328,7 @@ func (x *WatchInstancesRequest) String() string {
 func (*WatchInstancesRequest) ProtoMessage() {}
 
 func (x *WatchInstancesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[8]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1341,7 @@ func (x *WatchInstancesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInstancesRequest.ProtoReflect.Descriptor instead.
 func (*WatchInstancesRequest) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{8}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchInstancesRequest) GetIncludeRack() bool {
@@ -1033,7 +1368,7 @@ type WatchInstancesResponse struct {
 
 func (x *WatchInstancesResponse) Reset() {
 	*x = WatchInstancesResponse{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1380,7 @@ func (x *WatchInstancesResponse) String() string {
 func (*WatchInstancesResponse) ProtoMessage() {}
 
 func (x *WatchInstancesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[9]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1393,7 @@ func (x *WatchInstancesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInstancesResponse.ProtoReflect.Descriptor instead.
 func (*WatchInstancesResponse) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{9}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchInstancesResponse) GetEvent() isWatchInstancesResponse_Event {
@@ -1132,7 +1467,7 @@ type SnapshotComplete struct {
 
 func (x *SnapshotComplete) Reset() {
 	*x = SnapshotComplete{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1479,7 @@ func (x *SnapshotComplete) String() string {
 func (*SnapshotComplete) ProtoMessage() {}
 
 func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[10]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1492,7 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{10}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SnapshotComplete) GetReadTime() *timestamppb.Timestamp {
@@ -1235,7 +1570,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[11]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1582,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[11]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1595,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{11}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Instance) GetId() string {
@@ -1431,7 +1766,7 @@ type NetworkInterface struct {
 
 func (x *NetworkInterface) Reset() {
 	*x = NetworkInterface{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[12]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1778,7 @@ func (x *NetworkInterface) String() string {
 func (*NetworkInterface) ProtoMessage() {}
 
 func (x *NetworkInterface) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[12]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1791,7 @@ func (x *NetworkInterface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInterface.ProtoReflect.Descriptor instead.
 func (*NetworkInterface) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{12}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *NetworkInterface) GetId() string {
@@ -1514,7 +1849,7 @@ type ExternalAddress struct {
 
 func (x *ExternalAddress) Reset() {
 	*x = ExternalAddress{}
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[13]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1861,7 @@ func (x *ExternalAddress) String() string {
 func (*ExternalAddress) ProtoMessage() {}
 
 func (x *ExternalAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[13]
+	mi := &file_oxide_backend_v1_instance_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1874,7 @@ func (x *ExternalAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalAddress.ProtoReflect.Descriptor instead.
 func (*ExternalAddress) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{13}
+	return file_oxide_backend_v1_instance_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExternalAddress) GetAddress() string {
@@ -1560,7 +1895,7 @@ var File_oxide_backend_v1_instance_service_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\n" +
-	"'oxide/backend/v1/instance_service.proto\x12\x10oxide.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x02\n" +
+	"'oxide/backend/v1/instance_service.proto\x12\x10oxide.backend.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$oxide/backend/v1/load_balancer.proto\"\xf4\x02\n" +
 	"\x12GetInstanceRequest\x12\x10\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
 	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x12\x1c\n" +
@@ -1594,14 +1929,34 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\rOtherInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12C\n" +
-	"\ridentified_by\x18\x03 \x01(\x0e2\x1e.oxide.backend.v1.IdentifiedByR\fidentifiedBy\"R\n" +
+	"\ridentified_by\x18\x03 \x01(\x0e2\x1e.oxide.backend.v1.IdentifiedByR\fidentifiedBy\"\x94\x02\n" +
 	"\x14ListInstancesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"y\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x10\n" +
+	"\x03ids\x18\x03 \x03(\tR\x03ids\x12\x14\n" +
+	"\x05names\x18\x04 \x03(\tR\x05names\x120\n" +
+	"\x14anti_affinity_groups\x18\x05 \x03(\tR\x12antiAffinityGroups\x122\n" +
+	"\x04view\x18\x06 \x01(\x0e2\x1e.oxide.backend.v1.InstanceViewR\x04view\x122\n" +
+	"\amax_age\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"y\n" +
 	"\x15ListInstancesResponse\x128\n" +
 	"\tinstances\x18\x01 \x03(\v2\x1a.oxide.backend.v1.InstanceR\tinstances\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\":\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc4\x01\n" +
+	"\x18BatchGetInstancesRequest\x12@\n" +
+	"\tinstances\x18\x01 \x03(\v2\".oxide.backend.v1.InstanceSelectorR\tinstances\x122\n" +
+	"\x04view\x18\x02 \x01(\x0e2\x1e.oxide.backend.v1.InstanceViewR\x04view\x122\n" +
+	"\amax_age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"F\n" +
+	"\x10InstanceSelector\x12\x10\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
+	"\x04name\x18\x02 \x01(\tH\x00R\x04nameB\n" +
+	"\n" +
+	"\bselector\"W\n" +
+	"\x19BatchGetInstancesResponse\x12:\n" +
+	"\aresults\x18\x01 \x03(\v2 .oxide.backend.v1.InstanceResultR\aresults\"\x8b\x01\n" +
+	"\x0eInstanceResult\x128\n" +
+	"\binstance\x18\x01 \x01(\v2\x1a.oxide.backend.v1.InstanceH\x00R\binstance\x125\n" +
+	"\aproblem\x18\x02 \x01(\v2\x19.oxide.backend.v1.ProblemH\x00R\aproblemB\b\n" +
+	"\x06result\":\n" +
 	"\x15WatchInstancesRequest\x12!\n" +
 	"\finclude_rack\x18\x01 \x01(\bR\vincludeRack\"\xdf\x01\n" +
 	"\x16WatchInstancesResponse\x128\n" +
@@ -1676,10 +2031,11 @@ const file_oxide_backend_v1_instance_service_proto_rawDesc = "" +
 	"\x13ExternalAddressKind\x12%\n" +
 	"!EXTERNAL_ADDRESS_KIND_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fEXTERNAL_ADDRESS_KIND_EPHEMERAL\x10\x01\x12\"\n" +
-	"\x1eEXTERNAL_ADDRESS_KIND_FLOATING\x10\x022\xc5\x02\n" +
+	"\x1eEXTERNAL_ADDRESS_KIND_FLOATING\x10\x022\xb8\x03\n" +
 	"\x0fInstanceService\x12_\n" +
 	"\vGetInstance\x12$.oxide.backend.v1.GetInstanceRequest\x1a%.oxide.backend.v1.GetInstanceResponse\"\x03\x90\x02\x01\x12e\n" +
-	"\rListInstances\x12&.oxide.backend.v1.ListInstancesRequest\x1a'.oxide.backend.v1.ListInstancesResponse\"\x03\x90\x02\x01\x12j\n" +
+	"\rListInstances\x12&.oxide.backend.v1.ListInstancesRequest\x1a'.oxide.backend.v1.ListInstancesResponse\"\x03\x90\x02\x01\x12q\n" +
+	"\x11BatchGetInstances\x12*.oxide.backend.v1.BatchGetInstancesRequest\x1a+.oxide.backend.v1.BatchGetInstancesResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0eWatchInstances\x12'.oxide.backend.v1.WatchInstancesRequest\x1a(.oxide.backend.v1.WatchInstancesResponse\"\x03\x90\x02\x010\x01BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
@@ -1695,28 +2051,34 @@ func file_oxide_backend_v1_instance_service_proto_rawDescGZIP() []byte {
 }
 
 var file_oxide_backend_v1_instance_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_oxide_backend_v1_instance_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_oxide_backend_v1_instance_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_oxide_backend_v1_instance_service_proto_goTypes = []any{
-	(IdentifiedBy)(0),              // 0: oxide.backend.v1.IdentifiedBy
-	(InstanceView)(0),              // 1: oxide.backend.v1.InstanceView
-	(Freshness)(0),                 // 2: oxide.backend.v1.Freshness
-	(RunState)(0),                  // 3: oxide.backend.v1.RunState
-	(ExternalAddressKind)(0),       // 4: oxide.backend.v1.ExternalAddressKind
-	(*GetInstanceRequest)(nil),     // 5: oxide.backend.v1.GetInstanceRequest
-	(*Machine)(nil),                // 6: oxide.backend.v1.Machine
-	(*MachineClaim)(nil),           // 7: oxide.backend.v1.MachineClaim
-	(*AbsenceProof)(nil),           // 8: oxide.backend.v1.AbsenceProof
-	(*GetInstanceResponse)(nil),    // 9: oxide.backend.v1.GetInstanceResponse
-	(*OtherInstance)(nil),          // 10: oxide.backend.v1.OtherInstance
-	(*ListInstancesRequest)(nil),   // 11: oxide.backend.v1.ListInstancesRequest
-	(*ListInstancesResponse)(nil),  // 12: oxide.backend.v1.ListInstancesResponse
-	(*WatchInstancesRequest)(nil),  // 13: oxide.backend.v1.WatchInstancesRequest
-	(*WatchInstancesResponse)(nil), // 14: oxide.backend.v1.WatchInstancesResponse
-	(*SnapshotComplete)(nil),       // 15: oxide.backend.v1.SnapshotComplete
-	(*Instance)(nil),               // 16: oxide.backend.v1.Instance
-	(*NetworkInterface)(nil),       // 17: oxide.backend.v1.NetworkInterface
-	(*ExternalAddress)(nil),        // 18: oxide.backend.v1.ExternalAddress
-	(*timestamppb.Timestamp)(nil),  // 19: google.protobuf.Timestamp
+	(IdentifiedBy)(0),                 // 0: oxide.backend.v1.IdentifiedBy
+	(InstanceView)(0),                 // 1: oxide.backend.v1.InstanceView
+	(Freshness)(0),                    // 2: oxide.backend.v1.Freshness
+	(RunState)(0),                     // 3: oxide.backend.v1.RunState
+	(ExternalAddressKind)(0),          // 4: oxide.backend.v1.ExternalAddressKind
+	(*GetInstanceRequest)(nil),        // 5: oxide.backend.v1.GetInstanceRequest
+	(*Machine)(nil),                   // 6: oxide.backend.v1.Machine
+	(*MachineClaim)(nil),              // 7: oxide.backend.v1.MachineClaim
+	(*AbsenceProof)(nil),              // 8: oxide.backend.v1.AbsenceProof
+	(*GetInstanceResponse)(nil),       // 9: oxide.backend.v1.GetInstanceResponse
+	(*OtherInstance)(nil),             // 10: oxide.backend.v1.OtherInstance
+	(*ListInstancesRequest)(nil),      // 11: oxide.backend.v1.ListInstancesRequest
+	(*ListInstancesResponse)(nil),     // 12: oxide.backend.v1.ListInstancesResponse
+	(*BatchGetInstancesRequest)(nil),  // 13: oxide.backend.v1.BatchGetInstancesRequest
+	(*InstanceSelector)(nil),          // 14: oxide.backend.v1.InstanceSelector
+	(*BatchGetInstancesResponse)(nil), // 15: oxide.backend.v1.BatchGetInstancesResponse
+	(*InstanceResult)(nil),            // 16: oxide.backend.v1.InstanceResult
+	(*WatchInstancesRequest)(nil),     // 17: oxide.backend.v1.WatchInstancesRequest
+	(*WatchInstancesResponse)(nil),    // 18: oxide.backend.v1.WatchInstancesResponse
+	(*SnapshotComplete)(nil),          // 19: oxide.backend.v1.SnapshotComplete
+	(*Instance)(nil),                  // 20: oxide.backend.v1.Instance
+	(*NetworkInterface)(nil),          // 21: oxide.backend.v1.NetworkInterface
+	(*ExternalAddress)(nil),           // 22: oxide.backend.v1.ExternalAddress
+	(*durationpb.Duration)(nil),       // 23: google.protobuf.Duration
+	(*Problem)(nil),                   // 24: oxide.backend.v1.Problem
+	(*timestamppb.Timestamp)(nil),     // 25: google.protobuf.Timestamp
 }
 var file_oxide_backend_v1_instance_service_proto_depIdxs = []int32{
 	6,  // 0: oxide.backend.v1.GetInstanceRequest.machine:type_name -> oxide.backend.v1.Machine
@@ -1724,31 +2086,41 @@ var file_oxide_backend_v1_instance_service_proto_depIdxs = []int32{
 	8,  // 2: oxide.backend.v1.GetInstanceRequest.absence_proof:type_name -> oxide.backend.v1.AbsenceProof
 	1,  // 3: oxide.backend.v1.GetInstanceRequest.view:type_name -> oxide.backend.v1.InstanceView
 	7,  // 4: oxide.backend.v1.Machine.claims:type_name -> oxide.backend.v1.MachineClaim
-	16, // 5: oxide.backend.v1.GetInstanceResponse.instance:type_name -> oxide.backend.v1.Instance
+	20, // 5: oxide.backend.v1.GetInstanceResponse.instance:type_name -> oxide.backend.v1.Instance
 	0,  // 6: oxide.backend.v1.GetInstanceResponse.identified_by:type_name -> oxide.backend.v1.IdentifiedBy
 	10, // 7: oxide.backend.v1.GetInstanceResponse.other_instances:type_name -> oxide.backend.v1.OtherInstance
 	0,  // 8: oxide.backend.v1.OtherInstance.identified_by:type_name -> oxide.backend.v1.IdentifiedBy
-	16, // 9: oxide.backend.v1.ListInstancesResponse.instances:type_name -> oxide.backend.v1.Instance
-	16, // 10: oxide.backend.v1.WatchInstancesResponse.instance:type_name -> oxide.backend.v1.Instance
-	15, // 11: oxide.backend.v1.WatchInstancesResponse.snapshot_complete:type_name -> oxide.backend.v1.SnapshotComplete
-	19, // 12: oxide.backend.v1.SnapshotComplete.read_time:type_name -> google.protobuf.Timestamp
-	3,  // 13: oxide.backend.v1.Instance.run_state:type_name -> oxide.backend.v1.RunState
-	19, // 14: oxide.backend.v1.Instance.run_state_update_time:type_name -> google.protobuf.Timestamp
-	19, // 15: oxide.backend.v1.Instance.create_time:type_name -> google.protobuf.Timestamp
-	17, // 16: oxide.backend.v1.Instance.network_interfaces:type_name -> oxide.backend.v1.NetworkInterface
-	18, // 17: oxide.backend.v1.Instance.external_addresses:type_name -> oxide.backend.v1.ExternalAddress
-	4,  // 18: oxide.backend.v1.ExternalAddress.kind:type_name -> oxide.backend.v1.ExternalAddressKind
-	5,  // 19: oxide.backend.v1.InstanceService.GetInstance:input_type -> oxide.backend.v1.GetInstanceRequest
-	11, // 20: oxide.backend.v1.InstanceService.ListInstances:input_type -> oxide.backend.v1.ListInstancesRequest
-	13, // 21: oxide.backend.v1.InstanceService.WatchInstances:input_type -> oxide.backend.v1.WatchInstancesRequest
-	9,  // 22: oxide.backend.v1.InstanceService.GetInstance:output_type -> oxide.backend.v1.GetInstanceResponse
-	12, // 23: oxide.backend.v1.InstanceService.ListInstances:output_type -> oxide.backend.v1.ListInstancesResponse
-	14, // 24: oxide.backend.v1.InstanceService.WatchInstances:output_type -> oxide.backend.v1.WatchInstancesResponse
-	22, // [22:25] is the sub-list for method output_type
-	19, // [19:22] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	1,  // 9: oxide.backend.v1.ListInstancesRequest.view:type_name -> oxide.backend.v1.InstanceView
+	23, // 10: oxide.backend.v1.ListInstancesRequest.max_age:type_name -> google.protobuf.Duration
+	20, // 11: oxide.backend.v1.ListInstancesResponse.instances:type_name -> oxide.backend.v1.Instance
+	14, // 12: oxide.backend.v1.BatchGetInstancesRequest.instances:type_name -> oxide.backend.v1.InstanceSelector
+	1,  // 13: oxide.backend.v1.BatchGetInstancesRequest.view:type_name -> oxide.backend.v1.InstanceView
+	23, // 14: oxide.backend.v1.BatchGetInstancesRequest.max_age:type_name -> google.protobuf.Duration
+	16, // 15: oxide.backend.v1.BatchGetInstancesResponse.results:type_name -> oxide.backend.v1.InstanceResult
+	20, // 16: oxide.backend.v1.InstanceResult.instance:type_name -> oxide.backend.v1.Instance
+	24, // 17: oxide.backend.v1.InstanceResult.problem:type_name -> oxide.backend.v1.Problem
+	20, // 18: oxide.backend.v1.WatchInstancesResponse.instance:type_name -> oxide.backend.v1.Instance
+	19, // 19: oxide.backend.v1.WatchInstancesResponse.snapshot_complete:type_name -> oxide.backend.v1.SnapshotComplete
+	25, // 20: oxide.backend.v1.SnapshotComplete.read_time:type_name -> google.protobuf.Timestamp
+	3,  // 21: oxide.backend.v1.Instance.run_state:type_name -> oxide.backend.v1.RunState
+	25, // 22: oxide.backend.v1.Instance.run_state_update_time:type_name -> google.protobuf.Timestamp
+	25, // 23: oxide.backend.v1.Instance.create_time:type_name -> google.protobuf.Timestamp
+	21, // 24: oxide.backend.v1.Instance.network_interfaces:type_name -> oxide.backend.v1.NetworkInterface
+	22, // 25: oxide.backend.v1.Instance.external_addresses:type_name -> oxide.backend.v1.ExternalAddress
+	4,  // 26: oxide.backend.v1.ExternalAddress.kind:type_name -> oxide.backend.v1.ExternalAddressKind
+	5,  // 27: oxide.backend.v1.InstanceService.GetInstance:input_type -> oxide.backend.v1.GetInstanceRequest
+	11, // 28: oxide.backend.v1.InstanceService.ListInstances:input_type -> oxide.backend.v1.ListInstancesRequest
+	13, // 29: oxide.backend.v1.InstanceService.BatchGetInstances:input_type -> oxide.backend.v1.BatchGetInstancesRequest
+	17, // 30: oxide.backend.v1.InstanceService.WatchInstances:input_type -> oxide.backend.v1.WatchInstancesRequest
+	9,  // 31: oxide.backend.v1.InstanceService.GetInstance:output_type -> oxide.backend.v1.GetInstanceResponse
+	12, // 32: oxide.backend.v1.InstanceService.ListInstances:output_type -> oxide.backend.v1.ListInstancesResponse
+	15, // 33: oxide.backend.v1.InstanceService.BatchGetInstances:output_type -> oxide.backend.v1.BatchGetInstancesResponse
+	18, // 34: oxide.backend.v1.InstanceService.WatchInstances:output_type -> oxide.backend.v1.WatchInstancesResponse
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_instance_service_proto_init() }
@@ -1756,6 +2128,7 @@ func file_oxide_backend_v1_instance_service_proto_init() {
 	if File_oxide_backend_v1_instance_service_proto != nil {
 		return
 	}
+	file_oxide_backend_v1_load_balancer_proto_init()
 	file_oxide_backend_v1_instance_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*GetInstanceRequest_Id)(nil),
 		(*GetInstanceRequest_Name)(nil),
@@ -1763,6 +2136,14 @@ func file_oxide_backend_v1_instance_service_proto_init() {
 		(*GetInstanceRequest_Machine)(nil),
 	}
 	file_oxide_backend_v1_instance_service_proto_msgTypes[9].OneofWrappers = []any{
+		(*InstanceSelector_Id)(nil),
+		(*InstanceSelector_Name)(nil),
+	}
+	file_oxide_backend_v1_instance_service_proto_msgTypes[11].OneofWrappers = []any{
+		(*InstanceResult_Instance)(nil),
+		(*InstanceResult_Problem)(nil),
+	}
+	file_oxide_backend_v1_instance_service_proto_msgTypes[13].OneofWrappers = []any{
 		(*WatchInstancesResponse_Instance)(nil),
 		(*WatchInstancesResponse_SnapshotComplete)(nil),
 		(*WatchInstancesResponse_NoLongerListedId)(nil),
@@ -1773,7 +2154,7 @@ func file_oxide_backend_v1_instance_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_instance_service_proto_rawDesc), len(file_oxide_backend_v1_instance_service_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   14,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

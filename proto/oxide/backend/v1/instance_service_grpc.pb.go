@@ -23,9 +23,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	InstanceService_GetInstance_FullMethodName    = "/oxide.backend.v1.InstanceService/GetInstance"
-	InstanceService_ListInstances_FullMethodName  = "/oxide.backend.v1.InstanceService/ListInstances"
-	InstanceService_WatchInstances_FullMethodName = "/oxide.backend.v1.InstanceService/WatchInstances"
+	InstanceService_GetInstance_FullMethodName       = "/oxide.backend.v1.InstanceService/GetInstance"
+	InstanceService_ListInstances_FullMethodName     = "/oxide.backend.v1.InstanceService/ListInstances"
+	InstanceService_BatchGetInstances_FullMethodName = "/oxide.backend.v1.InstanceService/BatchGetInstances"
+	InstanceService_WatchInstances_FullMethodName    = "/oxide.backend.v1.InstanceService/WatchInstances"
 )
 
 // InstanceServiceClient is the client API for InstanceService service.
@@ -46,8 +47,14 @@ type InstanceServiceClient interface {
 	// INSTANCE_REPLACED.
 	GetInstance(ctx context.Context, in *GetInstanceRequest, opts ...grpc.CallOption) (*GetInstanceResponse, error)
 	// ListInstances returns the instances of the project, a page at a time, ordered by id. A page is
-	// never shortened by an error: a call either returns all that it should, or fails.
+	// never shortened by an error: a call either returns all that it should, or fails. An instance is listed if
+	// it fits every filter that is set; what no instance fits is not listed, and proves nothing.
 	ListInstances(ctx context.Context, in *ListInstancesRequest, opts ...grpc.CallOption) (*ListInstancesResponse, error)
+	// BatchGetInstances returns several instances, each as GetInstance would without a proof. What is wrong
+	// with one, for example that it does not exist, is said in its place and fails none of the others.
+	//
+	// Errors: those of every call, of what concerns all instances, such as Oxide being away.
+	BatchGetInstances(ctx context.Context, in *BatchGetInstancesRequest, opts ...grpc.CallOption) (*BatchGetInstancesResponse, error)
 	// WatchInstances streams the instances of the project and then their changes: of run state,
 	// addresses, size, anti-affinity groups and existence. It sends one `instance` event for each instance, one
 	// `snapshot_complete`, and from then on an event for each change. The stream has no resume
@@ -93,6 +100,16 @@ func (c *instanceServiceClient) ListInstances(ctx context.Context, in *ListInsta
 	return out, nil
 }
 
+func (c *instanceServiceClient) BatchGetInstances(ctx context.Context, in *BatchGetInstancesRequest, opts ...grpc.CallOption) (*BatchGetInstancesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchGetInstancesResponse)
+	err := c.cc.Invoke(ctx, InstanceService_BatchGetInstances_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *instanceServiceClient) WatchInstances(ctx context.Context, in *WatchInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchInstancesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &InstanceService_ServiceDesc.Streams[0], InstanceService_WatchInstances_FullMethodName, cOpts...)
@@ -130,8 +147,14 @@ type InstanceServiceServer interface {
 	// INSTANCE_REPLACED.
 	GetInstance(context.Context, *GetInstanceRequest) (*GetInstanceResponse, error)
 	// ListInstances returns the instances of the project, a page at a time, ordered by id. A page is
-	// never shortened by an error: a call either returns all that it should, or fails.
+	// never shortened by an error: a call either returns all that it should, or fails. An instance is listed if
+	// it fits every filter that is set; what no instance fits is not listed, and proves nothing.
 	ListInstances(context.Context, *ListInstancesRequest) (*ListInstancesResponse, error)
+	// BatchGetInstances returns several instances, each as GetInstance would without a proof. What is wrong
+	// with one, for example that it does not exist, is said in its place and fails none of the others.
+	//
+	// Errors: those of every call, of what concerns all instances, such as Oxide being away.
+	BatchGetInstances(context.Context, *BatchGetInstancesRequest) (*BatchGetInstancesResponse, error)
 	// WatchInstances streams the instances of the project and then their changes: of run state,
 	// addresses, size, anti-affinity groups and existence. It sends one `instance` event for each instance, one
 	// `snapshot_complete`, and from then on an event for each change. The stream has no resume
@@ -162,6 +185,9 @@ func (UnimplementedInstanceServiceServer) GetInstance(context.Context, *GetInsta
 }
 func (UnimplementedInstanceServiceServer) ListInstances(context.Context, *ListInstancesRequest) (*ListInstancesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListInstances not implemented")
+}
+func (UnimplementedInstanceServiceServer) BatchGetInstances(context.Context, *BatchGetInstancesRequest) (*BatchGetInstancesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchGetInstances not implemented")
 }
 func (UnimplementedInstanceServiceServer) WatchInstances(*WatchInstancesRequest, grpc.ServerStreamingServer[WatchInstancesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchInstances not implemented")
@@ -223,6 +249,24 @@ func _InstanceService_ListInstances_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InstanceService_BatchGetInstances_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchGetInstancesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InstanceServiceServer).BatchGetInstances(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InstanceService_BatchGetInstances_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InstanceServiceServer).BatchGetInstances(ctx, req.(*BatchGetInstancesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _InstanceService_WatchInstances_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchInstancesRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -248,6 +292,10 @@ var InstanceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListInstances",
 			Handler:    _InstanceService_ListInstances_Handler,
+		},
+		{
+			MethodName: "BatchGetInstances",
+			Handler:    _InstanceService_BatchGetInstances_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

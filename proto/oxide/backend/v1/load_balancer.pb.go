@@ -2645,16 +2645,16 @@ func (x *Action) GetReplaces() bool {
 	return false
 }
 
-// Problem is the error of one load balancer in a call about many.
+// Problem is the error of one load balancer, or of one instance, in a call about many.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The reason, as it would be in the ErrorInfo of a call about this load balancer alone.
+	// The reason, as it would be in the ErrorInfo of a call about this one alone.
 	Reason ErrorReason `protobuf:"varint,1,opt,name=reason,proto3,enum=oxide.backend.v1.ErrorReason" json:"reason,omitempty"`
 	// One line for people.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// When to try again; absent where waiting does not help.
 	RetryDelay *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
-	// The gRPC status code that a call about this load balancer alone would end with.
+	// The gRPC status code that a call about this one alone would end with.
 	Code          int32 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

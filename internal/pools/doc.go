@@ -1,0 +1,8 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+// Package pools lists the pools that addresses come from, as the silo of the token's user has them.
+//
+// It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through internal/oxide.
+package pools

@@ -1,0 +1,75 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package examples
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const nobody = 65534
+
+// asNobody runs vip as another user, with a copy of the program that this user may run, and returns what it
+// says.
+func (w *world) asNobody() string {
+	w.Helper()
+	dir, err := os.MkdirTemp("/tmp", "nobody-")
+	w.must(err)
+	w.Cleanup(func() { os.RemoveAll(dir) })
+	w.must(os.Chmod(dir, 0o755))
+	text, err := os.ReadFile(filepath.Join(built.examples, "vip"))
+	w.must(err)
+	program := filepath.Join(dir, "vip")
+	w.must(os.WriteFile(program, text, 0o755))
+	// Longer than the client waits for a backend that does not answer.
+	ctx, cancel := context.WithTimeout(w.within(), 25*time.Second)
+	defer cancel()
+	vip := exec.CommandContext(ctx, program, "--socket", w.socket, "--group", "web")
+	vip.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, _ := vip.CombinedOutput()
+	return string(out)
+}
+
+func TestAnotherUserIsRefusedWithTheRemedyAndNobodyElseIsHarmed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root, to become another user")
+	}
+	for _, tt := range []struct {
+		name, want string
+		open       bool
+	}{
+		{name: "the socket is in a private folder", want: "may not be opened by this user"},
+		{name: "somebody has opened the folder and the socket", open: true,
+			want: "closes the connection without an answer, as it does to other users"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.startVIP()
+			carried := w.carrier("")
+			if tt.open {
+				for _, path := range []string{w.dir, filepath.Dir(w.socket), w.socket} {
+					w.must(os.Chmod(path, 0o777))
+				}
+			}
+			if says := w.asNobody(); !strings.Contains(says, tt.want) ||
+				!strings.Contains(says, "run as the user that oxide-backend runs as") {
+				t.Errorf("another user is told: %s", says)
+			}
+			if now := w.carrier(""); now != carried {
+				t.Errorf("the address was %+v and is %+v", carried, now)
+			}
+			if log, err := os.ReadFile(w.backend.Backend.LogFile()); err != nil ||
+				strings.Contains(string(log), "refused a connection of another user's process") != tt.open {
+				t.Errorf("the log is %s, %v", log, err)
+			}
+		})
+	}
+}
