@@ -165,6 +165,36 @@ func TestInvariant4AnEditMakesWayForOneOnItsWay(t *testing.T) {
 	}
 }
 
+// Both are edited to 8080 on n1. X is older, and would leave n1; since its other address, which is on its
+// way, gets the only other node, it stays. So Y makes way, as the younger of two in one place.
+func TestInvariant4TheYoungerOfTwoEditsMakesWay(t *testing.T) {
+	x := web(serving(tcp8080), held(tcp80), local("n1 leaving", "n2"), func(d *LoadBalancer) {
+		d.Desired = append(d.Desired, d.Desired[0])
+	})
+	y := other(serving(tcp8080), held(tcp80))
+	found := ips{ip("a 192.0.2.1"), ip("bb 192.0.2.2 n1"), ip("c 192.0.2.3 n1", ofOther)}
+	for _, tc := range []struct {
+		name   string
+		change func(*Input)
+		x, y   string
+	}{
+		{"nothing is on its way", nil, "n2", "n1"},
+		{"the other one is on its way", inFlight("a", "n1"), "n1", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := planned(found, []*LoadBalancer{y, x}, cluster("n1", "n2 backoff"), tc.change)
+			for _, c := range r.ByKey[webKey].Claims {
+				if c.Address.ID == "bb" && c.Target != tc.x {
+					t.Errorf("the older one goes to %q, want %q", c.Target, tc.x)
+				}
+			}
+			if c := r.ByKey[otherKey].Claims[0]; c.Target != tc.y {
+				t.Errorf("the younger one goes to %q, want %q", c.Target, tc.y)
+			}
+		})
+	}
+}
+
 // A place that another address is about to leave is taken last, and by nobody who can wait.
 func TestInvariant4APlaceThatIsBeingLeft(t *testing.T) {
 	b := ip("b 192.0.2.2 n1", ofOther)
