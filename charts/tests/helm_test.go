@@ -21,6 +21,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -119,7 +120,9 @@ func template(t *testing.T, values string, args ...string) (stdout, stderr strin
 
 // objects are what one rendering holds, by kind.
 type objects struct {
+	// deployment has the pods of daemonSet where there is one: what is promised of them is the same.
 	deployment         *appsv1.Deployment
+	daemonSet          *appsv1.DaemonSet
 	secret             *corev1.Secret
 	configMap          *corev1.ConfigMap
 	serviceAccount     *corev1.ServiceAccount
@@ -135,6 +138,10 @@ type objects struct {
 	metricsService *corev1.Service
 	podMonitor     *podMonitor
 	serviceMonitor *serviceMonitor
+	prometheusRule *prometheusRule
+	dashboard      *corev1.ConfigMap
+	// extra is the one of the user's own.
+	extra *networkingv1.NetworkPolicy
 }
 
 // render renders the chart and decodes all of it strictly.
@@ -194,10 +201,17 @@ func decode(t *testing.T, text string) objects {
 		switch typed := object.(type) {
 		case *appsv1.Deployment:
 			once(t, &all.deployment, typed)
+		case *appsv1.DaemonSet:
+			once(t, &all.daemonSet, typed)
+			once(t, &all.deployment, podsOf(typed))
 		case *corev1.Secret:
 			once(t, &all.secret, typed)
 		case *corev1.ConfigMap:
-			once(t, &all.configMap, typed)
+			if _, ok := typed.Data["ca.crt"]; ok {
+				once(t, &all.configMap, typed)
+			} else {
+				once(t, &all.dashboard, typed)
+			}
 		case *corev1.ServiceAccount:
 			once(t, &all.serviceAccount, typed)
 		case *policyv1.PodDisruptionBudget:
@@ -218,6 +232,8 @@ func decode(t *testing.T, text string) objects {
 			once(t, &all.check, typed)
 		case *corev1.Service:
 			once(t, &all.metricsService, typed)
+		case *networkingv1.NetworkPolicy:
+			once(t, &all.extra, typed)
 		default:
 			t.Fatalf("the chart renders a %T, which no test looks at", object)
 		}
@@ -226,6 +242,17 @@ func decode(t *testing.T, text string) objects {
 		t.Fatal("the rendering holds no Deployment")
 	}
 	return all
+}
+
+// podsOf returns a Deployment with the pods of a DaemonSet.
+func podsOf(set *appsv1.DaemonSet) *appsv1.Deployment {
+	return &appsv1.Deployment{
+		ObjectMeta: set.ObjectMeta,
+		Spec: appsv1.DeploymentSpec{
+			Selector: set.Spec.Selector, Template: set.Spec.Template,
+			RevisionHistoryLimit: set.Spec.RevisionHistoryLimit,
+		},
+	}
 }
 
 func once[T any](t *testing.T, place **T, object *T) {
