@@ -140,7 +140,7 @@ lines: ## Count the lines of code of the packages that ccm-shim links and oxide-
 		done | awk '{sum += $$1; printf "%6d %s\n", $$1, $$2} END {printf "%6d in all\n", sum}'
 
 .PHONY: lint
-lint: ## Lint Go code, protos and the chart
+lint: ## Lint Go code, protos, the chart and what it renders
 	$(TOOL) golangci-lint run ./...
 	cd test/e2e && go tool -modfile=../../tools/go.mod golangci-lint run --config ../../.golangci.yml ./...
 	cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml ./...
@@ -148,6 +148,11 @@ lint: ## Lint Go code, protos and the chart
 	$(TOOL) buf lint
 	$(TOOL) buf format --diff --exit-code
 	$(TOOL) helm lint --strict charts/$(NAME)
+	cd tools && go run ./schemas --kubernetes ../test/e2e/kube --output "$(abspath $(DIST))/schemas"
+	@$(TOOL) kustomize build docs/examples/kustomize > $(DIST)/schemas/kustomize.yaml
+	$(TOOL) kubeconform -strict -summary -schema-location '$(DIST)/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' \
+		manifests/$(NAME).yaml $(DIST)/schemas/kustomize.yaml docs/examples/k3s.yaml docs/examples/rke2.yaml \
+		charts/tests/testdata/*.yaml
 
 .PHONY: breaking
 breaking: ## Check that the protos break no client of the last release
@@ -187,6 +192,8 @@ manifest: ## Regenerate what the chart makes, for the version in VERSION: manife
 		$(TOOL) helm template $(NAME) charts/$(NAME) --namespace kube-system --skip-tests; } \
 		> manifests/$(NAME).yaml.new
 	@mv manifests/$(NAME).yaml.new manifests/$(NAME).yaml
+	@sed -i -E 's/^( *(version|targetRevision|tag): )[0-9].*/\1$(VERSION:v%=%)/' docs/examples/*.yaml
+	@sed -i -E 's/^( *newTag: ).*/\1$(VERSION)/' docs/examples/kustomize/kustomization.yaml
 	$(TOOL) helm-docs --chart-search-root charts --sort-values-order file --log-level warning
 	UPDATE_SNAPSHOTS=1 go test -count=1 -run '^TestRenderingsAreAsCommitted$$' ./charts/tests
 

@@ -56,18 +56,20 @@ var inputs = sync.OnceValue(func() error {
 	return err
 })
 
-// helmPath asks the Go toolchain for the pinned helm, which it builds when its cache has none.
-var helmPath = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command("go", "tool", "-modfile=tools/go.mod", "-n", "helm")
+// tool asks the Go toolchain for a pinned tool, which it builds when its cache has none.
+func tool(name string) (string, error) {
+	cmd := exec.Command("go", "tool", "-modfile=tools/go.mod", "-n", name)
 	cmd.Dir = repository
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", errors.New("the helm of tools/go.mod cannot be built: " + stderr.String())
+		return "", errors.New("the " + name + " of tools/go.mod cannot be built: " + stderr.String())
 	}
 	return strings.TrimSpace(string(out)), nil
-})
+}
+
+var helmPath = sync.OnceValues(func() (string, error) { return tool("helm") })
 
 // helm runs the pinned helm in the repository's root, away from any configuration of the user, and
 // returns what it printed. The values file `-` is the text given.
