@@ -130,6 +130,11 @@ e2e-datapath: ## Measure failover through real kube-proxies, as root, in network
 	@cd test/e2e/datapath && exec ../../../bin/e2e-datapath.test -test.v -test.timeout 15m $(if $(SHORT),-test.short) \
 		-test.run "$(RUN)"
 
+.PHONY: e2e-monitoring
+e2e-monitoring: ## Test alerts and dashboard with a real Prometheus that scrapes the demo (PICTURE=file draws the panels)
+	cd test/e2e/prometheus && go mod tidy -diff
+	cd test/e2e && PICTURE="$(abspath $(PICTURE))" go test -count=1 -timeout 30m -tags e2emonitoring -v ./monitoring
+
 .PHONY: lines
 lines: ## Count the lines of code of the packages that ccm-shim links and oxide-backend does not
 	@comm -23 <(go list -deps ./cmd/ccm-shim | sort) <(go list -deps ./cmd/oxide-backend | sort) \

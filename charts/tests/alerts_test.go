@@ -169,6 +169,22 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	}
 }
 
+// `make e2e-monitoring` runs the tests of the alerts; that there are some for each is held here.
+func TestEveryAlertIsTested(t *testing.T) {
+	tests := read(t, "test/e2e/monitoring/testdata/alerts.yaml")
+	for _, rules := range alertsFile(t).alerts() {
+		for _, rule := range rules {
+			series := `ALERTS{alertname="` + rule.Alert + `", alertstate="firing"`
+			if !strings.Contains(tests, "'"+series+", severity=") {
+				t.Errorf("no test says when %s fires", rule.Alert)
+			}
+			if !strings.Contains(tests, "expr: "+series+"}") {
+				t.Errorf("no test asks for %s", rule.Alert)
+			}
+		}
+	}
+}
+
 // dashboard is what the tests use of Grafana's type.
 type dashboard struct {
 	Title      string `json:"title"`
