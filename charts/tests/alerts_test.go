@@ -102,7 +102,7 @@ func TestAlertsAreThoseOnOpenMetrics(t *testing.T) {
 	}
 }
 
-// The chart adds labels and where the runbook is, and changes nothing else of the file that promtool tests.
+// The chart adds labels and where the runbook is, and changes nothing else of what promtool tests.
 func TestAlertsOfTheChartAreThoseOfTheFile(t *testing.T) {
 	version := strings.TrimSpace(read(t, "VERSION"))
 	want := alertsFile(t)

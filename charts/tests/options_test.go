@@ -109,17 +109,21 @@ func TestADaemonSetRunsOnControlPlaneNodesUnlessToldWhere(t *testing.T) {
 		t.Fatalf("a DaemonSet: %t, a budget: %t", all.daemonSet != nil, all.budget != nil)
 	}
 	update := all.daemonSet.Spec.UpdateStrategy
-	if update.Type != appsv1.RollingUpdateDaemonSetStrategyType || update.RollingUpdate.MaxSurge.IntValue() != 0 ||
-		update.RollingUpdate.MaxUnavailable.IntValue() != 1 {
+	if update.Type != appsv1.RollingUpdateDaemonSetStrategyType ||
+		update.RollingUpdate.MaxSurge.IntValue() != 0 || update.RollingUpdate.MaxUnavailable.IntValue() != 1 {
 		t.Errorf("update strategy %v", update)
 	}
 	required := func(values string) []string {
 		var keys []string
 		affinity := render(t, values).daemonSet.Spec.Template.Spec.Affinity
-		if affinity.NodeAffinity == nil || affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		if affinity.NodeAffinity == nil {
 			return nil
 		}
-		for _, term := range affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+		selector := affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+		if selector == nil {
+			return nil
+		}
+		for _, term := range selector.NodeSelectorTerms {
 			for _, expression := range term.MatchExpressions {
 				keys = append(keys, expression.Key)
 			}

@@ -216,8 +216,8 @@ func (p *ipPool) utilization() utilizationJSON {
 	return utilizationJSON{total, remaining}
 }
 
-// countAddrs counts the addresses of a range. IPv6 addresses themselves are too large for a float to tell
-// neighbours apart.
+// countAddrs counts the addresses of a range. IPv6 addresses themselves are too large for a float that
+// would tell neighbours apart.
 func countAddrs(first, last netip.Addr) float64 {
 	count := new(big.Int).SetBytes(last.AsSlice())
 	count.Sub(count, new(big.Int).SetBytes(first.AsSlice()))

@@ -27,8 +27,8 @@ type metric struct{ name, kind, labels, help string }
 // metricsPage describes the metrics of both programs, from what they register.
 func metricsPage(ctx context.Context) (string, error) {
 	p := newPage("Metrics")
-	p.section("", "How to have them scraped is in [monitoring.md](../monitoring.md), and what to do about the "+
-		"alerts on them in [alerts.md](../alerts.md). No label names a Service or a Node.")
+	p.section("", "How to have them scraped is in [monitoring.md](../monitoring.md), and what to do "+
+		"about the alerts on them in [alerts.md](../alerts.md). No label names a Service or a Node.")
 	ofBackend, err := backend.Collectors(ctx)
 	if err != nil {
 		return "", err
@@ -41,8 +41,8 @@ func metricsPage(ctx context.Context) (string, error) {
 		name, text string
 		collectors []prometheus.Collector
 	}{
-		{"oxide-backend", "Besides these it has those of the Go runtime and of its process: `go_…`, `process_…`.",
-			ofBackend},
+		{"oxide-backend", "Besides these it has those of the Go runtime and of its process: `go_…`, " +
+			"`process_…`.", ofBackend},
 		{"ccm-shim", "Besides these it has those of the framework, as every Kubernetes component: " +
 			prefixesOfTheFramework() + ". With [--show-hidden-metrics-for-version](ccm-shim.md) there may be " +
 			"more.", ofShim},
@@ -156,7 +156,8 @@ func kindOfCollected(collector prometheus.Collector, name string) string {
 	kind := ""
 	for each := range collected {
 		var written dto.Metric
-		if err := each.Write(&written); err != nil || !strings.Contains(each.Desc().String(), strconv.Quote(name)) {
+		if err := each.Write(&written); err != nil ||
+			!strings.Contains(each.Desc().String(), strconv.Quote(name)) {
 			continue
 		}
 		switch {

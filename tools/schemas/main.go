@@ -2,9 +2,9 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-// Command schemas writes JSON schemas of Kubernetes objects for kubeconform, one file for each kind: those
-// of Kubernetes from the OpenAPI document in its module, and those of others from the definitions in theirs.
-// Fields that a kind does not have are refused.
+// Command schemas writes JSON schemas of Kubernetes objects for kubeconform, one file for each kind:
+// those of Kubernetes from the OpenAPI document in its module, and those of others from the
+// definitions in theirs. Fields that a kind does not have are refused.
 //
 //	go run ./schemas --kubernetes ../test/e2e/kube --output FOLDER
 //
@@ -96,7 +96,7 @@ func write(kubernetes, output string) (int, error) {
 	if err := os.RemoveAll(output); err != nil {
 		return 0, err
 	}
-	if err := os.MkdirAll(output, 0o755); err != nil { //nolint:gosec // whoever runs it says where to
+	if err := os.MkdirAll(output, 0o755); err != nil {
 		return 0, err
 	}
 	for name, schema := range all {
@@ -105,7 +105,7 @@ func write(kubernetes, output string) (int, error) {
 			return 0, err
 		}
 		path := filepath.Join(output, name)
-		if err := os.WriteFile(path, text, 0o644); err != nil { //nolint:gosec // as above
+		if err := os.WriteFile(path, text, 0o644); err != nil {
 			return 0, err
 		}
 	}

@@ -127,20 +127,21 @@ func closed(schema object) object {
 }
 
 func closedValue(key string, value any) any {
-	switch v := value.(type) {
-	case object:
-		switch {
-		case key == "properties":
-			out := object{}
-			for name, property := range v {
-				if inner, ok := property.(object); ok {
-					out[name] = closed(inner)
-				}
+	v, ok := value.(object)
+	if !ok {
+		return value
+	}
+	switch key {
+	case "properties":
+		out := object{}
+		for name, property := range v {
+			if inner, ok := property.(object); ok {
+				out[name] = closed(inner)
 			}
-			return out
-		case key == "items" || key == "additionalProperties":
-			return closed(v)
 		}
+		return out
+	case "items", "additionalProperties":
+		return closed(v)
 	}
 	return value
 }

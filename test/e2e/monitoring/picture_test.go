@@ -100,7 +100,7 @@ func drawPlot(out *strings.Builder, p panel, x, y int) {
 	if most == 0 {
 		most = 1
 	}
-	for i := 0; i <= 2; i++ {
+	for i := range 3 {
 		level := y + top + plotHeight - plotHeight*i/2
 		fmt.Fprintf(out, `<path d="M%d %dh%d" stroke="#2c3235"/>`, x+left, level, plotWidth)
 		fmt.Fprintf(out, `<text x="%d" y="%d" text-anchor="end">%s</text>`, x+left-4, level+3,

@@ -234,7 +234,8 @@ func (p *prometheus) over(ctx context.Context, expression string) ([]series, err
 
 // await waits until an expression has a value that is not zero.
 func (p *prometheus) await(ctx context.Context, expression string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s was not seen within %s", expression, limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("%s was not seen within %s", expression, limit))
 	defer cancel()
 	return process.Await(ctx, func(ctx context.Context) (bool, error) {
 		result, err := p.query(ctx, expression)
