@@ -144,6 +144,15 @@ lines: ## Count the lines of code of the packages that ccm-shim links and oxide-
 				| awk -v package="$$package" '!/^[[:space:]]*(\/\/|$$)/ {n++} END {print n, package}'; \
 		done | awk '{sum += $$1; printf "%6d %s\n", $$1, $$2} END {printf "%6d in all\n", sum}'
 
+# kube-score needs a release of the Kubernetes API that the other tools are beyond. What is ignored: limits of CPU and of ephemeral
+# storage, of which there is nothing to limit; a network policy, which does not hold in the host's network; probes of the
+# shim, whose framework has one health check; the image's pull policy, for images that are loaded by hand; anti-affinity, for
+# which there is a spread constraint.
+SCORE := go tool -modfile=tools/kube-score/go.mod kube-score score --ignore-container-cpu-limit \
+	--enable-optional-test container-seccomp-profile,container-ports-check,environment-variable-key-duplication \
+	--ignore-test container-ephemeral-storage-request-and-limit,pod-networkpolicy,pod-probes-identical \
+	--ignore-test container-image-pull-policy,deployment-has-host-podantiaffinity
+
 .PHONY: lint
 lint: ## Lint Go code, protos, the chart and what it renders
 	$(TOOL) golangci-lint run ./...
@@ -158,6 +167,7 @@ lint: ## Lint Go code, protos, the chart and what it renders
 	$(TOOL) kubeconform -strict -summary -schema-location '$(DIST)/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' \
 		manifests/$(NAME).yaml $(DIST)/schemas/kustomize.yaml docs/examples/k3s.yaml docs/examples/rke2.yaml \
 		charts/tests/testdata/*.yaml
+	$(SCORE) manifests/$(NAME).yaml charts/tests/testdata/one-replica.yaml charts/tests/testdata/on-trial.yaml
 
 .PHONY: breaking
 breaking: ## Check that the protos break no client of the last release
@@ -169,6 +179,7 @@ breaking: ## Check that the protos break no client of the last release
 verify: breaking ## Check that everything generated is up to date, and the modules tidy
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
+	cd tools/kube-score && go mod tidy -diff
 	cd test/e2e && go mod tidy -diff
 	cd bench && go mod tidy -diff
 	cd test/e2e/kube && go mod tidy -diff
