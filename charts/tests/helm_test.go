@@ -133,8 +133,10 @@ type objects struct {
 	clusterRoleBinding *rbacv1.ClusterRoleBinding
 	role               *rbacv1.Role
 	// leaseRole is the role in kube-node-lease.
-	leaseRole    *rbacv1.Role
-	roleBindings []*rbacv1.RoleBinding
+	leaseRole *rbacv1.Role
+	// constraintRole is the one for OpenShift.
+	constraintRole *rbacv1.Role
+	roleBindings   []*rbacv1.RoleBinding
 	// check is the pod of helm test.
 	check          *corev1.Pod
 	metricsService *corev1.Service
@@ -159,7 +161,7 @@ func render(t *testing.T, values string, args ...string) objects {
 // rules are what all roles of a rendering allow.
 func (o objects) rules() []rbacv1.PolicyRule {
 	rules := slices.Clone(o.clusterRole.Rules)
-	for _, role := range []*rbacv1.Role{o.role, o.leaseRole} {
+	for _, role := range []*rbacv1.Role{o.role, o.leaseRole, o.constraintRole} {
 		if role != nil {
 			rules = append(rules, role.Rules...)
 		}
@@ -223,9 +225,12 @@ func decode(t *testing.T, text string) objects {
 		case *rbacv1.ClusterRoleBinding:
 			once(t, &all.clusterRoleBinding, typed)
 		case *rbacv1.Role:
-			if typed.Namespace == corev1.NamespaceNodeLease {
+			switch {
+			case typed.Namespace == corev1.NamespaceNodeLease:
 				once(t, &all.leaseRole, typed)
-			} else {
+			case strings.HasSuffix(typed.Name, ":hostnetwork"):
+				once(t, &all.constraintRole, typed)
+			default:
 				once(t, &all.role, typed)
 			}
 		case *rbacv1.RoleBinding:

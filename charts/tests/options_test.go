@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -216,11 +217,17 @@ func TestOnOpenShiftNoUserAndGroupIsNamed(t *testing.T) {
 				t.Errorf("%q: the %s runs as %q", values, name, pod.ServiceAccountName)
 			}
 		}
-		index := slices.IndexFunc(allObjects(t, values), func(object anyObject) bool {
-			return object.Kind == "RoleBinding" && strings.HasSuffix(object.Metadata.Name, ":hostnetwork")
-		})
-		if got := index >= 0; got != constraint {
-			t.Errorf("%q: it may use the constraint hostnetwork-v2: %t, want %t", values, got, constraint)
+		if got := all.constraintRole != nil; got != constraint {
+			t.Fatalf("%q: it may use a constraint: %t, want %t", values, got, constraint)
+		}
+		if constraint {
+			want := []rbacv1.PolicyRule{{
+				Verbs: []string{"use"}, APIGroups: []string{"security.openshift.io"},
+				Resources: []string{"securitycontextconstraints"}, ResourceNames: []string{"hostnetwork-v2"},
+			}}
+			if diff := cmp.Diff(want, all.constraintRole.Rules); diff != "" {
+				t.Errorf("%q: rules (-want +got):\n%s", values, diff)
+			}
 		}
 	}
 	if all := render(t, ""); all.check.Spec.ServiceAccountName != "" {

@@ -158,9 +158,8 @@ func TestRightsGoToTheShimsServiceAccountOnly(t *testing.T) {
 			if all.role != nil {
 				bindings = append(bindings, binding{"kube-system", "Role", all.role.Name, want})
 			}
-			if pod := all.deployment.Spec.Template.Spec; pod.HostNetwork && pod.SecurityContext.RunAsUser == nil {
-				const constraint = "system:openshift:scc:hostnetwork-v2"
-				bindings = append(bindings, binding{namespace, "ClusterRole", constraint, want})
+			if all.constraintRole != nil {
+				bindings = append(bindings, binding{namespace, "Role", all.constraintRole.Name, want})
 			}
 			if all.leaseRole != nil {
 				bindings = append(bindings, binding{"kube-node-lease", "Role", all.leaseRole.Name, want})
