@@ -150,7 +150,7 @@ func newRooms(registerer prometheus.Registerer, reader roomReader) *rooms {
 		capacity: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "oxide_backend_pool_addresses",
 			Help: "How many addresses a pool of the silo has, by its name and kind (floating-ip or " +
-				"external-subnet), where the token's user may know: a viewer of the fleet.",
+				"external-subnet), where the token's user may know: a viewer of its silo and of the fleet.",
 		}, labels),
 		free: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "oxide_backend_pool_addresses_free",

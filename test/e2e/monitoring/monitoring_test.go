@@ -41,8 +41,12 @@ func TestAlertsFireWhenTheyAreTo(t *testing.T) {
 	}
 }
 
-// mayBeEmpty are the panels that show something only when something is wrong.
-var mayBeEmpty = []string{"Failures", "Calls that failed"}
+// mayBeEmpty are the panels that show something only when something is wrong, and the metrics of probes,
+// which the demo does without: the addresses of its Nodes are made up.
+var (
+	mayBeEmpty = []string{"Failures", "Calls that failed"}
+	ofProbes   = regexp.MustCompile(`oxide_ccm_node(s_unreachable|s_watchable|_unreachable_suppressed_total)`)
+)
 
 // A real Prometheus scrapes both programs while the demo runs, and is asked what the dashboard and the
 // alerts ask.
@@ -123,7 +127,8 @@ func (p *prometheus) checkDashboard(ctx context.Context, root string) {
 			switch {
 			case err != nil:
 				p.t.Errorf("%s: %s: %v", panel.Title, expression, err)
-			case len(result) == 0 && !slices.Contains(mayBeEmpty, panel.Title):
+			case len(result) == 0 && !slices.Contains(mayBeEmpty, panel.Title) &&
+				!ofProbes.MatchString(expression):
 				p.t.Errorf("%s: nothing is known by %s", panel.Title, expression)
 			}
 			result, err = p.over(ctx, expression)

@@ -123,7 +123,7 @@ func (r *Rack) apply(ctx context.Context, seed object) error {
 func seed(options Options) ([]byte, error) {
 	user := object{"name": userName, "tokens": []object{{"secret": Token}}}
 	if options.FleetViewer {
-		user["fleet_role"] = "viewer"
+		user["silo_role"], user["fleet_role"] = "viewer", "viewer"
 	}
 	if expires := options.TokenExpires; !expires.IsZero() {
 		user["tokens"] = []object{{"secret": Token, "expires": expires}}
