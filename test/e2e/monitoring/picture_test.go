@@ -129,7 +129,7 @@ func drawPlot(out *strings.Builder, p panel, x, y int) {
 			drawn++
 			fmt.Fprintf(out, `<path d="%s" fill="none" stroke="%s" stroke-width="1.2"/>`, path.String(), colour)
 			name := legend(p.Targets[i].Legend, s.Metric)
-			if width := 18 + 5*len(name); legendX+width > x+panelWidth {
+			if width := 20 + 6*len(name); legendX+width > x+panelWidth {
 				legendX, legendY = x+8, legendY+12
 			}
 			if legendY > y+panelHeight-4 {
@@ -137,11 +137,11 @@ func drawPlot(out *strings.Builder, p panel, x, y int) {
 			}
 			fmt.Fprintf(out, `<rect x="%d" y="%d" width="8" height="3" fill="%s"/><text x="%d" y="%d">%s</text>`,
 				legendX, legendY-4, colour, legendX+11, legendY, escape(name))
-			legendX += 18 + 5*len(name)
+			legendX += 20 + 6*len(name)
 		}
 	}
 	if drawn == 0 {
-		fmt.Fprintf(out, `<text x="%d" y="%d">no data, as it should be</text>`, x+100, y+top+40)
+		fmt.Fprintf(out, `<text x="%d" y="%d">no data</text>`, x+100, y+top+40)
 	}
 	out.WriteString("\n")
 }
