@@ -8,7 +8,10 @@ SHELL := /bin/bash
 # Each module is built with the versions in its own go.mod, not with those of the workspace, which is for
 # editors. What `$(shell)` runs does not see this.
 export GOWORK := off
-MODULES := . proto examples bench test/e2e test/e2e/kube test/importer tools
+MODULES := . proto examples bench test/e2e test/importer tools
+# These have no code: they only say which programs are used. `make verify` leaves out the last, which needs most
+# of the modules there are; `make e2e-monitoring` holds that it is tidy.
+PINS := test/e2e/kube tools/kube-score test/e2e/prometheus
 
 VERSION := $(shell cat VERSION)
 NAME    := oxide-cloud-controller-manager
@@ -144,6 +147,11 @@ e2e-datapath: ## Measure failover through real kube-proxies, as root, in network
 	@cd test/e2e/datapath && exec ../../../bin/e2e-datapath.test -test.v -test.timeout 15m $(if $(SHORT),-test.short) \
 		-test.run "$(RUN)"
 
+.PHONY: e2e-monitoring
+e2e-monitoring: ## Test alerts and dashboard with a real Prometheus that scrapes the demo (PICTURE=file draws the panels)
+	cd test/e2e/prometheus && go mod tidy -diff
+	cd test/e2e && PICTURE="$(abspath $(PICTURE))" go test -count=1 -timeout 30m -tags e2emonitoring -v ./monitoring
+
 .PHONY: lines
 lines: ## Count the lines of code of the packages that ccm-shim links and oxide-backend does not
 	@comm -23 <(go list -deps ./cmd/ccm-shim | sort) <(go list -deps ./cmd/oxide-backend | sort) \
@@ -153,8 +161,17 @@ lines: ## Count the lines of code of the packages that ccm-shim links and oxide-
 				| awk -v package="$$package" '!/^[[:space:]]*(\/\/|$$)/ {n++} END {print n, package}'; \
 		done | awk '{sum += $$1; printf "%6d %s\n", $$1, $$2} END {printf "%6d in all\n", sum}'
 
+# kube-score needs a release of the Kubernetes API that the other tools are beyond. What is ignored: limits of CPU and of ephemeral
+# storage, of which there is nothing to limit; a network policy, which does not hold in the host's network; probes of the
+# shim, whose framework has one health check; the image's pull policy, for images that are loaded by hand; anti-affinity, for
+# which there is a spread constraint.
+SCORE := go tool -modfile=tools/kube-score/go.mod kube-score score --ignore-container-cpu-limit \
+	--enable-optional-test container-seccomp-profile,container-ports-check,environment-variable-key-duplication \
+	--ignore-test container-ephemeral-storage-request-and-limit,pod-networkpolicy,pod-probes-identical \
+	--ignore-test container-image-pull-policy,deployment-has-host-podantiaffinity
+
 .PHONY: lint
-lint: ## Lint Go code, protos and the chart
+lint: ## Lint Go code, protos, the chart and what it renders
 	$(TOOL) golangci-lint run ./...
 	for module in proto examples bench test/e2e test/importer; do \
 		(cd $$module && go tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run \
@@ -164,6 +181,12 @@ lint: ## Lint Go code, protos and the chart
 	$(TOOL) buf lint
 	$(TOOL) buf format --diff --exit-code
 	$(TOOL) helm lint --strict charts/$(NAME)
+	cd tools && go run ./schemas --kubernetes ../test/e2e/kube --output "$(abspath $(DIST))/schemas"
+	@$(TOOL) kustomize build docs/examples/kustomize > $(DIST)/schemas/kustomize.yaml
+	$(TOOL) kubeconform -strict -summary -schema-location '$(DIST)/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' \
+		manifests/$(NAME).yaml $(DIST)/schemas/kustomize.yaml docs/examples/k3s.yaml docs/examples/rke2.yaml \
+		charts/tests/testdata/*.yaml
+	$(SCORE) manifests/$(NAME).yaml charts/tests/testdata/one-replica.yaml charts/tests/testdata/on-trial.yaml
 
 .PHONY: breaking
 breaking: ## Check that the protos break no client of the last release
@@ -174,8 +197,9 @@ breaking: ## Check that the protos break no client of the last release
 .PHONY: verify
 verify: breaking ## Check that everything generated is up to date, and each module tidy and built by itself
 	for module in $(MODULES); do \
-		(cd $$module && go mod tidy -diff && { test $$module = test/e2e/kube || go build -o /dev/null ./...; }); \
+		(cd $$module && go mod tidy -diff && go build -o /dev/null ./...); \
 	done
+	for module in $(filter-out test/e2e/prometheus,$(PINS)); do (cd $$module && go mod tidy -diff); done
 	GOWORK="$(CURDIR)/go.work" go list -deps all >/dev/null
 	$(MAKE) --no-print-directory generate manifest
 	@test -z "$$(git status --porcelain)" || { git --no-pager diff; git status --short; \
@@ -202,6 +226,8 @@ manifest: ## Regenerate what the chart makes, for the version in VERSION: manife
 		$(TOOL) helm template $(NAME) charts/$(NAME) --namespace kube-system --skip-tests; } \
 		> manifests/$(NAME).yaml.new
 	@mv manifests/$(NAME).yaml.new manifests/$(NAME).yaml
+	@sed -i -E 's/^( *(version|targetRevision|tag): )[0-9].*/\1$(VERSION:v%=%)/' docs/examples/*.yaml
+	@sed -i -E 's/^( *newTag: ).*/\1$(VERSION)/' docs/examples/kustomize/kustomization.yaml
 	$(TOOL) helm-docs --chart-search-root charts --sort-values-order file --log-level warning
 	UPDATE_SNAPSHOTS=1 go test -count=1 -run '^TestRenderingsAreAsCommitted$$' ./charts/tests
 

@@ -75,23 +75,27 @@ func TestAProgramThatImportsTheAPIKeepsItsVersions(t *testing.T) {
 	}
 }
 
-// Every module is built and kept tidy without the workspace, and is in the workspace, but for two: the
-// importer, whose versions the workspace would raise, and the one that only says which programs of
-// Kubernetes the tests run.
+// Every module is kept tidy without the workspace. Those with code are built without it as well, and are in
+// it, but for the importer, whose versions it would raise. Those that only say which programs are used are
+// not in it.
 func TestNoModuleIsForgotten(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed := regexp.MustCompile(`(?m)^MODULES := (.*)$`).FindSubmatch(makefile)
-	if listed == nil {
-		t.Fatal("the Makefile has no list of modules")
+	listed := func(name string) []string {
+		found := regexp.MustCompile(`(?m)^` + name + ` := (.*)$`).FindSubmatch(makefile)
+		if found == nil {
+			t.Fatalf("the Makefile has no list %s", name)
+		}
+		return strings.Fields(string(found[1]))
 	}
 	workspace, err := os.ReadFile("go.work")
 	if err != nil {
 		t.Fatal(err)
 	}
-	inMakefile := strings.Fields(string(listed[1]))
+	pins := listed("PINS")
+	inMakefile := append(listed("MODULES"), pins...)
 	var inWorkspace, found []string
 	for _, match := range regexp.MustCompile(`(?m)^\t(\S+)$`).FindAllStringSubmatch(string(workspace), -1) {
 		inWorkspace = append(inWorkspace, filepath.Clean(match[1]))
@@ -112,9 +116,9 @@ func TestNoModuleIsForgotten(t *testing.T) {
 	}
 	for _, dir := range found {
 		if !slices.Contains(inMakefile, dir) {
-			t.Errorf("the module in %s is not among MODULES in the Makefile", dir)
+			t.Errorf("the module in %s is neither among MODULES nor among PINS in the Makefile", dir)
 		}
-		if dir != "test/importer" && dir != "test/e2e/kube" && !slices.Contains(inWorkspace, dir) {
+		if dir != "test/importer" && !slices.Contains(pins, dir) && !slices.Contains(inWorkspace, dir) {
 			t.Errorf("the module in %s is not in go.work", dir)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -55,19 +56,21 @@ var inputs = sync.OnceValue(func() error {
 	return err
 })
 
-// helmPath asks the Go toolchain for the pinned helm, which it builds when its cache has none.
-var helmPath = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command("go", "tool", "-modfile=tools/go.mod", "-n", "helm")
+// tool asks the Go toolchain for a pinned tool, which it builds when its cache has none.
+func tool(name string) (string, error) {
+	cmd := exec.Command("go", "tool", "-modfile=tools/go.mod", "-n", name)
 	cmd.Dir = repository
 	cmd.Env = append(cmd.Environ(), "GOWORK=off")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", errors.New("the helm of tools/go.mod cannot be built: " + stderr.String())
+		return "", errors.New("the " + name + " of tools/go.mod cannot be built: " + stderr.String())
 	}
 	return strings.TrimSpace(string(out)), nil
-})
+}
+
+var helmPath = sync.OnceValues(func() (string, error) { return tool("helm") })
 
 // helm runs the pinned helm in the repository's root, away from any configuration of the user, and
 // returns what it printed. The values file `-` is the text given.
@@ -120,7 +123,9 @@ func template(t *testing.T, values string, args ...string) (stdout, stderr strin
 
 // objects are what one rendering holds, by kind.
 type objects struct {
+	// deployment has the pods of daemonSet where there is one: what is promised of them is the same.
 	deployment         *appsv1.Deployment
+	daemonSet          *appsv1.DaemonSet
 	secret             *corev1.Secret
 	configMap          *corev1.ConfigMap
 	serviceAccount     *corev1.ServiceAccount
@@ -129,13 +134,19 @@ type objects struct {
 	clusterRoleBinding *rbacv1.ClusterRoleBinding
 	role               *rbacv1.Role
 	// leaseRole is the role in kube-node-lease.
-	leaseRole    *rbacv1.Role
-	roleBindings []*rbacv1.RoleBinding
+	leaseRole *rbacv1.Role
+	// constraintRole is the one for OpenShift.
+	constraintRole *rbacv1.Role
+	roleBindings   []*rbacv1.RoleBinding
 	// check is the pod of helm test.
 	check          *corev1.Pod
 	metricsService *corev1.Service
 	podMonitor     *podMonitor
 	serviceMonitor *serviceMonitor
+	prometheusRule *prometheusRule
+	dashboard      *corev1.ConfigMap
+	// extra is the one of the user's own.
+	extra *networkingv1.NetworkPolicy
 }
 
 // render renders the chart and decodes all of it strictly.
@@ -151,7 +162,7 @@ func render(t *testing.T, values string, args ...string) objects {
 // rules are what all roles of a rendering allow.
 func (o objects) rules() []rbacv1.PolicyRule {
 	rules := slices.Clone(o.clusterRole.Rules)
-	for _, role := range []*rbacv1.Role{o.role, o.leaseRole} {
+	for _, role := range []*rbacv1.Role{o.role, o.leaseRole, o.constraintRole} {
 		if role != nil {
 			rules = append(rules, role.Rules...)
 		}
@@ -195,10 +206,17 @@ func decode(t *testing.T, text string) objects {
 		switch typed := object.(type) {
 		case *appsv1.Deployment:
 			once(t, &all.deployment, typed)
+		case *appsv1.DaemonSet:
+			once(t, &all.daemonSet, typed)
+			once(t, &all.deployment, podsOf(typed))
 		case *corev1.Secret:
 			once(t, &all.secret, typed)
 		case *corev1.ConfigMap:
-			once(t, &all.configMap, typed)
+			if _, ok := typed.Data["ca.crt"]; ok {
+				once(t, &all.configMap, typed)
+			} else {
+				once(t, &all.dashboard, typed)
+			}
 		case *corev1.ServiceAccount:
 			once(t, &all.serviceAccount, typed)
 		case *policyv1.PodDisruptionBudget:
@@ -208,9 +226,12 @@ func decode(t *testing.T, text string) objects {
 		case *rbacv1.ClusterRoleBinding:
 			once(t, &all.clusterRoleBinding, typed)
 		case *rbacv1.Role:
-			if typed.Namespace == corev1.NamespaceNodeLease {
+			switch {
+			case typed.Namespace == corev1.NamespaceNodeLease:
 				once(t, &all.leaseRole, typed)
-			} else {
+			case strings.HasSuffix(typed.Name, ":hostnetwork"):
+				once(t, &all.constraintRole, typed)
+			default:
 				once(t, &all.role, typed)
 			}
 		case *rbacv1.RoleBinding:
@@ -219,6 +240,8 @@ func decode(t *testing.T, text string) objects {
 			once(t, &all.check, typed)
 		case *corev1.Service:
 			once(t, &all.metricsService, typed)
+		case *networkingv1.NetworkPolicy:
+			once(t, &all.extra, typed)
 		default:
 			t.Fatalf("the chart renders a %T, which no test looks at", object)
 		}
@@ -227,6 +250,17 @@ func decode(t *testing.T, text string) objects {
 		t.Fatal("the rendering holds no Deployment")
 	}
 	return all
+}
+
+// podsOf returns a Deployment with the pods of a DaemonSet.
+func podsOf(set *appsv1.DaemonSet) *appsv1.Deployment {
+	return &appsv1.Deployment{
+		ObjectMeta: set.ObjectMeta,
+		Spec: appsv1.DeploymentSpec{
+			Selector: set.Spec.Selector, Template: set.Spec.Template,
+			RevisionHistoryLimit: set.Spec.RevisionHistoryLimit,
+		},
+	}
 }
 
 func once[T any](t *testing.T, place **T, object *T) {

@@ -16,6 +16,7 @@ import (
 var withMonitors = []string{
 	"--api-versions", "monitoring.coreos.com/v1/PodMonitor",
 	"--api-versions", "monitoring.coreos.com/v1/ServiceMonitor",
+	"--api-versions", "monitoring.coreos.com/v1/PrometheusRule",
 }
 
 // podMonitor and serviceMonitor are what the chart uses of the Prometheus operator's types.
@@ -38,12 +39,23 @@ type serviceMonitor struct {
 }
 
 type metricsEndpoint struct {
-	Port            string     `json:"port"`
-	Path            string     `json:"path"`
-	Scheme          string     `json:"scheme,omitempty"`
-	Interval        string     `json:"interval,omitempty"`
-	BearerTokenFile string     `json:"bearerTokenFile,omitempty"`
-	TLSConfig       *tlsConfig `json:"tlsConfig,omitempty"`
+	Port              string       `json:"port"`
+	Path              string       `json:"path"`
+	Scheme            string       `json:"scheme,omitempty"`
+	Interval          string       `json:"interval,omitempty"`
+	ScrapeTimeout     string       `json:"scrapeTimeout,omitempty"`
+	Relabelings       []relabeling `json:"relabelings,omitempty"`
+	MetricRelabelings []relabeling `json:"metricRelabelings,omitempty"`
+	BearerTokenFile   string       `json:"bearerTokenFile,omitempty"`
+	TLSConfig         *tlsConfig   `json:"tlsConfig,omitempty"`
+}
+
+type relabeling struct {
+	Action       string   `json:"action,omitempty"`
+	SourceLabels []string `json:"sourceLabels,omitempty"`
+	TargetLabel  string   `json:"targetLabel,omitempty"`
+	Replacement  string   `json:"replacement,omitempty"`
+	Regex        string   `json:"regex,omitempty"`
 }
 
 type tlsConfig struct {
@@ -60,9 +72,13 @@ func (o *objects) decodeMonitor(t *testing.T, document []byte) (bool, error) {
 	if kind.APIVersion != "monitoring.coreos.com/v1" {
 		return false, nil
 	}
-	if kind.Kind == "PodMonitor" {
+	switch kind.Kind {
+	case "PodMonitor":
 		once(t, &o.podMonitor, &podMonitor{})
 		return true, yaml.UnmarshalStrict(document, o.podMonitor)
+	case "PrometheusRule":
+		once(t, &o.prometheusRule, &prometheusRule{})
+		return true, yaml.UnmarshalStrict(document, o.prometheusRule)
 	}
 	once(t, &o.serviceMonitor, &serviceMonitor{})
 	return true, yaml.UnmarshalStrict(document, o.serviceMonitor)
@@ -76,6 +92,9 @@ func TestMonitorsNeedTheirDefinitionsAndOpenMetrics(t *testing.T) {
 		pod, service bool
 	}{
 		{name: "no definitions", values: open},
+		{name: "no definitions to be seen", values: open + "monitoring: {forceEnable: true}", pod: true,
+			service: true},
+		{name: "switched off and forced", values: open + "monitoring: {enabled: false, forceEnable: true}"},
 		{name: "all closed", args: withMonitors},
 		{name: "switched off", values: open + "monitoring: {enabled: false}", args: withMonitors},
 		{name: "all open", values: open, args: withMonitors, pod: true, service: true},
@@ -119,16 +138,22 @@ func TestMonitorsFindThePodsAndTheirPorts(t *testing.T) {
 			t.Errorf("the Service has %s=%q, the ServiceMonitor wants %q", key, got, value)
 		}
 	}
-	if diff := cmp.Diff([]metricsEndpoint{
-		{Port: "metrics", Path: "/metrics", Interval: "30s"},
-	}, all.podMonitor.Spec.PodMetricsEndpoints); diff != "" {
+	relabelings := []relabeling{{TargetLabel: "cluster", Replacement: "west"}}
+	metricRelabelings := []relabeling{
+		{Action: "drop", SourceLabels: []string{"__name__"}, Regex: "go_.*"},
+	}
+	if diff := cmp.Diff([]metricsEndpoint{{
+		Port: "metrics", Path: "/metrics", Interval: "30s", ScrapeTimeout: "10s",
+		Relabelings: relabelings, MetricRelabelings: metricRelabelings,
+	}}, all.podMonitor.Spec.PodMetricsEndpoints); diff != "" {
 		t.Errorf("endpoints of the backend (-want +got):\n%s", diff)
 	}
 	if port := backend.Ports[len(backend.Ports)-1]; port.Name != "metrics" {
 		t.Errorf("the backend's last port is %q, want metrics", port.Name)
 	}
 	if diff := cmp.Diff([]metricsEndpoint{{
-		Port: "https", Path: "/metrics", Scheme: "https", Interval: "30s",
+		Port: "https", Path: "/metrics", Scheme: "https", Interval: "30s", ScrapeTimeout: "10s",
+		Relabelings: relabelings, MetricRelabelings: metricRelabelings,
 		BearerTokenFile: "/var/run/secrets/kubernetes.io/serviceaccount/token",
 		TLSConfig:       &tlsConfig{InsecureSkipVerify: true},
 	}}, all.serviceMonitor.Spec.Endpoints); diff != "" {

@@ -158,6 +158,9 @@ func TestRightsGoToTheShimsServiceAccountOnly(t *testing.T) {
 			if all.role != nil {
 				bindings = append(bindings, binding{"kube-system", "Role", all.role.Name, want})
 			}
+			if all.constraintRole != nil {
+				bindings = append(bindings, binding{namespace, "Role", all.constraintRole.Name, want})
+			}
 			if all.leaseRole != nil {
 				bindings = append(bindings, binding{"kube-node-lease", "Role", all.leaseRole.Name, want})
 			}

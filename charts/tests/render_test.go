@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,9 @@ import (
 // everything sets every value to something else than its default.
 const everything = `
 name: ccm
+commonLabels: {team: platform}
+commonAnnotations: {example.com/owner: platform}
+serviceAccount: {annotations: {example.com/role: ccm}}
 oxide:
   host: https://silo.sys.example.com
   token: oxide-token-0123
@@ -34,6 +38,8 @@ deployment:
   nativeSidecar: false
   hostNetwork: false
   dnsPolicy: ClusterFirst
+  dnsConfig: {nameservers: [192.0.2.53], searches: [example.com], options: [{name: ndots, value: "1"}]}
+  hostAliases: [{ip: 192.0.2.2, hostnames: [silo.sys.example.com]}]
   priorityClassName: high
   nodeSelector: {disk: ssd}
   affinity:
@@ -41,13 +47,35 @@ deployment:
       requiredDuringSchedulingIgnoredDuringExecution:
         nodeSelectorTerms: [{matchExpressions: [{key: pool, operator: In, values: [infra]}]}]
   extraTolerations: [{key: pool, operator: Equal, value: infra, effect: NoExecute}]
+  topologySpreadConstraints:
+    - {topologyKey: topology.kubernetes.io/zone, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway}
+  updateStrategy: {type: Recreate}
+  revisionHistoryLimit: 5
+  terminationGracePeriodSeconds: 40
+  podSecurityContext:
+    runAsNonRoot: true
+    runAsUser: 1001
+    runAsGroup: 1001
+    fsGroup: 1001
+    seccompProfile: {type: RuntimeDefault}
+    supplementalGroups: [1002]
+  containerSecurityContext:
+    allowPrivilegeEscalation: false
+    capabilities: {drop: [ALL]}
+    privileged: false
+    readOnlyRootFilesystem: true
+    procMount: Default
   podAnnotations: {example.com/a: b}
   podLabels: {example.com/c: d}
   extraVolumes: [{name: scratch, emptyDir: {}}]
 loadBalancers: {classedOnly: true}
 firewall: {manage: true, priority: 900}
+podDisruptionBudget: {enabled: true}
 logging: {format: text}
 backend:
+  startupProbe: {initialDelaySeconds: 1, periodSeconds: 3, failureThreshold: 40}
+  livenessProbe: {periodSeconds: 20, timeoutSeconds: 6, failureThreshold: 4}
+  readinessProbe: {periodSeconds: 6, timeoutSeconds: 4, successThreshold: 2, failureThreshold: 2}
   healthPort: 11268
   metrics: {enabled: true, bindAddress: "::", port: 11269}
   logLevel: debug
@@ -56,6 +84,9 @@ backend:
   extraEnv: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
   extraVolumeMounts: [{name: scratch, mountPath: /scratch}]
 shim:
+  startupProbe: {periodSeconds: 4, failureThreshold: 30}
+  livenessProbe: {periodSeconds: 30, timeoutSeconds: 3, failureThreshold: 5}
+  readinessProbe: {periodSeconds: 7, timeoutSeconds: 2, failureThreshold: 6}
   bindAddress: "::"
   securePort: 11258
   clusterID: 11111111-2222-3333-4444-555555555555
@@ -70,11 +101,32 @@ shim:
   extraArgs: [--concurrent-service-syncs=4]
   extraEnv: [{name: KUBERNETES_SERVICE_HOST, value: 192.0.2.1}]
   extraVolumeMounts: [{name: scratch, mountPath: /scratch, readOnly: true}]
-monitoring: {enabled: true, labels: {release: prometheus}, interval: 30s}
+monitoring:
+  enabled: true
+  forceEnable: true
+  labels: {release: prometheus}
+  interval: 30s
+  scrapeTimeout: 10s
+  relabelings: [{targetLabel: cluster, replacement: west}]
+  metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: go_.*}]
+  rules:
+    enabled: true
+    labels: {team: platform}
+    disabled: [OxideAddressesOrphaned]
+    runbookURL: https://runbooks.example.com/oxide/
+  dashboard: {enabled: true, labels: {grafana_dashboard: "yes"}, annotations: {grafana_folder: Kubernetes}}
 check: {ports: [80/tcp]}
+extraObjects:
+  - apiVersion: networking.k8s.io/v1
+    kind: NetworkPolicy
+    metadata: {name: "{{ .Release.Name }}-closed"}
+    spec: {podSelector: {}, policyTypes: [Ingress]}
 `
 
-const noLoadBalancers = "loadBalancers: {enabled: false}"
+const (
+	noLoadBalancers = "loadBalancers: {enabled: false}"
+	daemonSet       = "deployment: {kind: DaemonSet}"
+)
 
 // variants are the ways of installing that every general promise is held in.
 var variants = []struct {
@@ -97,6 +149,10 @@ var variants = []struct {
 	{name: "two plain containers", values: "deployment: {nativeSidecar: false}"},
 	{name: "Kubernetes without sidecars", args: []string{"--kube-version", "1.28.0"}},
 	{name: "pod network", values: "deployment: {hostNetwork: false}"},
+	{name: "whole name", values: "fullnameOverride: ccm"},
+	{name: "daemon set", values: daemonSet},
+	{name: "OpenShift", values: "deployment: {openshift: true}"},
+	{name: "OpenShift, pod network", values: "deployment: {openshift: true, hostNetwork: false}"},
 	{
 		name: "Prometheus operator", args: withMonitors,
 		values: "shim: {bindAddress: 0.0.0.0}\nbackend: {metrics: {enabled: true}}",
@@ -166,6 +222,38 @@ func TestChartHasTheVersionOfTheRelease(t *testing.T) {
 	}
 }
 
+// A catalogue of charts shows what Chart.yaml says of the project.
+func TestChartSaysWhereItIsFrom(t *testing.T) {
+	var metadata struct {
+		Home, Icon        string
+		Sources, Keywords []string
+		Annotations       map[string]string
+	}
+	if err := yaml.Unmarshal([]byte(read(t, chart+"/Chart.yaml")), &metadata); err != nil {
+		t.Fatal(err)
+	}
+	icon, ok := strings.CutPrefix(metadata.Icon, metadata.Home+"/raw/main/")
+	if !ok || !strings.Contains(read(t, icon), "<svg ") {
+		t.Errorf("the icon %q is none of the repository's", metadata.Icon)
+	}
+	if !slices.Equal(metadata.Sources, []string{metadata.Home}) || len(metadata.Keywords) < 3 {
+		t.Errorf("sources %q, keywords %q", metadata.Sources, metadata.Keywords)
+	}
+	if got := metadata.Annotations["artifacthub.io/license"]; got != "MPL-2.0" {
+		t.Errorf("the license is %q", got)
+	}
+	var links []struct{ Name, URL string }
+	if err := yaml.UnmarshalStrict([]byte(metadata.Annotations["artifacthub.io/links"]), &links); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		page, ok := strings.CutPrefix(link.URL, metadata.Home+"/blob/main/")
+		if !ok || read(t, page) == "" {
+			t.Errorf("the link %q leads to %s", link.Name, link.URL)
+		}
+	}
+}
+
 func TestPackageHoldsTheChart(t *testing.T) {
 	folder := t.TempDir()
 	if _, stderr, err := helm(t, "", "package", chart, "--destination", folder); err != nil {
@@ -195,6 +283,10 @@ func TestEveryValueIsTried(t *testing.T) {
 	delete(all["shim"].(map[string]any), "zoneFromRack")
 	delete(all["loadBalancers"].(map[string]any), "enabled")
 	delete(all, "readOnly")
+	delete(all, "fullnameOverride")
+	for _, excluded := range []string{"kind", "openshift"} {
+		delete(all["deployment"].(map[string]any), excluded)
+	}
 	forEachPath(all, "", func(path string) {
 		if _, ok := lookUp(tried, path); !ok {
 			t.Errorf("no variant sets %s", path)
@@ -243,12 +335,18 @@ func decodeValues(t *testing.T, text string) map[string]any {
 	return values
 }
 
-// forEachPath calls visit with the dotted path of every value that is not a map with content.
-// Resources are one value: which of them are set is the user's.
+// wholeValues are maps that are one value each, described as a whole: what is in them is the user's.
+var wholeValues = []string{
+	"resources", "affinity", "updateStrategy", "dnsConfig", "labels", "podSecurityContext",
+	"containerSecurityContext", "startupProbe", "livenessProbe", "readinessProbe",
+}
+
+// forEachPath calls visit with the dotted path of every value that is not a map with content, or one of
+// wholeValues.
 func forEachPath(values map[string]any, prefix string, visit func(path string)) {
 	for key, value := range values {
 		path := strings.TrimPrefix(prefix+"."+key, ".")
-		if inner, ok := value.(map[string]any); ok && len(inner) > 0 && key != "resources" {
+		if inner, ok := value.(map[string]any); ok && len(inner) > 0 && !slices.Contains(wholeValues, key) {
 			forEachPath(inner, path, visit)
 			continue
 		}

@@ -7,6 +7,7 @@ package tests
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -33,7 +34,42 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		{"digest cut short", "deployment: {image: {digest: \"sha256:abc\"}}",
 			[]string{"'/deployment/image/digest'"}},
 		{"registry with a path", "deployment: {image: {registry: example.com/team}}",
-			[]string{"'/deployment/image/registry'"}},
+			[]string{`deployment.image.registry is "example.com/team"`, "belongs to deployment.image.name"}},
+		{"registry with a scheme", "deployment: {image: {registry: \"https://example.com\"}}",
+			[]string{`deployment.image.registry is "https://example.com"`, "as in registry.example.com:5000"}},
+		{"an image that nodes can only have, and are to pull", "deployment: {imagePullPolicy: Always}",
+			[]string{"deployment.image.registry is empty, and deployment.imagePullPolicy is Always"}},
+		{"the same in a folder", "deployment: {imagePullPolicy: Always, image: {name: team/ccm}}",
+			[]string{"the image team/ccm would be pulled from the default registry"}},
+		{"two equal ports", "shim: {securePort: 10268}",
+			[]string{"backend.healthPort and shim.securePort are both 10268"}},
+		{"two equal ports, of which metrics have one",
+			"backend: {metrics: {enabled: true, port: 10258}}",
+			[]string{"backend.metrics.port and shim.securePort are both 10258"}},
+		{"two equal ports in a pod's own network",
+			"deployment: {hostNetwork: false}\nbackend: {healthPort: 10258}",
+			[]string{"backend.healthPort and shim.securePort are both 10258"}},
+		{"a port that is none on trial", "readOnly: true\nshim: {securePort: 65500}",
+			[]string{"shim.securePort is 65500", "at most 65435"}},
+		{"a label of the chart's own", "commonLabels: {app.kubernetes.io/name: x}",
+			[]string{"commonLabels has app.kubernetes.io/name, which is a label of the chart's own"}},
+		{"a pod's label of the chart's own", "deployment: {podLabels: {app.kubernetes.io/instance: x}}",
+			[]string{"deployment.podLabels has app.kubernetes.io/instance"}},
+		{"a monitor's label of the chart's own", "monitoring: {labels: {helm.sh/chart: x}}",
+			[]string{"monitoring.labels has helm.sh/chart"}},
+		{"another kind", "deployment: {kind: StatefulSet}", []string{"'/deployment/kind'"}},
+		{"a strategy that deployments do not have", "deployment: {updateStrategy: {type: OnDelete}}",
+			[]string{"deployment.updateStrategy.type is OnDelete, which a Deployment does not have"}},
+		{"a strategy that daemon sets do not have",
+			"deployment: {kind: DaemonSet, updateStrategy: {type: Recreate}}",
+			[]string{"deployment.updateStrategy.type is Recreate, which a DaemonSet does not have"}},
+		{"a probe that never asks", "backend: {livenessProbe: {periodSeconds: 0}}",
+			[]string{"'/backend/livenessProbe/periodSeconds'"}},
+		{"another probe", "shim: {readinessProbe: {exec: {}}}", []string{"'/shim/readinessProbe'"}},
+		{"an alias without names", "deployment: {hostAliases: [{ip: 192.0.2.1}]}",
+			[]string{"'/deployment/hostAliases/0'"}},
+		{"an alert that there is not", "monitoring: {rules: {disabled: [OxideUnknown]}}",
+			[]string{"monitoring.rules.disabled names OxideUnknown, which is no alert"}},
 		{"plain HTTP beyond loopback", "oxide: {host: \"http://silo.example.com\"}",
 			[]string{"'/oxide/host'"}},
 		{"host without scheme", "oxide: {host: silo.example.com}", []string{"'/oxide/host'"}},
@@ -178,12 +214,14 @@ func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
 		properties, _ := node["properties"].(map[string]any)
 		for name, property := range properties {
 			inner := strings.TrimPrefix(path+"."+name, ".")
-			if inner == "global" || strings.Contains(inner, ".resources.") ||
-				strings.Contains(inner, ".affinity.") {
+			if inner == "global" {
 				continue
 			}
 			if _, ok := lookUp(defaults, inner); !ok {
 				t.Errorf("values.yaml has no %s, which the schema takes", inner)
+			}
+			if slices.Contains(wholeValues, name) {
+				continue
 			}
 			walk(inner, property.(map[string]any))
 		}
@@ -194,8 +232,12 @@ func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
 func TestGuidesNameOnlyValuesThatExist(t *testing.T) {
 	defaults := decodeValues(t, read(t, chart+"/values.yaml"))
 	value := regexp.MustCompile(
-		`\b(oxide|deployment|loadBalancers|firewall|backend|shim|monitoring|check)\.[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
-	for _, guide := range []string{"docs/install.md", "docs/environments.md", "docs/migrate.md", "docs/firewall.md"} {
+		`\b(oxide|deployment|serviceAccount|loadBalancers|firewall|backend|shim|monitoring|check)\.` +
+			`[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
+	for _, guide := range []string{
+		"docs/install.md", "docs/environments.md", "docs/migrate.md", "docs/firewall.md", "docs/monitoring.md",
+		"docs/alerts.md",
+	} {
 		found := value.FindAllString(read(t, guide), -1)
 		if len(found) == 0 {
 			t.Errorf("%s names no values", guide)

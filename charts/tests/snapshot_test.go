@@ -27,6 +27,7 @@ func TestRenderingsAreAsCommitted(t *testing.T) {
 		"one-replica":          {text: "deployment: {replicas: 1}"},
 		"on-trial":             {text: "readOnly: true"},
 		"no-load-balancers":    {text: noLoadBalancers},
+		"daemon-set-openshift": {text: "deployment: {kind: DaemonSet, openshift: true}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, stderr, err := template(t, values.text, values.args...)

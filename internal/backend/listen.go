@@ -22,16 +22,11 @@ type listeners struct {
 	health, metrics net.Listener
 }
 
-func (l *listeners) open(cfg Config, registerer prometheus.Registerer) error {
+func (l *listeners) open(cfg Config, refused prometheus.Counter) error {
 	socket, err := uds.Listen(cfg.SocketPath)
 	if err != nil {
 		return fmt.Errorf("--listen: cannot serve on %s: %w", cfg.SocketPath, err)
 	}
-	refused := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "oxide_backend_refused_peers_total",
-		Help: "Connections refused because the peer's process belongs to another user.",
-	})
-	registerer.MustRegister(refused)
 	l.rpc = &uds.PeerListener{
 		UnixListener: socket,
 		UID:          uint32(os.Geteuid()),

@@ -35,34 +35,16 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.TokenNote != "" {
 		slog.Warn(cfg.TokenNote)
 	}
-	client, err := oxide.New(cfg.Oxide, registry)
+	p, err := assemble(ctx, cfg, registry)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	addresses := &ownership.Registry{}
-	inventory := instances.NewInventory(client, addresses)
-	finder := instances.NewFinder(client, inventory)
-	manager := session.NewManager(ctx, session.Config{
-		API: client, Inventory: finder, Watcher: inventory,
-		FloatingIPs: inventory.FloatingIPs(), Registry: addresses,
-		ReadOnly: cfg.Oxide.ReadOnly, TimeScale: cfg.TimeScale, Registerer: registry,
-		ManageFirewall: cfg.ManageFirewall, FirewallPriority: int(cfg.FirewallPriority),
-	})
-	server := newServer(ctx, registry, cfg, client,
-		rpc.NewBackendService(client, manager, version.String(), rpc.Mode{
-			ReadOnly: cfg.Oxide.ReadOnly, KeepsFirewallRules: cfg.ManageFirewall && !cfg.Oxide.ReadOnly,
-		}),
-		rpc.NewInstanceService(finder, inventory, registerInventory(registry, inventory)),
-		rpc.NewLoadBalancerService(manager),
-		rpc.NewAddressService(manager),
-		rpc.NewFirewallService(manager),
-		rpc.NewPoolService(pools.NewLister(client)),
-	)
+	defer p.client.Close()
+	server, manager := p.server, p.manager
 
 	var sockets listeners
 	defer sockets.Close()
-	if err := sockets.open(cfg, registry); err != nil {
+	if err := sockets.open(cfg, p.refused); err != nil {
 		return err
 	}
 	slog.Info("serving", "version", version.String(), "socket", cfg.SocketPath,
@@ -75,10 +57,56 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(func() error { return serveHTTP(ctx, sockets.health, healthHandler(server.ready)) })
 	group.Go(func() error { return serveHTTP(ctx, sockets.metrics, metricsHandler(registry)) })
 	group.Go(func() error { server.ready.watch(ctx); return nil })
+	if sockets.metrics != nil {
+		// Nobody else is shown what it reads.
+		group.Go(func() error { p.rooms.watch(ctx); return nil })
+	}
 	err = group.Wait()
 	stopManager(ctx, manager)
 	slog.Info("stopped")
 	return err
+}
+
+// parts are what the program is made of.
+type parts struct {
+	client  *oxide.Client
+	manager *session.Manager
+	server  *server
+	rooms   *rooms
+	refused prometheus.Counter
+}
+
+// assemble makes the parts, which do nothing yet, and registers all their metrics.
+func assemble(ctx context.Context, cfg Config, registerer prometheus.Registerer) (*parts, error) {
+	client, err := oxide.New(cfg.Oxide, registerer)
+	if err != nil {
+		return nil, err
+	}
+	addresses := &ownership.Registry{}
+	inventory := instances.NewInventory(client, addresses)
+	finder := instances.NewFinder(client, inventory)
+	manager := session.NewManager(ctx, session.Config{
+		API: client, Inventory: finder, Watcher: inventory,
+		FloatingIPs: inventory.FloatingIPs(), Registry: addresses,
+		ReadOnly: cfg.Oxide.ReadOnly, TimeScale: cfg.TimeScale, Registerer: registerer,
+		ManageFirewall: cfg.ManageFirewall, FirewallPriority: int(cfg.FirewallPriority),
+	})
+	registerBuild(registerer)
+	registerLoad(registerer, manager)
+	return &parts{
+		client: client, manager: manager,
+		server: newServer(ctx, registerer, cfg, client,
+			rpc.NewBackendService(client, manager, version.String(), rpc.Mode{
+				ReadOnly: cfg.Oxide.ReadOnly, KeepsFirewallRules: cfg.ManageFirewall && !cfg.Oxide.ReadOnly,
+			}),
+			rpc.NewInstanceService(finder, inventory, registerInventory(registerer, inventory)),
+			rpc.NewLoadBalancerService(manager),
+			rpc.NewAddressService(manager),
+			rpc.NewFirewallService(manager),
+			rpc.NewPoolService(pools.NewLister(client)),
+		),
+		rooms: newRooms(registerer, client), refused: registerRefused(registerer),
+	}, nil
 }
 
 // changesTimeout is how long changes that were sent to Oxide are waited for at the end, and the

@@ -57,7 +57,7 @@ type server struct {
 // call is ended with the program, its error is checked for what it says of all calls, and a panic
 // is made an error.
 func newServer(
-	ctx context.Context, registry *prometheus.Registry, cfg Config, client identityReader,
+	ctx context.Context, registerer prometheus.Registerer, cfg Config, client identityReader,
 	services ...service,
 ) *server {
 	metrics := grpcprom.NewServerMetrics(
@@ -72,7 +72,7 @@ func newServer(
 	streaming, endStreams := context.WithCancel(context.WithoutCancel(ctx))
 	calling, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{health: health.NewServer(), endStreams: endStreams, endCalls: endCalls}
-	s.ready = newReadiness(client, s.health, registry)
+	s.ready = newReadiness(client, s.health, registerer)
 	s.grpc = grpc.NewServer(append(rpc.ReceiveOptions(),
 		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), logUnary,
 			rpc.UnaryErrors, rpc.UnarySkew, endCallsWith(calling), s.ready.doubtAll,
@@ -95,8 +95,7 @@ func newServer(
 	if cfg.Channelz {
 		channelz.RegisterChannelzServiceToServer(registrar)
 	}
-	metrics.InitializeMetrics(s.grpc)
-	registry.MustRegister(metrics)
+	registerer.MustRegister(metrics)
 	return s
 }
 

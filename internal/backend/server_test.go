@@ -96,9 +96,18 @@ func inProcess(
 	test func(t *testing.T, conn *grpc.ClientConn, p *pipes, stop context.CancelFunc),
 ) {
 	t.Helper()
+	inProcessWith(t, prometheus.NewRegistry(), services, test)
+}
+
+// inProcessWith is inProcess with the registry of the server's metrics.
+func inProcessWith(
+	t *testing.T, registry *prometheus.Registry, services []service,
+	test func(t *testing.T, conn *grpc.ClientConn, p *pipes, stop context.CancelFunc),
+) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
-		s := newServer(t.Context(), prometheus.NewRegistry(), Config{}, nil, services...)
+		s := newServer(t.Context(), registry, Config{}, nil, services...)
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() { served <- s.serve(ctx, p) }()

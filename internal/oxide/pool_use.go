@@ -10,7 +10,8 @@ import (
 	api "github.com/oxidecomputer/oxide.go/oxide"
 )
 
-// PoolUse is how much of a pool is in use, in addresses. Of most pools of IPv6 it is rounded.
+// PoolUse is how much of a pool is in use, in addresses. They are no integers, as an IPv6 pool has more
+// than those hold: of most such pools it is rounded.
 type PoolUse struct{ Capacity, Free float64 }
 
 // IPPoolUse reads how much of an IP pool is in use. It takes a role on the fleet: anybody else is

@@ -6,6 +6,7 @@ package oxidesim
 
 import (
 	"encoding/hex"
+	"math/big"
 	"net/netip"
 	"slices"
 
@@ -206,7 +207,7 @@ func (s *Simulator) systemPoolRangeRemove(c *call) (any, error) {
 func (p *ipPool) utilization() utilizationJSON {
 	total := 0.0
 	for _, r := range p.ranges {
-		total += addrFloat(r.last) - addrFloat(r.first) + 1
+		total += countAddrs(r.first, r.last)
 	}
 	remaining := total - float64(len(p.used))
 	if p.filled {
@@ -215,11 +216,12 @@ func (p *ipPool) utilization() utilizationJSON {
 	return utilizationJSON{total, remaining}
 }
 
-func addrFloat(a netip.Addr) float64 {
-	out := 0.0
-	for _, b := range a.AsSlice() {
-		out = out*256 + float64(b)
-	}
+// countAddrs counts the addresses of a range. IPv6 addresses themselves are too large for a float that
+// would tell neighbours apart.
+func countAddrs(first, last netip.Addr) float64 {
+	count := new(big.Int).SetBytes(last.AsSlice())
+	count.Sub(count, new(big.Int).SetBytes(first.AsSlice()))
+	out, _ := new(big.Float).SetInt(count.Add(count, big.NewInt(1))).Float64()
 	return out
 }
 

@@ -217,7 +217,7 @@ func (s *Simulator) systemSubnetPoolUtilization(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := func(n netip.Prefix) float64 { return addrFloat(lastOf(n)) - addrFloat(n.Addr()) + 1 }
+	size := func(n netip.Prefix) float64 { return countAddrs(n.Addr(), lastOf(n)) }
 	var out utilizationJSON
 	for _, m := range p.members {
 		out.Capacity += size(m.net)

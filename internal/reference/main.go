@@ -3,7 +3,8 @@
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
 // Command reference writes the reference pages of the documentation: the flags of the programs, from
-// the programs themselves, and the annotations of Services, from the comments of their constants.
+// the programs themselves, their metrics, from what they register, and the annotations of Services, from
+// the comments of their constants.
 //
 //	go run ./internal/reference docs/reference
 //
@@ -59,8 +60,13 @@ func pages(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	metrics, err := metricsPage(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return map[string]string{
 		"oxide-backend.md": backendPage(), "ccm-shim.md": shim, "annotations.md": annotations,
+		"metrics.md": metrics,
 	}, nil
 }
 

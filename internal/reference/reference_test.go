@@ -5,8 +5,10 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -54,6 +56,10 @@ func TestPagesNameWhatThereIs(t *testing.T) {
 			"| `--backend-unreachable-exit duration` | `30s` |", "| `--leader-elect` | `true` |",
 		},
 		"annotations.md": {"`oxide.computer/floating-ip-pool`"},
+		"metrics.md": {
+			"| `oxide_backend_ready` | gauge |  | ", "| `oxide_ccm_node_probes_total` | counter | `result` | ",
+			"| `oxide_backend_grpc_server_handling_seconds` | histogram | ", "| `oxide_ccm_node_removals_waiting` | gauge |",
+		},
 	} {
 		for _, part := range parts {
 			if !strings.Contains(all[name], part) {
@@ -102,6 +108,51 @@ func TestPagesTellNothingOfTheMachineThatMadeThem(t *testing.T) {
 			if strings.Contains(text, secret) {
 				t.Errorf("%s holds %q", name, secret)
 			}
+		}
+	}
+}
+
+// The page is made of what is registered: a metric that is defined and not among that would be on no
+// page, and one that nobody defines any more could stay on it.
+func TestThePageOfMetricsIsComplete(t *testing.T) {
+	defined := map[string]bool{}
+	name := regexp.MustCompile(`"(oxide_(?:backend|ccm)_[a-z_]+)"`)
+	err := filepath.WalkDir("internal", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, match := range name.FindAllStringSubmatch(string(text), -1) {
+			defined[match[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := metricsPage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for line := range strings.Lines(text) {
+		if cell, ok := strings.CutPrefix(line, "| `"); ok {
+			name, _, _ := strings.Cut(cell, "`")
+			documented[name] = true
+		}
+	}
+	if len(documented) < 30 {
+		t.Fatalf("the page has %d metrics", len(documented))
+	}
+	for name := range defined {
+		if !documented[name] {
+			t.Errorf("the metric %s is defined, and not on the page: is it registered?", name)
+		}
+	}
+	for name := range documented {
+		// These are a library's, with the program's prefix.
+		if !defined[name] && !strings.HasPrefix(name, "oxide_backend_grpc_server_") {
+			t.Errorf("the metric %s is on the page, and nothing defines it", name)
 		}
 	}
 }

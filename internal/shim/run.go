@@ -157,6 +157,7 @@ func (r *running) startBackend(logFormat string) (*backendprocess.Process, error
 // cloud makes the provider. The framework calls it on every replica, before the leader election,
 // once logging and configuration are in place.
 func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
+	registerBuild()
 	connection.RegisterMetrics()
 	go func() {
 		err := connection.WatchReachability(r.ctx, r.conn, r.options.BackendUnreachableExit)

@@ -44,23 +44,15 @@ ports:
     protocol: TCP
   {{- end }}
 startupProbe:
-  {{- include "ccm.backendProbe" (dict "root" . "path" "/livez") | nindent 2 }}
-  periodSeconds: 1
-  failureThreshold: 60
+  {{- include "ccm.backendProbe" (dict "root" . "path" "/livez" "timing" .Values.backend.startupProbe) | nindent 2 }}
 livenessProbe:
-  {{- include "ccm.backendProbe" (dict "root" . "path" "/livez") | nindent 2 }}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 3
+  {{- include "ccm.backendProbe" (dict "root" . "path" "/livez" "timing" .Values.backend.livenessProbe) | nindent 2 }}
 readinessProbe:
-  {{- include "ccm.backendProbe" (dict "root" . "path" "/readyz") | nindent 2 }}
-  periodSeconds: 5
-  timeoutSeconds: 5
-  failureThreshold: 3
+  {{- include "ccm.backendProbe" (dict "root" . "path" "/readyz" "timing" .Values.backend.readinessProbe) | nindent 2 }}
 resources:
   {{- toYaml .Values.backend.resources | nindent 2 }}
 securityContext:
-  {{- include "ccm.containerSecurityContext" . | nindent 2 }}
+  {{- toYaml .Values.deployment.containerSecurityContext | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   - name: socket

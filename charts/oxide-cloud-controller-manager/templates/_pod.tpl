@@ -2,16 +2,23 @@
 {{- define "ccm.podPlace" -}}
 hostNetwork: {{ .Values.deployment.hostNetwork }}
 dnsPolicy: {{ .Values.deployment.dnsPolicy }}
+{{- with .Values.deployment.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.deployment.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .Values.deployment.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  fsGroup: 65532
-  seccompProfile:
-    type: RuntimeDefault
+  {{- $context := .Values.deployment.podSecurityContext }}
+  {{- if .Values.deployment.openshift }}
+  {{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" }}
+  {{- end }}
+  {{- toYaml $context | nindent 2 }}
 {{- with .Values.deployment.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
@@ -25,6 +32,13 @@ nodeSelector:
 affinity:
   {{- if .Values.deployment.affinity }}
   {{- toYaml .Values.deployment.affinity | nindent 2 }}
+  {{- else if and (include "ccm.isDaemonSet" .) (not .Values.deployment.nodeSelector) }}
+  nodeAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      nodeSelectorTerms:
+        - matchExpressions:
+            - key: node-role.kubernetes.io/control-plane
+              operator: Exists
   {{- else }}
   nodeAffinity:
     preferredDuringSchedulingIgnoredDuringExecution:

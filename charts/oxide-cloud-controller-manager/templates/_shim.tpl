@@ -62,23 +62,15 @@ ports:
     containerPort: {{ include "ccm.securePort" . }}
     protocol: TCP
 startupProbe:
-  {{- include "ccm.shimProbe" . | nindent 2 }}
-  periodSeconds: 2
-  failureThreshold: 60
+  {{- include "ccm.shimProbe" (dict "root" . "timing" .Values.shim.startupProbe) | nindent 2 }}
 livenessProbe:
-  {{- include "ccm.shimProbe" . | nindent 2 }}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 3
+  {{- include "ccm.shimProbe" (dict "root" . "timing" .Values.shim.livenessProbe) | nindent 2 }}
 readinessProbe:
-  {{- include "ccm.shimProbe" . | nindent 2 }}
-  periodSeconds: 5
-  timeoutSeconds: 5
-  failureThreshold: 3
+  {{- include "ccm.shimProbe" (dict "root" . "timing" .Values.shim.readinessProbe) | nindent 2 }}
 resources:
   {{- toYaml .Values.shim.resources | nindent 2 }}
 securityContext:
-  {{- include "ccm.containerSecurityContext" . | nindent 2 }}
+  {{- toYaml .Values.deployment.containerSecurityContext | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   - name: socket

@@ -21,6 +21,14 @@ const (
 	natIPs         = 1
 )
 
+// Limit returns how many addresses of a kind one instance can carry; ephemeral ones count among those.
+func Limit(kind ownership.Kind) int {
+	if kind == ownership.ExternalSubnet {
+		return maxExternalSubnets
+	}
+	return maxExternalIPs - natIPs
+}
+
 // node is an instance while the plan is made.
 type node struct {
 	id       string

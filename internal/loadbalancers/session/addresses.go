@@ -257,6 +257,20 @@ func (l *addressList) since(version uint64) addressView {
 	return v
 }
 
+// most returns how many addresses the instance carries that carries the most.
+func (l *addressList) most() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	carried, most := make(map[string]int), 0
+	for _, known := range l.known {
+		if known.InstanceID != "" {
+			carried[known.InstanceID]++
+			most = max(most, carried[known.InstanceID])
+		}
+	}
+	return most
+}
+
 // recordDetached writes a detachment through.
 func (l *addressList) recordDetached(id string) {
 	l.mu.Lock()

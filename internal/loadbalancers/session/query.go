@@ -366,3 +366,19 @@ func (l *loop) answer(questions []question, began time.Time) {
 		q.answer(l)
 	}
 }
+
+// Load is how many addresses of a kind any one instance carries at most, and can carry.
+type Load struct {
+	Kind        ownership.Kind
+	Most, Limit int
+}
+
+// Load returns the load of the fullest instance by kind, as far as addresses are known: no list is read
+// for it.
+func (m *Manager) Load() []Load {
+	loads := make([]Load, 0, len(kinds))
+	for _, kind := range kinds {
+		loads = append(loads, Load{kind, m.addresses[kind].most(), plan.Limit(kind)})
+	}
+	return loads
+}

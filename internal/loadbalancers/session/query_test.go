@@ -31,3 +31,27 @@ func TestAPlanOfASetRefusesAMissingDefaultPool(t *testing.T) {
 		}
 	})
 }
+
+// A metric shows it: an address on its own is no reason to read anything.
+func TestTheLoadIsThatOfTheFullestInstance(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		loads := func() [2]session.Load {
+			all := w.manager.Load()
+			return [2]session.Load{all[ownership.FloatingIP], all[ownership.ExternalSubnet]}
+		}
+		want := [2]session.Load{
+			{Kind: ownership.FloatingIP, Limit: 32}, {Kind: ownership.ExternalSubnet, Limit: 32},
+		}
+		if got := loads(); got != want {
+			t.Errorf("before any session: %+v", got)
+		}
+		o := w.open().sync()
+		defer o.close()
+		o.settled(o.want("default/web", nil, 80))
+		o.settled(o.want("default/dns", nil, 53))
+		want[ownership.FloatingIP].Most = 2
+		if got := loads(); got != want {
+			t.Errorf("with two addresses on one instance: %+v", got)
+		}
+	})
+}

@@ -29,6 +29,9 @@ var (
 	})
 )
 
+// Metrics returns the metrics of the connection.
+func Metrics() []metrics.Registerable { return []metrics.Registerable{callDuration, connected} }
+
 // RegisterMetrics adds the metrics of the connection, once, to the registry that the framework serves
 // at /metrics.
-var RegisterMetrics = sync.OnceFunc(func() { legacyregistry.MustRegister(callDuration, connected) })
+var RegisterMetrics = sync.OnceFunc(func() { legacyregistry.MustRegister(Metrics()...) })

@@ -34,7 +34,8 @@ var (
 	})
 )
 
+// Metrics returns the metrics of this package.
+func Metrics() []metrics.Registerable { return []metrics.Registerable{patches, nodesDue, following} }
+
 // registerMetrics adds the metrics, once, to the registry that the framework serves at /metrics.
-var registerMetrics = sync.OnceFunc(func() {
-	legacyregistry.MustRegister(patches, nodesDue, following)
-})
+var registerMetrics = sync.OnceFunc(func() { legacyregistry.MustRegister(Metrics()...) })

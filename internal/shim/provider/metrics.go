@@ -29,11 +29,21 @@ var (
 // /metrics. It is for the one provider of a process.
 func (p *Provider) RegisterMetrics() {
 	legacyregistry.MustRegister(removalsTotal, removalsPaced)
-	legacyregistry.RawMustRegister(metrics.NewGaugeFunc(
-		&metrics.GaugeOpts{
-			Name:           "oxide_ccm_node_removals_waiting",
-			Help:           "How many Nodes whose instances are gone wait for their removal.",
-			StabilityLevel: metrics.ALPHA,
-		},
-		func() float64 { return float64(p.removals.Waiting()) }))
+	legacyregistry.RawMustRegister(waitingGauge(func() float64 { return float64(p.removals.Waiting()) }))
 }
+
+func waitingGauge(waiting func() float64) metrics.GaugeFunc {
+	return metrics.NewGaugeFunc(&metrics.GaugeOpts{
+		Name:           "oxide_ccm_node_removals_waiting",
+		Help:           "How many Nodes whose instances are gone wait for their removal.",
+		StabilityLevel: metrics.ALPHA,
+	}, waiting)
+}
+
+// Metrics returns the metrics of this package, for their description.
+func Metrics() []metrics.Registerable {
+	return []metrics.Registerable{removalsTotal, removalsPaced}
+}
+
+// WaitingMetric returns the one that is made for a provider, for its description.
+func WaitingMetric() metrics.GaugeFunc { return waitingGauge(func() float64 { return 0 }) }

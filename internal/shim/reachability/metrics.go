@@ -41,9 +41,14 @@ var (
 	})
 )
 
+// Metrics returns the metrics of this package.
+func Metrics() []metrics.Registerable {
+	return []metrics.Registerable{probesTotal, watchableNodes, unreachableNodes, suppressed}
+}
+
 // registerMetrics adds the metrics, once, to the registry that the framework serves at /metrics.
 var registerMetrics = sync.OnceFunc(func() {
-	legacyregistry.MustRegister(probesTotal, watchableNodes, unreachableNodes, suppressed)
+	legacyregistry.MustRegister(Metrics()...)
 	for _, answer := range []Answer{Answered, Silent, Inconclusive} {
 		probesTotal.WithLabelValues(answer.String())
 	}

@@ -236,6 +236,8 @@ var (
 		"marked as this cluster's, and no Service wants them.")
 	conflicts = gauge("oxide_ccm_port_conflicts", "How many load balancers have a reserved address that "+
 		"is attached nowhere, because their port is taken on every Node that could carry it.")
+	firewallClosed = gauge("oxide_ccm_firewall_closed", "How many load balancers have ports that the VPC "+
+		"firewall closes.")
 )
 
 func histogram(name, help string) *metrics.Histogram {
@@ -252,11 +254,16 @@ func gauge(name, help string) *metrics.Gauge {
 	return metrics.NewGauge(&metrics.GaugeOpts{Name: name, Help: help, StabilityLevel: metrics.ALPHA})
 }
 
+// Metrics returns the metrics of this package.
+func Metrics() []metrics.Registerable {
+	return []metrics.Registerable{
+		failoverAttached, failoverPublished, holdsTotal, drift, changesDue, orphanedAddresses, orphanedRules,
+		conflicts, firewallClosed,
+	}
+}
+
 // registerMetrics adds the metrics, once, to the registry that the framework serves at /metrics.
-var registerMetrics = sync.OnceFunc(func() {
-	legacyregistry.MustRegister(failoverAttached, failoverPublished, holdsTotal, drift, changesDue,
-		orphanedAddresses, orphanedRules, conflicts)
-})
+var registerMetrics = sync.OnceFunc(func() { legacyregistry.MustRegister(Metrics()...) })
 
 // count counts a load balancer by what is said of it; nil: it is gone. The caller holds the lock.
 func (t *tracked) count(state *backendv1.LoadBalancerState) {
@@ -269,10 +276,13 @@ func (t *tracked) count(state *backendv1.LoadBalancerState) {
 		*counted = now
 	}
 	update(changesDue, &t.progressing, state.GetPhase() == backendv1.Phase_PHASE_PROGRESSING)
-	update(conflicts, &t.conflict, slices.ContainsFunc(state.GetConditions(),
-		func(condition *backendv1.Condition) bool {
-			return condition.GetType() == backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT
-		}))
+	has := func(kind backendv1.ConditionType) bool {
+		return slices.ContainsFunc(state.GetConditions(), func(condition *backendv1.Condition) bool {
+			return condition.GetType() == kind
+		})
+	}
+	update(conflicts, &t.conflict, has(backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT))
+	update(firewallClosed, &t.closed, has(backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED))
 }
 
 // driftAfter is how long after the last change of an item a change in Oxide is not caused by it any

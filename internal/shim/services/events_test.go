@@ -249,6 +249,8 @@ func TestLoadBalancersAreCountedByTheirStates(t *testing.T) {
 	c.track(service(), func(*tracked) {})
 	dueBefore, _ := due() // other tests leave some
 	conflictsBefore, _ := conflicting()
+	closed := func() (float64, error) { return testutil.GetGaugeMetricValue(firewallClosed) }
+	closedBefore, _ := closed()
 	says := func(changes ...stateChange) {
 		state := &backendv1.LoadBalancerState{
 			Key: c.lbKey("shop/web"), OwnerUid: "uid-1", Phase: backendv1.Phase_PHASE_READY,
@@ -262,10 +264,15 @@ func TestLoadBalancersAreCountedByTheirStates(t *testing.T) {
 	says(holding(backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT, "held"))
 	value(t, "due", dueBefore, due)
 	value(t, "conflicts", conflictsBefore+1, conflicting)
+	value(t, "closed", closedBefore, closed)
+	says(holding(backendv1.ConditionType_CONDITION_TYPE_PORT_CONFLICT, "held"),
+		holding(backendv1.ConditionType_CONDITION_TYPE_FIREWALL_CLOSED, "open 80"))
+	value(t, "closed", closedBefore+1, closed)
 	c.mu.Lock()
 	c.forget("shop/web")
 	c.mu.Unlock()
 	value(t, "conflicts", conflictsBefore, conflicting)
+	value(t, "closed", closedBefore, closed)
 }
 
 // A failover is no drift, nor is what follows a change in Kubernetes.

@@ -47,10 +47,10 @@ type tracked struct {
 	published []string
 	ports     []*backendv1.Port
 	firewall  *desiredFirewall
-	// progressing and conflict are what its last state says, for metrics. failoverSince is when the
-	// cause of its last failover was observed; zero: that is published.
-	progressing, conflict bool
-	failoverSince         time.Time
+	// progressing, conflict and closed are what its last state says, for metrics. failoverSince is when
+	// the cause of its last failover was observed; zero: that is published.
+	progressing, conflict, closed bool
+	failoverSince                 time.Time
 	// carriers are the instances that carry its addresses, or will.
 	carriers  []string
 	status    statusRecord

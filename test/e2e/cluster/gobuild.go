@@ -34,6 +34,8 @@ type BuildSpec struct {
 	Output string
 	// Packages are the main packages.
 	Packages []string
+	// Tags are the build tags.
+	Tags []string
 	// LinkerFlags are the flags of the linker; empty: those that make the program small.
 	LinkerFlags string
 }
@@ -52,7 +54,7 @@ func GoBuild(ctx context.Context, progress Progress, spec BuildSpec) error {
 	args := []string{
 		"build", "-v", "-trimpath", "-buildvcs=false",
 		"-ldflags", cmp.Or(spec.LinkerFlags, smallProgram),
-		"-o", spec.Output,
+		"-tags", strings.Join(spec.Tags, ","), "-o", spec.Output,
 	}
 	cmd := goCommand(ctx, spec.Dir, append(args, spec.Packages...)...)
 	out := &buildOutput{}

@@ -79,8 +79,37 @@ func Main(ctx context.Context, args []string, out io.Writer) int {
 	return exitFailed
 }
 
+// Observer watches a run of the demo from outside.
+type Observer struct {
+	// Rack says more of the rack, and BackendFlags are further flags of oxide-backend.
+	Rack         func(*rack.Options)
+	BackendFlags []string
+	// Started is called when all processes run, and Told when the story is over.
+	Started func(context.Context, Running) error
+	Told    func(context.Context) error
+}
+
+// Running is what runs.
+type Running struct {
+	Group   *process.Group
+	Cluster *cluster.Cluster
+	Rack    *rack.Rack
+	CCM     *stack.CCM
+	// Dir is the folder of the run.
+	Dir string
+}
+
+// Observe runs the demo for an observer.
+func Observe(ctx context.Context, out io.Writer, observer Observer) error {
+	d := &demo{console: newConsole(out), began: time.Now(), observer: observer}
+	defer d.cleanUp()
+	return d.run(ctx)
+}
+
 // demo is one run.
 type demo struct {
+	observer Observer
+
 	console *console
 	began   time.Time
 	keep    bool
@@ -142,6 +171,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	times, err := d.story(ctx)
+	if err == nil && d.observer.Told != nil {
+		err = d.observer.Told(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -202,9 +234,13 @@ func (d *demo) start(ctx context.Context, root string) error {
 	}
 	c.line("%-15s a real Kubernetes API at %s, with etcd (%s)", "kube-apiserver", d.cluster.URL,
 		cluster.Seconds(time.Since(began)))
-	d.rack, err = rack.Start(ctx, d.group, rack.Options{
+	options := rack.Options{
 		Program: d.programs.Sim, Dir: d.dir, Machines: machines, Latency: latency,
-	})
+	}
+	if d.observer.Rack != nil {
+		d.observer.Rack(&options)
+	}
+	d.rack, err = rack.Start(ctx, d.group, options)
 	if err != nil {
 		return err
 	}
@@ -216,7 +252,7 @@ func (d *demo) start(ctx context.Context, root string) error {
 	}
 	d.ccm, err = stack.StartCCM(ctx, stack.CCMOptions{
 		Group: d.group, Programs: d.programs, Cluster: d.cluster, Rack: d.rack,
-		Kubeconfig: kubeconfig, Dir: d.dir,
+		Kubeconfig: kubeconfig, Dir: d.dir, BackendFlags: d.observer.BackendFlags,
 	})
 	if err != nil {
 		return err
@@ -224,7 +260,10 @@ func (d *demo) start(ctx context.Context, root string) error {
 	c.line("%-15s knows Oxide and no Kubernetes; serves %s", "oxide-backend", d.ccm.Socket)
 	c.line("%-15s knows Kubernetes and no Oxide; leads, with the rights of the manifest only",
 		"ccm-shim")
-	return nil
+	if d.observer.Started == nil {
+		return nil
+	}
+	return d.observer.Started(ctx, Running{d.group, d.cluster, d.rack, d.ccm, d.dir})
 }
 
 // tellFailure prints what went wrong: the last lines of a process that ended, then one line with

@@ -54,6 +54,10 @@ type Options struct {
 	Name string
 	// TLS serves HTTPS, with a certificate by an authority that nobody else trusts.
 	TLS bool
+	// FleetViewer lets the programs' user see what operators see.
+	FleetViewer bool
+	// TokenExpires is when the programs' token does; zero: never.
+	TokenExpires time.Time
 	// APIVersion is the newest version of the API that it speaks; empty for the simulator's own.
 	APIVersion string
 }

@@ -121,12 +121,19 @@ func (r *Rack) apply(ctx context.Context, seed object) error {
 
 // seed describes the rack in the simulator's seed format.
 func seed(options Options) ([]byte, error) {
+	user := object{"name": userName, "tokens": []object{{"secret": Token}}}
+	if options.FleetViewer {
+		user["silo_role"], user["fleet_role"] = "viewer", "viewer"
+	}
+	if expires := options.TokenExpires; !expires.IsZero() {
+		user["tokens"] = []object{{"secret": Token, "expires": expires}}
+	}
 	text, err := yaml.Marshal(object{
 		"sleds": cmp.Or(options.Sleds, defaultSleds),
 		"silos": []object{{
 			"name": siloName,
 			"users": []object{
-				{"name": userName, "tokens": []object{{"secret": Token}}},
+				user,
 				{
 					"name": "operator", "silo_role": "admin", "fleet_role": "admin",
 					"tokens": []object{{"secret": operatorToken}},
