@@ -175,8 +175,8 @@ func TestValuesReachTheirFlags(t *testing.T) {
 	want := map[string][]string{
 		backendName: {
 			"--log-format=text", "--log-level=debug", "--metrics-listen=[::]:11269",
-			"--oxide-ca-file=/etc/oxide/ca/ca.crt", "--example", "--listen=" + socketFlag,
-			"--health-listen=:11268", "--oxide-token-file=/etc/oxide/credentials/oxide-token",
+			"--oxide-ca-file=/etc/oxide/ca/ca.crt", "--manage-firewall", "--firewall-priority=900", "--example",
+			"--listen=" + socketFlag, "--health-listen=:11268", "--oxide-token-file=/etc/oxide/credentials/oxide-token",
 		},
 		shimName: {
 			"--logging-format=text", "--v=4", "--configure-cloud-routes=false", "--profiling=false",

@@ -13,23 +13,22 @@ type metrics struct {
 
 func newMetrics(k *Keeper, registerer prometheus.Registerer) metrics {
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: "oxide_backend", Subsystem: "firewall", Name: name, Help: help,
-		})
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	m := metrics{
-		writes: counter("writes_total", "Writes of the rules of a VPC that Oxide took."),
-		failures: counter("write_failures_total",
+		writes: counter("oxide_backend_firewall_writes_total",
+			"Writes of the rules of a VPC that Oxide took."),
+		failures: counter("oxide_backend_firewall_write_failures_total",
 			"Writes of the rules of a VPC that Oxide refused, or did not bring into force everywhere."),
-		foreign: counter("foreign_changes_total",
+		foreign: counter("oxide_backend_firewall_foreign_changes_total",
 			"Rules in the firewalls of VPCs that somebody else added, changed or removed, as far as seen."),
-		refusals: counter("refusals_total",
+		refusals: counter("oxide_backend_firewall_refusals_total",
 			"Times that rules were not written because they or others cannot be represented, or do not fit."),
 	}
 	if registerer != nil {
 		registerer.MustRegister(m.writes, m.failures, m.foreign, m.refusals,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Namespace: "oxide_backend", Subsystem: "firewall", Name: "rules",
+				Name: "oxide_backend_firewall_rules",
 				Help: "Rules that are kept for load balancers in the firewalls of VPCs, as last seen.",
 			}, func() float64 { return float64(k.held()) }))
 	}
