@@ -53,5 +53,7 @@ const (
 	ErrInstanceNotIdentified      = Reason(backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_IDENTIFIED)
 	ErrInstanceIdentityConflict   = Reason(backendv1.ErrorReason_ERROR_REASON_INSTANCE_IDENTITY_CONFLICT)
 	ErrInstanceReplaced           = Reason(backendv1.ErrorReason_ERROR_REASON_INSTANCE_REPLACED)
+	ErrFirewallRuleInUse          = Reason(backendv1.ErrorReason_ERROR_REASON_FIREWALL_RULE_IN_USE)
+	ErrFirewallNotRepresentable   = Reason(backendv1.ErrorReason_ERROR_REASON_FIREWALL_NOT_REPRESENTABLE)
 	ErrReservationDiffers         = Reason(backendv1.ErrorReason_ERROR_REASON_RESERVATION_DIFFERS)
 )
