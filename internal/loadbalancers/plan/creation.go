@@ -128,8 +128,8 @@ func (p *planner) checkPool(d Desired) *Problem {
 	return nil
 }
 
-// PoolOf says from which pool a desired address comes, for people. There may be one of the other kind with
-// the same name.
+// PoolOf says from which pool a desired address comes, for people. There may be one of the other kind
+// with the same name.
 func PoolOf(d Desired) string {
 	named, byDefault := "IP pool", "pool"
 	if d.Source.Kind == ownership.ExternalSubnet {

@@ -225,8 +225,9 @@ func (p *planner) isUsedBy(b *balancer, ip *Address) bool {
 	return p.isOwn(ip, b.key()) || b.LoadBalancer.Publishes(ip.Addr) || slices.Contains(b.former, ip)
 }
 
-// guardReplaced gives load balancers whose ports were not edited the places where addresses are that are
-// about to be replaced by ones that are attached nowhere yet: one that was edited makes way for them, too.
+// guardReplaced gives load balancers whose ports were not edited the places where addresses are that
+// are about to be replaced by ones that are attached nowhere yet: one that was edited makes way for
+// them, too.
 func (p *planner) guardReplaced() {
 	for _, b := range p.live {
 		if b.edited {

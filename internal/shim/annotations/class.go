@@ -37,8 +37,8 @@ func IsOurClass(service *v1.Service) bool {
 	return class != nil && sourcesByClass[*class] != ""
 }
 
-// IsUnknownClass reports whether a Service has a class that is meant for this provider, by its prefix or as
-// one of its sources, and that it does not serve. No other provider would.
+// IsUnknownClass reports whether a Service has a class that is meant for this provider, by its prefix
+// or as one of its sources, and that it does not serve. No other provider would.
 func IsUnknownClass(service *v1.Service) bool {
 	class := service.Spec.LoadBalancerClass
 	return class != nil && !IsOurClass(service) &&

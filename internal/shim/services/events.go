@@ -170,8 +170,8 @@ func (c *Controller) reportUnknownClass(service *v1.Service) {
 	if !c.classedOnly {
 		served += ", or without one"
 	}
-	c.warn(service, unknownClass, class, fmt.Sprintf("The loadBalancerClass %.100s is not one that is served "+
-		"here: delete the Service, and create it with the class %s", class, served))
+	c.warn(service, unknownClass, class, fmt.Sprintf("The loadBalancerClass %.100s is not one that is "+
+		"served here: delete the Service, and create it with the class %s", class, served))
 }
 
 // reportLeft records that a Service which was served is not any more.
