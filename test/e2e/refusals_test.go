@@ -65,13 +65,13 @@ func refusals(steady string) map[string]refusal {
 			[]string{"gets one address of that IP family", prefix + "addresses-per-family"},
 		},
 		"unknown pool": {
-			"floating-ip-pool", "nowhere", nil, []string{"the pool nowhere does not exist"},
+			"floating-ip-pool", "nowhere", nil, []string{"the IP pool nowhere does not exist"},
 		},
 		"pool of the wrong family": {
-			"floating-ip-pool", "default-v6", nil, []string{"the pool default-v6 has no IPv4 addresses"},
+			"floating-ip-pool", "default-v6", nil, []string{"the IP pool default-v6 has no IPv4 addresses"},
 		},
 		"exhausted pool": {
-			"floating-ip-pool", "full", nil, []string{"the pool full has no free address"},
+			"floating-ip-pool", "full", nil, []string{"the IP pool full has no free address"},
 		},
 		"contradicting version": {
 			"floating-ip-version", "v6", nil, []string{"spec.ipFamilies"},

@@ -212,11 +212,11 @@ func TestWhatCannotBeHad(t *testing.T) {
 	for _, tc := range []claimCase{
 		{
 			name: "a pool that is not there", facts: was, set: []*LoadBalancer{web(from(Source{Pool: "gone"}))},
-			actions: moved, reason: ReasonPoolNotFound, problem: "the pool gone does not exist",
+			actions: moved, reason: ReasonPoolNotFound, problem: "the IP pool gone does not exist",
 		},
 		{
 			name: "a pool of the other family", facts: was, set: []*LoadBalancer{web(from(Source{Pool: "six"}))},
-			actions: moved, reason: ReasonInvalid, problem: "the pool six has no IPv4 addresses",
+			actions: moved, reason: ReasonInvalid, problem: "the IP pool six has no IPv4 addresses",
 		},
 		{
 			name: "a multicast pool", facts: was, set: []*LoadBalancer{web(from(Source{Pool: "multicast"}))},
@@ -239,19 +239,19 @@ func TestWhatCannotBeHad(t *testing.T) {
 			name:  "of two that it has, the one in use",
 			facts: ips{ip("0 192.0.2.3"), ip("a 192.0.2.1 n2")},
 			set:   []*LoadBalancer{web(from(Source{Pool: "gone"}))}, actions: moved,
-			reason: ReasonPoolNotFound, problem: "the pool gone",
+			reason: ReasonPoolNotFound, problem: "the IP pool gone",
 		},
 		{
 			name:  "what is retained does not come back for it",
 			facts: ips{ip("a 192.0.2.1", func(m *Marker) { m.Retained = true })},
 			set:   []*LoadBalancer{web(from(Source{Pool: "gone"}))}, actions: [][]string{nil},
-			reason: ReasonPoolNotFound, problem: "the pool gone",
+			reason: ReasonPoolNotFound, problem: "the IP pool gone",
 		},
 		{
 			name:    "what the existing CCM gave it is taken over",
 			facts:   ips{legacy("a 192.0.2.1 n1", "default-web")},
 			set:     []*LoadBalancer{web(from(Source{Pool: "gone"}), publishing("192.0.2.1"))},
-			actions: [][]string{{"mark a"}}, reason: ReasonPoolNotFound, problem: "the pool gone",
+			actions: [][]string{{"mark a"}}, reason: ReasonPoolNotFound, problem: "the IP pool gone",
 		},
 		{
 			name: "it is not known what is desired: it fails over", facts: was, set: []*LoadBalancer{web(preserved)},

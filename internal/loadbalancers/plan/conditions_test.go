@@ -61,10 +61,10 @@ func TestPoolsThatHaveNoAddress(t *testing.T) {
 		says   string
 	}{
 		{"one that is exhausted", Source{Pool: "empty"}, nil, ReasonPoolExhausted,
-			"the pool empty has no free address"},
+			"the IP pool empty has no free address"},
 		{"one that cannot be read", Source{Pool: "unread"}, nil, ReasonPoolUnreadable, "503"},
 		{"one that was not read yet", Source{Pool: "new"}, nil, ReasonPoolUnreadable,
-			"the pool new has not been read yet"},
+			"the IP pool new has not been read yet"},
 		{"no default pool", Source{}, defaults(Pool{Missing: true}), ReasonPoolNotFound,
 			"the silo has no default pool for IPv4 addresses"},
 		{"the default pool is exhausted", Source{}, defaults(Pool{Exhausted: true}), ReasonPoolExhausted,

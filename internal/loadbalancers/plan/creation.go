@@ -128,16 +128,17 @@ func (p *planner) checkPool(d Desired) *Problem {
 	return nil
 }
 
-// PoolOf says from which pool a desired address comes, for people.
+// PoolOf says from which pool a desired address comes, for people. There may be one of the other kind
+// with the same name.
 func PoolOf(d Desired) string {
-	subnet := ""
+	named, byDefault := "IP pool", "pool"
 	if d.Source.Kind == ownership.ExternalSubnet {
-		subnet = "subnet "
+		named, byDefault = "subnet pool", "subnet pool"
 	}
 	if d.Source.Pool != "" {
-		return fmt.Sprintf("the %spool %.100s", subnet, d.Source.Pool)
+		return fmt.Sprintf("the %s %.100s", named, d.Source.Pool)
 	}
-	return fmt.Sprintf("the silo's default %spool for IP%s addresses", subnet, d.Family)
+	return fmt.Sprintf("the silo's default %s for IP%s addresses", byDefault, d.Family)
 }
 
 // checkDefaultPool knows little of what is required: whether it can be had shows when it is tried.

@@ -33,7 +33,12 @@ func (p *planner) locate() {
 	staying, going := p.sortOut()
 	expected := p.expected(going)
 	var yielding []*claim
+	isGuarded := false
 	for _, c := range staying {
+		if c.b.edited && !isGuarded {
+			p.guardReplaced()
+			isGuarded = true
+		}
 		switch {
 		case c.b.edited && c.isExpected(expected):
 			yielding = append(yielding, c)
@@ -208,7 +213,30 @@ func (p *planner) guard(going []*claim) {
 	}
 	for _, b := range p.all {
 		for _, ip := range p.unclaimed(b) {
-			if p.isOwn(ip, b.key()) || b.LoadBalancer.Publishes(ip.Addr) || slices.Contains(b.former, ip) {
+			if p.isUsedBy(b, ip) {
+				p.occupyFree(b, ip)
+			}
+		}
+	}
+}
+
+// isUsedBy reports whether an address that is not desired was a load balancer's until now.
+func (p *planner) isUsedBy(b *balancer, ip *Address) bool {
+	return p.isOwn(ip, b.key()) || b.LoadBalancer.Publishes(ip.Addr) || slices.Contains(b.former, ip)
+}
+
+// guardReplaced gives load balancers whose ports were not edited the places where addresses are that
+// are about to be replaced by ones that are attached nowhere yet: one that was edited makes way for
+// them, too.
+func (p *planner) guardReplaced() {
+	for _, b := range p.live {
+		if b.edited {
+			continue
+		}
+		for _, ip := range p.unclaimed(b) {
+			if p.isUsedBy(b, ip) && slices.ContainsFunc(b.claims, func(c *claim) bool {
+				return !c.inUse() && c.Desired.Family == ip.Family() && c.Kind() == ip.Kind
+			}) {
 				p.occupyFree(b, ip)
 			}
 		}

@@ -195,6 +195,32 @@ func TestInvariant4TheYoungerOfTwoEditsMakesWay(t *testing.T) {
 	}
 }
 
+// X serves 8080 on n1, and gets another address; Y is edited to 8080 on n1. Y makes way, and X gets its new
+// address where it was.
+func TestInvariant4AnEditMakesWayForWhatIsReplaced(t *testing.T) {
+	x := web(serving(tcp8080), held(tcp8080), from(Source{Pool: "p"}), func(d *LoadBalancer) {
+		d.Created += 10 * day
+	})
+	y := other(serving(tcp8080), held(tcp80))
+	found := ips{ip("a 192.0.2.1 n1"), ip("b 192.0.2.2 n1", ofOther)}
+	found[0].PoolID = "pool-9"
+	for _, tc := range []struct {
+		candidates []string
+		y          string
+	}{
+		{[]string{"n1"}, ""},
+		{[]string{"n1", "n2"}, "n2"},
+	} {
+		r := planned(found, []*LoadBalancer{y, x}, cluster(tc.candidates...))
+		if c := r.ByKey[webKey].Claims[0]; c.Address != nil || c.Target != "n1" {
+			t.Errorf("%v: what replaces the address goes to %q, want n1", tc.candidates, c.Target)
+		}
+		if c := r.ByKey[otherKey].Claims[0]; c.Target != tc.y {
+			t.Errorf("%v: the edited one goes to %q, want %q", tc.candidates, c.Target, tc.y)
+		}
+	}
+}
+
 // A place that another address is about to leave is taken last, and by nobody who can wait.
 func TestInvariant4APlaceThatIsBeingLeft(t *testing.T) {
 	b := ip("b 192.0.2.2 n1", ofOther)

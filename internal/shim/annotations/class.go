@@ -7,6 +7,7 @@ package annotations
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 )
@@ -34,6 +35,14 @@ var sourcesByClass = map[string]string{
 func IsOurClass(service *v1.Service) bool {
 	class := service.Spec.LoadBalancerClass
 	return class != nil && sourcesByClass[*class] != ""
+}
+
+// IsUnknownClass reports whether a Service has a class that is meant for this provider, by its prefix
+// or as one of its sources, and that it does not serve. No other provider would.
+func IsUnknownClass(service *v1.Service) bool {
+	class := service.Spec.LoadBalancerClass
+	return class != nil && !IsOurClass(service) &&
+		(strings.HasPrefix(*class, Prefix) || sourcesByClass[Prefix+*class] != "")
 }
 
 // SourcesOf returns where the addresses of a Service come from: one source for all its IP families, or

@@ -12,6 +12,24 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
+// A class with the prefix of this provider, or that is one of its sources, is meant for it, known or not.
+func TestUnknownClassesAreMeantForThisProvider(t *testing.T) {
+	for class, want := range map[string]bool{
+		"": false, ClassFloatingIP: false, ClassExternalSubnet: false, "oxide.computer/floating-ips": true,
+		"oxide.computer/Floating-IP": true, "oxide.computer/subnet": true, "external-subnet": true,
+		"floating-ip": true, "example.com/floating-ip": false, "oxide.computers/floating-ip": false,
+		"metallb": false,
+	} {
+		service := &v1.Service{}
+		if class != "" {
+			service.Spec.LoadBalancerClass = &class
+		}
+		if got := IsUnknownClass(service); got != want {
+			t.Errorf("%q: %t, want %t", class, got, want)
+		}
+	}
+}
+
 // Class and annotation say where an address comes from; where they contradict each other, neither is
 // obeyed.
 func TestTheClassSaysWhereAnAddressComesFrom(t *testing.T) {

@@ -284,6 +284,26 @@ func TestWhatIsNotServedAnyMoreSaysSo(t *testing.T) {
 	e.finalizers("shop/web")
 }
 
+// A class that looks like one of this provider's, and is none, would leave its Service without an address and
+// without a word: an event says which classes there are, and nothing of the Service is touched.
+func TestAClassThatIsNearlyOursSaysSo(t *testing.T) {
+	e := runClasses(t, Config{}, service(ofClass("oxide.computer/floating-ips"), publishing("203.0.113.77")))
+	e.recorded("Service shop/web Warning UnknownClass The loadBalancerClass oxide.computer/floating-ips is not " +
+		"one that is served here: delete the Service, and create it with the class oxide.computer/floating-ip " +
+		"or oxide.computer/external-subnet, or without one")
+	e.inSync()
+	e.status("shop/web", "203.0.113.77")
+	e.finalizers("shop/web")
+	if n := e.count("UnknownClass"); n != 1 {
+		t.Errorf("it is recorded %d times", n)
+	}
+
+	e = runClasses(t, Config{ClassedOnly: true}, service(ofClass("external-subnet")))
+	e.recorded("Service shop/web Warning UnknownClass The loadBalancerClass external-subnet is not one that is " +
+		"served here: delete the Service, and create it with the class oxide.computer/floating-ip or " +
+		"oxide.computer/external-subnet")
+}
+
 // A status is cleared when its Service has become somebody else's, if it is still what was written here.
 func TestOnlyOurOwnStatusIsCleared(t *testing.T) {
 	by := func(manager string) metav1.ManagedFieldsEntry {

@@ -89,6 +89,9 @@ func (c *Controller) reportConditions(service *v1.Service, state *backendv1.Load
 // notServed is the reason of the event about a Service that is not served any more.
 const notServed = "NotServed"
 
+// unknownClass is the reason of the event about a Service whose class looks like one of this provider's.
+const unknownClass = "UnknownClass"
+
 // syncFailed is the reason of the framework's event about a failed call. What goes wrong later,
 // when the framework does not ask, is recorded under the same one.
 const syncFailed = "SyncLoadBalancerFailed"
@@ -172,6 +175,18 @@ func (c *Controller) reportSettings(service *v1.Service) {
 	}
 	c.config.Reporter.Clear(service.UID, "UnknownAnnotation", names...)
 	c.config.Reporter.Clear(service.UID, notServed)
+	c.config.Reporter.Clear(service.UID, unknownClass)
+}
+
+// reportUnknownClass records that a Service is served by nobody, as far as can be seen from here.
+func (c *Controller) reportUnknownClass(service *v1.Service) {
+	class, served := *service.Spec.LoadBalancerClass, annotations.ClassFloatingIP+" or "+
+		annotations.ClassExternalSubnet
+	if !c.classedOnly {
+		served += ", or without one"
+	}
+	c.warn(service, unknownClass, class, fmt.Sprintf("The loadBalancerClass %.100s is not one that is "+
+		"served here: delete the Service, and create it with the class %s", class, served))
 }
 
 // reportLeft records that a Service which was served is not any more.

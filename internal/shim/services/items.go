@@ -213,6 +213,8 @@ func (c *Controller) syncService(key string) *item {
 		return c.push(c.ending(service), service)
 	case service != nil && c.isLeft(service):
 		c.reportLeft(service)
+	case service != nil && service.DeletionTimestamp.IsZero() && annotations.IsUnknownClass(service):
+		c.reportUnknownClass(service)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
