@@ -366,19 +366,27 @@ func (e *cluster) change(key string, change func(*v1.Service)) {
 // status waits until a Service publishes addresses.
 func (e *cluster) status(key string, addresses ...string) {
 	e.Helper()
+	e.await("the status "+strings.Join(addresses, ", "), func() bool { return e.publishes(key, addresses...) })
+}
+
+// publishes reports whether a Service publishes just these addresses.
+func (e *cluster) publishes(key string, addresses ...string) bool {
 	namespace, name, _ := strings.Cut(key, "/")
-	e.await("the status "+strings.Join(addresses, ", "), func() bool {
-		service, err := e.client.CoreV1().Services(namespace).Get(e.Context(), name, metav1.GetOptions{})
-		return err == nil && shows(&service.Status.LoadBalancer, addresses)
-	})
+	service, err := e.client.CoreV1().Services(namespace).Get(e.Context(), name, metav1.GetOptions{})
+	return err == nil && shows(&service.Status.LoadBalancer, addresses)
 }
 
 // recorded waits until there is an event with a text in it.
 func (e *cluster) recorded(text string) {
 	e.Helper()
 	e.await("the event "+text+" among "+strings.Join(e.events.Sent(), "; "), func() bool {
-		return slices.ContainsFunc(e.events.Sent(), func(s string) bool { return strings.Contains(s, text) })
+		return e.hasRecorded(text)
 	})
+}
+
+// hasRecorded reports whether there is an event with a text in it.
+func (e *cluster) hasRecorded(text string) bool {
+	return slices.ContainsFunc(e.events.Sent(), func(s string) bool { return strings.Contains(s, text) })
 }
 
 // checkRetry checks how the service controller would retry after an error; 0: with its own delays.
