@@ -220,6 +220,19 @@ func (e *environment) carriedBeside(key, kind string, left rack.Carried) {
 // attached.
 func (e *environment) neverWithoutAny(key string, do func()) {
 	e.Helper()
+	e.whileLooking(do, func(state rack.State) string {
+		all := ownedBy(state, key)
+		if !slices.ContainsFunc(all, func(c rack.Carried) bool { return c.AttachState == rack.Attached }) {
+			return fmt.Sprintf("for a moment none is attached: %+v", all)
+		}
+		return ""
+	})
+}
+
+// whileLooking does something, and looks at the rack again and again meanwhile: what is wrong there is
+// said once.
+func (e *environment) whileLooking(do func(), wrong func(rack.State) string) {
+	e.Helper()
 	ctx, cancel := context.WithCancel(e.Context())
 	looked := make(chan int)
 	go func() {
@@ -233,9 +246,8 @@ func (e *environment) neverWithoutAny(key string, do func()) {
 			if err != nil {
 				continue
 			}
-			all := ownedBy(state, key)
-			if !slices.ContainsFunc(all, func(c rack.Carried) bool { return c.AttachState == rack.Attached }) {
-				e.Errorf("for a moment none is attached: %+v", all)
+			if what := wrong(state); what != "" {
+				e.Error(what)
 				return
 			}
 		}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -181,27 +180,12 @@ func twoOnThree(p *pool, kind string, edit func(*corev1.Service)) {
 // neverLeaves checks, again and again while something is done, that an address is attached where it is.
 func (p *pool) neverLeaves(c rack.Carried, do func()) {
 	p.Helper()
-	ctx, cancel := context.WithCancel(p.Context())
-	looked := make(chan int)
-	go func() {
-		n := 0
-		defer func() { looked <- n }()
-		pace := time.NewTicker(5 * time.Millisecond)
-		defer pace.Stop()
-		for ; ctx.Err() == nil; n++ {
-			<-pace.C
-			state, err := p.rack.State(ctx)
-			if now, _ := state.At(c.Addr); err == nil && now != c {
-				p.Errorf("for a moment %+v was %+v", c, now)
-				return
-			}
+	p.whileLooking(do, func(state rack.State) string {
+		if now, _ := state.At(c.Addr); now != c {
+			return fmt.Sprintf("for a moment %+v was %+v", c, now)
 		}
-	}()
-	do()
-	cancel()
-	if n := <-looked; n < 10 {
-		p.Errorf("looked only %d times", n)
-	}
+		return ""
+	})
 }
 
 // countChanges: more are added to those that are there; of those that are too many those go first whose

@@ -183,8 +183,8 @@ const replacementAge = 30 * time.Second
 // awaitsLeftovers reports whether it is yet to be seen that a load balancer has no external subnet
 // left, and has that found out. A backend that ended in the middle of an exchange may have left
 // one, of which nothing else is known once it is detached. Where each address is as old as its
-// owner there was no exchange, and nothing is read for that; and nobody waits for what cannot be
-// read. A user's own address may be older than its owner and yet a replacement: then what it has
+// owner there was no exchange, and nothing is read for that. What cannot be read is not waited for
+// either. A user's own address may be older than its owner and yet a replacement: then what it has
 // replaced is found within a minute.
 func (l *loop) awaitsLeftovers(b *balancer) bool {
 	return b.mayReplace && l.observed.lists[ownership.ExternalSubnet].err == nil &&

@@ -62,7 +62,7 @@ func TestALeftoverOfTheOtherKindGoesWithItsOwner(t *testing.T) {
 	})
 }
 
-// Nobody waits for external subnets that cannot be listed.
+// External subnets that cannot be listed are not waited for.
 func TestALeftoverThatCannotBeListedHoldsUpNothing(t *testing.T) {
 	inRoutedWorld(t, 2, func(w *world) {
 		o, key := w.leftover()

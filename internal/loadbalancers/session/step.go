@@ -108,8 +108,8 @@ func (l *loop) input(now time.Time) *plan.Input {
 	}
 	for id, c := range l.candidates {
 		in.Candidates = append(in.Candidates, l.candidate(id, c))
-		if vpc := o.instances[id].Interface.VPCID; vpc != "" && in.Firewalls[vpc] == nil &&
-			len(l.balancers) > 0 {
+		vpc := o.instances[id].Interface.VPCID
+		if _, asked := in.Firewalls[vpc]; vpc != "" && !asked && len(l.balancers) > 0 {
 			rules, read := l.firewallRules(now, vpc)
 			in.Firewalls[vpc], l.unreadFirewalls[vpc] = rules, !read
 		}

@@ -77,7 +77,7 @@ func unfit(name string) doctor {
 func asks(change func(*shape)) doctor {
 	return func(e *expectation, _ snapshot, _ *step) {
 		change(&e.services["many"].shape)
-		e.services["many"].wished = true
+		e.services["many"].exchanging = true
 	}
 }
 

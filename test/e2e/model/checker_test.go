@@ -121,10 +121,10 @@ func moved(id, to string) doctor {
 }
 
 // kept makes a Service one that comes back, and for which an address was kept; it may ask for one.
-func kept(name, wish string) doctor {
+func kept(name, desired string) doctor {
 	return func(e *expectation, _ snapshot, _ *step) {
 		v := e.services[name]
-		v.had, v.wish = nil, wish
+		v.had, v.desired = nil, desired
 		v.kept = []address{{
 			kind: kindOfAddress{version: "v4"}, id: fipKept, ip: "198.51.100.3", name: "lb-old",
 		}}

@@ -38,8 +38,8 @@ type service struct {
 	name  string
 	ports []corev1.ServicePort
 	shape
-	// wish is the address that it asks for; empty: any.
-	wish string
+	// desired is the address that it asks for; empty: any.
+	desired string
 	// borrows is the name of a user's own floating IP that it asks for; empty: it has one of its own.
 	borrows string
 	// returns are the names of those that it is to give back; what takes their place must be in use before.
@@ -55,9 +55,9 @@ type service struct {
 	had []address
 	// kept are addresses that were retained when it went, or are to be.
 	kept []address
-	// wished: it asked for other addresses, so it may have more than it asks for as long as one of them
+	// exchanging: it asked for other addresses, so it may have more than it asks for as long as one of them
 	// cannot be used.
-	wished bool
+	exchanging bool
 }
 
 // address is an address that a Service has.
@@ -172,7 +172,7 @@ func (e *expectation) current(s snapshot, v *service) (all []rack.Carried) {
 	for _, kind := range v.kinds() {
 		left := e.owed(s, v, kind)
 		for _, ip := range own {
-			if left > 0 && kind.has(ip) && (v.wish == "" || ip.Addr == v.wish) {
+			if left > 0 && kind.has(ip) && (v.desired == "" || ip.Addr == v.desired) {
 				all, left = append(all, ip), left-1
 			}
 		}

@@ -104,7 +104,7 @@ func byHand(
 	}
 }
 
-// takeOff detaches the address, unless Oxide does not: nobody waits for that.
+// takeOff detaches the address, unless Oxide does not, which is not waited for.
 func (h hand) takeOff(ctx context.Context) error {
 	if h.w.isStuck(h.s, h.ip) {
 		return nil

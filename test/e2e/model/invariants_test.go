@@ -130,7 +130,7 @@ func (e *expectation) checkApart(found *problems, s snapshot, v *service) {
 	on := make(map[place]string)
 	for _, ip := range e.current(s, v) {
 		at := place{ip.Version(), ip.Instance}
-		if ip.AttachState != rack.Attached || v.wished || ip.Instance == outsider {
+		if ip.AttachState != rack.Attached || v.exchanging || ip.Instance == outsider {
 			continue
 		}
 		if on[at] != "" {
@@ -318,6 +318,6 @@ func (e *expectation) adopt(s snapshot) {
 			ip, _ := s.named(name)
 			return ip.AttachState == detached
 		})
-		v.wished = v.wished && (len(e.served(s, v)) > len(current) || len(v.returns) > 0)
+		v.exchanging = v.exchanging && (len(e.served(s, v)) > len(current) || len(v.returns) > 0)
 	}
 }

@@ -63,7 +63,7 @@ func (e *expectation) checkAddresses(found *problems, st step) {
 // checkKept finds addresses of a kind that were released although they could have been kept, and new
 // ones although others would have done. Of too many those go first whose nodes are not fit.
 func (e *expectation) checkKept(found *problems, st step, v *service, kind kindOfAddress) {
-	isOf := func(a address) bool { return a.kind == kind && (v.wish == "" || v.wish == a.ip) }
+	isOf := func(a address) bool { return a.kind == kind && (v.desired == "" || v.desired == a.ip) }
 	now := make(map[string]bool)
 	for _, ip := range e.current(st.now, v) {
 		now[ip.ID] = kind.has(ip)
@@ -87,11 +87,11 @@ func (e *expectation) checkKept(found *problems, st step, v *service, kind kindO
 		}
 	}
 	owed := e.owed(st.now, v, kind)
-	if !v.wished && len(gone) > max(0, len(had)-owed) {
+	if !v.exchanging && len(gone) > max(0, len(had)-owed) {
 		found.add(noneLost, "%s had the addresses %v, and has lost %d of them", v.name, had, len(gone))
 	}
 	usable := len(slices.DeleteFunc(known, func(a address) bool { return !isOf(a) }))
-	if !v.wished && len(fresh) > max(0, owed-usable) {
+	if !v.exchanging && len(fresh) > max(0, owed-usable) {
 		found.add(noneLost, "%s has got %v, and has %d of its own or kept for it", v.name, fresh, usable)
 	}
 	serves := func(id string) bool {

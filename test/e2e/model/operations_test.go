@@ -175,7 +175,7 @@ func serviceKinds() []kind {
 				return w.annotate(ctx, v.name, retainAnnotation, strconv.FormatBool(v.retain))
 			}
 		})},
-		{5, ofService(func(v *service) bool { return isLive(v) && v.isPlain() && v.wish == "" },
+		{5, ofService(func(v *service) bool { return isLive(v) && v.isPlain() && v.desired == "" },
 			"edit the borrowed address of", func(w *world, v *service) change {
 				free, _ := w.pick(slices.DeleteFunc(slices.Clone(w.lent), func(name string) bool {
 					return len(w.servicesThat(func(v *service) bool {
@@ -195,22 +195,22 @@ func serviceKinds() []kind {
 						v.returns = append(v.returns, v.borrows)
 					}
 					v.returns = slices.DeleteFunc(v.returns, func(name string) bool { return name == free })
-					v.borrows, v.wished = free, true
+					v.borrows, v.exchanging = free, true
 					st.replaced[v.name] = true
 					return w.annotate(ctx, v.name, existingAnnotation, free)
 				}
 			})},
 		{4, ofService(func(v *service) bool { return isOwn(v) && v.isPlain() },
-			"edit the wished address of", func(w *world, v *service) change {
-				wish := fmt.Sprintf("198.51.100.%d", 200+5*number(v.name)+w.random.IntN(5))
-				if w.random.IntN(3) == 0 || v.wish == wish {
-					wish = ""
+			"edit the desired address of", func(w *world, v *service) change {
+				desired := fmt.Sprintf("198.51.100.%d", 200+5*number(v.name)+w.random.IntN(5))
+				if w.random.IntN(3) == 0 || v.desired == desired {
+					desired = ""
 				}
-				w.detail = wish
+				w.detail = desired
 				return func(ctx context.Context, st *step) error {
-					v.wish, v.wished = wish, true
+					v.desired, v.exchanging = desired, true
 					st.replaced[v.name] = true
-					return w.annotate(ctx, v.name, addressAnnotation, wish)
+					return w.annotate(ctx, v.name, addressAnnotation, desired)
 				}
 			})},
 		{3, ofService(isLive, "annotate", func(w *world, v *service) change {
@@ -239,7 +239,7 @@ func serviceKinds() []kind {
 					v.shape, v.balanced, v.retained = to, true, false
 					// What could not be taken off meanwhile is still there, perhaps not what it asks for.
 					left := w.of(st.before, v.name, false)
-					v.wished = v.wished || len(left) > 0
+					v.exchanging = v.exchanging || len(left) > 0
 					st.mayMove(left...)
 					spec := map[string]any{"type": corev1.ServiceTypeLoadBalancer}
 					if v.class != "" {
@@ -301,10 +301,10 @@ func chooseCreate(w *world) (operation, bool) {
 	gone := w.services[name]
 	if w.random.IntN(6) == 0 && (gone == nil || !gone.retained) {
 		v.shape = plain()
-		v.wish = fmt.Sprintf("198.51.100.%d", 200+5*number(name)+w.random.IntN(5))
+		v.desired = fmt.Sprintf("198.51.100.%d", 200+5*number(name)+w.random.IntN(5))
 	}
 	text := fmt.Sprintf("create %s %s retain=%v, %s %s", name, portsText(v.ports), v.retain, &v.shape,
-		v.wish)
+		v.desired)
 	return operation{text, func(ctx context.Context, _ snapshot, _ *step) error {
 		object := objects.LoadBalancer(namespace, name, v.ports...)
 		object.Annotations = v.annotations()
@@ -315,9 +315,9 @@ func chooseCreate(w *world) (operation, bool) {
 		if v.class != "" {
 			object.Spec.LoadBalancerClass = &v.class
 		}
-		if v.wish != "" {
-			object.Annotations[addressAnnotation] = v.wish
-			v.wished = true
+		if v.desired != "" {
+			object.Annotations[addressAnnotation] = v.desired
+			v.exchanging = true
 		}
 		if gone != nil {
 			v.kept = gone.kept

@@ -81,7 +81,7 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 	former := slices.Concat(extra, s.allNamed(v.returns))
 	isFormerStuck := e.areStuck(s, former...) > 0
 	isHeldUp := e.awaitsPlace(s, current) || e.areStuck(s, current...) > 0 || isFormerStuck
-	if len(extra) > 0 && (!v.wished || !isHeldUp) {
+	if len(extra) > 0 && (!v.exchanging || !isHeldUp) {
 		found.add(converges, "%s has %d addresses too many: %v", v.name, len(extra), extra)
 	}
 	for i, ip := range current {

@@ -175,7 +175,7 @@ func plain() shape { return shape{versions: []string{"v4"}, each: 1} }
 func shapeKinds() []kind {
 	// What names one address by itself asks for one IPv4 floating IP.
 	isFree := func(v *service) bool {
-		return isLive(v) && v.wish == "" && v.borrows == "" && len(v.returns) == 0
+		return isLive(v) && v.desired == "" && v.borrows == "" && len(v.returns) == 0
 	}
 	changes := func(draw func(*world, *shape)) func(*world, *service) change {
 		return func(w *world, v *service) change {
@@ -185,7 +185,7 @@ func shapeKinds() []kind {
 			}
 			w.detail = "to " + to.String()
 			return func(ctx context.Context, st *step) error {
-				v.shape, v.wished = to, true
+				v.shape, v.exchanging = to, true
 				return w.reshape(ctx, st.before, v, nil)
 			}
 		}

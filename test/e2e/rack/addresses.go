@@ -31,9 +31,7 @@ func (r *Rack) AddAddresses(ctx context.Context, addresses ...Address) error {
 			"instance": a.Instance,
 		})
 	}
-	return r.apply(ctx, object{"silos": []object{{
-		"name": siloName, "projects": []object{{"name": Project, "floating_ips": all}},
-	}}})
+	return r.applyToProject(ctx, object{"name": Project, "floating_ips": all})
 }
 
 // Pool is a further IP pool, which the programs' silo may use.

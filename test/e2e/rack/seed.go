@@ -75,13 +75,14 @@ func (r *Rack) AddMachines(ctx context.Context, machines ...Machine) error {
 // AddProject adds instances to a project of the programs' silo, and the project if there is none,
 // which the programs' user may use as well.
 func (r *Rack) AddProject(ctx context.Context, name string, machines ...Machine) error {
-	return r.apply(ctx, object{"silos": []object{{
-		"name": siloName,
-		"projects": []object{{
-			"name": name, "roles": map[string]string{userName: roleWriter},
-			"instances": instances(machines),
-		}},
-	}}})
+	return r.applyToProject(ctx, object{
+		"name": name, "roles": map[string]string{userName: roleWriter}, "instances": instances(machines),
+	})
+}
+
+// applyToProject gives a project of the programs' silo what it does not have yet.
+func (r *Rack) applyToProject(ctx context.Context, project object) error {
+	return r.apply(ctx, object{"silos": []object{{"name": siloName, "projects": []object{project}}}})
 }
 
 // AddSilo adds a silo with a project that has the name of the programs' own, and returns a token

@@ -36,9 +36,7 @@ func (r *Rack) AddSubnets(ctx context.Context, subnets ...Subnet) error {
 			"prefix_length": s.PrefixLength, "instance": s.Instance,
 		})
 	}
-	return r.apply(ctx, object{"silos": []object{{
-		"name": siloName, "projects": []object{{"name": Project, "external_subnets": all}},
-	}}})
+	return r.applyToProject(ctx, object{"name": Project, "external_subnets": all})
 }
 
 // AttachSubnet attaches an external subnet to an instance by hand.
