@@ -1,0 +1,173 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package sanity
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// recoveryTimeout is how soon a backend works again after its rack does.
+const recoveryTimeout = 30 * time.Second
+
+// simulator is the API by which a simulated rack is made to fail.
+type simulator struct {
+	url    string
+	client *http.Client
+}
+
+// fault is a rule that spoils requests of the rack.
+type fault struct {
+	Operation string `json:"operation,omitempty"`
+	Nth       []int  `json:"nth,omitempty"`
+	Times     int    `json:"times,omitempty"`
+	Status    int    `json:"status,omitempty"`
+	ErrorCode string `json:"error_code,omitempty"`
+	Execute   bool   `json:"execute,omitempty"`
+	LatencyMS int    `json:"latency_ms,omitempty"`
+	Reset     bool   `json:"reset,omitempty"`
+	Body      string `json:"body,omitempty"`
+}
+
+// story are the arguments of a story.
+type story struct {
+	Instance   string `json:"instance,omitempty"`
+	State      string `json:"state,omitempty"`
+	Pool       string `json:"pool,omitempty"`
+	APIVersion string `json:"api_version,omitempty"`
+}
+
+func newSimulator(url string) *simulator {
+	return &simulator{
+		url:    strings.TrimRight(url, "/"),
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+	}
+}
+
+// do makes a request, and decodes the answer if there is anything to decode it into.
+func (s *simulator) do(ctx context.Context, method, path string, body, answer any) error {
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, s.url+"/_sim/"+path, content)
+	if err != nil {
+		return err
+	}
+	response, err := s.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("the simulated rack: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("the simulated rack: %w", err)
+	}
+	if response.StatusCode >= http.StatusMultipleChoices {
+		return fmt.Errorf("the simulated rack answers %s to %s %s: %s", response.Status, method, path,
+			bounded(string(text)))
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return errors.New("the answer of the simulated rack is no JSON: is it one?")
+	}
+	return nil
+}
+
+// spoil adds a rule. The returned function removes it and waits until the backend works again; it
+// is called at the end of the case at the latest.
+func (c *checker) spoil(ctx context.Context, rule fault) (restore func(context.Context)) {
+	var answer struct {
+		ID string `json:"id"`
+	}
+	if err := c.rack.do(ctx, http.MethodPost, "faults", rule, &answer); err != nil {
+		c.fatal("a fault of the rack", "OK", err.Error())
+	}
+	done := false
+	restore = func(ctx context.Context) {
+		if done {
+			return
+		}
+		done = true
+		if err := c.rack.do(ctx, http.MethodDelete, "faults/"+answer.ID, nil, nil); err != nil {
+			c.fatal("to end a fault of the rack", "OK", err.Error())
+		}
+		c.recovered(ctx)
+	}
+	c.cleanup(restore)
+	return restore
+}
+
+// recovered waits until the backend works again.
+func (c *checker) recovered(ctx context.Context) {
+	c.await(ctx, "the backend after the fault", "an answer", recoveryTimeout, func() (string, bool) {
+		_, err := c.instances.GetInstance(ctx, &backendv1.GetInstanceRequest{
+			Instance:  &backendv1.GetInstanceRequest_Id{Id: absentID},
+			Freshness: backendv1.Freshness_FRESHNESS_DIRECT,
+		})
+		return describe(err), reasonOf(err) == backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND
+	})
+}
+
+// play plays a story.
+func (c *checker) play(ctx context.Context, name string, arguments story) {
+	if err := c.rack.do(ctx, http.MethodPost, "stories/"+name, arguments, nil); err != nil {
+		c.fatal("the story "+name, "OK", err.Error())
+	}
+}
+
+// seedInstance is an instance to be added to the simulated rack.
+type seedInstance struct {
+	Name     string `json:"name"`
+	Hostname string `json:"hostname,omitempty"`
+	State    string `json:"run_state,omitempty"`
+}
+
+// seed adds instances to the backend's project.
+func (w *world) seed(ctx context.Context, instances ...seedInstance) error {
+	type project struct {
+		Name      string         `json:"name"`
+		Instances []seedInstance `json:"instances"`
+	}
+	type silo struct {
+		Name     string    `json:"name"`
+		Projects []project `json:"projects"`
+	}
+	return w.rack.do(ctx, http.MethodPost, "seed", map[string][]silo{"silos": {{
+		Name: w.info.GetSilo().GetName(),
+		Projects: []project{{
+			Name: w.info.GetProject().GetName(), Instances: instances,
+		}},
+	}}}, nil)
+}
+
+// addInstance adds an instance for a case, and returns it as the backend has it.
+func (c *checker) addInstance(ctx context.Context, one seedInstance) *backendv1.Instance {
+	if one.Name == "" {
+		one.Name = c.name("vm")
+	}
+	if err := c.seed(ctx, one); err != nil {
+		c.fatal("to add an instance to the rack", "OK", err.Error())
+	}
+	c.cleanup(func(ctx context.Context) {
+		_ = c.rack.do(ctx, http.MethodPost, "stories/remove-instance", story{Instance: one.Name}, nil)
+	})
+	return c.find(ctx, one.Name)
+}
