@@ -6,8 +6,10 @@ package sanity
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -21,7 +23,10 @@ func attachCases() []Case {
 	return []Case{
 		{Name: "addresses/attach-ten-times", run: attachTenTimes, needs: one, Contract: []string{
 			"If it is attached there already, that is confirmed by Oxide once more.",
+		}},
+		{Name: "addresses/attached-is-external", run: attachedIsExternal, needs: one, Contract: []string{
 			"A floating IP then is one of Instance.external_addresses.",
+			"interfaces and floating IPs about a minute",
 		}},
 		{Name: "addresses/attach-moves", run: attachMoves, needs: two, Contract: []string{
 			"An address that is attached to another instance moves only if the request allows that.",
@@ -46,6 +51,9 @@ func attachCases() []Case {
 		}},
 	}
 }
+
+// networkFactsTimeout is "about a minute".
+const networkFactsTimeout = 90 * time.Second
 
 func attachRequest(address *backendv1.Address, node *backendv1.Instance) *backendv1.AttachAddressRequest {
 	return &backendv1.AttachAddressRequest{
@@ -92,15 +100,22 @@ func attachTenTimes(ctx context.Context, c *checker) {
 		equal(c, "previous_instance_id", answer.GetPreviousInstanceId(), "")
 	}
 	c.attachedTo(ctx, address, node.GetId())
-	got, err := c.instances.GetInstance(ctx, byID(node.GetId()))
-	if c.ok("GetInstance", err) {
-		c.holds(slices.ContainsFunc(got.GetInstance().GetExternalAddresses(),
-			func(a *backendv1.ExternalAddress) bool {
+	c.detach(ctx, address, node)
+}
+
+func attachedIsExternal(ctx context.Context, c *checker) {
+	address := c.reserve(ctx, c.reservation("external"))
+	node := c.nodes[0]
+	c.attach(ctx, address, node)
+	c.await(ctx, "external_addresses of the instance", address.GetAddress(), networkFactsTimeout,
+		func() (string, bool) {
+			got, err := c.instances.GetInstance(ctx, byID(node.GetId()))
+			external := got.GetInstance().GetExternalAddresses()
+			return fmt.Sprint(external, err), slices.ContainsFunc(external, func(a *backendv1.ExternalAddress) bool {
 				return a.GetAddress() == address.GetAddress() &&
 					a.GetKind() == backendv1.ExternalAddressKind_EXTERNAL_ADDRESS_KIND_FLOATING
-			}), "external_addresses of the instance", address.GetAddress(),
-			got.GetInstance().GetExternalAddresses())
-	}
+			})
+		})
 	c.detach(ctx, address, node)
 }
 

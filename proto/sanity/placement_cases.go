@@ -75,7 +75,7 @@ func noCandidate(ctx context.Context, c *checker) {
 	first := c.addressOf(ctx, lb.GetKey())
 	c.holds(first.GetAttachment() == nil, "the attachment without a candidate", "none", first.GetAttachment())
 	s.candidates(c.nodes[0])
-	state := s.ready(ctx, name)
+	state := s.on(ctx, name, c.nodes[0].GetId())
 	equal(c, "the address with a candidate", state.GetAddresses()[0].GetResourceId(), first.GetResourceId())
 	c.holds(!hasCondition(state, backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE), "the conditions",
 		"no NO_CANDIDATE any more", state.GetConditions())

@@ -26,7 +26,7 @@ func planCases() []Case {
 				"for a set that the request holds, also with candidates taken away. It writes nothing anywhere",
 			"One result for each load balancer, ordered by name.",
 		}},
-		{Name: "plan/session", run: planSession, needs: one, Contract: []string{
+		{Name: "plan/session", run: planSession, needs: two, Contract: []string{
 			"The load balancers of the session of this scope, as they are now.",
 			"Instances to plan without, by id, as if they were gone; at most 1,000.",
 		}},
@@ -92,8 +92,9 @@ func planSet(ctx context.Context, c *checker) {
 func planSession(ctx context.Context, c *checker) {
 	lb := c.balancer("planned")
 	name := lb.GetKey().GetName()
-	s := c.acting(ctx, c.nodes[:1], lb)
-	first := s.ready(ctx, name)
+	s := c.acting(ctx, c.nodes[:2], lb)
+	s.ready(ctx, name)
+	at := c.addressOf(ctx, lb.GetKey()).GetAttachment().GetInstanceId()
 	request := &backendv1.PlanLoadBalancersRequest{
 		Input:        &backendv1.PlanLoadBalancersRequest_Scope{Scope: c.options.Scope},
 		ExplainNames: []string{name},
@@ -103,19 +104,23 @@ func planSession(ctx context.Context, c *checker) {
 	equal(c, "the actions when all is as desired", len(got.GetActions()), 0)
 	if equal(c, "the number of results", len(got.GetLoadBalancers()), 1) {
 		verdicts := got.GetLoadBalancers()[0].GetVerdicts()
-		c.holds(len(verdicts) == 1 && verdicts[0].GetChosen(), "the verdicts", "one, that is chosen", verdicts)
+		equal(c, "the number of verdicts", len(verdicts), 2)
+		for _, verdict := range verdicts {
+			equal(c, "chosen", verdict.GetChosen(), verdict.GetInstanceId() == at)
+		}
 	}
-	request.WithoutInstanceIds = []string{c.nodes[0].GetId()}
+	request.WithoutInstanceIds = []string{at}
 	got, err = c.balancers.PlanLoadBalancers(ctx, request)
-	if c.ok("PlanLoadBalancers without the only candidate", err) &&
+	if c.ok("PlanLoadBalancers without the instance", err) &&
 		equal(c, "the number of results", len(got.GetLoadBalancers()), 1) {
 		addresses := got.GetLoadBalancers()[0].GetLoadBalancer().GetAddresses()
-		c.holds(len(addresses) == 1 &&
-			addresses[0].GetPlannedAttachment().GetInstanceId() != c.nodes[0].GetId(),
-			"planned_attachment without the only candidate", "none there", addresses)
+		c.holds(len(addresses) == 1 && addresses[0].GetPlannedAttachment().GetInstanceId() != at &&
+			addresses[0].GetPlannedAttachment() != nil,
+			"planned_attachment without the instance", "the other one", addresses)
+		c.plannedOnly("a plan without the instance", got.GetActions())
 	}
 	equal(c, "the instance after two plans", c.addressOf(ctx, lb.GetKey()).GetAttachment().GetInstanceId(),
-		first.GetAddresses()[0].GetAttachment().GetInstanceId())
+		at)
 	s.release(ctx)
 }
 

@@ -47,6 +47,10 @@ func reserveCases() []Case {
 				"is the default for the wanted IP family.",
 			"OXIDE_REFUSED if the address that is asked for is taken or in no pool",
 		}},
+		{Name: "addresses/reserve-the-name-of-others", run: reserveForeign,
+			needs: needs{faults: true, changes: true, features: reserved}, Contract: []string{
+				"ADDRESS_NOT_OWNED if the name is that of an address which this call did not make", notOwnedContract,
+			}},
 		{Name: "addresses/external-subnet", run: externalSubnet,
 			needs: needs{changes: true, features: append([]feature{
 				backendv1.Feature_FEATURE_EXTERNAL_SUBNETS,
@@ -180,7 +184,7 @@ func reserveDiffers(ctx context.Context, c *checker) {
 
 func reserveInvalid(ctx context.Context, c *checker) {
 	for what, change := range map[string]func(*backendv1.ReserveAddressRequest){
-		"no name":          func(r *backendv1.ReserveAddressRequest) { r.Name = "" },
+		"no name":            func(r *backendv1.ReserveAddressRequest) { r.Name = "" },
 		"a name in capitals": func(r *backendv1.ReserveAddressRequest) { r.Name = "Sanity" },
 		"a name of a load balancer's address": func(r *backendv1.ReserveAddressRequest) {
 			r.Name = "lb-default-web-" + strings.Repeat("a", 16)
@@ -226,6 +230,21 @@ func reserveNoPool(ctx context.Context, c *checker) {
 			backendv1.ErrorReason_ERROR_REASON_OXIDE_REFUSED)
 	}
 	c.countNamed(ctx, request.GetName(), 0)
+}
+
+func reserveForeign(ctx context.Context, c *checker) {
+	request := c.reservation("foreign")
+	err := c.seedProject(ctx, seedProject{Addresses: []seedAddress{{Name: request.GetName()}}})
+	c.must("to add an address to the rack", err)
+	for range repetitions {
+		_, err := c.addresses.ReserveAddress(ctx, request)
+		if !c.refused("ReserveAddress with the name of somebody else's", err, codes.FailedPrecondition,
+			backendv1.ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED) {
+			break
+		}
+	}
+	c.owned(ctx, &backendv1.Address{Name: request.GetName()},
+		backendv1.AddressOwnership_ADDRESS_OWNERSHIP_NONE)
 }
 
 func externalSubnet(ctx context.Context, c *checker) {

@@ -31,6 +31,7 @@ type session struct {
 	sending    sync.Mutex
 	generation int64
 	desired    map[string]*backendv1.DesiredLoadBalancer
+	closed     bool
 
 	mu sync.Mutex
 	// changed is closed at the next event.
@@ -143,7 +144,7 @@ func (s *session) publish(state *backendv1.LoadBalancerState) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	lb := s.desired[state.GetKey().GetName()]
-	if lb == nil || lb.GetNoPublication() || lb.GetOwnerUid() != state.GetOwnerUid() ||
+	if s.closed || lb == nil || lb.GetNoPublication() || lb.GetOwnerUid() != state.GetOwnerUid() ||
 		slices.Equal(lb.GetPublishedAddresses(), state.GetPublish()) {
 		return
 	}
@@ -304,6 +305,7 @@ func (s *session) release(ctx context.Context) {
 // close closes the sending side, and expects the end with OK.
 func (s *session) close(ctx context.Context) {
 	s.sending.Lock()
+	s.closed = true
 	_ = s.stream.CloseSend()
 	s.sending.Unlock()
 	if err := s.awaitEnd(ctx, "the end of the session"); !errors.Is(err, io.EOF) {

@@ -55,7 +55,7 @@ func newSimulator(url string) *simulator {
 	}
 }
 
-// do makes a request, and decodes the answer if there is anything to decode it into.
+// do makes a request of the simulator's own API.
 func (s *simulator) do(ctx context.Context, method, path string, body, answer any) error {
 	var content io.Reader
 	if body != nil {
@@ -69,6 +69,11 @@ func (s *simulator) do(ctx context.Context, method, path string, body, answer an
 	if err != nil {
 		return err
 	}
+	return s.send(request, answer)
+}
+
+// send makes a request, and decodes the answer if there is anything to decode it into.
+func (s *simulator) send(request *http.Request, answer any) error {
 	response, err := s.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("the simulated rack: %w", err)
@@ -79,8 +84,8 @@ func (s *simulator) do(ctx context.Context, method, path string, body, answer an
 		return fmt.Errorf("the simulated rack: %w", err)
 	}
 	if response.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("the simulated rack answers %s to %s %s: %s", response.Status, method, path,
-			bounded(string(text)))
+		return fmt.Errorf("the simulated rack answers %s to %s %s: %s", response.Status, request.Method,
+			request.URL.Path, bounded(string(text)))
 	}
 	if answer == nil {
 		return nil
@@ -133,29 +138,68 @@ func (c *checker) play(ctx context.Context, name string, arguments story) {
 	}
 }
 
-// seedInstance is an instance to be added to the simulated rack.
-type seedInstance struct {
-	Name     string `json:"name"`
-	Hostname string `json:"hostname,omitempty"`
-	State    string `json:"run_state,omitempty"`
-}
+// The types below are the part of a simulated rack's seed that is used here.
+type (
+	seedSilo struct {
+		Name     string        `json:"name"`
+		Users    []seedUser    `json:"users,omitempty"`
+		Projects []seedProject `json:"projects,omitempty"`
+	}
+	seedUser struct {
+		Name   string      `json:"name"`
+		Role   string      `json:"silo_role"`
+		Tokens []seedToken `json:"tokens"`
+	}
+	seedToken struct {
+		Secret string `json:"secret"`
+	}
+	seedProject struct {
+		Name      string         `json:"name"`
+		Instances []seedInstance `json:"instances,omitempty"`
+		Addresses []seedAddress  `json:"floating_ips,omitempty"`
+	}
+	seedInstance struct {
+		Name     string `json:"name"`
+		Hostname string `json:"hostname,omitempty"`
+	}
+	seedAddress struct {
+		Name string `json:"name"`
+	}
+)
 
 // seed adds instances to the backend's project.
 func (w *world) seed(ctx context.Context, instances ...seedInstance) error {
-	type project struct {
-		Name      string         `json:"name"`
-		Instances []seedInstance `json:"instances"`
+	return w.seedProject(ctx, seedProject{Instances: instances})
+}
+
+// seedProject adds what is in a project to that of the backend.
+func (w *world) seedProject(ctx context.Context, project seedProject) error {
+	project.Name = w.info.GetProject().GetName()
+	return w.seedSilo(ctx, seedSilo{Projects: []seedProject{project}})
+}
+
+func (w *world) seedSilo(ctx context.Context, silo seedSilo) error {
+	silo.Name = w.info.GetSilo().GetName()
+	return w.rack.do(ctx, http.MethodPost, "seed", map[string][]seedSilo{"silos": {silo}}, nil)
+}
+
+// rackToken is the token of a user whom the suite adds to the simulated rack.
+const rackToken = "oxide-token-5a9174de5a9174de5a9174de5a9174de5a9174de"
+
+// readRack reads something by the API of the simulated rack itself.
+func (c *checker) readRack(ctx context.Context, path string, answer any) error {
+	err := c.seedSilo(ctx, seedSilo{Users: []seedUser{{
+		Name: c.options.Scope, Role: "admin", Tokens: []seedToken{{rackToken}},
+	}}})
+	if err != nil {
+		return err
 	}
-	type silo struct {
-		Name     string    `json:"name"`
-		Projects []project `json:"projects"`
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.rack.url+path, nil)
+	if err != nil {
+		return err
 	}
-	return w.rack.do(ctx, http.MethodPost, "seed", map[string][]silo{"silos": {{
-		Name: w.info.GetSilo().GetName(),
-		Projects: []project{{
-			Name: w.info.GetProject().GetName(), Instances: instances,
-		}},
-	}}}, nil)
+	request.Header.Set("Authorization", "Bearer "+rackToken)
+	return c.rack.send(request, answer)
 }
 
 // addInstance adds an instance for a case, and returns it as the backend has it.

@@ -44,13 +44,13 @@ func malformedItems(ctx context.Context, c *checker) {
 		"a load balancer of another scope": {open, changed(func(lb *backendv1.DesiredLoadBalancer) {
 			lb.Key.Scope = c.secondScope()
 		})},
-		"no key":           {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Key = nil })},
-		"no owner":         {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.OwnerUid = "" })},
-		"no generation":    {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Generation = 0 })},
-		"no addresses":     {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Addresses = nil })},
-		"no ports":         {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports = nil })},
-		"the port 0":       {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports[0].Port = 0 })},
-		"the port 65536":   {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports[0].Port = 65536 })},
+		"no key":         {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Key = nil })},
+		"no owner":       {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.OwnerUid = "" })},
+		"no generation":  {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Generation = 0 })},
+		"no addresses":   {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Addresses = nil })},
+		"no ports":       {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports = nil })},
+		"the port 0":     {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports[0].Port = 0 })},
+		"the port 65536": {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports[0].Port = 65536 })},
 		"an unknown source": {open, changed(func(lb *backendv1.DesiredLoadBalancer) {
 			lb.Addresses[0].Source = nil
 		})},

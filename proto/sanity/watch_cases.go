@@ -32,6 +32,9 @@ func watchCases() []Case {
 	}
 }
 
+// watchTimeout bounds all changes of a case.
+const watchTimeout = time.Minute
+
 type watchStream = grpc.ServerStreamingClient[backendv1.WatchInstancesResponse]
 
 // snapshot opens a stream, and reads to the end of its snapshot. Events that it does not know are skipped.
@@ -74,7 +77,7 @@ func watchSnapshot(ctx context.Context, c *checker) {
 }
 
 func watchChanges(ctx context.Context, c *checker) {
-	ctx, cancel := context.WithTimeout(ctx, c.options.Settle)
+	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	stream, _ := c.snapshot(ctx, c.conn)
 	name := c.name("watched")
@@ -83,7 +86,7 @@ func watchChanges(ctx context.Context, c *checker) {
 		for {
 			event, err := stream.Recv()
 			if err != nil {
-				c.fatal("a change of the watch", what+" within "+c.options.Settle.String(), describe(err))
+				c.fatal("a change of the watch", what+" within "+watchTimeout.String(), describe(err))
 			}
 			if event.GetSnapshotComplete() != nil {
 				c.fail("the watch", "one snapshot_complete", "a second one")
