@@ -1,0 +1,140 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package conformance_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/sanity"
+)
+
+// shards is how many real backends the cases are spread over.
+const shards = 10
+
+// slow are cases that wait for something that lasts as long as it does on a rack.
+var slow = []string{"addresses/attached-is-external"}
+
+// mayBeSkipped are the cases that a backend with all features has no use for.
+var mayBeSkipped = map[string]string{
+	"backend/features-not-listed": "the backend lists all features",
+	"read-only/changes":           "the backend changes something",
+	"read-only/observes":          "the backend changes something",
+}
+
+// unseen are the reasons that no rack can produce.
+var unseen = []string{"INTERNAL"}
+
+// spread deals the cases out to shards.
+func spread() [][]string {
+	out := [][]string{slow}
+	for range shards {
+		out = append(out, nil)
+	}
+	n := 0
+	for _, one := range sanity.Cases() {
+		if !slices.Contains(slow, one.Name) {
+			out[1+n%shards] = append(out[1+n%shards], one.Name)
+			n++
+		}
+	}
+	return out
+}
+
+// Promise: the real backend keeps to its contract, call by call and reason by reason.
+func TestTheRealBackendConforms(t *testing.T) {
+	var runs []func() (*sanity.Report, error)
+	for _, names := range spread() {
+		runs = append(runs, later(func() (*sanity.Report, error) {
+			r := start(t, "--manage-firewall")
+			defer r.close()
+			options := r.options(r.socket)
+			options.Select, options.Restart = selecting(names...), r.restart
+			return sanity.Run(t.Context(), options)
+		}))
+	}
+	readOnly := later(func() (*sanity.Report, error) {
+		r := start(t, "--read-only")
+		defer r.close()
+		options := r.options(r.socket)
+		options.Select = selecting("read-only/changes", "read-only/observes", "backend/info", "instances/list",
+			"session/life")
+		return sanity.Run(t.Context(), options)
+	})
+	methods, reasons := make(map[string]bool), make(map[string]bool)
+	passed := 0
+	for _, run := range runs {
+		report, err := run()
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		t.Log(report.Summary())
+		passed += check(t, report, mayBeSkipped)
+		collect(report, methods, reasons)
+	}
+	report, err := readOnly()
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed += check(t, report, map[string]string{"session/life": "it changes something"})
+	collect(report, methods, reasons)
+	t.Logf("%d cases passed", passed)
+	for _, method := range apiMethods() {
+		if !methods[method] {
+			t.Errorf("no case calls %s", method)
+		}
+	}
+	for value, name := range backendv1.ErrorReason_name {
+		name = strings.TrimPrefix(name, "ERROR_REASON_")
+		if value != 0 && !reasons[name] && !slices.Contains(unseen, name) {
+			t.Errorf("no case saw the reason %s", name)
+		}
+	}
+}
+
+func check(t *testing.T, report *sanity.Report, mayBeSkipped map[string]string) (passed int) {
+	t.Helper()
+	if text := failuresOf(report); text != "" || report.Interrupted {
+		t.Errorf("interrupted: %t\n%s", report.Interrupted, text)
+	}
+	for _, result := range report.Results {
+		if _, may := mayBeSkipped[result.Name]; result.Outcome == sanity.Skipped && !may {
+			t.Errorf("%s was skipped: %s", result.Name, result.Why)
+		}
+	}
+	return report.Count(sanity.Passed)
+}
+
+func collect(report *sanity.Report, methods, reasons map[string]bool) {
+	for _, method := range report.Methods {
+		methods[method] = true
+	}
+	for _, reason := range report.Reasons {
+		reasons[reason] = true
+	}
+}
+
+// apiMethods are the full names of all methods of the API.
+func apiMethods() []string {
+	names := make(map[string]bool)
+	api := backendv1.File_oxide_backend_v1_backend_service_proto.Package()
+	protoregistry.GlobalFiles.RangeFilesByPackage(api, func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			service := file.Services().Get(i)
+			for j := range service.Methods().Len() {
+				names["/"+string(service.FullName())+"/"+string(service.Methods().Get(j).Name())] = true
+			}
+		}
+		return true
+	})
+	return slices.Sorted(maps.Keys(names))
+}
