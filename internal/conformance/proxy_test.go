@@ -35,9 +35,15 @@ type wrong struct {
 	// end changes the status with which a call ends.
 	end func(c *call, err error) error
 
+	// hold reports whether a call that the backend has ended so stays open for the client.
+	hold func(err error) bool
+
 	// halfClosed is what the call ends with as soon as the client has closed its side; nil: it goes on.
 	halfClosed func(c *call) error
 }
+
+// errEnd is the end of a call with OK.
+var errEnd = errors.New("OK")
 
 // call is a call that passes through the proxy.
 type call struct {
@@ -97,7 +103,7 @@ func startProxy(r *rig, backend string, w wrong) (socket string) {
 		defer close(served)
 		_ = server.Serve(listener)
 	}()
-	r.cleanup(func() {
+	r.t.Cleanup(func() {
 		server.Stop()
 		_ = upstream.Close()
 		<-served
@@ -143,14 +149,28 @@ func (w *wrong) pass(client grpc.ServerStream, upstream *grpc.ClientConn) error 
 		case m := <-c.toClient:
 			_ = send(framed(m))
 		case err := <-ended:
-			client.SetTrailer(backend.Trailer())
-			if errors.Is(err, io.EOF) {
+			if w.hold != nil && w.hold(err) {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			trailer := backend.Trailer().Copy()
+			trailer.Delete("grpc-status-details-bin") // the status has them
+			client.SetTrailer(trailer)
+			if errors.Is(err, io.EOF) || errors.Is(err, errEnd) {
 				err = nil
 			}
 			if w.end != nil {
 				err = w.end(c, err)
 			}
-			return err
+			for {
+				select {
+				case m := <-c.toClient:
+					_ = send(framed(m))
+					continue
+				default:
+				}
+				return err
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ package conformance_test
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -36,6 +37,10 @@ func TestMain(m *testing.M) {
 		defer stop()
 		os.Exit(backend.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)) //nolint:gocritic // as main does
 	}
+	// The runs mostly wait, so there are more at a time than there are processors.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -47,10 +52,9 @@ type rig struct {
 	socket string
 	args   []string
 
-	mu       sync.Mutex
-	process  *exec.Cmd
-	log      *lockedBuffer
-	cleanups []func()
+	mu      sync.Mutex
+	process *exec.Cmd
+	log     *lockedBuffer
 }
 
 type lockedBuffer struct {
@@ -70,7 +74,7 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// start starts a rack and a backend. close ends them.
+// start starts a rack and a backend, which end with the test.
 func start(t *testing.T, args ...string) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sanity")
@@ -78,9 +82,9 @@ func start(t *testing.T, args ...string) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, dir: dir, socket: filepath.Join(dir, "s", "b.sock"), args: args, log: &lockedBuffer{}}
-	r.rack = oxidesim.Start(r, oxidesim.Config{})
-	r.cleanup(func() { _ = os.RemoveAll(dir) })
-	r.cleanup(r.kill)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	r.rack = oxidesim.Start(t, oxidesim.Config{})
+	t.Cleanup(r.kill)
 	r.run()
 	return r
 }
@@ -120,26 +124,10 @@ func (r *rig) restart(context.Context) error {
 	return nil
 }
 
-func (r *rig) close() {
-	for i := len(r.cleanups) - 1; i >= 0; i-- {
-		r.cleanups[i]()
-	}
-}
-
-func (r *rig) cleanup(undo func()) { r.cleanups = append(r.cleanups, undo) }
-
-// Helper, Cleanup and Fatalf are what a simulated rack needs of a test.
-func (r *rig) Helper() { r.t.Helper() }
-
-// Cleanup has something done by close.
-func (r *rig) Cleanup(undo func()) { r.cleanup(undo) }
-
-// Fatalf ends the test.
-func (r *rig) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
-
 func (r *rig) must(err error) {
+	r.t.Helper()
 	if err != nil {
-		panic(fmt.Sprintf("%v; the backend's log:\n%s", err, r.log))
+		r.t.Fatalf("%v; the backend's log:\n%s", err, r.log)
 	}
 }
 
@@ -171,36 +159,6 @@ func failuresOf(report *sanity.Report) string {
 		}
 	}
 	return text.String()
-}
-
-// atATime is how many runs there are at a time: they mostly wait.
-const atATime = 8
-
-var slots = make(chan struct{}, atATime)
-
-// later calls a function when there is a slot, and returns how to wait for what it returns. Runs mostly
-// wait, so there are more at a time than t.Parallel would have.
-func later[T any](f func() (T, error)) func() (T, error) {
-	type outcome struct {
-		value T
-		err   error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		slots <- struct{}{}
-		defer func() {
-			<-slots
-			if failed := recover(); failed != nil {
-				done <- outcome{err: fmt.Errorf("%v", failed)}
-			}
-		}()
-		value, err := f()
-		done <- outcome{value, err}
-	}()
-	return sync.OnceValues(func() (T, error) {
-		o := <-done
-		return o.value, o.err
-	})
 }
 
 func toAny(m proto.Message) *anypb.Any {

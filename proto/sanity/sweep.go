@@ -15,7 +15,7 @@ import (
 // sweepScope deletes all addresses that are marked with a scope, and the firewall rules, which it names. It
 // opens a session of the scope, of which all is an orphan.
 func (w *world) sweepScope(ctx context.Context, scope string) (rules []string, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, w.options.Settle)
 	defer cancel()
 	stream, err := w.balancers.SyncLoadBalancers(ctx)
 	if err != nil {
