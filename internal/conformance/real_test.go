@@ -65,6 +65,7 @@ func TestTheRealBackendConforms(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Log(report.Summary())
+		r.isClean()
 		mu.Lock()
 		defer mu.Unlock()
 		passed += check(t, report, mayBeSkipped)

@@ -131,6 +131,20 @@ func (r *rig) must(err error) {
 	}
 }
 
+// isClean fails the test if a run has left something on the rack.
+func (r *rig) isClean() {
+	r.t.Helper()
+	state := r.rack.State()
+	if len(state.FloatingIPs) != 0 || len(state.ExternalSubnets) != 0 || len(state.Instances) != 0 {
+		r.t.Errorf("left on the rack: %+v, %+v, %+v", state.FloatingIPs, state.ExternalSubnets, state.Instances)
+	}
+	for _, rule := range r.rack.FirewallRules("default") {
+		if strings.Contains(string(rule), sanity.DefaultScope) {
+			r.t.Errorf("left in the firewall: %s", rule)
+		}
+	}
+}
+
 // options are those of a run on the simulated rack.
 func (r *rig) options(socket string) sanity.Options {
 	return sanity.Options{

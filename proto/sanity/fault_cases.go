@@ -143,11 +143,11 @@ func olderRack(ctx context.Context, c *checker) {
 	if err := c.rack.do(ctx, "GET", "state", nil, &state); err != nil {
 		c.fatal("the simulated rack", "its state", err.Error())
 	}
-	c.play(ctx, "set-api-version", story{APIVersion: "2025010100.0.0"})
 	c.cleanup(func(ctx context.Context) {
 		c.play(ctx, "set-api-version", story{APIVersion: state.APIVersion})
 		c.recovered(ctx)
 	})
+	c.play(ctx, "set-api-version", story{APIVersion: "2025010100.0.0"})
 	_, err := c.instances.GetInstance(ctx, byID(absentID))
 	c.refused("GetInstance of an older rack", err, codes.FailedPrecondition,
 		backendv1.ErrorReason_ERROR_REASON_OXIDE_API_VERSION_UNSUPPORTED)

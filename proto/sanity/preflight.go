@@ -90,11 +90,11 @@ func (w *world) prepareRack(ctx context.Context) error {
 	for i := range 2 {
 		name := fmt.Sprintf("%s-node-%d", w.options.Scope, i+1)
 		w.removeInstance(ctx, name)
+		w.seeded = append(w.seeded, name)
 		if err := w.seed(ctx, seedInstance{Name: name}); err != nil {
 			return err
 		}
 		w.options.Instances = append(w.options.Instances, name)
-		w.seeded = append(w.seeded, name)
 	}
 	if _, err := w.instance(ctx, w.options.Instances[0]); err != nil {
 		return fmt.Errorf("fault URL %s: it is not the rack that this backend uses: %s", w.options.FaultURL,

@@ -29,6 +29,7 @@ type simulator struct {
 
 // fault is a rule that spoils requests of the rack.
 type fault struct {
+	ID        string `json:"id"`
 	Operation string `json:"operation,omitempty"`
 	Nth       []int  `json:"nth,omitempty"`
 	Times     int    `json:"times,omitempty"`
@@ -55,7 +56,8 @@ func newSimulator(url string) *simulator {
 	}
 }
 
-// do makes a request of the simulator's own API.
+// do makes a request of the simulator's own API. It is not broken off, since a fault that comes after its end was
+// asked for would stay; the client's timeout bounds it.
 func (s *simulator) do(ctx context.Context, method, path string, body, answer any) error {
 	var content io.Reader
 	if body != nil {
@@ -65,7 +67,8 @@ func (s *simulator) do(ctx context.Context, method, path string, body, answer an
 		}
 		content = bytes.NewReader(text)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, s.url+"/_sim/"+path, content)
+	request, err := http.NewRequestWithContext(context.WithoutCancel(ctx), method, s.url+"/_sim/"+path,
+		content)
 	if err != nil {
 		return err
 	}
@@ -99,24 +102,21 @@ func (s *simulator) send(request *http.Request, answer any) error {
 // spoil adds a rule. The returned function removes it and waits until the backend works again; it
 // is called at the end of the case at the latest.
 func (c *checker) spoil(ctx context.Context, rule fault) (restore func(context.Context)) {
-	var answer struct {
-		ID string `json:"id"`
-	}
-	if err := c.rack.do(ctx, http.MethodPost, "faults", rule, &answer); err != nil {
-		c.fatal("a fault of the rack", "OK", err.Error())
-	}
+	rule.ID = c.name("fault")
 	done := false
 	restore = func(ctx context.Context) {
 		if done {
 			return
 		}
 		done = true
-		if err := c.rack.do(ctx, http.MethodDelete, "faults/"+answer.ID, nil, nil); err != nil {
-			c.fatal("to end a fault of the rack", "OK", err.Error())
-		}
+		// There is none if the request to add it was interrupted, or was no good.
+		_ = c.rack.do(ctx, http.MethodDelete, "faults/"+rule.ID, nil, nil)
 		c.recovered(ctx)
 	}
 	c.cleanup(restore)
+	if err := c.rack.do(ctx, http.MethodPost, "faults", rule, nil); err != nil {
+		c.fatal("a fault of the rack", "OK", err.Error())
+	}
 	return restore
 }
 
@@ -207,11 +207,9 @@ func (c *checker) addInstance(ctx context.Context, one seedInstance) *backendv1.
 	if one.Name == "" {
 		one.Name = c.name("vm")
 	}
+	c.cleanup(func(ctx context.Context) { c.removeInstance(ctx, one.Name) })
 	if err := c.seed(ctx, one); err != nil {
 		c.fatal("to add an instance to the rack", "OK", err.Error())
 	}
-	c.cleanup(func(ctx context.Context) {
-		_ = c.rack.do(ctx, http.MethodPost, "stories/remove-instance", story{Instance: one.Name}, nil)
-	})
 	return c.find(ctx, one.Name)
 }
