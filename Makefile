@@ -8,7 +8,7 @@ SHELL := /bin/bash
 # Each module is built with the versions in its own go.mod, not with those of the workspace, which is for
 # editors. What `$(shell)` runs does not see this.
 export GOWORK := off
-MODULES := . proto examples bench test/e2e test/importer tools
+MODULES := . proto examples test/e2e test/importer tools
 # These have no code: they only say which programs are used. `make verify` leaves out the last, which needs most
 # of the modules there are; `make e2e-monitoring` holds that it is tidy.
 PINS := test/e2e/kube tools/kube-score test/e2e/prometheus
@@ -173,7 +173,7 @@ SCORE := go tool -modfile=tools/kube-score/go.mod kube-score score --ignore-cont
 .PHONY: lint
 lint: ## Lint Go code, protos, the chart and what it renders
 	$(TOOL) golangci-lint run ./...
-	for module in proto examples bench test/e2e test/importer; do \
+	for module in proto examples test/e2e test/importer; do \
 		(cd $$module && go tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run \
 			--config "$(CURDIR)/.golangci.yml" ./...); \
 	done
@@ -208,7 +208,7 @@ verify: breaking ## Check that everything generated is up to date, and each modu
 .PHONY: bench
 bench: ## Measure, print a table, and write bench/results.json (BENCH=part,part selects)
 	@mkdir -p bin
-	@cd bench && go build -o ../bin/bench .
+	@cd test/e2e && go build -o ../../bin/bench ./bench
 	@BENCH="$(BENCH)" exec bin/bench
 
 ##@ Generate

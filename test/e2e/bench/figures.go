@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -48,6 +49,9 @@ func (f figures) save(file string) error {
 	}
 	maps.Copy(all, f)
 	if text, err = json.MarshalIndent(all, "", "  "); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(file, append(text, '\n'), 0o644)

@@ -25,6 +25,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
+// resultsFile is where the figures are written to, from the root of the repository.
+const resultsFile = "bench/results.json"
+
 // part measures something. Its figures are named with their unit at the end.
 type part struct {
 	name    string
@@ -85,7 +88,7 @@ func run(ctx context.Context, selection string) error {
 			return fmt.Errorf("part %s: %w", p.name, err)
 		}
 		found.print(os.Stdout)
-		if err := found.save(filepath.Join(root, "bench", "results.json")); err != nil {
+		if err := found.save(filepath.Join(root, resultsFile)); err != nil {
 			return err
 		}
 	}
