@@ -236,8 +236,8 @@ func TestGuidesNameOnlyValuesThatExist(t *testing.T) {
 		`\b(oxide|deployment|serviceAccount|loadBalancers|firewall|backend|shim|monitoring|check)\.` +
 			`[a-zA-Z][a-zA-Z.]*[a-zA-Z]`)
 	for _, guide := range []string{
-		"docs/install.md", "docs/environments.md", "docs/migrate.md", "docs/firewall.md", "docs/monitoring.md",
-		"docs/alerts.md",
+		"docs/guides/install.md", "docs/guides/environments.md", "docs/guides/migrate.md",
+		"docs/guides/firewall.md", "docs/guides/monitoring.md", "docs/reference/alerts.md",
 	} {
 		found := value.FindAllString(read(t, guide), -1)
 		if len(found) == 0 {

@@ -30,7 +30,7 @@ func freePort(t *testing.T) string {
 
 func TestTheFirstCallOfTheDocsWorksAsItStandsThere(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(filepath.Join(built.root, "docs", "reuse.md"))
+	text, err := os.ReadFile(filepath.Join(built.root, "docs", "guides", "reuse.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
