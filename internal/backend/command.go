@@ -82,7 +82,8 @@ func NewCommand() *cobra.Command {
 	})
 	opts.AddFlags(cmd.Flags())
 	cmd.SetVersionTemplate(process.VersionTemplate)
-	cmd.AddCommand(newCheckCommand(), operator.NewFirewallCommand(DefaultListen))
+	cmd.AddCommand(newCheckCommand())
+	cmd.AddCommand(operator.Commands(DefaultListen)...)
 	process.AddCommands(cmd)
 	return cmd
 }

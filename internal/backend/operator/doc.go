@@ -5,9 +5,11 @@
 // Package operator holds the subcommands of oxide-backend that ask a running backend, over its socket
 // and by its public API: whatever they do, other tooling can.
 //
+//	commands.go    what all of them have in common as commands
 //	connection.go  the flags that all of them have, the connection, and whose load balancers it is about
+//	names.go       what people call instances and load balancers
 //	errors.go      exit codes, and errors for people
-//	output.go      tables and JSON
+//	output.go      tables, JSON and YAML
 //	confirm.go     the question before something is changed
 //	firewall.go    firewall list and remove-rules
 //

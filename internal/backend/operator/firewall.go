@@ -24,24 +24,15 @@ backend that has the session of the cluster can answer: the one of the replica t
 
 ` + exitCodes
 
-const exitCodes = "Exit codes: 0 done; 1 failed, or not confirmed; 2 the command is wrong; 3 another " +
-	"backend has to be asked."
-
-// NewFirewallCommand returns the command firewall, which asks the backend at the given address unless
+// newFirewallCommand returns the command firewall, which asks the backend at the given address unless
 // the user says otherwise.
-func NewFirewallCommand(address string) *cobra.Command {
+func newFirewallCommand(address string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "firewall",
 		Short: "Show or remove the rules that a running backend keeps in VPC firewalls",
 		Long:  firewallHelp,
 		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			what := "it takes a subcommand"
-			if len(args) > 0 {
-				what = fmt.Sprintf("%.100q is no subcommand", args[0])
-			}
-			return usagef("%s: give list or remove-rules; see %s --help", what, cmd.CommandPath())
-		},
+		RunE:  wantsSubcommand("list or remove-rules"),
 	}
 	cmd.AddCommand(newListRulesCommand(address), newRemoveRulesCommand(address))
 	return cmd
@@ -65,14 +56,12 @@ func newListRulesCommand(address string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if o.output == "json" {
-					return printJSON(cmd.OutOrStdout(), found)
-				}
-				return printFound(cmd.OutOrStdout(), found)
+				return o.print(cmd.OutOrStdout(), found, func(w io.Writer) error { return printFound(w, found) })
 			})
 		},
 	}
 	o.addFlags(cmd.Flags(), address)
+	o.addScopeFlag(cmd.Flags())
 	cmd.Flags().BoolVar(&orphaned, "orphaned", false, orphanedHelp)
 	return cmd
 }
@@ -99,37 +88,11 @@ func newRemoveRulesCommand(address string) *cobra.Command {
 		},
 	}
 	o.addFlags(cmd.Flags(), address)
+	o.addScopeFlag(cmd.Flags())
 	cmd.Flags().BoolVar(&orphaned, "orphaned", false, orphanedHelp)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Remove them without asking at the terminal.")
 	return cmd
 }
-
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return usagef("it takes no argument %.100q; see %s --help", args[0], cmd.CommandPath())
-}
-
-// withScope does something with a connection, for the scope that is asked about.
-func withScope(cmd *cobra.Command, o *options, do func(c *connection, scope string) error) error {
-	if err := o.complete(); err != nil {
-		return err
-	}
-	c, err := o.connect()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.Close() }()
-	scope, err := c.scopeAsked(cmd.Context())
-	if err != nil {
-		return err
-	}
-	return do(c, scope)
-}
-
-// pageSize is the most that the API returns at a time.
-const pageSize = 1000
 
 // listRules returns all rules of a scope, in one message.
 func listRules(
@@ -137,19 +100,18 @@ func listRules(
 ) (*backendv1.ListFirewallRulesResponse, error) {
 	firewalls := backendv1.NewFirewallServiceClient(c)
 	all := new(backendv1.ListFirewallRulesResponse)
-	request := &backendv1.ListFirewallRulesRequest{
-		Scope: scope, OrphanedOnly: orphaned, PageSize: pageSize,
+	var err error
+	all.Rules, err = pages(func(token string) ([]*backendv1.FirewallRule, string, error) {
+		page, err := call(ctx, firewalls.ListFirewallRules, &backendv1.ListFirewallRulesRequest{
+			Scope: scope, OrphanedOnly: orphaned, PageSize: pageSize, PageToken: token,
+		})
+		all.Firewalls = page.GetFirewalls()
+		return page.GetRules(), page.GetNextPageToken(), err
+	})
+	if err != nil {
+		return nil, err
 	}
-	for {
-		page, err := call(ctx, firewalls.ListFirewallRules, request)
-		if err != nil {
-			return nil, err
-		}
-		all.Rules, all.Firewalls = append(all.Rules, page.GetRules()...), page.GetFirewalls()
-		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
-			return all, nil
-		}
-	}
+	return all, nil
 }
 
 // selection says which rules a request removes.
@@ -187,11 +149,7 @@ func removeRules(cmd *cobra.Command, c *connection, scope string, which selectio
 	}
 	removed := new(backendv1.RemoveFirewallRulesResponse)
 	if len(due) > 0 {
-		preview := cmd.OutOrStdout()
-		if c.output == "json" {
-			preview = cmd.ErrOrStderr()
-		}
-		if err := printRules(preview, due); err != nil {
+		if err := printRules(c.preview(cmd), due); err != nil {
 			return err
 		}
 		question := fmt.Sprintf("Remove %s from Oxide?", counted(len(due), "rule", "rules"))
@@ -206,15 +164,14 @@ func removeRules(cmd *cobra.Command, c *connection, scope string, which selectio
 			removed.Rules = append(removed.Rules, gone...)
 		}
 	}
-	if c.output == "json" {
-		return printJSON(cmd.OutOrStdout(), removed)
-	}
-	result := "There is no such rule: nothing was changed."
-	if len(due) > 0 {
-		result = "Removed " + counted(len(removed.GetRules()), "rule", "rules") + "."
-	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), result)
-	return err
+	return c.print(cmd.OutOrStdout(), removed, func(w io.Writer) error {
+		result := "There is no such rule: nothing was changed."
+		if len(due) > 0 {
+			result = "Removed " + counted(len(removed.GetRules()), "rule", "rules") + "."
+		}
+		_, err := fmt.Fprintln(w, result)
+		return err
+	})
 }
 
 // namesOf returns the names of rules, each once: two VPCs may have one of the same name.

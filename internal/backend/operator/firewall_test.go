@@ -6,6 +6,7 @@ package operator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
+	"sigs.k8s.io/yaml"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -113,6 +115,24 @@ func TestRulesAreShownInJSON(t *testing.T) {
 	}
 	if orphaned, ok := plain.Rules[0]["orphaned"]; !ok || orphaned != false {
 		t.Errorf("a field that is false is left out: %v", plain.Rules[0])
+	}
+}
+
+// The same as in JSON.
+func TestRulesAreShownInYAML(t *testing.T) {
+	p := newPeer(t, several()...)
+	got := p.run(t, nil, "list", "-o", "yaml")
+	text, err := yaml.YAMLToJSON([]byte(got.stdout))
+	if err != nil || got.err != nil || strings.HasPrefix(got.stdout, "{") {
+		t.Fatalf("%v, %v: %s", err, got.err, got.stdout)
+	}
+	var inYAML, inJSON any
+	if err := errors.Join(json.Unmarshal(text, &inYAML),
+		json.Unmarshal([]byte(p.run(t, nil, "list", "-o", "json").stdout), &inJSON)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(inJSON, inYAML); diff != "" {
+		t.Errorf("it is other than JSON (-json +yaml):\n%s", diff)
 	}
 }
 
@@ -248,7 +268,7 @@ func TestWrongCommandLinesAreOneLineEach(t *testing.T) {
 		{nil, []string{"list or remove-rules", "--help"}},
 		{[]string{"lst"}, []string{`"lst" is no subcommand`, "list or remove-rules"}},
 		{[]string{"list", "lb-web"}, []string{`no argument "lb-web"`, "list --help"}},
-		{[]string{"list", "--output=xml"}, []string{`--output: "xml" is neither table nor json`}},
+		{[]string{"list", "--output=xml"}, []string{`--output: "xml" is none of table, json, yaml`}},
 		{[]string{"list", "--socket=127.0.0.1:80"}, []string{`--socket: "127.0.0.1:80"`, "unix:///"}},
 		{[]string{"list", "--scope=a b"}, []string{`--scope: "a b"`, "leave it out"}},
 		{[]string{"remove-rules", "--orphaned", "lb-web"}, []string{"--orphaned", "leave one of them out"}},

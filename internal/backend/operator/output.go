@@ -12,24 +12,81 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/yaml"
 )
 
-// printJSON prints a message of the API. Every field is there, but for messages that are absent.
-func printJSON(w io.Writer, message proto.Message) error {
-	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(message)
+// The forms in which a command prints what it has found.
+const (
+	formTable = "table"
+	formJSON  = "json"
+	formYAML  = "yaml"
+)
+
+var forms = []string{formTable, formJSON, formYAML}
+
+// print prints something in the form that the user asks for. It is a message of the API, or a struct with
+// messages that jsonOf has made; the table for people is the caller's.
+func (o *options) print(w io.Writer, found any, table func(io.Writer) error) error {
+	if o.output == formTable {
+		return table(w)
+	}
+	text, err := indented(found)
+	if err == nil && o.output == formYAML {
+		text, err = yaml.JSONToYAML(text)
+	}
 	if err != nil {
-		return fmt.Errorf("print JSON: %w", err)
+		return fmt.Errorf("print %s: %w", o.output, err)
+	}
+	_, err = w.Write(text)
+	return err
+}
+
+// preview is where something is shown to people before it is done: not where programs read the result.
+func (o *options) preview(cmd *cobra.Command) io.Writer {
+	if o.output == formTable {
+		return cmd.OutOrStdout()
+	}
+	return cmd.ErrOrStderr()
+}
+
+// indented returns JSON of several lines.
+func indented(found any) ([]byte, error) {
+	if message, ok := found.(proto.Message); ok {
+		found = jsonOf(message)
+	}
+	text, err := json.Marshal(found)
+	if err != nil {
+		return nil, err
 	}
 	// The space that protojson leaves is not the same in all of its builds.
 	var out bytes.Buffer
 	if err := json.Indent(&out, text, "", "  "); err != nil {
-		return fmt.Errorf("print JSON: %w", err)
+		return nil, err
 	}
 	out.WriteByte('\n')
-	_, err = out.WriteTo(w)
-	return err
+	return out.Bytes(), nil
+}
+
+// inJSON is a message of the API in JSON. Every field is there, but for messages that are absent.
+type inJSON struct{ proto.Message }
+
+func jsonOf(message proto.Message) inJSON { return inJSON{message} }
+
+// jsonOfAll returns a list of messages, which is no null if it is empty.
+func jsonOfAll[M proto.Message](messages []M) []inJSON {
+	all := make([]inJSON, len(messages))
+	for i, message := range messages {
+		all[i] = jsonOf(message)
+	}
+	return all
+}
+
+// MarshalJSON implements json.Marshaler.
+func (m inJSON) MarshalJSON() ([]byte, error) {
+	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m.Message)
 }
 
 // printTable prints rows under a header, without columns that are empty in all rows.

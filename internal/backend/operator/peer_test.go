@@ -199,7 +199,7 @@ func (p *peer) run(t *testing.T, stdin io.Reader, args ...string) ended {
 func runAt(t *testing.T, address string, stdin io.Reader, args ...string) ended {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := NewFirewallCommand(address)
+	cmd := newFirewallCommand(address)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
 	cmd.SetIn(stdin)
