@@ -1619,7 +1619,7 @@ type Verdict struct {
 	Chosen bool `protobuf:"varint,3,opt,name=chosen,proto3" json:"chosen,omitempty"`
 	// How many addresses it carries in the end.
 	Addresses int32 `protobuf:"varint,4,opt,name=addresses,proto3" json:"addresses,omitempty"`
-	// Why it was not chosen, in one line; empty if it was.
+	// Why it was chosen, or was not, in one line.
 	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
