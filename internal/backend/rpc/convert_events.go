@@ -125,7 +125,7 @@ func loadBalancerMessage(lb session.LoadBalancer) *backendv1.LoadBalancer {
 	return &backendv1.LoadBalancer{
 		Key: keyMessage(lb.Key), OwnerUid: lb.OwnerUID, Addresses: addressMessages(lb.Addresses),
 		Conditions: conditionMessages(lb.Conditions), Problem: toProblem(lb.Problem),
-		Explanation: oneLine(lb.Explanation),
+		Explanation: oneLine(lb.Explanation), Phase: phaseMessages[lb.Phase],
 	}
 }
 

@@ -213,9 +213,10 @@ func TestEveryKindOfEventIsSent(t *testing.T) {
 			}}},
 		{"orphans", session.Event{Orphans: &[]session.LoadBalancer{{
 			Key: key, OwnerUID: "u", Addresses: addresses, Problem: errors.New("x"),
+			Phase: session.PhasePending,
 		}}}, &response{Event: &backendv1.SyncLoadBalancersResponse_Orphans{
 			Orphans: &backendv1.OrphanedAddresses{Orphans: []*backendv1.LoadBalancer{{
-				Key: keyMsg, OwnerUid: "u", Addresses: addressMsgs,
+				Key: keyMsg, OwnerUid: "u", Addresses: addressMsgs, Phase: backendv1.Phase_PHASE_PENDING,
 				Problem: &backendv1.Problem{
 					Reason:  backendv1.ErrorReason_ERROR_REASON_INTERNAL,
 					Message: "oxide-backend failed in a way that was not foreseen; its log has the details",

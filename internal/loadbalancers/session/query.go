@@ -91,7 +91,7 @@ func (m *Manager) all(ctx context.Context, scope string) (map[ownership.Key]Load
 func (s *State) loadBalancer() LoadBalancer {
 	return LoadBalancer{
 		Key: s.Key, OwnerUID: s.OwnerUID, Addresses: s.Addresses, Conditions: s.Conditions,
-		Problem: s.Problem, Explanation: s.Explanation,
+		Problem: s.Problem, Explanation: s.Explanation, Phase: s.Phase,
 	}
 }
 

@@ -112,6 +112,8 @@ type LoadBalancer struct {
 	Conditions  []Condition
 	Problem     error
 	Explanation string
+	// Phase is how far it is; zero: no session says.
+	Phase Phase
 }
 
 // Address is an address that a load balancer has.
