@@ -214,9 +214,17 @@ bench: ## Measure, print a table, and write bench/results.json (BENCH=part,part 
 ##@ Generate
 
 .PHONY: generate
-generate: ## Regenerate the Go code of the protos and the reference pages in docs/reference
+generate: ## Regenerate the Go code of the protos, the reference pages in docs/reference and the pictures in docs/images
 	$(TOOL) buf generate
 	go run ./internal/reference docs/reference
+	cd tools && go run ./pictures ../docs/images
+
+.PHONY: cast
+cast: ## Record a run of `make demo` in docs/images/demo.cast, and make its picture
+	@mkdir -p bin
+	cd tools && go build -o ../bin/pictures ./pictures
+	@TMPDIR=/tmp KEEP= env -u MAKEFLAGS -u MAKELEVEL bin/pictures record docs/images/demo.cast make demo
+	bin/pictures docs/images
 
 .PHONY: manifest
 manifest: ## Regenerate what the chart makes, for the version in VERSION: manifest, chart README, snapshots
