@@ -14,6 +14,9 @@ import (
 // user says otherwise.
 func Commands(address string) []*cobra.Command {
 	return []*cobra.Command{
+		newExplainCommand(address),
+		newPlanCommand(address),
+		newRebalanceCommand(address),
 		newFirewallCommand(address),
 	}
 }

@@ -11,6 +11,11 @@
 //	errors.go      exit codes, and errors for people
 //	output.go      tables, JSON and YAML
 //	confirm.go     the question before something is changed
+//	nodes.go       the nodes of a plan, by what people call them
+//	changes.go     what a plan does with each address, and why one has no place
+//	plan.go        plan
+//	explain.go     explain
+//	rebalance.go   rebalance
 //	firewall.go    firewall list and remove-rules
 //
 // It imports no other package of the backend, nothing of Oxide, and nothing of Kubernetes.

@@ -37,3 +37,6 @@ func callError(err error) error {
 	}
 	return err
 }
+
+// prefixed returns an error with what it is about before it.
+func prefixed(what string, err error) error { return fmt.Errorf("%s: %w", what, err) }

@@ -32,7 +32,8 @@ func (p *planner) whyLeaves(c *claim) string {
 	return ""
 }
 
-// onlyLeaving is why an address leaves an instance, or does not come to it, that serves for a moment more.
+// onlyLeaving is why an address leaves an instance, or does not come to it, that serves for a moment
+// more.
 const onlyLeaving = "has only endpoints that are about to end"
 
 // whyIneligible says why a load balancer may not use a candidate, in words that follow its name.

@@ -1,0 +1,353 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package backend_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
+)
+
+// shop is a running backend with the session of a cluster: two Services, shop/web and infra/web, which may
+// use only the first node, the instance machine-1, until they are free.
+type shop struct {
+	*process
+	rack   *oxidesim.Simulator
+	stream backendv1.LoadBalancerService_SyncLoadBalancersClient
+	set    *backendv1.LoadBalancerSet
+}
+
+func nodeNamed(i int) string { return fmt.Sprintf("worker-%d.example.com", i) }
+
+// newShop starts a backend for a cluster with some nodes.
+func newShop(t *testing.T, nodes int) *shop {
+	t.Helper()
+	rack := oxidesim.Start(t, oxidesim.Config{})
+	set := &backendv1.LoadBalancerSet{Open: &backendv1.OpenSession{Scope: "c1"}}
+	for i := range nodes {
+		node, err := rack.AddInstance("demo", oxidesim.InstanceSeed{Name: fmt.Sprintf("machine-%d", i+1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Candidates = append(set.Candidates, &backendv1.Candidate{
+			InstanceId: node.ID, DisplayName: nodeNamed(i + 1), Readiness: backendv1.Readiness_READINESS_READY,
+		})
+	}
+	for i, name := range []string{"infra/web", "shop/web"} {
+		lb := aLoadBalancer(name, int32(80+i))
+		lb.EligibleInstances = only(set, "")
+		set.LoadBalancers = append(set.LoadBalancers, lb)
+	}
+	s := &shop{process: start(t, rack.URL), rack: rack.Simulator, set: set}
+	s.awaitReady()
+	s.stream = openSession(t, backendv1.NewLoadBalancerServiceClient(s.conn), set)
+	s.await("addresses that are attached", func() bool {
+		attached := 0
+		for _, ip := range s.rack.FloatingIPs() {
+			if ip.InstanceID != "" {
+				attached++
+			}
+		}
+		return attached == len(set.GetLoadBalancers())
+	})
+	return s
+}
+
+// only makes the first node eligible, for what it has.
+func only(set *backendv1.LoadBalancerSet, has string) *backendv1.EligibleInstances {
+	return &backendv1.EligibleInstances{
+		Instances:   []*backendv1.EligibleInstance{{InstanceId: set.GetCandidates()[0].GetInstanceId()}},
+		Description: has,
+	}
+}
+
+func aLoadBalancer(name string, port int32) *backendv1.DesiredLoadBalancer {
+	return &backendv1.DesiredLoadBalancer{
+		Key: &backendv1.LoadBalancerKey{Scope: "c1", Name: name}, OwnerUid: "uid", Generation: 1,
+		NoPublication: true,
+		Addresses: []*backendv1.DesiredAddress{{
+			Family: backendv1.IpFamily_IP_FAMILY_IPV4,
+			Source: &backendv1.DesiredAddress_FloatingIp{FloatingIp: &backendv1.FloatingIpSource{}},
+		}},
+		Ports: []*backendv1.Port{{Protocol: backendv1.Protocol_PROTOCOL_TCP, Port: port}},
+	}
+}
+
+// send sends an item of the session.
+func (s *shop) send(item *backendv1.SyncLoadBalancersRequest) {
+	s.t.Helper()
+	if err := s.stream.Send(item); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// wants sends a load balancer.
+func (s *shop) wants(lb *backendv1.DesiredLoadBalancer) {
+	s.t.Helper()
+	s.send(&backendv1.SyncLoadBalancersRequest{
+		Item: &backendv1.SyncLoadBalancersRequest_LoadBalancer{LoadBalancer: lb},
+	})
+}
+
+// free lets every node carry the Services.
+func (s *shop) free() {
+	s.t.Helper()
+	for _, lb := range s.set.GetLoadBalancers() {
+		lb.EligibleInstances, lb.Generation = nil, lb.GetGeneration()+1
+		s.wants(lb)
+	}
+}
+
+// addressOf returns the address of a Service.
+func (s *shop) addressOf(name string) string {
+	for _, ip := range s.rack.FloatingIPs() {
+		if strings.Contains(ip.Description, " name="+name+" ") {
+			return ip.IP
+		}
+	}
+	s.t.Fatalf("%s has no address", name)
+	return ""
+}
+
+// run runs a command for operators.
+func (s *shop) run(args ...string) (code int, stdout, stderr string) {
+	var out, errOut bytes.Buffer
+	code = backend.Main(s.t.Context(), append(args, "--socket", s.socket), &out, &errOut)
+	return code, out.String(), errOut.String()
+}
+
+// shows checks what a command shows: lines whose columns are set apart by any space.
+func (s *shop) shows(lines []string, args ...string) {
+	s.t.Helper()
+	code, stdout, stderr := s.run(args...)
+	if code != 0 || stderr != "" {
+		s.t.Fatalf("%q: exit code %d: %s", args, code, stderr)
+	}
+	all := make(map[string]bool)
+	for line := range strings.Lines(stdout) {
+		all[strings.Join(strings.Fields(line), " ")] = true
+	}
+	for _, line := range lines {
+		if !all[line] {
+			s.t.Errorf("%q: there is no line %q in:\n%s", args, line, stdout)
+		}
+	}
+}
+
+// awaitShown awaits what a command shows once the backend has done or heard something.
+func (s *shop) awaitShown(part string, args ...string) {
+	s.t.Helper()
+	s.await(fmt.Sprintf("showing %q by %q", part, args), func() bool {
+		_, stdout, _ := s.run(args...)
+		return strings.Contains(stdout, part)
+	})
+}
+
+// refuses checks that a command is refused with one line that has some parts.
+func (s *shop) refuses(code int, parts []string, args ...string) {
+	s.t.Helper()
+	got, stdout, stderr := s.run(args...)
+	if got != code || stdout != "" || strings.Count(stderr, "\n") != 1 {
+		s.t.Errorf("%q: exit code %d, want %d, and one line: %s%s", args, got, code, stdout, stderr)
+	}
+	for _, part := range parts {
+		if !strings.Contains(stderr, part) {
+			s.t.Errorf("%q: there is no %q in %s", args, part, stderr)
+		}
+	}
+}
+
+// inForm checks that a command prints a message of the API as JSON, and the same as YAML.
+func inForm[M proto.Message](s *shop, message M, args ...string) M {
+	s.t.Helper()
+	code, stdout, stderr := s.run(append(args, "-o", "json")...)
+	if err := protojson.Unmarshal([]byte(stdout), message); err != nil || code != 0 {
+		s.t.Fatalf("%q: exit code %d, %v: %s%s", args, code, err, stdout, stderr)
+	}
+	if code, stdout, stderr := s.run(append(args, "-o", "yaml")...); code != 0 ||
+		strings.HasPrefix(stdout, "{") || !strings.Contains(stdout, "addresses:") {
+		s.t.Errorf("%q in YAML: exit code %d: %s%s", args, code, stdout, stderr)
+	}
+	return message
+}
+
+// Which node has it, and why?
+func TestAServiceIsExplained(t *testing.T) {
+	s := newShop(t, 3)
+	web := s.addressOf("shop/web")
+	s.awaitShown("READY", "explain", "shop/web")
+	s.shows([]string{
+		"Service: shop/web",
+		"Phase: READY",
+		"NODE CHOSEN ADDRESSES WHY",
+		"worker-1.example.com yes 2 " + web + " is there, and stays",
+		"worker-2.example.com no 0 is not one that is eligible",
+	}, "explain", "shop/web")
+	_, stdout, _ := s.run("explain", "shop/web")
+	for _, part := range []string{
+		web + " (floating IP lb-shop-web", "), on worker-1.example.com\n", "FIREWALL_CLOSED: ",
+	} {
+		if !strings.Contains(stdout, part) {
+			t.Errorf("there is no %q in:\n%s", part, stdout)
+		}
+	}
+	s.free()
+	s.awaitShown("could carry it, but it is on worker-1.example.com, and does not move without need",
+		"explain", "infra/web")
+	explained := inForm(s, new(backendv1.PlannedLoadBalancer), "explain", "shop/web")
+	if explained.GetState().GetPhase() != backendv1.Phase_PHASE_READY || len(explained.GetVerdicts()) != 3 {
+		t.Errorf("in JSON it is %v", explained)
+	}
+
+	// One that has no address says why, and which port is whose.
+	late := aLoadBalancer("shop/late", 80)
+	late.EligibleInstances = only(s.set, "has the label x")
+	s.wants(late)
+	s.awaitShown("(PORT_CONFLICT)", "explain", "late")
+	s.shows([]string{
+		"worker-1.example.com no 2 TCP 80 is held by infra/web",
+		"worker-3.example.com no 0 is not one that has the label x",
+	}, "explain", "late")
+	if _, stdout, _ := s.run("explain", "late"); !strings.Contains(stdout, "attached nowhere\n") {
+		t.Errorf("it is explained as\n%s", stdout)
+	}
+
+	for name, parts := range map[string][]string{
+		"web":      {`there are 2 Services "web": give one of infra/web, shop/web`},
+		"shop/wbe": {`there is no Service "shop/wbe": do you mean shop/web`},
+		"lat":      {`there is no Service "lat": do you mean shop/late`},
+		"billing":  {`there is no Service "billing" that the session has`, "type LoadBalancer"},
+	} {
+		s.refuses(2, parts, "explain", name)
+	}
+	s.refuses(2, []string{"give one Service, as NAMESPACE/NAME", "explain --help"}, "explain")
+}
+
+// What happens if this node is drained, or gone?
+func TestAPlanShowsWhatWouldMove(t *testing.T) {
+	s := newShop(t, 3)
+	web, infra := s.addressOf("shop/web"), s.addressOf("infra/web")
+	s.shows([]string{"Nothing would change."}, "plan")
+	s.shows([]string{"Nothing would change."}, "plan", "--without", "machine-2", "--cordon=worker-3.example.com")
+
+	// Nothing else may carry them.
+	s.shows([]string{
+		"No address would move.", "Without another place:", "LOAD BALANCER ADDRESS NODE WHY",
+	}, "plan", "--cordon", "worker-1.example.com")
+	_, stdout, _ := s.run("plan", "--cordon", "worker-1.example.com")
+	for _, part := range []string{
+		infra + "  worker-1.example.com  it stays: worker-", "worker-3.example.com: is not one that is eligible",
+	} {
+		if !strings.Contains(stdout, part) {
+			t.Errorf("there is no %q in:\n%s", part, stdout)
+		}
+	}
+	code, stdout, _ := s.run("plan", "--without", "worker-1.example.com")
+	if code != 0 || !strings.Contains(stdout, "the address "+web+" stays on worker-1.example.com: no node ") {
+		t.Errorf("without the only node: exit code %d:\n%s", code, stdout)
+	}
+
+	s.free()
+	id := s.set.GetCandidates()[0].GetInstanceId()
+	const gone, wasCordoned = "is no candidate any more", "was cordoned"
+	for flag, why := range map[string]string{
+		"--without=worker-1.example.com": gone, "--without=machine-1": gone, "--without=" + id: gone,
+		"--cordon=machine-1": wasCordoned,
+	} {
+		s.awaitShown(why, "plan", flag)
+		_, stdout, _ := s.run("plan", flag)
+		for _, address := range []string{"infra/web      " + infra, "shop/web       " + web} {
+			if !strings.Contains(stdout, address+"  worker-1.example.com  worker-") {
+				t.Errorf("%s: there is no move of %s in:\n%s", flag, address, stdout)
+			}
+		}
+		note := " gone"
+		if why == wasCordoned {
+			note = " 0 cordoned"
+		}
+		s.shows([]string{
+			"NODE ADDRESSES THEN NOTE", "worker-1.example.com 2" + note,
+			"worker-2.example.com 0 1", "worker-3.example.com 0 1",
+		}, "plan", flag)
+	}
+	planned := inForm(s, new(backendv1.PlanLoadBalancersResponse), "plan", "--without", "machine-1,machine-2")
+	if len(planned.GetActions()) != 4 || len(planned.GetCandidates()) != 1 {
+		t.Errorf("in JSON it is %v", planned)
+	}
+	code, stdout, _ = s.run("plan", "--without=machine-1", "--without=machine-2", "--without=machine-3")
+	if code != 0 || strings.Count(stdout, ": no node is a candidate") != 2 {
+		t.Errorf("without any node: exit code %d:\n%s", code, stdout)
+	}
+
+	s.refuses(2, []string{`--without: there is no node "worker-4.example.com": do you mean worker-1.example.com or`},
+		"plan", "--without", "worker-4.example.com")
+	s.refuses(2, []string{`--cordon: there is no node "blue": the nodes are `, "worker-1.example.com"},
+		"plan", "--cordon", "blue")
+	s.refuses(2, []string{`no argument "worker-1"`, "plan --help"}, "plan", "worker-1")
+
+	// What is due in any case is told from what follows from the question.
+	cordoned := proto.CloneOf(s.set.GetCandidates()[1])
+	cordoned.Readiness = backendv1.Readiness_READINESS_UNKNOWN
+	s.send(&backendv1.SyncLoadBalancersRequest{
+		Item: &backendv1.SyncLoadBalancersRequest_Candidate{Candidate: cordoned},
+	})
+	s.awaitShown("is not Ready: its kubelet is silent", "explain", "shop/web")
+	s.shows([]string{"worker-3.example.com 0 2"}, "plan", "--without", "machine-1")
+	if len(s.rack.FloatingIPs()) != 2 || s.addressOf("shop/web") != web {
+		t.Error("a plan has changed something")
+	}
+}
+
+// Moves interrupt connections, so they are made only when somebody has seen them and says so.
+func TestARebalanceIsShownBeforeItIsMade(t *testing.T) {
+	s := newShop(t, 2)
+	s.shows([]string{"Nothing would change: the addresses are spread as evenly as they can be."}, "rebalance")
+	on := func() (n int) {
+		for _, ip := range s.rack.FloatingIPs() {
+			if ip.InstanceID == s.set.GetCandidates()[0].GetInstanceId() {
+				n++
+			}
+		}
+		return n
+	}
+	s.free()
+	s.awaitShown("This is a dry run: nothing was changed.", "rebalance", "--dry-run")
+	s.shows([]string{"LOAD BALANCER ADDRESS FROM TO WHY"}, "rebalance", "--dry-run")
+	planned := inForm(s, new(backendv1.RebalanceLoadBalancersResponse), "rebalance", "--dry-run")
+	if len(planned.GetActions()) != 2 {
+		t.Errorf("in JSON it is %v", planned)
+	}
+	code, stdout, stderr := s.run("rebalance")
+	if code != 2 || !strings.Contains(stdout, " worker-2.example.com ") || !strings.Contains(stderr, "--yes") {
+		t.Errorf("without a terminal: exit code %d: %s%s", code, stdout, stderr)
+	}
+	if strings.Contains(s.log.String(), "RebalanceLoadBalancers") {
+		t.Error("it moves without a word")
+	}
+	code, stdout, stderr = s.run("rebalance", "--yes")
+	if code != 0 || !strings.Contains(stdout, "reason=AddressMoved") || stderr != "" {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	s.await("the move", func() bool { return on() == 1 })
+}
+
+// Without a session there is nothing to plan, and scripts go by the exit code.
+func TestPlansAreAskedForWhereTheSessionIs(t *testing.T) {
+	rack := oxidesim.Start(t, oxidesim.Config{})
+	s := &shop{process: start(t, rack.URL)}
+	s.awaitReady()
+	for _, args := range [][]string{{"plan"}, {"explain", "shop/web"}, {"rebalance", "--yes"}} {
+		s.refuses(3, []string{"no session runs in this oxide-backend", "the replica that leads"}, args...)
+		s.refuses(3, []string{"c1"}, append(args, "--scope=c1")...)
+	}
+}
