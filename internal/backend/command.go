@@ -36,7 +36,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.Is(err, errCheckFailed) {
+	if errors.Is(err, errCheckFailed) || errors.Is(err, operator.ErrReported) {
 		// The report has said it.
 		return exitFailure
 	}

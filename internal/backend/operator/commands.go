@@ -14,9 +14,14 @@ import (
 // user says otherwise.
 func Commands(address string) []*cobra.Command {
 	return []*cobra.Command{
+		newStatusCommand(address),
 		newExplainCommand(address),
 		newPlanCommand(address),
 		newRebalanceCommand(address),
+		newAddressesCommand(address),
+		newOrphansCommand(address),
+		newInstancesCommand(address),
+		newWatchCommand(address),
 		newFirewallCommand(address),
 	}
 }

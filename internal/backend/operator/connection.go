@@ -168,25 +168,6 @@ func call[Request, Response any](
 	return response, nil
 }
 
-// pageSize is the most that the API returns at a time.
-const pageSize = 1000
-
-// pages returns what all pages have together. A page is asked for by its token, and says which is next.
-func pages[Item any](page func(token string) (items []Item, next string, err error)) ([]Item, error) {
-	var all []Item
-	token := ""
-	for {
-		items, next, err := page(token)
-		if err != nil {
-			return nil, err
-		}
-		if all = append(all, items...); next == "" {
-			return all, nil
-		}
-		token = next
-	}
-}
-
 // scopeAsked returns the scope that is asked about: the one that the user gave, or the only one that has
 // an acting session in the backend.
 func (c *connection) scopeAsked(ctx context.Context) (string, error) {

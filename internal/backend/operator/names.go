@@ -51,6 +51,16 @@ func (n *names) learn(verdicts []*backendv1.Verdict) {
 	}
 }
 
+// learnCandidates takes the names of candidates, as learn does.
+func (n *names) learnCandidates(candidates []*backendv1.PlannedCandidate) {
+	for _, candidate := range candidates {
+		name := cmp.Or(candidate.GetDisplayName(), candidate.GetInstanceName())
+		if name != "" {
+			n.instances[candidate.GetInstanceId()] = name
+		}
+	}
+}
+
 // instance returns the name of an instance, or its id where no name is known.
 func (n *names) instance(id string) string { return cmp.Or(n.instances[id], id) }
 
@@ -136,28 +146,4 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// listInstances returns the instances of all pages.
-func listInstances(
-	ctx context.Context, c *connection, request *backendv1.ListInstancesRequest,
-) ([]*backendv1.Instance, error) {
-	instances := backendv1.NewInstanceServiceClient(c)
-	request.PageSize = pageSize
-	return pages(func(token string) ([]*backendv1.Instance, string, error) {
-		request.PageToken = token
-		page, err := call(ctx, instances.ListInstances, request)
-		return page.GetInstances(), page.GetNextPageToken(), err
-	})
-}
-
-// listLoadBalancers returns the load balancers of a scope, or of all scopes.
-func listLoadBalancers(ctx context.Context, c *connection, scope string) ([]*backendv1.LoadBalancer, error) {
-	service := backendv1.NewLoadBalancerServiceClient(c)
-	return pages(func(token string) ([]*backendv1.LoadBalancer, string, error) {
-		page, err := call(ctx, service.ListLoadBalancers, &backendv1.ListLoadBalancersRequest{
-			Scope: scope, PageSize: pageSize, PageToken: token,
-		})
-		return page.GetLoadBalancers(), page.GetNextPageToken(), err
-	})
 }

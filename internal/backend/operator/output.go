@@ -9,10 +9,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
@@ -89,18 +93,20 @@ func (m inJSON) MarshalJSON() ([]byte, error) {
 	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m.Message)
 }
 
-// printTable prints rows under a header, without columns that are empty in all rows.
+// printTable prints rows under a header, without columns that are empty in all rows. On a terminal that is too
+// narrow for that it prints each row by itself, a line for each cell.
 func printTable(w io.Writer, header []string, rows [][]string) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	var shown []int
 	for column := range header {
-		for _, row := range rows {
-			if row[column] != "" {
-				shown = append(shown, column)
-				break
-			}
+		if slices.ContainsFunc(rows, func(row []string) bool { return row[column] != "" }) {
+			shown = append(shown, column)
 		}
 	}
+	if width := terminalWidth(w); width > 0 && widthOf(shown, header, rows) > width {
+		return printRows(w, shown, header, rows)
+	}
+	var out bytes.Buffer
+	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{header}, rows...) {
 		cells := make([]string, len(shown))
 		for i, column := range shown {
@@ -108,7 +114,69 @@ func printTable(w io.Writer, header []string, rows [][]string) error {
 		}
 		fmt.Fprintln(table, strings.Join(cells, "\t"))
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for line := range bytes.Lines(out.Bytes()) {
+		if _, err := w.Write(append(bytes.TrimRight(line, " \n"), '\n')); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leastForLast is the width that is enough for the last column, whose cells may be sentences: the terminal
+// breaks their lines.
+const leastForLast = 30
+
+// widthOf returns how wide a table is up to where its last column may break.
+func widthOf(shown []int, header []string, rows [][]string) int {
+	sum := 0
+	for i, column := range shown {
+		widest := utf8.RuneCountInString(header[column])
+		for _, row := range rows {
+			widest = max(widest, utf8.RuneCountInString(row[column]))
+		}
+		if i == len(shown)-1 {
+			return sum + min(widest, leastForLast)
+		}
+		sum += widest + 2
+	}
+	return sum
+}
+
+// printRows prints each row by itself.
+func printRows(w io.Writer, shown []int, header []string, rows [][]string) error {
+	widest := 0
+	for _, column := range shown {
+		widest = max(widest, len(header[column]))
+	}
+	var out bytes.Buffer
+	for i, row := range rows {
+		if i > 0 {
+			out.WriteByte('\n')
+		}
+		for _, column := range shown {
+			if row[column] != "" {
+				fmt.Fprintf(&out, "%-*s  %s\n", widest, header[column], row[column])
+			}
+		}
+	}
+	_, err := out.WriteTo(w)
+	return err
+}
+
+// terminalWidth returns how many columns a terminal has; 0: it is none.
+func terminalWidth(w io.Writer) int {
+	file, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // maxListed is how many things a cell of a table lists.
@@ -120,6 +188,15 @@ func shortList(things []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(things[:maxListed], ","), more)
 	}
 	return strings.Join(things, ",")
+}
+
+// shortened cuts a text that is too long for a cell.
+func shortened(text string) string {
+	const most = 200
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
 }
 
 // counted is a number of things.
