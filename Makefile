@@ -113,7 +113,7 @@ release: image-all chart api ## Make all files of a release in dist/ (REGISTRY a
 ##@ Check
 
 .PHONY: test
-test: unit e2e ## Run all tests that need no root, the end-to-end tests among them
+test: unit e2e ## Run the unit tests and the end-to-end tests; those of e2e-pod, e2e-datapath and e2e-monitoring are apart
 
 .PHONY: unit
 unit: ## Run the tests that start no cluster
