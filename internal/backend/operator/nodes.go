@@ -30,7 +30,8 @@ func nodesOf(
 	n := &nodes{names: namesOfInstances(scope, nil), ids: make(map[string]string)}
 	candidates := planned.GetCandidates()
 	for _, candidate := range candidates {
-		n.instances[candidate.GetInstanceId()] = cmp.Or(candidate.GetDisplayName(), candidate.GetInstanceName())
+		name := cmp.Or(candidate.GetDisplayName(), candidate.GetInstanceName())
+		n.instances[candidate.GetInstanceId()] = name
 	}
 	if len(candidates) == 0 || mentionsOthers(planned, n.instances) {
 		all, err := readNames(ctx, c, scope)
