@@ -11,7 +11,7 @@ export GOWORK := off
 MODULES := . proto examples test/e2e test/importer tools
 # These have no code: they only say which programs are used. `make verify` leaves out the last, which needs most
 # of the modules there are; `make e2e-monitoring` holds that it is tidy.
-PINS := test/e2e/kube tools/kube-score test/e2e/prometheus
+PINS := test/e2e/kube test/e2e/envtest tools/kube-score test/e2e/prometheus
 
 VERSION := $(shell cat VERSION)
 NAME    := oxide-cloud-controller-manager
@@ -40,11 +40,11 @@ BUILD   = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 ##@ Try it
 
 .PHONY: demo
-demo: ## Show the whole path on loopback: a simulated rack, a real kube-apiserver, both programs (KEEP=1 leaves it running)
+demo: ## Show the whole path on loopback: a simulated rack, a real kube-apiserver, both programs (KEEP=1 leaves it running; FETCH=0 builds all of it)
 	@mkdir -p bin
 	@echo "demo: building the demo"
 	@cd test/e2e && go build -o ../../bin/demo ./cmd/demo
-	@KEEP="$(KEEP)" exec bin/demo
+	@KEEP="$(KEEP)" FETCH="$(FETCH)" exec bin/demo
 
 ##@ Build
 

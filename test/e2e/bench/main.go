@@ -22,6 +22,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
@@ -77,7 +78,7 @@ func run(ctx context.Context, selection string) error {
 	if slices.ContainsFunc(selected, part.needsKubernetes) {
 		build = stack.Build
 	}
-	programs, err := build(ctx, root, progress{})
+	programs, err := build(ctx, root, progress.To(os.Stderr, "bench"))
 	if err != nil {
 		return err
 	}

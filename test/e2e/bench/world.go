@@ -25,13 +25,6 @@ type world struct {
 	kubeconfig string
 }
 
-// progress reports on standard error what is being built.
-type progress struct{}
-
-func (progress) Step(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }
-func (progress) Note(string)      {}
-func (progress) Done(string)      {}
-
 func newWorld(ctx context.Context, root string, programs stack.Programs, kubernetes bool,
 ) (*world, error) {
 	dir, err := os.MkdirTemp("/tmp", "oxide-bench-")

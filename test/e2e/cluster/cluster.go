@@ -92,7 +92,7 @@ func (c *Cluster) startEtcd(
 			"--listen-client-urls=" + url, "--advertise-client-urls=" + url,
 			"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 			"--initial-cluster=e2e=" + peer, "--unsafe-no-fsync", "--log-level=warn",
-		}}, process.HTTPGet(http.DefaultClient, url+"/readyz"))
+		}}, process.HTTPGet(http.DefaultClient, url+"/health"))
 		return err
 	})
 	return url, err
