@@ -133,8 +133,9 @@ func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
 			continue
 		}
 		for _, found := range inText.FindAllStringIndex(text, -1) {
-			if found[0] > 0 && strings.ContainsRune("/.(", rune(text[found[0]-1])) {
-				continue // part of a longer path, which is checked above
+			before := text[strings.LastIndexAny(text[:found[0]], " \t\n\"`'")+1 : found[0]]
+			if strings.Contains(before, "://") || strings.HasSuffix(before, "(") {
+				continue // an address, or a link, which are checked above
 			}
 			to, anchor, _ := strings.Cut(text[found[0]:found[1]], "#")
 			follow(t, file, to, anchor)
