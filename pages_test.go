@@ -93,6 +93,25 @@ func TestPagesNameOnlyMetricsThatExist(t *testing.T) {
 	}
 }
 
+func TestPagesNameOnlyCommandsThatExist(t *testing.T) {
+	reference := content(t, "docs/reference/oxide-backend.md")
+	command := regexp.MustCompile("(?m)(?:oxide-backend|kubectl oxide) ([a-z][a-z-]*)(?:[ `]|$)")
+	named := 0
+	for file, text := range pages(t) {
+		code := strings.Join(append(fenced.FindAllString(text, -1), codeSpan.FindAllString(text, -1)...), "\n")
+		for _, match := range command.FindAllStringSubmatch(code, -1) {
+			named++
+			if !strings.Contains(reference, "\n## oxide-backend "+match[1]+"\n") && match[1] != "version" &&
+				match[1] != "help" && match[1] != "completion" {
+				t.Errorf("%s names the command %q, which oxide-backend does not have", file, match[1])
+			}
+		}
+	}
+	if named < 30 {
+		t.Errorf("found %d commands in the pages", named)
+	}
+}
+
 // Where is what? A package that is not on the page is one that nobody finds by it.
 func TestTheArchitecturePageNamesEachPackage(t *testing.T) {
 	const page = "docs/explanation/architecture.md"
