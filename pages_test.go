@@ -112,6 +112,32 @@ func TestPagesNameOnlyCommandsThatExist(t *testing.T) {
 	}
 }
 
+// A table of what was tested is true only for the versions that the tests run.
+func TestTheCompatibilityTablesNameTheVersionsThatAreTested(t *testing.T) {
+	one := func(file, pattern string) string {
+		match := regexp.MustCompile(pattern).FindStringSubmatch(content(t, file))
+		if match == nil {
+			t.Fatalf("%s has no %s", file, pattern)
+		}
+		return match[1]
+	}
+	kubernetes := one("test/e2e/kube/go.mod", `k8s\.io/kubernetes v(\d+\.\d+)\.`)
+	oxide := one("internal/oxide/client.go", `APIVersion = "([^"]+)"`)
+	for file, rows := range map[string][]string{
+		"README.md": {"| Kubernetes | " + kubernetes + " |", "| Oxide | API version " + oxide + ","},
+		"docs/reference/compatibility.md": {
+			"| Kubernetes | " + kubernetes + " |", "| Oxide API | " + oxide + " |",
+			"| kube-proxy " + kubernetes + ", iptables mode |",
+		},
+	} {
+		for _, row := range rows {
+			if !strings.Contains(content(t, file), "\n"+row) {
+				t.Errorf("%s has no row that begins with %q", file, row)
+			}
+		}
+	}
+}
+
 // Where is what? A package that is not on the page is one that nobody finds by it.
 func TestTheArchitecturePageNamesEachPackage(t *testing.T) {
 	const page = "docs/explanation/architecture.md"
