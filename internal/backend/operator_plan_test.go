@@ -185,17 +185,17 @@ func inForm[M proto.Message](s *shop, message M, args ...string) M {
 func TestAServiceIsExplained(t *testing.T) {
 	s := newShop(t, 3)
 	web := s.addressOf("shop/web")
-	s.awaitShown("READY", "explain", "shop/web")
+	s.awaitShown("ready", "explain", "shop/web")
 	s.shows([]string{
-		"Service: shop/web",
-		"Phase: READY",
+		"Service shop/web",
+		"Phase ready",
 		"NODE CHOSEN ADDRESSES WHY",
 		"worker-1.example.com yes 2 " + web + " is there, and stays",
 		"worker-2.example.com no 0 is not one that is eligible",
 	}, "explain", "shop/web")
 	_, stdout, _ := s.run("explain", "shop/web")
 	for _, part := range []string{
-		web + " (floating IP lb-shop-web", "), on worker-1.example.com\n", "FIREWALL_CLOSED: ",
+		web + " (floating IP lb-shop-web", "), on worker-1.example.com\n", "firewall closed: ",
 	} {
 		if !strings.Contains(stdout, part) {
 			t.Errorf("there is no %q in:\n%s", part, stdout)
@@ -213,7 +213,7 @@ func TestAServiceIsExplained(t *testing.T) {
 	late := aLoadBalancer("shop/late", 80)
 	late.EligibleInstances = only(s.set, "has the label x")
 	s.wants(late)
-	s.awaitShown("(PORT_CONFLICT)", "explain", "late")
+	s.awaitShown("port conflict: ", "explain", "late")
 	s.shows([]string{
 		"worker-1.example.com no 2 TCP 80 is held by infra/web",
 		"worker-3.example.com no 0 is not one that has the label x",

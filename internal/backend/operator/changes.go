@@ -72,11 +72,6 @@ func printChanges(w io.Writer, all []change) error {
 	return printTable(w, []string{"LOAD BALANCER", "ADDRESS", "FROM", "TO", "NOTE", "WHY"}, rows)
 }
 
-// addressOf returns an address, or the name of the resource that is yet to get one.
-func addressOf(address *backendv1.LoadBalancerAddress) string {
-	return cmp.Or(address.GetAddress(), address.GetResourceName())
-}
-
 // placeConditions say why an address has no place, or stays where it is to leave.
 var placeConditions = []backendv1.ConditionType{
 	backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE,

@@ -125,13 +125,13 @@ func printExplained(w io.Writer, lb *backendv1.PlannedLoadBalancer, n *nodes) er
 	is, state := lb.GetLoadBalancer(), lb.GetState()
 	list := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(title, text string) { fmt.Fprintf(list, "%s\t%s\n", title, text) }
-	line("Service:", n.loadBalancer(is.GetKey()))
+	line("Service", n.loadBalancer(is.GetKey()))
 	conditions, problem := is.GetConditions(), is.GetProblem()
 	if state != nil {
-		line("Phase:", phaseOf(state.GetPhase()))
+		line("Phase", word(state.GetPhase(), "PHASE_"))
 		conditions, problem = state.GetConditions(), cmp.Or(state.GetProblem(), problem)
 	}
-	title := "Addresses:"
+	title := "Addresses"
 	for _, address := range is.GetAddresses() {
 		line(title, describeAddress(address, n))
 		title = ""
@@ -140,15 +140,15 @@ func printExplained(w io.Writer, lb *backendv1.PlannedLoadBalancer, n *nodes) er
 		line(title, "none")
 	}
 	if publish := state.GetPublish(); len(publish) > 0 {
-		line("Published:", strings.Join(publish, ", "))
+		line("Published", strings.Join(publish, ", "))
 	}
-	title = "Conditions:"
+	title = "Conditions"
 	for _, condition := range conditions {
-		line(title, conditionOf(condition.GetType())+": "+condition.GetMessage())
+		line(title, word(condition.GetType(), "CONDITION_TYPE_")+": "+condition.GetMessage())
 		title = ""
 	}
 	if problem != nil {
-		line("Problem:", fmt.Sprintf("%s (%s)", problem.GetMessage(), reasonOf(problem.GetReason())))
+		line("Problem", word(problem.GetReason(), "ERROR_REASON_")+": "+problem.GetMessage())
 	}
 	if err := list.Flush(); err != nil {
 		return err
@@ -188,12 +188,8 @@ func printVerdicts(w io.Writer, verdicts []*backendv1.Verdict) error {
 
 // describeAddress says what an address is, where it is, and where it is going.
 func describeAddress(address *backendv1.LoadBalancerAddress, n *nodes) string {
-	source := map[backendv1.AddressSource]string{
-		backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP:     "floating IP",
-		backendv1.AddressSource_ADDRESS_SOURCE_EXTERNAL_SUBNET: "external subnet",
-	}[address.GetSource()]
-	text := fmt.Sprintf("%s (%s %s", cmp.Or(address.GetAddress(), "yet to be allocated"), source,
-		address.GetResourceName())
+	text := fmt.Sprintf("%s (%s %s", cmp.Or(address.GetAddress(), "yet to be allocated"),
+		kind(address.GetSource()), address.GetResourceName())
 	if !address.GetManaged() {
 		text += ", the user's own"
 	}
@@ -210,15 +206,4 @@ func describeAddress(address *backendv1.LoadBalancerAddress, n *nodes) string {
 	default:
 		return text + "on " + at
 	}
-}
-
-// phaseOf, conditionOf and reasonOf return the names of values without what all have in common.
-func phaseOf(phase backendv1.Phase) string { return strings.TrimPrefix(phase.String(), "PHASE_") }
-
-func conditionOf(condition backendv1.ConditionType) string {
-	return strings.TrimPrefix(condition.String(), "CONDITION_TYPE_")
-}
-
-func reasonOf(reason backendv1.ErrorReason) string {
-	return strings.TrimPrefix(reason.String(), "ERROR_REASON_")
 }

@@ -199,7 +199,7 @@ func (h *hypothesis) withoutPlace() (rows [][]string) {
 				continue
 			}
 			rows = append(rows, []string{
-				h.names.loadBalancer(lb.GetLoadBalancer().GetKey()), addressOf(address),
+				h.names.loadBalancer(lb.GetLoadBalancer().GetKey()), addressText(address),
 				cmp.Or(h.names.instance(address.GetAttachment().GetInstanceId()), nowhere),
 				cmp.Or(whyNoPlace(lb.GetLoadBalancer(), address), whyStuck(h.stuck[name]), "it stays as it is"),
 			})
