@@ -202,7 +202,7 @@ func TestAServiceIsExplained(t *testing.T) {
 		}
 	}
 	s.free()
-	s.awaitShown("could carry it, but it is on worker-1.example.com, and does not move without need",
+	s.awaitShown("could carry it, but the address is on worker-1.example.com, and moves only if it has to",
 		"explain", "infra/web")
 	explained := inForm(s, new(backendv1.PlannedLoadBalancer), "explain", "shop/web")
 	if explained.GetState().GetPhase() != backendv1.Phase_PHASE_READY || len(explained.GetVerdicts()) != 3 {
@@ -226,7 +226,7 @@ func TestAServiceIsExplained(t *testing.T) {
 		"web":      {`there are 2 Services "web": give one of infra/web, shop/web`},
 		"shop/wbe": {`there is no Service "shop/wbe": do you mean shop/web`},
 		"lat":      {`there is no Service "lat": do you mean shop/late`},
-		"billing":  {`there is no Service "billing" that the session has`, "type LoadBalancer"},
+		"billing":  {`there is no Service "billing"`, "type LoadBalancer", "infra/web,shop/late,shop/web"},
 	} {
 		s.refuses(2, parts, "explain", name)
 	}
@@ -303,6 +303,11 @@ func TestAPlanShowsWhatWouldMove(t *testing.T) {
 	})
 	s.awaitShown("is not Ready: its kubelet is silent", "explain", "shop/web")
 	s.shows([]string{"worker-3.example.com 0 2"}, "plan", "--without", "machine-1")
+	late := aLoadBalancer("shop/late", 80)
+	late.EligibleInstances = only(s.set, "has the label x")
+	s.wants(late)
+	s.awaitShown("shop/late", "plan")
+	s.awaitShown("in any case  the address ", "plan", "--cordon", "machine-3")
 	if len(s.rack.FloatingIPs()) != 2 || s.addressOf("shop/web") != web {
 		t.Error("a plan has changed something")
 	}

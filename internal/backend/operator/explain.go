@@ -98,7 +98,7 @@ func findLoadBalancer(planned *backendv1.PlanLoadBalancersResponse, called strin
 			fitting = append(fitting, name)
 		}
 	}
-	const which = "that the session has: it has those of type LoadBalancer and of a class of its own"
+	const which = "those of type LoadBalancer, and of a class that is served here"
 	switch {
 	case len(fitting) == 1:
 		return fitting[0], nil
@@ -106,7 +106,7 @@ func findLoadBalancer(planned *backendv1.PlanLoadBalancersResponse, called strin
 		return "", usagef("there are %d Services %.100q: give one of %s", len(fitting), called,
 			strings.Join(fitting[:min(len(fitting), maxOffered)], ", "))
 	case len(all) == 0:
-		return "", usagef("there is no Service %.100q, nor any other %s", called, which)
+		return "", usagef("there is no Service %.100q, nor any other: there are only %s", called, which)
 	case !strings.Contains(called, "/"):
 		for _, near := range nearest(called, short) {
 			fitting = append(fitting, all[slices.Index(short, near)])
@@ -115,7 +115,7 @@ func findLoadBalancer(planned *backendv1.PlanLoadBalancersResponse, called strin
 		fitting = nearest(called, all)
 	}
 	if len(fitting) == 0 {
-		return "", usagef("there is no Service %.100q %s", called, which)
+		return "", usagef("there is no Service %.100q: there are only %s: %s", called, which, shortList(all))
 	}
 	return "", usagef("there is no Service %.100q: do you mean %s?", called, strings.Join(fitting, " or "))
 }
@@ -142,13 +142,16 @@ func printExplained(w io.Writer, lb *backendv1.PlannedLoadBalancer, n *nodes) er
 	if publish := state.GetPublish(); len(publish) > 0 {
 		line("Published", strings.Join(publish, ", "))
 	}
-	title = "Conditions"
-	for _, condition := range conditions {
-		line(title, word(condition.GetType(), "CONDITION_TYPE_")+": "+condition.GetMessage())
-		title = ""
-	}
 	if problem != nil {
 		line("Problem", word(problem.GetReason(), "ERROR_REASON_")+": "+problem.GetMessage())
+	}
+	title = "Conditions"
+	for _, condition := range conditions {
+		if condition.GetMessage() == problem.GetMessage() {
+			continue
+		}
+		line(title, word(condition.GetType(), "CONDITION_TYPE_")+": "+condition.GetMessage())
+		title = ""
 	}
 	if err := list.Flush(); err != nil {
 		return err

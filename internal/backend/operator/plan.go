@@ -53,6 +53,9 @@ func newPlanCommand(address string) *cobra.Command {
 	return cmd
 }
 
+// inAnyCase notes what does not follow from the question.
+const inAnyCase = "in any case"
+
 // hypothesis is what a plan makes of a question, and what there is to know beside it.
 type hypothesis struct {
 	names *nodes
@@ -159,7 +162,8 @@ func (h *hypothesis) printTo(w io.Writer) error {
 	if len(left) > 0 {
 		fmt.Fprintln(w)
 		fmt.Fprintln(w, "Without another place:")
-		if err := printTable(w, []string{"LOAD BALANCER", "ADDRESS", "NODE", "WHY"}, left); err != nil {
+		header := []string{"LOAD BALANCER", "ADDRESS", "NODE", "NOTE", "WHY"}
+		if err := printTable(w, header, left); err != nil {
 			return err
 		}
 	}
@@ -182,7 +186,7 @@ func (h *hypothesis) changes() []change {
 	}
 	for i := range moves {
 		if due[moves[i].id()] {
-			moves[i].note = "due in any case"
+			moves[i].note = inAnyCase
 		}
 	}
 	return moves
@@ -191,6 +195,14 @@ func (h *hypothesis) changes() []change {
 // withoutPlace returns the addresses that would be served nowhere, or stay on a node that they were to
 // leave, as rows.
 func (h *hypothesis) withoutPlace() (rows [][]string) {
+	notes := make(map[[2]string]string)
+	for _, lb := range h.now.GetLoadBalancers() {
+		for _, address := range lb.GetLoadBalancer().GetAddresses() {
+			if h.now != h.planned && address.GetPlannedAttachment() == nil {
+				notes[[2]string{lb.GetLoadBalancer().GetKey().GetName(), addressText(address)}] = inAnyCase
+			}
+		}
+	}
 	for _, lb := range h.planned.GetLoadBalancers() {
 		name := lb.GetLoadBalancer().GetKey().GetName()
 		for _, address := range lb.GetLoadBalancer().GetAddresses() {
@@ -201,6 +213,7 @@ func (h *hypothesis) withoutPlace() (rows [][]string) {
 			rows = append(rows, []string{
 				h.names.loadBalancer(lb.GetLoadBalancer().GetKey()), addressText(address),
 				cmp.Or(h.names.instance(address.GetAttachment().GetInstanceId()), nowhere),
+				notes[[2]string{name, addressText(address)}],
 				cmp.Or(whyNoPlace(lb.GetLoadBalancer(), address), whyStuck(h.stuck[name]), "it stays as it is"),
 			})
 		}

@@ -46,7 +46,7 @@ func newRebalanceCommand(address string) *cobra.Command {
 // howToFollow is printed where moves have begun.
 const howToFollow = `The moves are made within ten minutes, one at a time from each node. To follow them:
 
-  oxide-backend watch
+  oxide-backend watch (or kubectl oxide watch)
   kubectl get events --all-namespaces --field-selector reason=AddressMoved --watch
 `
 

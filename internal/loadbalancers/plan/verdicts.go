@@ -126,12 +126,14 @@ func (p *planner) whyNotBetter(c *claim, n *node) string {
 	switch {
 	case c.Target == "":
 		return "could carry it, but nothing is attached anywhere now"
+	case c.Target == c.Current() && c.standing == leavesInstance && n.isLastChoice():
+		return "is cordoned as well"
 	case c.Target == c.Current():
-		return "could carry it, but it is on " + name + ", and does not move without need"
+		return "could carry it, but the address is on " + name + ", and moves only if it has to"
 	case n.candidate.Backoff:
 		return "changes of addresses fail there now, and are tried again later"
 	case chosen.candidate == nil || n.candidate.Rank < chosen.candidate.Rank:
-		return "could carry it, but it is on its way to " + name
+		return "could carry it, but the address is on its way to " + name
 	case n.isLastChoice() && !chosen.isLastChoice():
 		return "is cordoned, so it is the last choice"
 	case n.candidate.Rank > chosen.candidate.Rank:
@@ -141,5 +143,5 @@ func (p *planner) whyNotBetter(c *claim, n *node) string {
 	case n.load == chosen.load-1:
 		return "carries as many as " + name + " without this one: of equals the choice is fixed"
 	}
-	return "could carry it, but it is on its way to " + name
+	return "could carry it, but the address is on its way to " + name
 }

@@ -25,7 +25,7 @@ func TestEachReasonOfAVerdictSaysWhatToKnow(t *testing.T) {
 			name: "it stays", found: at("a 192.0.2.1 n1"), cluster: cluster("n1", "n2"),
 			reasons: map[string]string{
 				"n1": "192.0.2.1 is there, and stays",
-				"n2": "could carry it, but it is on node-n1, and does not move without need",
+				"n2": "could carry it, but the address is on node-n1, and moves only if it has to",
 			},
 		},
 		{
@@ -44,8 +44,11 @@ func TestEachReasonOfAVerdictSaysWhatToKnow(t *testing.T) {
 		},
 		{
 			name: "a cordoned node that nothing can leave", found: at("a 192.0.2.1 n1"),
-			cluster: cluster("n1 draining"),
-			reasons: map[string]string{"n1": "192.0.2.1 stays, though it was cordoned: no other can carry it"},
+			cluster: cluster("n1 draining", "n2 cordoned"),
+			reasons: map[string]string{
+				"n1": "192.0.2.1 stays, though it was cordoned: no other can carry it",
+				"n2": "is cordoned as well",
+			},
 		},
 		{
 			name: "it is reserved", found: at("a 192.0.2.1"), cluster: cluster("n1 least", "n2", "n3 backoff"),
