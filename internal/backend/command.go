@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -67,7 +68,9 @@ func NewCommand() *cobra.Command {
 		Args:          noArguments,
 		Version:       version.String(),
 		SilenceErrors: true,
-		SilenceUsage:  true,
+
+		SuggestionsMinimumDistance: 2,
+		SilenceUsage:               true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.Complete(os.Getenv)
 			cfg, err := opts.Validate()
@@ -92,8 +95,12 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	meant := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = ": do you mean " + strings.Join(near, " or ") + "?"
+	}
 	return &process.UsageError{Errs: []error{
-		fmt.Errorf("it takes no argument %q; see %s --help", args[0], cmd.CommandPath()),
+		fmt.Errorf("it takes no argument %q%s; see %s --help", args[0], meant, cmd.CommandPath()),
 	}}
 }
 

@@ -18,16 +18,17 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-const addressesHelp = `addresses shows all floating IPs and external subnets of the project, whoever they belong to, and
-on which instances they are:
+const addressesHelp = `addresses shows all floating IPs and external subnets of the project, whoever they
+belong to, and on which instances they are:
 
   load balancer NAME  it has the marker of a load balancer, of another cluster where a scope follows
-  orphan of NAME      it has such a marker, and no load balancer of the session wants it (see orphans)
+  orphan of NAME      it has such a marker, and no load balancer of the session wants it
   retained for NAME   it is kept for a load balancer that is gone
   reserved            a program has reserved it by AddressService.ReserveAddress
   foreign             none of these: a person made it, or another program
 
-Any replica answers. Only the one that leads knows orphans, and which foreign addresses load balancers use.
+Any replica answers. Only the one that leads knows orphans, and which foreign addresses load balancers
+use.
 
 ` + exitCodes
 
@@ -88,7 +89,7 @@ func readAddresses(
 		return nil, err
 	}
 	list := &addressList{acting: len(info.GetActingScopes()) > 0}
-	if list.names, err = readNames(ctx, c, onlyScope(c.scope, info)); err != nil {
+	if list.names, err = readNames(ctx, c, onlyScope(c.scope, info), info.GetActingScopes()); err != nil {
 		return nil, err
 	}
 	if instance != "" {
@@ -142,16 +143,17 @@ func (l *addressList) table(w io.Writer) error {
 	rows := make([][]string, len(l.all))
 	marked := false
 	for i, a := range l.all {
+		pool := cmp.Or(l.pools[a.GetPoolId()], a.GetPoolId())
 		rows[i] = []string{
-			withPrefix(a), kind(a.GetSource()), a.GetName(), cmp.Or(l.pools[a.GetPoolId()], a.GetPoolId()),
-			l.names.instance(a.GetInstanceId()), l.owners.whose(a, l.names),
+			withPrefix(a), kind(a.GetSource()), a.GetName(), pool, l.names.instance(a.GetInstanceId()),
+			l.owners.whose(a, l.names),
 		}
 		marked = marked || a.GetMarker() != nil
 	}
 	if err := printTable(w, addressHeader, rows); err != nil || l.acting || !marked {
 		return err
 	}
-	_, err := fmt.Fprintln(w, "\nNo session runs here: which of them are orphans the replica that leads knows.")
+	_, err := fmt.Fprintln(w, "\nNo session runs here: which of them are orphans, the replica that leads knows.")
 	return err
 }
 

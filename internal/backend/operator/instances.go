@@ -19,7 +19,8 @@ import (
 
 const instancesHelp = `instances shows the instances of the project, or those with the given names or ids: what each does
 and for how long, its private addresses, external addresses of its own, and what is attached to it,
-load balancers' addresses for example. Any replica answers.
+load balancers' addresses for example. Any replica answers; the one that leads knows the names of nodes too,
+where these are other than those of their instances.
 
 ` + exitCodes
 
@@ -43,7 +44,15 @@ func newInstancesCommand(address string) *cobra.Command {
 
 func showInstances(cmd *cobra.Command, c *connection, called, groups []string) error {
 	ctx := cmd.Context()
-	found, err := findInstances(ctx, c, called, groups)
+	info, err := call(ctx, backendv1.NewBackendServiceClient(c).GetInfo, new(backendv1.GetInfoRequest))
+	if err != nil {
+		return err
+	}
+	n, err := readNames(ctx, c, "", info.GetActingScopes())
+	if err != nil {
+		return err
+	}
+	found, err := findInstances(ctx, c, n, called, groups)
 	if err != nil {
 		return err
 	}
@@ -57,23 +66,20 @@ func showInstances(cmd *cobra.Command, c *connection, called, groups []string) e
 	}
 	message := &backendv1.ListInstancesResponse{Instances: found}
 	return c.print(cmd.OutOrStdout(), message, func(w io.Writer) error {
-		return printInstances(w, found, carriedBy(addresses), time.Now())
+		return printInstances(w, found, n, carriedBy(addresses), time.Now())
 	})
 }
 
 // findInstances returns the instances that are called by names or ids, or all, that are in a group.
 func findInstances(
-	ctx context.Context, c *connection, called, groups []string,
+	ctx context.Context, c *connection, n *names, called, groups []string,
 ) ([]*backendv1.Instance, error) {
 	if len(called) == 0 {
 		return listInstances(ctx, c, &backendv1.ListInstancesRequest{AntiAffinityGroups: groups})
 	}
-	n, err := readNames(ctx, c, "")
-	if err != nil {
-		return nil, err
-	}
 	ids := make([]string, len(called))
 	for i, name := range called {
+		var err error
 		if ids[i], err = n.find(name); err != nil {
 			return nil, err
 		}
@@ -104,10 +110,10 @@ func carriedBy(addresses []*backendv1.Address) map[string][]string {
 	return carried
 }
 
-var instanceHeader = []string{"INSTANCE", "STATE", "SINCE", "PRIVATE", "EXTERNAL", "ATTACHED"}
+var instanceHeader = []string{"INSTANCE", "NODE", "STATE", "SINCE", "PRIVATE", "EXTERNAL", "ATTACHED"}
 
 func printInstances(
-	w io.Writer, found []*backendv1.Instance, carried map[string][]string, now time.Time,
+	w io.Writer, found []*backendv1.Instance, n *names, carried map[string][]string, now time.Time,
 ) error {
 	if len(found) == 0 {
 		_, err := fmt.Fprintln(w, "There is no such instance.")
@@ -119,8 +125,12 @@ func printInstances(
 		attached := slices.DeleteFunc(slices.Clone(carried[instance.GetId()]), func(address string) bool {
 			return slices.Contains(external, address)
 		})
+		node := n.instance(instance.GetId())
+		if node == instance.GetName() {
+			node = ""
+		}
 		rows[i] = []string{
-			instance.GetName(), runState(instance), since(instance.GetRunStateUpdateTime(), now),
+			instance.GetName(), node, runState(instance), since(instance.GetRunStateUpdateTime(), now),
 			shortList(privateAddresses(instance)), shortList(external), shortList(attached),
 		}
 	}

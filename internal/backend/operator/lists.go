@@ -6,6 +6,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -71,6 +72,17 @@ func listOrphans(ctx context.Context, c *connection, scope string) ([]*backendv1
 	found, err := call(ctx, backendv1.NewAddressServiceClient(c).ListOrphanedAddresses,
 		&backendv1.ListOrphanedAddressesRequest{Scope: scope})
 	return found.GetOrphans(), err
+}
+
+// planOf asks for a plan of a session, which writes nothing. It is empty where the session is not here, or
+// knows too little yet.
+func planOf(ctx context.Context, c *connection, scope string) (*backendv1.PlanLoadBalancersResponse, error) {
+	plan, err := call(ctx, backendv1.NewLoadBalancerServiceClient(c).PlanLoadBalancers,
+		&backendv1.PlanLoadBalancersRequest{Input: &backendv1.PlanLoadBalancersRequest_Scope{Scope: scope}})
+	if errors.As(err, new(elsewhereError)) {
+		return nil, nil
+	}
+	return plan, err
 }
 
 // poolNames returns the names of pools by id. Not everybody may read them: then there are none.

@@ -18,19 +18,28 @@ import (
 type names struct {
 	// scope is whose load balancers go by their names alone; those of others have their scope before them.
 	scope string
-	// instances are by id.
-	instances map[string]string
+	// instances are by id, as people know them; inOxide are as Oxide names them.
+	instances, inOxide map[string]string
 }
 
-// readNames returns the names that all instances of the project have in Oxide.
-func readNames(ctx context.Context, c *connection, scope string) (*names, error) {
+// readNames returns the names of all instances of the project, with those that the owners of some scopes,
+// whose sessions are in the backend, know them by.
+func readNames(ctx context.Context, c *connection, scope string, acting []string) (*names, error) {
 	all, err := listInstances(ctx, c, &backendv1.ListInstancesRequest{
 		View: backendv1.InstanceView_INSTANCE_VIEW_BASIC,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return namesOfInstances(scope, all), nil
+	n := namesOfInstances(scope, all)
+	for _, scope := range acting {
+		plan, err := planOf(ctx, c, scope)
+		if err != nil {
+			return nil, err
+		}
+		n.learn(plan.GetCandidates()...)
+	}
+	return n, nil
 }
 
 func namesOfInstances(scope string, all []*backendv1.Instance) *names {
@@ -38,21 +47,13 @@ func namesOfInstances(scope string, all []*backendv1.Instance) *names {
 	for _, instance := range all {
 		n.instances[instance.GetId()] = instance.GetName()
 	}
+	n.inOxide = maps.Clone(n.instances)
 	return n
 }
 
 // learn takes the names by which the owner of load balancers knows its candidates, which are better known
 // than those in Oxide: for Kubernetes those of its Nodes.
-func (n *names) learn(verdicts []*backendv1.Verdict) {
-	for _, verdict := range verdicts {
-		if verdict.GetDisplayName() != "" {
-			n.instances[verdict.GetInstanceId()] = verdict.GetDisplayName()
-		}
-	}
-}
-
-// learnCandidates takes the names of candidates, as learn does.
-func (n *names) learnCandidates(candidates []*backendv1.PlannedCandidate) {
+func (n *names) learn(candidates ...*backendv1.PlannedCandidate) {
 	for _, candidate := range candidates {
 		name := cmp.Or(candidate.GetDisplayName(), candidate.GetInstanceName())
 		if name != "" {
@@ -79,15 +80,19 @@ func (n *names) loadBalancer(key *backendv1.LoadBalancerKey) string {
 
 // find returns the id of the instance that somebody calls by a name or id.
 func (n *names) find(called string) (string, error) {
-	if _, ok := n.instances[called]; ok {
-		return called, nil
-	}
-	for _, id := range slices.Sorted(maps.Keys(n.instances)) {
-		if n.instances[id] == called {
-			return id, nil
+	var all []string
+	for _, known := range []map[string]string{n.instances, n.inOxide} {
+		if _, ok := known[called]; ok {
+			return called, nil
 		}
+		for _, id := range slices.Sorted(maps.Keys(known)) {
+			if known[id] == called {
+				return id, nil
+			}
+		}
+		all = slices.AppendSeq(all, maps.Values(known))
 	}
-	return "", unknown("instance", called, slices.Collect(maps.Values(n.instances)))
+	return "", unknown("instance", called, all)
 }
 
 // unknown is the error for a name that nothing has. It offers the nearest ones.

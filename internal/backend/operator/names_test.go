@@ -14,7 +14,8 @@ import (
 
 func TestInstancesGoByTheNameThatTheirOwnerKnows(t *testing.T) {
 	n := namesOfInstances("c1", []*backendv1.Instance{{Id: "id-1", Name: "web"}, {Id: "id-2", Name: "db"}})
-	n.learn([]*backendv1.Verdict{{InstanceId: "id-1", DisplayName: "web.example.com"}, {InstanceId: "id-2"}})
+	n.learn(&backendv1.PlannedCandidate{InstanceId: "id-1", DisplayName: "web.example.com"},
+		&backendv1.PlannedCandidate{InstanceId: "id-2"})
 	for id, want := range map[string]string{"id-1": "web.example.com", "id-2": "db", "id-3": "id-3", "": ""} {
 		if got := n.instance(id); got != want {
 			t.Errorf("%q is %q, want %q", id, got, want)

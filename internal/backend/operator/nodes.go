@@ -34,7 +34,7 @@ func nodesOf(
 		n.instances[candidate.GetInstanceId()] = name
 	}
 	if len(candidates) == 0 || mentionsOthers(planned, n.instances) {
-		all, err := readNames(ctx, c, scope)
+		all, err := readNames(ctx, c, scope, nil)
 		if err != nil {
 			return nil, err
 		}

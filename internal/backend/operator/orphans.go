@@ -16,9 +16,9 @@ import (
 )
 
 const orphansHelp = `orphans shows the addresses that are marked as a load balancer's of the cluster while no load
-balancer of the session wants them: it was deleted while no controller ran, for example. Nothing deletes
-them but orphans delete. Only the backend that has the session of the cluster can answer: the one of the
-replica that leads.
+balancer of the session wants them: it was deleted while no controller ran, for example, or its address was
+to be retained. Nothing deletes them but orphans delete. Only the backend that has the session of the
+cluster can answer: the one of the replica that leads.
 
 ` + exitCodes
 
@@ -41,7 +41,7 @@ func newOrphansCommand(address string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				n, err := readNames(cmd.Context(), c, scope)
+				n, err := readNames(cmd.Context(), c, scope, []string{scope})
 				if err != nil {
 					return err
 				}
@@ -65,8 +65,9 @@ func newDeleteOrphansCommand(address string) *cobra.Command {
 		Use:   "delete ID...",
 		Short: "Delete orphaned addresses, after showing them",
 		Long: "delete has the backend detach and delete orphaned addresses: those with the given ids, names or\n" +
-			"addresses, or all of them. It shows them first, and deletes what it has shown and nothing else.\n" +
-			"An address that a load balancer wants by now is not deleted.\n\n" + exitCodes,
+			"addresses, or all that are not retained on purpose. It shows them first, and deletes what it has\n" +
+			"shown and nothing else. An address that a load balancer wants by now is not deleted.\n\n" +
+			exitCodes,
 		Example: "  oxide-backend orphans delete 203.0.113.7\n  oxide-backend orphans delete --all --yes",
 		RunE: func(cmd *cobra.Command, called []string) error {
 			switch {
@@ -83,7 +84,7 @@ func newDeleteOrphansCommand(address string) *cobra.Command {
 	}
 	o.addFlags(cmd.Flags(), address)
 	o.addScopeFlag(cmd.Flags())
-	cmd.Flags().BoolVar(&all, "all", false, "All orphans.")
+	cmd.Flags().BoolVar(&all, "all", false, "All orphans but those that are retained: these are to be named.")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Delete them without asking at the terminal.")
 	return cmd
 }
@@ -109,7 +110,7 @@ func orphansOf(found []*backendv1.LoadBalancer) (all []orphanedAddress) {
 	return all
 }
 
-var orphanHeader = []string{"ADDRESS", "KIND", "NAME", "ATTACHED TO", "LOAD BALANCER", "ID"}
+var orphanHeader = []string{"ADDRESS", "KIND", "NAME", "ATTACHED TO", "LOAD BALANCER", "ID", "NOTE"}
 
 func printOrphans(w io.Writer, orphans []orphanedAddress, n *names) error {
 	if len(orphans) == 0 {
@@ -118,9 +119,13 @@ func printOrphans(w io.Writer, orphans []orphanedAddress, n *names) error {
 	}
 	rows := make([][]string, len(orphans))
 	for i, o := range orphans {
+		note := ""
+		if o.address.GetRetained() {
+			note = "retained for when it returns"
+		}
 		rows[i] = []string{
 			o.address.GetAddress(), kind(o.address.GetSource()), o.address.GetResourceName(),
-			n.at(o.address.GetAttachment()), n.loadBalancer(o.key), o.address.GetResourceId(),
+			n.at(o.address.GetAttachment()), n.loadBalancer(o.key), o.address.GetResourceId(), note,
 		}
 	}
 	return printTable(w, orphanHeader, rows)
@@ -138,10 +143,12 @@ func deleteOrphans(cmd *cobra.Command, c *connection, scope string, called []str
 		if due, err = pickOrphans(cmd, c, scope, due, called); err != nil {
 			return err
 		}
+	} else {
+		due = slices.DeleteFunc(due, func(o orphanedAddress) bool { return o.address.GetRetained() })
 	}
 	deleted := new(backendv1.DeleteOrphanedAddressResponse)
 	if len(due) > 0 {
-		n, err := readNames(ctx, c, scope)
+		n, err := readNames(ctx, c, scope, []string{scope})
 		if err != nil {
 			return err
 		}

@@ -61,6 +61,7 @@ func readOwners(ctx context.Context, c *connection, acting []string) (*owners, e
 const (
 	ofLoadBalancers = "load balancers'"
 	ofOrphans       = "orphaned"
+	ofRetained      = "retained"
 	ofReservations  = "reserved"
 	ofOthers        = "foreign"
 )
@@ -69,7 +70,10 @@ const (
 func (o *owners) group(address *backendv1.Address) string {
 	switch address.GetOwnership() {
 	case backendv1.AddressOwnership_ADDRESS_OWNERSHIP_LOAD_BALANCER:
-		if o.orphans[address.GetResourceId()] {
+		switch {
+		case address.GetMarker().GetRetained():
+			return ofRetained
+		case o.orphans[address.GetResourceId()]:
 			return ofOrphans
 		}
 		return ofLoadBalancers
@@ -93,7 +97,7 @@ func (o *owners) whose(address *backendv1.Address, n *names) string {
 	switch group := o.group(address); {
 	case group == ofOrphans:
 		return "orphan of " + marker
-	case group == ofLoadBalancers && address.GetMarker().GetRetained():
+	case group == ofRetained:
 		return "retained for " + marker
 	case group == ofLoadBalancers:
 		return "load balancer " + marker

@@ -6,7 +6,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -128,11 +127,15 @@ func readStatus(ctx context.Context, c *connection) (*overview, error) {
 	})
 	read(func() error {
 		for _, scope := range s.scopes {
-			found, err := s.plan(ctx, c, scope)
+			plan, err := planOf(ctx, c, scope)
 			if err != nil {
 				return err
 			}
-			orphans = append(orphans, found...)
+			s.planned = s.planned || plan != nil
+			for _, candidate := range plan.GetCandidates() {
+				s.candidates[candidate.GetInstanceId()] = candidate
+			}
+			orphans = append(orphans, plan.GetOrphans()...)
 		}
 		return nil
 	})
@@ -143,29 +146,11 @@ func readStatus(ctx context.Context, c *connection) (*overview, error) {
 	slices.Sort(s.problems)
 	s.names = namesOfInstances(listed, s.instances)
 	for _, candidate := range s.candidates {
-		s.names.learnCandidates([]*backendv1.PlannedCandidate{candidate})
+		s.names.learn(candidate)
 	}
 	s.owners = newOwners(s.loadBalancers, orphans)
 	s.sort()
 	return s, nil
-}
-
-// plan takes from a plan of a session, which writes nothing, which instances can carry addresses, and
-// returns the orphans.
-func (s *overview) plan(ctx context.Context, c *connection, scope string) ([]*backendv1.LoadBalancer, error) {
-	plan, err := call(ctx, backendv1.NewLoadBalancerServiceClient(c).PlanLoadBalancers,
-		&backendv1.PlanLoadBalancersRequest{Input: &backendv1.PlanLoadBalancersRequest_Scope{Scope: scope}})
-	if errors.As(err, new(elsewhereError)) {
-		return nil, nil // it has ended since, or knows too little yet
-	}
-	if err != nil {
-		return nil, err
-	}
-	s.planned = true
-	for _, candidate := range plan.GetCandidates() {
-		s.candidates[candidate.GetInstanceId()] = candidate
-	}
-	return plan.GetOrphans(), nil
 }
 
 // inJSON is a status for programs: messages of the API, and what could not be read.

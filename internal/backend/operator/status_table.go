@@ -116,7 +116,8 @@ func (s *overview) session() string {
 }
 
 func (s *overview) counts() string {
-	loadBalancers := counted(len(s.loadBalancers), "load balancer", "load balancers")
+	leftOver := countIf(s.loadBalancers, func(lb *backendv1.LoadBalancer) bool { return s.leftOver(lb) != "" })
+	loadBalancers := counted(len(s.loadBalancers)-leftOver, "load balancer", "load balancers")
 	if n := countIf(s.loadBalancers, hasTrouble); n > 0 {
 		loadBalancers += fmt.Sprintf(" (%d with a problem)", n)
 	}
@@ -129,7 +130,7 @@ func (s *overview) counts() string {
 	}
 	addresses := counted(len(s.addresses), "address", "addresses")
 	var groups []string
-	for _, group := range []string{ofLoadBalancers, ofOrphans, ofReservations, ofOthers} {
+	for _, group := range []string{ofLoadBalancers, ofOrphans, ofRetained, ofReservations, ofOthers} {
 		if n := countIf(s.addresses, func(a *backendv1.Address) bool { return s.owners.group(a) == group }); n > 0 {
 			groups = append(groups, fmt.Sprintf("%d %s", n, group))
 		}
@@ -166,17 +167,20 @@ func (s *overview) loadBalancerRows() [][]string {
 	return rows
 }
 
-// state is how far a load balancer is; of one that no session has, what its addresses are.
+// state is how far a load balancer is; of one that is gone, what its addresses are.
 func (s *overview) state(lb *backendv1.LoadBalancer) string {
-	if phase := word(lb.GetPhase(), "PHASE_"); phase != "" {
-		return phase
-	}
+	return cmp.Or(word(lb.GetPhase(), "PHASE_"), s.leftOver(lb))
+}
+
+// leftOver says what the addresses of a load balancer are that is gone; empty: it is not known to be.
+func (s *overview) leftOver(lb *backendv1.LoadBalancer) string {
 	for _, address := range lb.GetAddresses() {
 		switch {
-		case s.owners.orphans[address.GetResourceId()]:
-			return "orphaned"
+		case lb.GetPhase() != backendv1.Phase_PHASE_UNSPECIFIED:
 		case address.GetRetained():
-			return "retained"
+			return ofRetained
+		case s.owners.orphans[address.GetResourceId()]:
+			return ofOrphans
 		}
 	}
 	return ""

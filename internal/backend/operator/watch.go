@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
+
+	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
 const watchHelp = `watch prints a line for each change, with the time at which it was seen, until it is ended by
@@ -77,6 +79,14 @@ type event struct {
 
 // watch prints changes until the context ends.
 func watch(cmd *cobra.Command, c *connection) error {
+	info, err := call(cmd.Context(), backendv1.NewBackendServiceClient(c).GetInfo, new(backendv1.GetInfoRequest))
+	if err != nil {
+		return err
+	}
+	n, err := readNames(cmd.Context(), c, onlyScope(c.scope, info), info.GetActingScopes())
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(cmd.Context())
 	events := make(chan event)
 	send := func(e event) {
@@ -86,10 +96,10 @@ func watch(cmd *cobra.Command, c *connection) error {
 		case <-ctx.Done():
 		}
 	}
-	instances := newInstanceChanges(c, send)
+	instances := newInstanceChanges(c, n, send)
 	group.Go(func() error { return instances.run(ctx) })
 	group.Go(func() error {
-		balancers := newLoadBalancerChanges(c, instances.name, send)
+		balancers := newLoadBalancerChanges(c, info, instances.name, send)
 		if err := balancers.start(ctx); err != nil {
 			return err
 		}
@@ -114,7 +124,7 @@ func watch(cmd *cobra.Command, c *connection) error {
 			}
 		}
 	})
-	if err := group.Wait(); cmd.Context().Err() == nil || !errors.Is(err, context.Canceled) {
+	if err = group.Wait(); cmd.Context().Err() == nil || !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil // as the user wants it

@@ -97,6 +97,7 @@ func (o *outage) end() {
 // instanceChanges reports changes of instances.
 type instanceChanges struct {
 	send   func(event)
+	names  *names
 	watch  *client.InstanceWatch
 	outage outage
 
@@ -108,9 +109,9 @@ type instanceChanges struct {
 	failed chan error
 }
 
-func newInstanceChanges(c *connection, send func(event)) *instanceChanges {
+func newInstanceChanges(c *connection, n *names, send func(event)) *instanceChanges {
 	i := &instanceChanges{
-		send: send, outage: outage{send: send, kind: ofBackend}, known: make(map[string]*backendv1.Instance),
+		send: send, names: n, outage: outage{send: send, kind: ofBackend}, known: make(map[string]*backendv1.Instance),
 		synced: make(chan struct{}), failed: make(chan error, 1),
 	}
 	i.watch = client.NewInstanceWatch(client.InstanceWatchConfig{
@@ -142,7 +143,7 @@ func (i *instanceChanges) run(ctx context.Context) error {
 
 // name returns the name of an instance, or its id.
 func (i *instanceChanges) name(id string) string {
-	return cmp.Or(i.watch.Instance(id).GetName(), id)
+	return cmp.Or(i.names.instances[id], i.watch.Instance(id).GetName(), id)
 }
 
 func (i *instanceChanges) take(id string) {
@@ -152,7 +153,7 @@ func (i *instanceChanges) take(id string) {
 	} else {
 		i.known[id] = now
 	}
-	e := event{kind: ofInstance, name: cmp.Or(now.GetName(), before.GetName(), id), what: changed}
+	e := event{kind: ofInstance, name: cmp.Or(i.names.instances[id], now.GetName(), before.GetName(), id), what: changed}
 	switch {
 	case !i.began:
 		return
@@ -208,20 +209,16 @@ type loadBalancerChanges struct {
 }
 
 func newLoadBalancerChanges(
-	c *connection, instance func(id string) string, send func(event),
+	c *connection, info *backendv1.GetInfoResponse, instance func(id string) string, send func(event),
 ) *loadBalancerChanges {
 	return &loadBalancerChanges{
 		c: c, send: send, instance: instance, outage: outage{send: send, kind: "load balancers"},
+		scope: onlyScope(c.scope, info), acting: info.GetActingScopes(),
 	}
 }
 
 // start reads what there is.
 func (l *loadBalancerChanges) start(ctx context.Context) error {
-	info, err := call(ctx, backendv1.NewBackendServiceClient(l.c).GetInfo, new(backendv1.GetInfoRequest))
-	if err != nil {
-		return err
-	}
-	l.scope, l.acting = onlyScope(l.c.scope, info), info.GetActingScopes()
 	found, err := listLoadBalancers(ctx, l.c, l.scope)
 	if err == nil {
 		l.take(found)
