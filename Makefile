@@ -11,7 +11,7 @@ export GOWORK := off
 MODULES := . proto examples test/e2e test/importer tools
 # These have no code: they only say which programs are used. `make verify` leaves out the last, which needs most
 # of the modules there are; `make e2e-monitoring` holds that it is tidy.
-PINS := test/e2e/kube test/e2e/envtest tools/kube-score test/e2e/prometheus
+PINS := test/e2e/kube test/e2e/envtest tools/kube-score tools/delve test/e2e/prometheus
 
 VERSION := $(shell cat VERSION)
 NAME    := oxide-cloud-controller-manager
@@ -45,6 +45,12 @@ demo: ## Show the whole path on loopback: a simulated rack, a real kube-apiserve
 	@echo "demo: building the demo"
 	@cd test/e2e && go build -o ../../bin/demo ./cmd/demo
 	@KEEP="$(KEEP)" FETCH="$(FETCH)" exec bin/demo
+
+.PHONY: control-plane
+control-plane: ## Run a real kube-apiserver with Nodes, and print how to run or debug the programs beside it by hand
+	@mkdir -p bin
+	@cd test/e2e && go build -o ../../bin/control-plane ./cmd/control-plane
+	@exec bin/control-plane
 
 ##@ Build
 
@@ -116,11 +122,17 @@ release: image-all chart api ## Make all files of a release in dist/ (REGISTRY a
 test: unit e2e ## Run the unit tests and the end-to-end tests; those of e2e-pod, e2e-datapath and e2e-monitoring are apart
 
 .PHONY: unit
-unit: ## Run the tests that start no cluster
+unit: ## Run the tests that start no cluster (PKG=folder of one package, RUN=regexp of its tests)
+ifdef PKG
+	@cd "$(PKG)" && go test -race -timeout 10m -run "$(RUN)" .
+else ifdef RUN
+	@echo "unit: RUN selects tests of one package: give its folder, PKG=./internal/..."; exit 2
+else
 	@$(TOOL) -n helm >/dev/null # built before, not within, the time limit of the chart's tests
 	go test -race -timeout 10m ./...
 	cd proto && go test -race -timeout 10m ./...
 	cd tools && go test -timeout 10m ./...
+endif
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver

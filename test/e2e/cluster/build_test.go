@@ -125,8 +125,8 @@ func TestProgressCountsWhatTheCompilerSays(t *testing.T) {
 		got = append(got, out.note(3*time.Second).String())
 	}
 	want := []string{
-		"3.0 s", "1 modules downloaded, 3.0 s", "2 modules downloaded, 3.0 s", "2 packages compiled",
-		"3 packages compiled",
+		"3.0 s", "modules downloaded: 1, 3.0 s", "modules downloaded: 2, 3.0 s", "packages compiled: 2",
+		"packages compiled: 3",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)

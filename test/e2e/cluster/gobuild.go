@@ -151,15 +151,15 @@ func (o *buildOutput) note(since time.Duration) progress.Note {
 	defer o.mu.Unlock()
 	switch {
 	case o.work.isLinking(o.compiled):
-		return progress.Note{Share: o.work.share(o.compiled), Text: "linking, " + progress.Seconds(since)}
+		return progress.Note{Text: "linking, " + progress.Seconds(since)}
 	case len(o.compiled) > 0:
 		share := o.work.share(o.compiled)
 		return progress.Note{
 			Share: share, Left: timeLeft(share, time.Since(o.first)),
-			Text: fmt.Sprintf("%d packages compiled", len(o.compiled)),
+			Text: fmt.Sprintf("packages compiled: %d", len(o.compiled)),
 		}
 	case o.downloaded > 0:
-		return progress.Note{Text: fmt.Sprintf("%d modules downloaded, %s", o.downloaded, progress.Seconds(since))}
+		return progress.Note{Text: fmt.Sprintf("modules downloaded: %d, %s", o.downloaded, progress.Seconds(since))}
 	default:
 		return progress.Note{Text: progress.Seconds(since)}
 	}
