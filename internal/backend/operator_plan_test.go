@@ -308,7 +308,7 @@ func TestAPlanShowsWhatWouldMove(t *testing.T) {
 	s.wants(late)
 	s.awaitShown("shop/late", "plan")
 	s.awaitShown("in any case  the address ", "plan", "--cordon", "machine-3")
-	if len(s.rack.FloatingIPs()) != 2 || s.addressOf("shop/web") != web {
+	if len(s.rack.FloatingIPs()) != 3 || s.addressOf("shop/web") != web {
 		t.Error("a plan has changed something")
 	}
 }
