@@ -7,6 +7,7 @@ package backend_test
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,5 +221,25 @@ func TestOrphansAreDeletedAfterTheyWereShown(t *testing.T) {
 	y.shows("There is no orphaned address.\n", "orphans")
 	if left("by-hand") == "" || len(y.rack.FloatingIPs()) != 3 {
 		t.Errorf("left are %v", y.rack.FloatingIPs())
+	}
+}
+
+// A sample that is made up, or old, teaches what nobody will see.
+func TestSamplesInTheGuideAreWhatTheCommandsPrint(t *testing.T) {
+	text, err := os.ReadFile("../../docs/guides/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	y := newYard(t)
+	y.lead()
+	samples := regexp.MustCompile("(?s)```console\n\\$ oxide-backend ([a-z]+)\n(.*?)```").
+		FindAllStringSubmatch(string(text), -1)
+	for _, sample := range samples {
+		if command := sample[1]; command != "watch" { // its lines are held by the tests of watch
+			y.shows(columns(sample[2]), command)
+		}
+	}
+	if len(samples) != 5 {
+		t.Errorf("found %d samples", len(samples))
 	}
 }

@@ -40,7 +40,7 @@ func (d *demo) tellKept(ctx context.Context) error {
 	const api = "oxide.backend.v1"
 	socket := strings.TrimPrefix(d.ccm.Socket, "unix://")
 	c.line("export SOCKET=%s OXIDE_BACKEND_SOCKET=%s", socket, socket)
-	c.line("%s firewall list", d.programs.Backend)
+	c.line("%s status", d.programs.Backend)
 	c.line("%s $SOCKET list", grpcurl)
 	c.line("%s $SOCKET %s.BackendService/GetInfo", grpcurl, api)
 	c.line("%s $SOCKET %s.InstanceService/ListInstances", grpcurl, api)

@@ -33,6 +33,7 @@ func TestHelmInstallsAPodThatServesTheCluster(t *testing.T) {
 	w.part("kubectl oxide asks the backend in the pod", plugin)
 	w.part("helm test runs the preflight check", helmTest)
 	w.part("neither container can read the credential of the other", credentialsAreApart)
+	w.part("the backend's program answers by kubectl exec", answersOperators)
 	w.part("grpcurl reaches the backend from a debug container", debugContainer)
 	w.part("a token rotated in the Secret is used without a restart", rotateToken)
 	w.part("a killed backend comes back and nothing is lost", func(w *world) {
