@@ -113,7 +113,8 @@ api: ## Write what other languages need of the API into dist/: a descriptor set,
 release: image-all chart api ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
 	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) $(DIST)/chart/$(NAME) \
 		--namespace kube-system --skip-tests; } > $(DIST)/$(NAME)-$(VERSION).yaml
-	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml \
+	cp plugins/kubectl-oxide $(DIST)/
+	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml kubectl-oxide \
 		oxide-backend-api-$(VERSION).binpb oxide-backend-api-$(VERSION)-protos.tar.gz > SHA256SUMS
 
 ##@ Check
