@@ -125,6 +125,7 @@ test: unit e2e ## Run the unit tests and the end-to-end tests; those of e2e-pod,
 .PHONY: unit
 unit: ## Run the tests that start no cluster (PKG=folder of one package, RUN=regexp of its tests)
 ifdef PKG
+	@test -d "$(PKG)" || { echo "unit: there is no folder $(PKG): give that of one package, PKG=./internal/..."; exit 2; }
 	@cd "$(PKG)" && go test -race -timeout 10m -run "$(RUN)" .
 else ifdef RUN
 	@echo "unit: RUN selects tests of one package: give its folder, PKG=./internal/..."; exit 2
