@@ -36,7 +36,8 @@ var (
 	etcdVersion       = regexp.MustCompile(`(?m)^etcd Version: (3\.\d+\.\d+\S*)`)
 )
 
-// assets returns the programs in the folder that KUBEBUILDER_ASSETS names; found is false if it is not set.
+// assets returns the programs in the folder that KUBEBUILDER_ASSETS names; found is false if it is
+// not set.
 func assets(ctx context.Context) (result Binaries, found bool, err error) {
 	dir := os.Getenv(assetsVariable)
 	if dir == "" {
@@ -49,8 +50,8 @@ func assets(ctx context.Context) (result Binaries, found bool, err error) {
 	}
 	result, err = inspect(ctx, dir)
 	if err != nil {
-		return Binaries{}, true, fmt.Errorf("%s=%s: %w: set it to what `setup-envtest use -p path` prints, or %s",
-			assetsVariable, dir, err, unset)
+		return Binaries{}, true, fmt.Errorf("%s=%s: %w: set it to what `setup-envtest use -p path` "+
+			"prints, or %s", assetsVariable, dir, err, unset)
 	}
 	result.Source = "from " + assetsVariable + "=" + dir
 	return result, true, nil
@@ -58,7 +59,9 @@ func assets(ctx context.Context) (result Binaries, found bool, err error) {
 
 // inspect returns the programs in a folder with their versions, if they run and are not too old.
 func inspect(ctx context.Context, dir string) (Binaries, error) {
-	result := Binaries{Etcd: filepath.Join(dir, "etcd"), KubeAPIServer: filepath.Join(dir, "kube-apiserver")}
+	result := Binaries{
+		Etcd: filepath.Join(dir, "etcd"), KubeAPIServer: filepath.Join(dir, "kube-apiserver"),
+	}
 	var err error
 	result.Kubernetes, err = versionOf(ctx, result.KubeAPIServer, kubernetesVersion, oldestKubernetes)
 	if err != nil {
@@ -68,7 +71,8 @@ func inspect(ctx context.Context, dir string) (Binaries, error) {
 	return result, err
 }
 
-// versionOf returns what a program says of its version, which must not be older than a minor release.
+// versionOf returns what a program says of its version, which must not be older than a minor
+// release.
 func versionOf(ctx context.Context, path string, pattern *regexp.Regexp, oldest int) (string, error) {
 	name := filepath.Base(path)
 	info, err := os.Stat(path)

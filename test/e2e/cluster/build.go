@@ -179,7 +179,8 @@ func isFile(path string) bool {
 }
 
 // Lock takes an exclusive lock on a file, which it makes if need be. The system drops the lock with
-// the process, however it ends. While it waits for another holder it calls waiting, unless nil, again and again.
+// the process, however it ends. While it waits for another holder it calls waiting, unless nil,
+// again and again.
 func Lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

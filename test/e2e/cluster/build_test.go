@@ -136,8 +136,8 @@ func TestProgressCountsWhatTheCompilerSays(t *testing.T) {
 	}
 }
 
-// A package is compiled once for all, so what is in Go's cache is no work, and a large package is more than a
-// small one.
+// A package is compiled once for all, so what is in Go's cache is no work, and a large package is
+// more than a small one.
 func TestTheShareOfABuildGoesByTheSizesOfWhatIsCompiled(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("GOCACHE", t.TempDir())

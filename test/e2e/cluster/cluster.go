@@ -22,9 +22,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 )
 
-// Cluster is a running control plane. Unless StartControllers was called there is no scheduler and no
-// controller manager in it, and never a kubelet: Nodes and Services are plain objects, and only what
-// a test starts acts on them.
+// Cluster is a running control plane. Unless StartControllers was called there is no scheduler and
+// no controller manager in it, and never a kubelet: Nodes and Services are plain objects, and only
+// what a test starts acts on them.
 type Cluster struct {
 	// URL is the address of kube-apiserver.
 	URL string

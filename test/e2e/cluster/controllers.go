@@ -28,8 +28,8 @@ type PodBinaries struct {
 	Kubectl           string
 }
 
-// BuildForPods builds the programs of PodBinaries, whose release must be that of the others. The first time it
-// takes about three minutes.
+// BuildForPods builds the programs of PodBinaries, whose release must be that of the others. The
+// first time it takes about three minutes.
 func BuildForPods(
 	ctx context.Context, moduleDir, cacheDir string, with Binaries, report progress.Reporter,
 ) (PodBinaries, error) {
@@ -71,8 +71,8 @@ func BuildKubeProxy(
 	return b.kubernetes(ctx, "kube-proxy")
 }
 
-// StartForPods runs all of a control plane: besides what Start runs also kube-controller-manager and
-// kube-scheduler. It waits until pods can be created in the namespaces default and kube-system.
+// StartForPods runs all of a control plane: besides what Start runs also kube-controller-manager
+// and kube-scheduler. It waits until pods can be created in the namespaces default and kube-system.
 func StartForPods(
 	ctx context.Context, group *process.Group, binaries Binaries, pods PodBinaries, dir string,
 ) (*Cluster, error) {
@@ -125,8 +125,8 @@ func (c *Cluster) startController(
 	})
 }
 
-// awaitServiceAccounts waits for what kube-controller-manager makes in each namespace: no pod can be
-// created before.
+// awaitServiceAccounts waits for what kube-controller-manager makes in each namespace: no pod can
+// be created before.
 func (c *Cluster) awaitServiceAccounts(ctx context.Context) error {
 	return process.Await(ctx, func(ctx context.Context) (bool, error) {
 		for _, namespace := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem} {

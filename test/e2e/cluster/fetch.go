@@ -50,8 +50,8 @@ func (l FetchLimits) usual() FetchLimits {
 	}
 }
 
-// fetch returns etcd and kube-apiserver of the pinned release, fetched into a folder of cache if they are not
-// there. setup-envtest compares what it fetches with the checksum in the index.
+// fetch returns etcd and kube-apiserver of the pinned release, fetched into a folder of cache if
+// they are not there. setup-envtest compares what it fetches with the checksum in the index.
 func (b *builder) fetch(ctx context.Context, cache string, options Fetch) (Binaries, error) {
 	dir := filepath.Join(cache, strings.Join([]string{b.kube, runtime.GOOS, runtime.GOARCH}, "-"))
 	if isFile(filepath.Join(dir, "etcd")) {
@@ -145,7 +145,8 @@ func (f *fetcher) choose(ctx context.Context) (string, error) {
 	}
 	found := available.FindAllStringSubmatch(list, -1)
 	if len(found) == 0 {
-		return "", fmt.Errorf("the index has no Kubernetes %s for %s/%s", release, runtime.GOOS, runtime.GOARCH)
+		return "", fmt.Errorf("the index has no Kubernetes %s for %s/%s", release, runtime.GOOS,
+			runtime.GOARCH)
 	}
 	best := slices.MaxFunc(found, func(a, b []string) int {
 		rank := func(match []string) (n int) {
@@ -160,7 +161,9 @@ func (f *fetcher) choose(ctx context.Context) (string, error) {
 }
 
 // run runs setup-envtest within a limit and returns what it prints.
-func (f *fetcher) run(ctx context.Context, limit time.Duration, command string, args ...string) (string, error) {
+func (f *fetcher) run(
+	ctx context.Context, limit time.Duration, command string, args ...string,
+) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	flags := []string{command, "--bin-dir=" + f.work}
@@ -198,8 +201,8 @@ func (f *fetcher) run(ctx context.Context, limit time.Duration, command string, 
 	}
 }
 
-// reason returns the last line that setup-envtest wrote, without the end of one that is long by checksums, else
-// how it ended.
+// reason returns the last line that setup-envtest wrote, without the end of one that is long by
+// checksums, else how it ended.
 func reason(stderr string, err error) string {
 	const enough = 200
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
@@ -223,12 +226,15 @@ func sizeOf(dir, pattern string) (sum int64) {
 
 // removeReadOnly removes a folder in which folders may be read-only.
 func removeReadOnly(dir string) {
-	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			return os.Chmod(path, 0o700)
-		}
-		return nil
-	})
+	if root, err := os.OpenRoot(dir); err == nil {
+		_ = fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.IsDir() {
+				return root.Chmod(path, 0o700)
+			}
+			return nil
+		})
+		root.Close()
+	}
 	_ = os.RemoveAll(dir)
 }
 

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +149,8 @@ func TestThePinnedReleaseIsFetchedElseTheNewestPatch(t *testing.T) {
 	}
 }
 
-// Whatever is wrong, it ends within its limits with one line, and nothing is left that looks like a program.
+// Whatever is wrong, it ends within its limits with one line, and nothing is left that looks like a
+// program.
 func TestWhatCannotBeFetchedIsOneLineAndLeavesNothing(t *testing.T) {
 	const never = 4 * time.Second
 	hang := func(w http.ResponseWriter, r *http.Request) {
@@ -171,7 +173,7 @@ func TestWhatCannotBeFetchedIsOneLineAndLeavesNothing(t *testing.T) {
 		}},
 		{"a truncated download", "unexpected EOF", func(_ *testing.T, m *mirror, _ *Fetch) {
 			m.serve = func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Content-Length", fmt.Sprint(len(m.archive)))
+				w.Header().Set("Content-Length", strconv.Itoa(len(m.archive)))
 				_, _ = w.Write(m.archive[:len(m.archive)/2])
 			}
 		}},

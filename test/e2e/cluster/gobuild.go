@@ -159,7 +159,9 @@ func (o *buildOutput) note(since time.Duration) progress.Note {
 			Text: fmt.Sprintf("packages compiled: %d", len(o.compiled)),
 		}
 	case o.downloaded > 0:
-		return progress.Note{Text: fmt.Sprintf("modules downloaded: %d, %s", o.downloaded, progress.Seconds(since))}
+		return progress.Note{
+			Text: fmt.Sprintf("modules downloaded: %d, %s", o.downloaded, progress.Seconds(since)),
+		}
 	default:
 		return progress.Note{Text: progress.Seconds(since)}
 	}

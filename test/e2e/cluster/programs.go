@@ -16,7 +16,8 @@ import (
 type Binaries struct {
 	Etcd          string
 	KubeAPIServer string
-	// Kubernetes and EtcdVersion are their versions, such as v1.37.2, and Source says where they are from.
+	// Kubernetes and EtcdVersion are their versions, such as v1.37.2, and Source says where they are
+	// from.
 	Kubernetes, EtcdVersion, Source string
 }
 
@@ -36,12 +37,13 @@ type Options struct {
 	Fetch *Fetch
 }
 
-// Get returns etcd and kube-apiserver: those in the folder that the environment variable KUBEBUILDER_ASSETS
-// names, if it is set; else those that were built before; else, if the options say so, those that setup-envtest
-// fetches; else it builds them, one at a time. It reports where they are from, with their versions.
+// Get returns etcd and kube-apiserver: those in the folder that the environment variable
+// KUBEBUILDER_ASSETS names, if it is set; else those that were built before; else, if the options
+// say so, those that setup-envtest fetches; else it builds them, one at a time. It reports where
+// they are from, with their versions.
 //
-// Two runs at once do not collide: the second waits for the first. A program is put into the cache only when it
-// is complete.
+// Two runs at once do not collide: the second waits for the first. A program is put into the cache
+// only when it is complete.
 func Get(ctx context.Context, options Options) (Binaries, error) {
 	b, err := openCache(ctx, options.Module, options.Cache, options.Report)
 	if err != nil {
@@ -78,8 +80,8 @@ func (b *builder) get(ctx context.Context, options Options) (Binaries, error) {
 	return b.both(ctx)
 }
 
-// checkRelease returns an error unless kube-apiserver is of the release that other programs of Kubernetes are
-// pinned to: none of them may be newer than it.
+// checkRelease returns an error unless kube-apiserver is of the release that other programs of
+// Kubernetes are pinned to: none of them may be newer than it.
 func (b *builder) checkRelease(with Binaries) error {
 	if minor(with.Kubernetes) == minor(b.kube) {
 		return nil

@@ -13,14 +13,16 @@ import (
 	"time"
 )
 
-// linkWork is what it takes to link a program, as the size of sources that are compiled in that time.
+// linkWork is what it takes to link a program, as the size of sources that are compiled in that
+// time.
 const linkWork = 2 << 20
 
 // work is what a build consists of.
 type work struct {
 	// sizes are those of the sources of all packages.
 	sizes map[string]int64
-	// stale are the packages to be compiled, as far as they were not compiled before that was found out.
+	// stale are the packages to be compiled, as far as they were not compiled before that was found
+	// out.
 	stale map[string]bool
 	// programs are those of them that are linked when all else is compiled.
 	programs map[string]bool
@@ -60,7 +62,8 @@ func measurePackages(ctx context.Context, spec BuildSpec) work {
 	return w
 }
 
-// share returns how much of the work is done once these packages are compiled; 0 if that is not known.
+// share returns how much of the work is done once these packages are compiled; 0 if that is not
+// known.
 func (w work) share(compiled []string) float64 {
 	if w.sizes == nil {
 		return 0
@@ -82,7 +85,8 @@ func (w work) share(compiled []string) float64 {
 	return float64(done) / float64(total)
 }
 
-// isLinking reports whether all that is left once these packages are compiled is to link the programs.
+// isLinking reports whether all that is left once these packages are compiled is to link the
+// programs.
 func (w work) isLinking(compiled []string) bool {
 	left := maps.Clone(w.stale)
 	for _, path := range compiled {
@@ -102,7 +106,8 @@ const (
 	leastTime  = 5 * time.Second
 )
 
-// timeLeft estimates how long the rest takes of what has come to this share; 0 if it is too early for that.
+// timeLeft estimates how long the rest takes of what has come to this share; 0 if it is too early
+// for that.
 func timeLeft(share float64, since time.Duration) time.Duration {
 	if share < leastShare || since < leastTime {
 		return 0

@@ -33,8 +33,8 @@ func machines() []rack.Machine {
 	}
 }
 
-// Run runs etcd and kube-apiserver until ctx ends, in a folder of their own that it removes, and prints what to run
-// beside them.
+// Run runs etcd and kube-apiserver until ctx ends, in a folder of their own that it removes, and
+// prints what to run beside them.
 func Run(ctx context.Context, out io.Writer) error {
 	root, err := stack.Root()
 	if err != nil {
@@ -87,7 +87,9 @@ func start(
 	}
 	var commands []process.Spec
 	if err := process.WithFreePorts(3, func(_ int, ports []int) error {
-		sim, url, err := rack.Command(rack.Options{Program: programs.Sim, Dir: dir, Machines: machines()}, ports[0])
+		sim, url, err := rack.Command(rack.Options{
+			Program: programs.Sim, Dir: dir, Machines: machines(),
+		}, ports[0])
 		if err != nil {
 			return err
 		}
@@ -110,12 +112,13 @@ const Debugger = "GOWORK=off go tool -modfile=tools/delve/go.mod dlv debug ./cmd
 // tell prints how to start each program, from the root of the repository.
 func tell(out io.Writer, root, kubeconfig string, commands []process.Spec) error {
 	var text strings.Builder
-	text.WriteString("\nA kube-apiserver with three Nodes runs until Ctrl-C. From the root of the repository, each in a\n" +
-		"terminal of its own, and in this order:\n")
+	text.WriteString("\nA kube-apiserver with three Nodes runs until Ctrl-C. From the root of the " +
+		"repository, each\nin a terminal of its own, and in this order:\n")
 	for _, spec := range commands {
 		fmt.Fprintf(&text, "\n# %s\n%s\n", spec.Name, shell(root, spec))
 	}
-	fmt.Fprintf(&text, "\nTo see what they do:\n\nexport KUBECONFIG=%s\nkubectl get nodes,services --output wide\n", kubeconfig)
+	fmt.Fprintf(&text, "\nTo see what they do:\n\nexport KUBECONFIG=%s\n"+
+		"kubectl get nodes,services --output wide\n", kubeconfig)
 	fmt.Fprintf(&text, "\nTo debug one, put the debugger in place of bin/NAME:\n\n%sNAME --\n\n", Debugger)
 	_, err := io.WriteString(out, text.String())
 	return err

@@ -43,7 +43,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Whoever pastes what is printed has a cloud controller manager at work, and Ctrl-C leaves nothing behind.
+// Whoever pastes what is printed has a cloud controller manager at work, and Ctrl-C leaves nothing
+// behind.
 func TestThePrintedCommandsAreACloudControllerManager(t *testing.T) {
 	out := &output{}
 	ctx, interrupt := context.WithCancel(t.Context())

@@ -92,8 +92,8 @@ func (c *console) Say(text string) { c.line("%s", text) }
 
 var _ progress.Reporter = (*console)(nil)
 
-// rewrite replaces the last line of a terminal. A line that is wider than the terminal would be two, of which
-// only one can be replaced.
+// rewrite replaces the last line of a terminal. A line that is wider than the terminal would be
+// two, of which only one can be replaced.
 func (c *console) rewrite(text string) {
 	if room := max(c.width()-3, 0); len(text) > room {
 		text = text[:room]
@@ -109,8 +109,8 @@ const (
 	shortestBar, longestBar = 10, 30
 )
 
-// withBar returns a line of so many columns about a step: with a bar if the share that is done is known and there
-// is room for one.
+// withBar returns a line of so many columns about a step: with a bar if the share that is done is
+// known and there is room for one.
 func withBar(step string, note progress.Note, room int) string {
 	if note.Share <= 0 {
 		return step + ": " + note.String()

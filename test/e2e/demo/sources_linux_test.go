@@ -22,8 +22,8 @@ import (
 	"testing"
 )
 
-// The control plane comes from where the demo's usage says. Here an index and an archive of what was built are
-// served on loopback.
+// The control plane comes from where the demo's usage says. Here an index and an archive of what
+// was built are served on loopback.
 func TestADemoFetchesItsControlPlane(t *testing.T) {
 	dir := t.TempDir()
 	sum := archive(t, filepath.Join(dir, "programs.tar.gz"))

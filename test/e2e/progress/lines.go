@@ -14,8 +14,8 @@ import (
 // lineInterval is how often a step that goes on gets a line.
 const lineInterval = 5 * time.Second
 
-// Lines reports by whole lines, since several test binaries write to one terminal at once. A step that is done
-// before its first note gets no line.
+// Lines reports by whole lines, since several test binaries write to one terminal at once. A step
+// that is done before its first note gets no line.
 type Lines struct {
 	prefix string
 	out    io.Writer
@@ -27,8 +27,8 @@ type Lines struct {
 
 var _ Reporter = (*Lines)(nil)
 
-// ForTest returns a Lines for a test binary, whose lines begin with the prefix. They are seen although
-// `go test` holds back what tests write: see [Out].
+// ForTest returns a Lines for a test binary, whose lines begin with the prefix. They are seen
+// although `go test` holds back what tests write: see [Out].
 func ForTest(prefix string) *Lines { return To(Out(), prefix) }
 
 // To returns a Lines that writes to out.

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal returns the one whose foreground this process is in, nil if there is none: from the background,
-// nothing is written into what others do.
+// terminal returns the one whose foreground this process is in, nil if there is none: from the
+// background, nothing is written into what others do.
 func terminal() *os.File {
 	tty, err := os.OpenFile("/dev/tty", os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -27,8 +27,9 @@ func terminal() *os.File {
 	return tty
 }
 
-// errorOfGoTest opens the standard error of the go command that started this process, nil if there is none. A
-// regular file is left alone: the go command may be about to write where this process would.
+// errorOfGoTest opens the standard error of the go command that started this process, nil if there
+// is none. A regular file is left alone: the go command may be about to write where this process
+// would.
 func errorOfGoTest() *os.File {
 	parent := fmt.Sprintf("/proc/%d", os.Getppid())
 	program, err := os.Readlink(parent + "/exe")

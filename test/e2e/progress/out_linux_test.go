@@ -30,7 +30,8 @@ func TestWhatIsReportedLate(t *testing.T) {
 	ForTest("e2e").Say("seen at once")
 }
 
-// goTest calls `go test` for a package, without -v, in a session of its own and so without a terminal.
+// goTest calls `go test` for a package, without -v, in a session of its own and so without a
+// terminal.
 func goTest(t *testing.T) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-run=^TestWhatIsReportedLate$", ".")

@@ -27,8 +27,8 @@ type Reporter interface {
 type Note struct {
 	// Text says it in words.
 	Text string
-	// Share is how much of the step is done, from 0, which is also unknown, to 1, and Left how long the rest
-	// will take; zero: unknown.
+	// Share is how much of the step is done, from 0, which is also unknown, to 1, and Left how long
+	// the rest will take; zero: unknown.
 	Share float64
 	Left  time.Duration
 }

@@ -114,8 +114,8 @@ func writeSeed(options Options) (file string, err error) {
 	return file, nil
 }
 
-// Command returns how a rack with these machines is started by somebody else, at a port of loopback, and its URL.
-// It is not started; its seed is written.
+// Command returns how a rack with these machines is started by somebody else, at a port of
+// loopback, and its URL. It is not started; its seed is written.
 func Command(options Options, port int) (spec process.Spec, url string, err error) {
 	file, err := writeSeed(options)
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))

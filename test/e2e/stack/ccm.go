@@ -115,9 +115,12 @@ func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
 	return c, c.StartShim(ctx)
 }
 
-// Commands returns how the backend, which is healthy at one port of loopback, and the shim, at another, are started
-// by somebody else, beside a rack at a URL. They are not started; what they read is written.
-func Commands(options CCMOptions, rackURL string, backendPort, shimPort int) (backend, shim process.Spec, err error) {
+// Commands returns how the backend, which is healthy at one port of loopback, and the shim, at
+// another, are started by somebody else, beside a rack at a URL. They are not started; what they
+// read is written.
+func Commands(
+	options CCMOptions, rackURL string, backendPort, shimPort int,
+) (backend, shim process.Spec, err error) {
 	c := &CCM{
 		options: options, token: filepath.Join(options.Dir, "token"), Socket: socketIn(options.Dir),
 		Oxide: Oxide{Host: rackURL, Project: rack.Project, Token: rack.Token},

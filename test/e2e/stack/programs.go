@@ -47,14 +47,15 @@ func Root() (string, error) {
 	}
 }
 
-// Build returns everything that a stack runs: the control plane that KUBEBUILDER_ASSETS names or that is built into
-// the cache, and this project's programs, which are built into bin/ of the repository.
+// Build returns everything that a stack runs: the control plane that KUBEBUILDER_ASSETS names or
+// that is built into the cache, and this project's programs, which are built into bin/ of the
+// repository.
 func Build(ctx context.Context, root string, report progress.Reporter) (Programs, error) {
 	return get(ctx, root, report, nil)
 }
 
-// BuildOrFetch is Build, but for a control plane that is in no cache yet: it is fetched, if that is possible, from
-// what an index at a URL names; empty: the index of setup-envtest.
+// BuildOrFetch is Build, but for a control plane that is in no cache yet: it is fetched, if that is
+// possible, from what an index at a URL names; empty: the index of setup-envtest.
 func BuildOrFetch(ctx context.Context, root, index string, report progress.Reporter) (Programs, error) {
 	return get(ctx, root, report, &cluster.Fetch{
 		Module: filepath.Join(root, "test", "e2e", "envtest"), Index: index,
@@ -79,7 +80,8 @@ func get(
 	return programs, err
 }
 
-// BuildOwn builds this project's programs into bin/ of the repository, and leaves out the control plane.
+// BuildOwn builds this project's programs into bin/ of the repository, and leaves out the control
+// plane.
 func BuildOwn(ctx context.Context, root string, report progress.Reporter) (Programs, error) {
 	bin := filepath.Join(root, "bin")
 	programs := Programs{

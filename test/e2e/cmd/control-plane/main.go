@@ -2,7 +2,8 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-// Command control-plane runs a kube-apiserver with Nodes on this machine, for programs that are started by hand.
+// Command control-plane runs a kube-apiserver with Nodes on this machine, for programs that are
+// started by hand.
 package main
 
 import (
