@@ -134,7 +134,8 @@ func TestAllAddressesAreShownHoweverManyThereAre(t *testing.T) {
 	_ = writer.Close()
 	_ = reader.Close()
 	_ = cmd.Wait()
-	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGPIPE || said.String() != "" {
+	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if status.Signal() != syscall.SIGPIPE || said.String() != "" {
 		t.Errorf("without a reader: %v, %s", cmd.ProcessState, said)
 	}
 }
@@ -151,12 +152,14 @@ func TestInstancesShowsStatesAndAddresses(t *testing.T) {
 	y.shows("There is no such instance.\n", "instances", "--group", "nobody")
 	y.lead()
 	const first = "machine-1 worker-1.example.com running SINCE 172.30.0.5 198.51.100.11,198.51.100.100\n"
-	for _, name := range []string{"worker-1.example.com", "machine-1", y.set.GetCandidates()[0].GetInstanceId()} {
+	id := y.set.GetCandidates()[0].GetInstanceId()
+	for _, name := range []string{"worker-1.example.com", "machine-1", id} {
 		y.shows("INSTANCE NODE STATE SINCE PRIVATE ATTACHED\n"+first, "instances", name, name)
 	}
 	_, stdout, _ := y.raw("instances", "-o", "json")
 	var message backendv1.ListInstancesResponse
-	if err := protojson.Unmarshal([]byte(stdout), &message); err != nil || len(message.GetInstances()) != 3 {
+	err := protojson.Unmarshal([]byte(stdout), &message)
+	if err != nil || len(message.GetInstances()) != 3 {
 		t.Errorf("in JSON: %v, %s", err, stdout)
 	}
 	_ = y.inJSON("instances")
@@ -176,7 +179,10 @@ func TestOrphansAreDeletedAfterTheyWereShown(t *testing.T) {
 		gone   = "198.51.100.100 floating IP lb-gone worker-1.example.com shop/gone ID\n"
 		old    = "198.51.100.110 floating IP lb-old shop/old ID\n"
 	)
-	y.await("both orphans", func() bool { _, stdout, _ := y.run("orphans"); return strings.Contains(stdout, "old") })
+	y.await("both orphans", func() bool {
+		_, stdout, _ := y.run("orphans")
+		return strings.Contains(stdout, "old")
+	})
 	y.shows(header+gone+old, "orphans")
 	_, stdout, _ := y.raw("orphans", "-o", "json")
 	if !strings.Contains(stdout, `"orphans"`) {

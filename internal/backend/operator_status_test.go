@@ -93,6 +93,51 @@ machine-2 running
 	}
 }
 
+// The one that people ask about most: there is nothing in Oxide that could be listed for it.
+func TestStatusShowsServicesThatHaveNoAddress(t *testing.T) {
+	y := newYard(t)
+	waiting := aLoadBalancer("shop/waits", 8022)
+	waiting.GetAddresses()[0].GetFloatingIp().Selector = &backendv1.FloatingIpSource_Pool{Pool: "nowhere"}
+	y.set.LoadBalancers = append(y.set.LoadBalancers, waiting)
+	y.lead()
+	const want = "\nshop/waits pending the IP pool nowhere does not exist, or is not linked to the silo\n"
+	y.await("shown", func() bool { _, stdout, _ := y.run("status"); return strings.Contains(stdout, want) })
+}
+
+// As where the backend serves two clusters, or a cluster has two ids for a while.
+func TestStatusOfTwoSessionsNamesTheirScopes(t *testing.T) {
+	y := newYard(t)
+	y.lead()
+	second := aLoadBalancer("shop/ssh", 2222)
+	second.Key.Scope = "c2"
+	openSession(t, backendv1.NewLoadBalancerServiceClient(y.conn), &backendv1.LoadBalancerSet{
+		Open: &backendv1.OpenSession{Scope: "c2"}, LoadBalancers: []*backendv1.DesiredLoadBalancer{second},
+	})
+	status := func(args ...string) string {
+		_, stdout, _ := y.run(append([]string{"status"}, args...)...)
+		return stdout
+	}
+	y.await("both", func() bool { return strings.Contains(status(), "shop/ssh of c2 ready ") })
+	both := status()
+	for _, part := range []string{"Session of c1, c2\n", "\ninfra/ssh of c1 ready "} {
+		if !strings.Contains(both, part) {
+			t.Errorf("there is no %q in:\n%s", part, both)
+		}
+	}
+	if first := status("--scope", "c1"); strings.Contains(first, "c2") ||
+		!strings.Contains(first, "\ninfra/ssh ready ") {
+		t.Errorf("of the first:\n%s", first)
+	}
+	if other := status("--scope", "c3"); !strings.Contains(other, "Session none of c3 here, but of c1, c2\n") {
+		t.Errorf("of another one:\n%s", other)
+	}
+	code, _, stderr := y.run("orphans")
+	if code != 2 || !strings.Contains(stderr, "--scope: this oxide-backend has sessions of 2 scopes") {
+		t.Errorf("orphans: exit code %d: %s", code, stderr)
+	}
+	y.shows("There is no orphaned address.\n", "orphans", "--scope", "c2")
+}
+
 func TestStatusOfAnEmptyProject(t *testing.T) {
 	rack := oxidesim.Start(t, oxidesim.Config{})
 	y := &yard{process: start(t, rack.URL)}
@@ -125,7 +170,8 @@ func TestStatusSaysWhyOxideIsNotReached(t *testing.T) {
 	})
 	code, stdout, stderr := y.run("status")
 	first, rest, _ := strings.Cut(stdout, "\n")
-	if code != 1 || stderr != "" || !strings.HasPrefix(first, "Problem: ") || !strings.Contains(first, "token") {
+	if code != 1 || stderr != "" || !strings.HasPrefix(first, "Problem: ") ||
+		!strings.Contains(first, "token") {
 		t.Errorf("exit code %d, and it begins with %q; %s", code, first, stderr)
 	}
 	for _, part := range []string{"Project demo", "Session of c1"} {
@@ -143,7 +189,9 @@ func TestStatusSaysWhyOxideIsNotReached(t *testing.T) {
 func TestLongNotesAreCutShort(t *testing.T) {
 	y := newYard(t)
 	web := aLoadBalancer("shop/web", 80)
-	web.GetAddresses()[0].GetFloatingIp().Selector = &backendv1.FloatingIpSource_Address{Address: "198.51.100.13"}
+	web.GetAddresses()[0].GetFloatingIp().Selector = &backendv1.FloatingIpSource_Address{
+		Address: "198.51.100.13",
+	}
 	y.set.LoadBalancers = append(y.set.LoadBalancers, web)
 	y.lead()
 	note := func() string {
@@ -226,7 +274,8 @@ func TestCommandsThatAskWriteNothing(t *testing.T) {
 	if after := changesOf(y.rack); !slices.Equal(before, after) {
 		t.Errorf("changes of the rack: %q before, %q after", before, after)
 	}
-	info, err := backendv1.NewBackendServiceClient(y.conn).GetInfo(t.Context(), new(backendv1.GetInfoRequest))
+	info, err := backendv1.NewBackendServiceClient(y.conn).GetInfo(t.Context(),
+		new(backendv1.GetInfoRequest))
 	if err != nil || !slices.Equal(info.GetActingScopes(), []string{"c1"}) {
 		t.Errorf("the session: %v, %v", info, err)
 	}

@@ -46,7 +46,9 @@ func (y *yard) watch(args ...string) *watcher {
 func (w *watcher) sees(pattern string) {
 	w.t.Helper()
 	line := regexp.MustCompile(`(?m)^[0-9]{2}:[0-9]{2}:[0-9]{2}  ` + pattern + `$`)
-	w.await("a line "+pattern+" after\n"+w.out.String(), func() bool { return line.MatchString(w.out.String()) })
+	w.await("a line "+pattern+" after\n"+w.out.String(), func() bool {
+		return line.MatchString(w.out.String())
+	})
 }
 
 // end ends a watch as Ctrl-C does.
@@ -62,7 +64,8 @@ func TestWatchPrintsALineForEachChange(t *testing.T) {
 	y := newYard(t)
 	y.lead()
 	w := y.watch()
-	if want := "Watching 3 instances and 3 load balancers of c1; Ctrl-C ends it.\n"; w.said.String() != want {
+	want := "Watching 3 instances and 3 load balancers of c1; Ctrl-C ends it.\n"
+	if w.said.String() != want {
 		t.Errorf("it says %q, want %q", w.said.String(), want)
 	}
 	if err := y.rack.SetRunState("bastion", "running"); err != nil {
@@ -94,7 +97,8 @@ func TestWatchPrintsALineForEachChange(t *testing.T) {
 		t.Errorf("it says %q", w.said.String())
 	}
 	// It opened no session, and ended none.
-	info, err := backendv1.NewBackendServiceClient(y.conn).GetInfo(t.Context(), new(backendv1.GetInfoRequest))
+	info, err := backendv1.NewBackendServiceClient(y.conn).GetInfo(t.Context(),
+		new(backendv1.GetInfoRequest))
 	if err != nil || len(info.GetActingScopes()) != 1 {
 		t.Errorf("the session: %v, %v", info, err)
 	}
@@ -182,7 +186,9 @@ func TestCtrlCEndsWatchCleanly(t *testing.T) {
 // As on a terminal where somebody loses patience with a rack that does not answer.
 func TestCtrlCEndsACommandThatWaits(t *testing.T) {
 	y := newYard(t)
-	if _, err := y.rack.AddFault(oxidesim.Fault{Operation: "floating_ip_list", LatencyMS: 60_000}); err != nil {
+	if _, err := y.rack.AddFault(oxidesim.Fault{
+		Operation: "floating_ip_list", LatencyMS: 60_000,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, interrupt := context.WithCancel(t.Context())

@@ -21,8 +21,8 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// yard is a rack with addresses and instances of all kinds, and a running backend. Two Services are to be
-// served at the same port by one node that can: infra/ssh has it, shop/ssh waits.
+// yard is a rack with addresses and instances of all kinds, and a running backend. Two Services are
+// to be served at the same port by one node that can: infra/ssh has it, shop/ssh waits.
 type yard struct {
 	*process
 	rack *oxidesim.Simulator

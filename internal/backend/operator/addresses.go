@@ -108,8 +108,8 @@ func readAddresses(
 	return list, nil
 }
 
-// onlyScope returns the scope whose load balancers go by their names alone: the one that is asked about, or
-// else the only one that has a session.
+// onlyScope returns the scope whose load balancers go by their names alone: the one that is asked
+// about, or else the only one that has a session.
 func onlyScope(asked string, info *backendv1.GetInfoResponse) string {
 	if acting := info.GetActingScopes(); asked == "" && len(acting) == 1 {
 		return acting[0]
@@ -153,7 +153,8 @@ func (l *addressList) table(w io.Writer) error {
 	if err := printTable(w, addressHeader, rows); err != nil || l.acting || !marked {
 		return err
 	}
-	_, err := fmt.Fprintln(w, "\nNo session runs here: which of them are orphans, the replica that leads knows.")
+	_, err := fmt.Fprintln(w,
+		"\nNo session runs here: which of them are orphans, the replica that leads knows.")
 	return err
 }
 

@@ -41,8 +41,8 @@ type options struct {
 	flags  *pflag.FlagSet
 }
 
-// addFlags adds the flags of a subcommand that asks the backend at the given address unless the user says
-// otherwise.
+// addFlags adds the flags of a subcommand that asks the backend at the given address unless the user
+// says otherwise.
 func (o *options) addFlags(fs *pflag.FlagSet, address string) {
 	o.flags = fs
 	fs.StringVar(&o.address, "socket", address,
@@ -168,8 +168,8 @@ func call[Request, Response any](
 	return response, nil
 }
 
-// scopeAsked returns the scope that is asked about: the one that the user gave, or the only one that has
-// an acting session in the backend.
+// scopeAsked returns the scope that is asked about: the one that the user gave, or the only one that
+// has an acting session in the backend.
 func (c *connection) scopeAsked(ctx context.Context) (string, error) {
 	if c.scope != "" {
 		return c.scope, nil

@@ -44,7 +44,9 @@ func listInstances(
 }
 
 // listLoadBalancers returns the load balancers of a scope, or of all scopes.
-func listLoadBalancers(ctx context.Context, c *connection, scope string) ([]*backendv1.LoadBalancer, error) {
+func listLoadBalancers(
+	ctx context.Context, c *connection, scope string,
+) ([]*backendv1.LoadBalancer, error) {
 	service := backendv1.NewLoadBalancerServiceClient(c)
 	return pages(func(token string) ([]*backendv1.LoadBalancer, string, error) {
 		page, err := call(ctx, service.ListLoadBalancers, &backendv1.ListLoadBalancersRequest{
@@ -74,9 +76,11 @@ func listOrphans(ctx context.Context, c *connection, scope string) ([]*backendv1
 	return found.GetOrphans(), err
 }
 
-// planOf asks for a plan of a session, which writes nothing. It is empty where the session is not here, or
-// knows too little yet.
-func planOf(ctx context.Context, c *connection, scope string) (*backendv1.PlanLoadBalancersResponse, error) {
+// planOf asks for a plan of a session, which writes nothing. It is empty where the session is not
+// here, or knows too little yet.
+func planOf(
+	ctx context.Context, c *connection, scope string,
+) (*backendv1.PlanLoadBalancersResponse, error) {
 	plan, err := call(ctx, backendv1.NewLoadBalancerServiceClient(c).PlanLoadBalancers,
 		&backendv1.PlanLoadBalancersRequest{Input: &backendv1.PlanLoadBalancersRequest_Scope{Scope: scope}})
 	if errors.As(err, new(elsewhereError)) {
@@ -85,11 +89,33 @@ func planOf(ctx context.Context, c *connection, scope string) (*backendv1.PlanLo
 	return plan, err
 }
 
+// withoutAddress returns the load balancers of a plan that are not among those that were listed: a list has
+// none without an address. They wait for one, and the plan says why.
+func withoutAddress(
+	plan *backendv1.PlanLoadBalancersResponse, listed []*backendv1.LoadBalancer,
+) (waiting []*backendv1.LoadBalancer) {
+	type key struct{ scope, name string }
+	known := make(map[key]bool, len(listed))
+	for _, lb := range listed {
+		known[key{lb.GetKey().GetScope(), lb.GetKey().GetName()}] = true
+	}
+	for _, planned := range plan.GetLoadBalancers() {
+		lb := planned.GetLoadBalancer()
+		if !known[key{lb.GetKey().GetScope(), lb.GetKey().GetName()}] {
+			lb.Phase = backendv1.Phase_PHASE_PENDING
+			waiting = append(waiting, lb)
+		}
+	}
+	return waiting
+}
+
 // poolNames returns the names of pools by id. Not everybody may read them: then there are none.
 func poolNames(ctx context.Context, c *connection) map[string]string {
 	service := backendv1.NewPoolServiceClient(c)
 	all, err := pages(func(token string) ([]*backendv1.Pool, string, error) {
-		page, err := call(ctx, service.ListPools, &backendv1.ListPoolsRequest{PageSize: pageSize, PageToken: token})
+		page, err := call(ctx, service.ListPools, &backendv1.ListPoolsRequest{
+			PageSize: pageSize, PageToken: token,
+		})
 		return page.GetPools(), page.GetNextPageToken(), err
 	})
 	names := make(map[string]string, len(all))

@@ -22,8 +22,8 @@ type names struct {
 	instances, inOxide map[string]string
 }
 
-// readNames returns the names of all instances of the project, with those that the owners of some scopes,
-// whose sessions are in the backend, know them by.
+// readNames returns the names of all instances of the project, with those that the owners of some
+// scopes, whose sessions are in the backend, know them by.
 func readNames(ctx context.Context, c *connection, scope string, acting []string) (*names, error) {
 	all, err := listInstances(ctx, c, &backendv1.ListInstancesRequest{
 		View: backendv1.InstanceView_INSTANCE_VIEW_BASIC,
@@ -51,8 +51,8 @@ func namesOfInstances(scope string, all []*backendv1.Instance) *names {
 	return n
 }
 
-// learn takes the names by which the owner of load balancers knows its candidates, which are better known
-// than those in Oxide: for Kubernetes those of its Nodes.
+// learn takes the names by which the owner of load balancers knows its candidates, which are better
+// known than those in Oxide: for Kubernetes those of its Nodes.
 func (n *names) learn(candidates ...*backendv1.PlannedCandidate) {
 	for _, candidate := range candidates {
 		name := cmp.Or(candidate.GetDisplayName(), candidate.GetInstanceName())
@@ -122,7 +122,9 @@ func nearest(name string, all []string) []string {
 			found = append(found, near{candidate, far})
 		}
 	}
-	slices.SortFunc(found, func(a, b near) int { return cmp.Or(a.far-b.far, strings.Compare(a.name, b.name)) })
+	slices.SortFunc(found, func(a, b near) int {
+		return cmp.Or(a.far-b.far, strings.Compare(a.name, b.name))
+	})
 	offered := make([]string, 0, maxOffered)
 	for _, f := range slices.Compact(found) {
 		if len(offered) < maxOffered {

@@ -15,10 +15,10 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-const orphansHelp = `orphans shows the addresses that are marked as a load balancer's of the cluster while no load
-balancer of the session wants them: it was deleted while no controller ran, for example, or its address was
-to be retained. Nothing deletes them but orphans delete. Only the backend that has the session of the
-cluster can answer: the one of the replica that leads.
+const orphansHelp = `orphans shows the addresses that are marked as a load balancer's of the cluster while
+no load balancer of the session wants them: it was deleted while no controller ran, for example, or its
+address was to be retained. Nothing deletes them but orphans delete. Only the backend that has the
+session of the cluster can answer: the one of the replica that leads.
 
 ` + exitCodes
 
@@ -64,9 +64,9 @@ func newDeleteOrphansCommand(address string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete ID...",
 		Short: "Delete orphaned addresses, after showing them",
-		Long: "delete has the backend detach and delete orphaned addresses: those with the given ids, names or\n" +
-			"addresses, or all that are not retained on purpose. It shows them first, and deletes what it has\n" +
-			"shown and nothing else. An address that a load balancer wants by now is not deleted.\n\n" +
+		Long: "delete has the backend detach and delete orphaned addresses: those with the given ids,\n" +
+			"names or addresses, or all that are not retained on purpose. It shows them first, and deletes what it\n" +
+			"has shown and nothing else. An address that a load balancer wants by now is not deleted.\n\n" +
 			exitCodes,
 		Example: "  oxide-backend orphans delete 203.0.113.7\n  oxide-backend orphans delete --all --yes",
 		RunE: func(cmd *cobra.Command, called []string) error {
@@ -84,7 +84,8 @@ func newDeleteOrphansCommand(address string) *cobra.Command {
 	}
 	o.addFlags(cmd.Flags(), address)
 	o.addScopeFlag(cmd.Flags())
-	cmd.Flags().BoolVar(&all, "all", false, "All orphans but those that are retained: these are to be named.")
+	cmd.Flags().BoolVar(&all, "all", false,
+		"All orphans but those that are retained: these are to be named.")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Delete them without asking at the terminal.")
 	return cmd
 }
@@ -187,8 +188,8 @@ func deleteOrphan(
 // idPattern is what Oxide has as an id.
 var idPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// pickOrphans returns the orphans that are called by an id, a name or an address. An id that none of them
-// has is an error, unless nothing has it: it was deleted already.
+// pickOrphans returns the orphans that are called by an id, a name or an address. An id that none of
+// them has is an error, unless nothing has it: it was deleted already.
 func pickOrphans(
 	cmd *cobra.Command, c *connection, scope string, orphans []orphanedAddress, called []string,
 ) ([]orphanedAddress, error) {
@@ -197,7 +198,7 @@ func pickOrphans(
 		at := slices.IndexFunc(orphans, func(o orphanedAddress) bool { return o.isCalled(name) })
 		switch {
 		case at >= 0:
-			if !slices.ContainsFunc(due, func(o orphanedAddress) bool { return o.address == orphans[at].address }) {
+			if !slices.Contains(due, orphans[at]) {
 				due = append(due, orphans[at])
 			}
 		case idPattern.MatchString(name):

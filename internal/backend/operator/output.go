@@ -31,8 +31,8 @@ const (
 
 var forms = []string{formTable, formJSON, formYAML}
 
-// print prints something in the form that the user asks for. It is a message of the API, or a struct with
-// messages that jsonOf has made; the table for people is the caller's.
+// print prints something in the form that the user asks for. It is a message of the API, or a struct
+// with messages that jsonOf has made; the table for people is the caller's.
 func (o *options) print(w io.Writer, found any, table func(io.Writer) error) error {
 	if o.output == formTable {
 		return table(w)
@@ -93,8 +93,8 @@ func (m inJSON) MarshalJSON() ([]byte, error) {
 	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m.Message)
 }
 
-// printTable prints rows under a header, without columns that are empty in all rows. On a terminal that is too
-// narrow for that it prints each row by itself, a line for each cell.
+// printTable prints rows under a header, without columns that are empty in all rows. On a terminal
+// that is too narrow for that it prints each row by itself, a line for each cell.
 func printTable(w io.Writer, header []string, rows [][]string) error {
 	var shown []int
 	for column := range header {
@@ -125,8 +125,8 @@ func printTable(w io.Writer, header []string, rows [][]string) error {
 	return nil
 }
 
-// leastForLast is the width that is enough for the last column, whose cells may be sentences: the terminal
-// breaks their lines.
+// leastForLast is the width that is enough for the last column, whose cells may be sentences: the
+// terminal breaks their lines.
 const leastForLast = 30
 
 // widthOf returns how wide a table is up to where its last column may break.

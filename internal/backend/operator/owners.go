@@ -37,7 +37,8 @@ func newOwners(loadBalancers, orphans []*backendv1.LoadBalancer) *owners {
 	return o
 }
 
-// readOwners asks for the load balancers of all scopes, and for the orphans of those that have a session.
+// readOwners asks for the load balancers of all scopes, and for the orphans of those that have a
+// session.
 func readOwners(ctx context.Context, c *connection, acting []string) (*owners, error) {
 	loadBalancers, err := listLoadBalancers(ctx, c, "")
 	if err != nil {
@@ -94,14 +95,14 @@ func (o *owners) whose(address *backendv1.Address, n *names) string {
 	if key := o.users[address.GetResourceId()]; key != nil {
 		user = ", used by " + n.loadBalancer(key)
 	}
-	switch group := o.group(address); {
-	case group == ofOrphans:
+	switch o.group(address) {
+	case ofOrphans:
 		return "orphan of " + marker
-	case group == ofRetained:
+	case ofRetained:
 		return "retained for " + marker
-	case group == ofLoadBalancers:
+	case ofLoadBalancers:
 		return "load balancer " + marker
-	case group == ofReservations:
+	case ofReservations:
 		return "reserved" + user
 	}
 	switch address.GetOwnership() {

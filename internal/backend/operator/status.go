@@ -16,13 +16,13 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-const statusHelp = `status shows what the backend is and what it works on: whether Oxide is reached, the session of
-load balancers that runs here, load balancers with their addresses and where these are, and instances with
-what they carry, and whether they can carry addresses. What has a problem comes first.
+const statusHelp = `status shows what the backend is and what it works on: whether Oxide is reached, the
+session of load balancers that runs here, load balancers with their addresses and where these are, and instances
+with what they carry, and whether they can carry addresses. What has a problem comes first.
 
-Any replica answers. Only the one that leads, where the session is, knows what is wrong with a load balancer
-or an instance; any other shows what Oxide does. Where something could not be read the rest is shown, a line
-says so, and the exit code is 1. Long notes are cut short; JSON and YAML have all of them.
+Any replica answers. Only the one that leads, where the session is, knows what is wrong with a load
+balancer or an instance; any other shows what Oxide does. Where something could not be read the rest is
+shown, a line says so, and the exit code is 1. Long notes are cut short; JSON and YAML have all of them.
 
 ` + exitCodes
 
@@ -54,7 +54,6 @@ func newStatusCommand(address string) *cobra.Command {
 
 // overview is what status shows.
 type overview struct {
-	now     time.Time
 	info    *backendv1.GetInfoResponse
 	reached bool
 	// asked is the scope that the user asks about; scopes are those of sessions here among what is shown.
@@ -66,9 +65,11 @@ type overview struct {
 	loadBalancers []*backendv1.LoadBalancer
 	instances     []*backendv1.Instance
 	addresses     []*backendv1.Address
-	// candidates are by the id of the instance; planned is whether they are known.
+	// candidates are by the id of the instance. Backends before revision 8 of the API do not say which
+	// they are.
 	candidates map[string]*backendv1.PlannedCandidate
-	planned    bool
+	// inSync is whether a session has said what there is.
+	inSync bool
 
 	// problems are why something could not be read.
 	problems []string
@@ -79,7 +80,7 @@ const healthTimeout = 5 * time.Second
 
 // readStatus reads all at the same time. It fails where the backend does not even say what it is.
 func readStatus(ctx context.Context, c *connection) (*overview, error) {
-	s := &overview{now: time.Now(), asked: c.scope, candidates: make(map[string]*backendv1.PlannedCandidate)}
+	s := &overview{asked: c.scope, candidates: make(map[string]*backendv1.PlannedCandidate)}
 	var err error
 	s.info, err = call(ctx, backendv1.NewBackendServiceClient(c).GetInfo, new(backendv1.GetInfoRequest))
 	if err != nil {
@@ -92,6 +93,7 @@ func readStatus(ctx context.Context, c *connection) (*overview, error) {
 	listed := onlyScope(c.scope, s.info)
 
 	var orphans []*backendv1.LoadBalancer
+	var plans []*backendv1.PlanLoadBalancersResponse
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	read := func(part func() error) {
@@ -131,17 +133,21 @@ func readStatus(ctx context.Context, c *connection) (*overview, error) {
 			if err != nil {
 				return err
 			}
-			s.planned = s.planned || plan != nil
+			s.inSync = s.inSync || plan != nil
 			for _, candidate := range plan.GetCandidates() {
 				s.candidates[candidate.GetInstanceId()] = candidate
 			}
 			orphans = append(orphans, plan.GetOrphans()...)
+			plans = append(plans, plan)
 		}
 		return nil
 	})
 	group.Wait()
 	if ctx.Err() != nil {
 		return nil, errInterrupted
+	}
+	for _, plan := range plans {
+		s.loadBalancers = append(s.loadBalancers, withoutAddress(plan, s.loadBalancers)...)
 	}
 	slices.Sort(s.problems)
 	s.names = namesOfInstances(listed, s.instances)

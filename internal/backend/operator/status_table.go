@@ -22,8 +22,8 @@ func (s *overview) sort() {
 	})
 }
 
-// rowsOfInstances returns the instances of the project, and candidates that are none any more. Those that
-// take no addresses come first, and those that are no candidates last.
+// rowsOfInstances returns the instances of the project, and candidates that are none any more. Those
+// that take no addresses come first, and those that are no candidates last.
 func (s *overview) rowsOfInstances() []*backendv1.Instance {
 	rows := slices.Clone(s.instances)
 	for id := range s.candidates {
@@ -105,7 +105,7 @@ func (s *overview) head() [][2]string {
 // session says whose session is here.
 func (s *overview) session() string {
 	switch {
-	case len(s.scopes) > 0 && s.planned:
+	case len(s.scopes) > 0 && s.inSync:
 		return "of " + strings.Join(s.scopes, ", ")
 	case len(s.scopes) > 0:
 		return "of " + strings.Join(s.scopes, ", ") + ", not in sync yet"
@@ -116,7 +116,9 @@ func (s *overview) session() string {
 }
 
 func (s *overview) counts() string {
-	leftOver := countIf(s.loadBalancers, func(lb *backendv1.LoadBalancer) bool { return s.leftOver(lb) != "" })
+	leftOver := countIf(s.loadBalancers, func(lb *backendv1.LoadBalancer) bool {
+		return s.leftOver(lb) != ""
+	})
 	loadBalancers := counted(len(s.loadBalancers)-leftOver, "load balancer", "load balancers")
 	if n := countIf(s.loadBalancers, hasTrouble); n > 0 {
 		loadBalancers += fmt.Sprintf(" (%d with a problem)", n)
@@ -131,7 +133,9 @@ func (s *overview) counts() string {
 	addresses := counted(len(s.addresses), "address", "addresses")
 	var groups []string
 	for _, group := range []string{ofLoadBalancers, ofOrphans, ofRetained, ofReservations, ofOthers} {
-		if n := countIf(s.addresses, func(a *backendv1.Address) bool { return s.owners.group(a) == group }); n > 0 {
+		if n := countIf(s.addresses, func(a *backendv1.Address) bool {
+			return s.owners.group(a) == group
+		}); n > 0 {
 			groups = append(groups, fmt.Sprintf("%d %s", n, group))
 		}
 	}
@@ -161,7 +165,8 @@ func (s *overview) loadBalancerRows() [][]string {
 			places = append(places, s.names.place(address))
 		}
 		rows[i] = []string{
-			s.names.loadBalancer(lb.GetKey()), s.state(lb), shortList(addresses), shortList(places), shortened(note(lb)),
+			s.names.loadBalancer(lb.GetKey()), s.state(lb), shortList(addresses), shortList(places),
+			shortened(note(lb)),
 		}
 	}
 	return rows
@@ -197,7 +202,7 @@ func (s *overview) instanceRows() [][]string {
 		candidate := s.candidates[id]
 		healthy, why := "yes", candidate.GetReason()
 		switch {
-		case !s.planned:
+		case len(s.candidates) == 0:
 			healthy = ""
 		case candidate == nil:
 			healthy, why = "-", "no node of the session"

@@ -20,18 +20,18 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-const watchHelp = `watch prints a line for each change, with the time at which it was seen, until it is ended by
-Ctrl-C (exit code 0):
+const watchHelp = `watch prints a line for each change, with the time at which it was seen, until it is
+ended by Ctrl-C (exit code 0):
 
-  instance       state, private and external addresses, anti-affinity groups and size, as the backend reports
-                 them within seconds of Oxide
-  load balancer  how far it is, where its addresses are and are going, what is wrong with it, read every 5 s:
-                 what comes and goes between two readings is not shown
+  instance       state, private and external addresses, anti-affinity groups and size, as the backend
+                 reports them within seconds of Oxide
+  load balancer  how far it is, where its addresses are and are going, what is wrong with it, read every
+                 5 s: what comes and goes between two readings is not shown
 
-It never opens a session, so it disturbs nobody: load balancers are what ListLoadBalancers shows, of the scope
-that has a session in this backend. Where none has, they are those of the whole project as the markers in
-Oxide show them, without what only a session knows. While the backend or Oxide cannot be asked a line says so,
-and watch goes on once they can. In JSON each line is an object.
+It never opens a session, so it disturbs nobody: load balancers are what lists and plans show, of the
+scope that has a session in this backend. Where none has, they are those of the whole project as the
+markers in Oxide show them, without what only a session knows. While the backend or Oxide cannot be asked
+a line says so, and watch goes on once they can. In JSON each line is an object.
 
 ` + exitCodes
 
@@ -79,7 +79,8 @@ type event struct {
 
 // watch prints changes until the context ends.
 func watch(cmd *cobra.Command, c *connection) error {
-	info, err := call(cmd.Context(), backendv1.NewBackendServiceClient(c).GetInfo, new(backendv1.GetInfoRequest))
+	info, err := call(cmd.Context(), backendv1.NewBackendServiceClient(c).GetInfo,
+		new(backendv1.GetInfoRequest))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +32,8 @@ func differences(before, after []fact) string {
 	var parts []string
 	for _, f := range after {
 		if was := old[f.name]; was != f.value {
-			parts = append(parts, fmt.Sprintf("%s: %s -> %s", f.name, cmp.Or(was, "none"), cmp.Or(f.value, "none")))
+			parts = append(parts, fmt.Sprintf("%s: %s -> %s", f.name, cmp.Or(was, "none"),
+				cmp.Or(f.value, "none")))
 		}
 		delete(old, f.name)
 	}
@@ -60,7 +62,7 @@ func instanceFacts(i *backendv1.Instance) []fact {
 		{"private", strings.Join(privateAddresses(i), ", ")},
 		{"external", strings.Join(externalAddresses(i), ", ")},
 		{"groups", strings.Join(i.GetAntiAffinityGroups(), ", ")},
-		{"CPUs", fmt.Sprint(i.GetCpuCount())},
+		{"CPUs", strconv.Itoa(int(i.GetCpuCount()))},
 		{"memory", fmt.Sprintf("%d GiB", i.GetMemoryBytes()>>30)},
 	}
 }
@@ -111,8 +113,8 @@ type instanceChanges struct {
 
 func newInstanceChanges(c *connection, n *names, send func(event)) *instanceChanges {
 	i := &instanceChanges{
-		send: send, names: n, outage: outage{send: send, kind: ofBackend}, known: make(map[string]*backendv1.Instance),
-		synced: make(chan struct{}), failed: make(chan error, 1),
+		send: send, names: n, outage: outage{send: send, kind: ofBackend},
+		known: make(map[string]*backendv1.Instance), synced: make(chan struct{}), failed: make(chan error, 1),
 	}
 	i.watch = client.NewInstanceWatch(client.InstanceWatchConfig{
 		Service: backendv1.NewInstanceServiceClient(c), Changed: i.take, Synced: i.takeSynced,
@@ -153,7 +155,8 @@ func (i *instanceChanges) take(id string) {
 	} else {
 		i.known[id] = now
 	}
-	e := event{kind: ofInstance, name: cmp.Or(i.names.instances[id], now.GetName(), before.GetName(), id), what: changed}
+	name := cmp.Or(i.names.instances[id], now.GetName(), before.GetName(), id)
+	e := event{kind: ofInstance, name: name, what: changed}
 	switch {
 	case !i.began:
 		return
@@ -217,9 +220,28 @@ func newLoadBalancerChanges(
 	}
 }
 
+// read returns the load balancers, with those that have no address yet.
+func (l *loadBalancerChanges) read(ctx context.Context) ([]*backendv1.LoadBalancer, error) {
+	found, err := listLoadBalancers(ctx, l.c, l.scope)
+	if err != nil {
+		return nil, err
+	}
+	for _, scope := range l.acting {
+		if l.scope != "" && l.scope != scope {
+			continue
+		}
+		plan, err := planOf(ctx, l.c, scope)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, withoutAddress(plan, found)...)
+	}
+	return found, nil
+}
+
 // start reads what there is.
 func (l *loadBalancerChanges) start(ctx context.Context) error {
-	found, err := listLoadBalancers(ctx, l.c, l.scope)
+	found, err := l.read(ctx)
 	if err == nil {
 		l.take(found)
 	}
@@ -249,7 +271,7 @@ func (l *loadBalancerChanges) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 		}
-		found, err := listLoadBalancers(ctx, l.c, l.scope)
+		found, err := l.read(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

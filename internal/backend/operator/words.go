@@ -112,8 +112,8 @@ func note(lb *backendv1.LoadBalancer) string {
 	return strings.Join(said, "; ")
 }
 
-// trouble orders load balancers: those with a problem come first, then those with a condition, then those
-// that are not ready.
+// trouble orders load balancers: those with a problem come first, then those with a condition, then
+// those that are not ready.
 func trouble(lb *backendv1.LoadBalancer) int {
 	switch phase := lb.GetPhase(); {
 	case lb.GetProblem() != nil:
