@@ -1,0 +1,120 @@
+// This Source Code Form is subject to the terms of the Mozilla Public
+// License, v. 2.0. If a copy of the MPL was not distributed with this
+// file, You can obtain one at https://mozilla.org/MPL/2.0/.
+
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/credentials"
+)
+
+// Credentials authenticate the clients of all listeners of one server: at a unix socket by the user of
+// the process at the other end, which the kernel knows; at a TCP address by a certificate.
+type Credentials struct {
+	// TLS serves TCP connections. Nil: there is no listener for such.
+	TLS credentials.TransportCredentials
+
+	// Policy logs and counts clients that have no right. The connection is kept, so that each of their
+	// calls is refused with a reason.
+	Policy *Policy
+}
+
+// processInfo is what is known of a client of a unix socket.
+type processInfo struct {
+	credentials.CommonAuthInfo
+	uid uint32
+}
+
+// AuthType implements credentials.AuthInfo.
+func (processInfo) AuthType() string { return "process" }
+
+// certificateInfo is what is known of a client with a certificate.
+type certificateInfo struct {
+	credentials.CommonAuthInfo
+	names Identities
+}
+
+// AuthType implements credentials.AuthInfo.
+func (certificateInfo) AuthType() string { return "certificate" }
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (c *Credentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if socket, isUnix := conn.(*net.UnixConn); isUnix {
+		uid, err := peerUID(socket)
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, known := c.Policy.Clients.of(identityOfUID(uid)); uid != c.Policy.UID && !known {
+			c.Policy.refuse(identityOfUID(uid)[0])
+		}
+		common := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
+		return conn, processInfo{common, uid}, nil
+	}
+	if c.TLS == nil {
+		return nil, nil, errors.New("a connection over TCP takes a certificate, and none is configured")
+	}
+	return c.serveTLS(conn)
+}
+
+func (c *Credentials) serveTLS(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := c.TLS.ServerHandshake(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	tlsInfo, ok := info.(credentials.TLSInfo)
+	if !ok || len(tlsInfo.State.VerifiedChains) == 0 {
+		_ = conn.Close()
+		return nil, nil, errors.New("the client has no certificate that its authority has signed")
+	}
+	names := identitiesOfCertificate(tlsInfo.State.PeerCertificates[0])
+	if _, known := c.Policy.Clients.of(names); !known {
+		c.Policy.refuse(fmt.Sprintf("certificate of %.100q", strings.Join(names, ", ")))
+	}
+	return conn, certificateInfo{tlsInfo.CommonAuthInfo, names}, nil
+}
+
+// ClientHandshake implements credentials.TransportCredentials. These are for servers.
+func (c *Credentials) ClientHandshake(
+	context.Context, string, net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("these credentials are for servers")
+}
+
+// Info implements credentials.TransportCredentials.
+func (c *Credentials) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "process or tls"}
+}
+
+// Clone implements credentials.TransportCredentials.
+func (c *Credentials) Clone() credentials.TransportCredentials {
+	clone := *c
+	return &clone
+}
+
+// OverrideServerName implements credentials.TransportCredentials.
+func (c *Credentials) OverrideServerName(string) error { return nil }
+
+func peerUID(conn *net.UnixConn) (uint32, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("read the peer's credentials: %w", err)
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, fmt.Errorf("read the peer's credentials: %w", err)
+	}
+	if credErr != nil {
+		return 0, fmt.Errorf("read the peer's credentials: %w", credErr)
+	}
+	return cred.Uid, nil
+}
