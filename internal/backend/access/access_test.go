@@ -25,6 +25,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/access/accesstest"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -46,20 +47,19 @@ func serve(t *testing.T, policy *Policy, tlsCredentials credentials.TransportCre
 		}
 		return err
 	}
-	server := grpc.NewServer(
-		grpc.Creds(&Credentials{TLS: tlsCredentials, Policy: policy}),
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo,
+	server := grpc.NewServer(append([]grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo,
 			handler grpc.UnaryHandler,
 		) (any, error) {
-			answer, err := policy.Unary(mutates)(ctx, req, info, handler)
+			answer, err := handler(ctx, req)
 			return answer, denied(err)
 		}),
-		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo,
 			handler grpc.StreamHandler,
 		) error {
-			return denied(policy.Stream()(srv, stream, info, handler))
+			return denied(handler(srv, stream))
 		}),
-	)
+	}, policy.ServerOptions(tlsCredentials, mutates)...)...)
 	backendv1.RegisterBackendServiceServer(server, backendv1.UnimplementedBackendServiceServer{})
 	backendv1.RegisterInstanceServiceServer(server, backendv1.UnimplementedInstanceServiceServer{})
 	backendv1.RegisterAddressServiceServer(server, backendv1.UnimplementedAddressServiceServer{})
@@ -257,12 +257,24 @@ func dialSocket(t *testing.T, policy *Policy) *grpc.ClientConn {
 	return connect(t, "unix:"+path, insecure.NewCredentials())
 }
 
+func certificatesIn(dir string) Certificates {
+	return Certificates{
+		CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"),
+		ClientCAFile: filepath.Join(dir, "ca.crt"),
+	}
+}
+
+func write(t *testing.T, files Certificates, server tls.Certificate, clients *accesstest.Authority) {
+	t.Helper()
+	clients.Write(t, server, files.CertFile, files.KeyFile, files.ClientCAFile)
+}
+
 // dialTLS serves on a loopback address, and returns how to connect with a certificate.
-func dialTLS(t *testing.T, policy *Policy, server *authority, clients *authority,
+func dialTLS(t *testing.T, policy *Policy, server *accesstest.Authority, clients *accesstest.Authority,
 ) func(certificates ...tls.Certificate) *grpc.ClientConn {
 	t.Helper()
 	files := certificatesIn(t.TempDir())
-	files.write(t, server.issue(t, "", "backend.example.com", ""), clients)
+	write(t, files, server.Issue(t, "", "backend.example.com", ""), clients)
 	if err := files.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -277,14 +289,14 @@ func dialTLS(t *testing.T, policy *Policy, server *authority, clients *authority
 	serve(t, policy, creds, listener)
 	return func(certificates ...tls.Certificate) *grpc.ClientConn {
 		return connect(t, listener.Addr().String(), credentials.NewTLS(&tls.Config{
-			RootCAs: server.pool(), ServerName: "backend.example.com", Certificates: certificates,
+			RootCAs: server.Pool(), ServerName: "backend.example.com", Certificates: certificates,
 			MinVersion: tls.VersionTLS12,
 		}))
 	}
 }
 
 func TestACertificateGivesTheRightsOfItsNames(t *testing.T) {
-	own := newAuthority(t)
+	own := accesstest.NewAuthority(t)
 	clients, err := ParseClients([]string{
 		"spiffe://example.com/edge=scope:mine", "reader.example.com=read", "plain=all", "uid:0=all",
 	})
@@ -297,13 +309,13 @@ func TestACertificateGivesTheRightsOfItsNames(t *testing.T) {
 		certificate tls.Certificate
 		allowed     []string
 	}{
-		{"a URI", own.issue(t, "", "", "spiffe://example.com/edge"), []string{"read", "scope:mine"}},
-		{"a DNS name", own.issue(t, "", "reader.example.com", ""), []string{"read"}},
-		{"a common name", own.issue(t, "plain", "", ""),
+		{"a URI", own.Issue(t, "", "", "spiffe://example.com/edge"), []string{"read", "scope:mine"}},
+		{"a DNS name", own.Issue(t, "", "reader.example.com", ""), []string{"read"}},
+		{"a common name", own.Issue(t, "plain", "", ""),
 			[]string{"read", "addresses", "scope:mine", "scope:other", "all"}},
-		{"a common name beside others", own.issue(t, "plain", "stranger.example.com", ""), nil},
-		{"a name that looks like a user", own.issue(t, "uid:0", "", ""), nil},
-		{"a name of nobody", own.issue(t, "nobody", "", ""), nil},
+		{"a common name beside others", own.Issue(t, "plain", "stranger.example.com", ""), nil},
+		{"a name that looks like a user", own.Issue(t, "uid:0", "", ""), nil},
+		{"a name of nobody", own.Issue(t, "nobody", "", ""), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn := dial(tt.certificate)
@@ -318,14 +330,14 @@ func TestACertificateGivesTheRightsOfItsNames(t *testing.T) {
 }
 
 func TestWithoutACertificateOfTheAuthorityThereIsNoConnection(t *testing.T) {
-	own, foreign := newAuthority(t), newAuthority(t)
+	own, foreign := accesstest.NewAuthority(t), accesstest.NewAuthority(t)
 	clients, err := ParseClients([]string{"ops=all"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dial := dialTLS(t, &Policy{Clients: clients}, own, own)
 	for name, certificates := range map[string][]tls.Certificate{
-		"none": nil, "one of another authority": {foreign.issue(t, "ops", "", "")},
+		"none": nil, "one of another authority": {foreign.Issue(t, "ops", "", "")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := healthv1.NewHealthClient(dial(certificates...)).
@@ -339,8 +351,8 @@ func TestWithoutACertificateOfTheAuthorityThereIsNoConnection(t *testing.T) {
 
 func TestReplacedCertificatesServeTheNextConnections(t *testing.T) {
 	files := certificatesIn(t.TempDir())
-	first, second := newAuthority(t), newAuthority(t)
-	files.write(t, first.issue(t, "first", "", ""), first)
+	first, second := accesstest.NewAuthority(t), accesstest.NewAuthority(t)
+	write(t, files, first.Issue(t, "first", "", ""), first)
 	synctest.Test(t, func(t *testing.T) {
 		loaded := &loadedCertificates{files: files}
 		if err := loaded.load(time.Now()); err != nil {
@@ -350,7 +362,7 @@ func TestReplacedCertificatesServeTheNextConnections(t *testing.T) {
 			config := loaded.current(time.Now())
 			return config.Certificates[0].Leaf.Subject.CommonName
 		}
-		files.write(t, second.issue(t, "second", "", ""), second)
+		write(t, files, second.Issue(t, "second", "", ""), second)
 		if got := served(); got != "first" {
 			t.Errorf("within a minute %s is served, want first", got)
 		}
@@ -358,7 +370,7 @@ func TestReplacedCertificatesServeTheNextConnections(t *testing.T) {
 		if got := served(); got != "second" {
 			t.Errorf("after a minute %s is served, want second", got)
 		}
-		if !loaded.current(time.Now()).ClientCAs.Equal(second.pool()) {
+		if !loaded.current(time.Now()).ClientCAs.Equal(second.Pool()) {
 			t.Error("the authority of the clients was not replaced")
 		}
 		if err := os.WriteFile(files.KeyFile, []byte("rubbish"), 0o600); err != nil {
@@ -372,7 +384,7 @@ func TestReplacedCertificatesServeTheNextConnections(t *testing.T) {
 }
 
 func TestFaultyFilesAreNamedByTheirFlags(t *testing.T) {
-	own := newAuthority(t)
+	own := accesstest.NewAuthority(t)
 	for _, tt := range []struct {
 		name   string
 		change func(t *testing.T, files *Certificates)
@@ -389,13 +401,13 @@ func TestFaultyFilesAreNamedByTheirFlags(t *testing.T) {
 		}, []string{"--client-ca-file", "no certificate in PEM form"}},
 		{"the key of another", func(t *testing.T, files *Certificates) {
 			other := certificatesIn(t.TempDir())
-			other.write(t, own.issue(t, "other", "", ""), own)
+			write(t, other, own.Issue(t, "other", "", ""), own)
 			files.KeyFile = other.KeyFile
 		}, []string{"--tls-private-key-file", "does not match"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files := certificatesIn(t.TempDir())
-			files.write(t, own.issue(t, "server", "", ""), own)
+			write(t, files, own.Issue(t, "server", "", ""), own)
 			tt.change(t, &files)
 			err := files.Check()
 			for _, want := range tt.want {

@@ -15,15 +15,15 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// Credentials authenticate the clients of all listeners of one server: at a unix socket by the user of
+// serverCredentials authenticate the clients of all listeners of one server: at a unix socket by the user of
 // the process at the other end, which the kernel knows; at a TCP address by a certificate.
-type Credentials struct {
-	// TLS serves TCP connections. Nil: there is no listener for such.
-	TLS credentials.TransportCredentials
+type serverCredentials struct {
+	// tls serves TCP connections. Nil: there is no listener for such.
+	tls credentials.TransportCredentials
 
-	// Policy logs and counts clients that have no right. The connection is kept, so that each of their
+	// policy logs and counts clients that have no right. The connection is kept, so that each of their
 	// calls is refused with a reason.
-	Policy *Policy
+	policy *Policy
 }
 
 // processInfo is what is known of a client of a unix socket.
@@ -45,26 +45,26 @@ type certificateInfo struct {
 func (certificateInfo) AuthType() string { return "certificate" }
 
 // ServerHandshake implements credentials.TransportCredentials.
-func (c *Credentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (c *serverCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if socket, isUnix := conn.(*net.UnixConn); isUnix {
 		uid, err := peerUID(socket)
 		if err != nil {
 			return nil, nil, err
 		}
-		if _, known := c.Policy.Clients.of(identityOfUID(uid)); uid != c.Policy.UID && !known {
-			c.Policy.refuse(identityOfUID(uid)[0])
+		if _, known := c.policy.Clients.of(identityOfUID(uid)); uid != c.policy.UID && !known {
+			c.policy.refuse(identityOfUID(uid)[0])
 		}
 		common := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
 		return conn, processInfo{common, uid}, nil
 	}
-	if c.TLS == nil {
+	if c.tls == nil {
 		return nil, nil, errors.New("a connection over TCP takes a certificate, and none is configured")
 	}
 	return c.serveTLS(conn)
 }
 
-func (c *Credentials) serveTLS(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := c.TLS.ServerHandshake(raw)
+func (c *serverCredentials) serveTLS(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := c.tls.ServerHandshake(raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,32 +74,32 @@ func (c *Credentials) serveTLS(raw net.Conn) (net.Conn, credentials.AuthInfo, er
 		return nil, nil, errors.New("the client has no certificate that its authority has signed")
 	}
 	names := identitiesOfCertificate(tlsInfo.State.PeerCertificates[0])
-	if _, known := c.Policy.Clients.of(names); !known {
-		c.Policy.refuse(fmt.Sprintf("certificate of %.100q", strings.Join(names, ", ")))
+	if _, known := c.policy.Clients.of(names); !known {
+		c.policy.refuse(fmt.Sprintf("certificate of %.100q", strings.Join(names, ", ")))
 	}
 	return conn, certificateInfo{tlsInfo.CommonAuthInfo, names}, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials. These are for servers.
-func (c *Credentials) ClientHandshake(
+func (c *serverCredentials) ClientHandshake(
 	context.Context, string, net.Conn,
 ) (net.Conn, credentials.AuthInfo, error) {
 	return nil, nil, errors.New("these credentials are for servers")
 }
 
 // Info implements credentials.TransportCredentials.
-func (c *Credentials) Info() credentials.ProtocolInfo {
+func (c *serverCredentials) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "process or tls"}
 }
 
 // Clone implements credentials.TransportCredentials.
-func (c *Credentials) Clone() credentials.TransportCredentials {
+func (c *serverCredentials) Clone() credentials.TransportCredentials {
 	clone := *c
 	return &clone
 }
 
 // OverrideServerName implements credentials.TransportCredentials.
-func (c *Credentials) OverrideServerName(string) error { return nil }
+func (c *serverCredentials) OverrideServerName(string) error { return nil }
 
 func peerUID(conn *net.UnixConn) (uint32, error) {
 	raw, err := conn.SyscallConn()

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
 
@@ -94,13 +95,24 @@ func authInfo(ctx context.Context) any {
 	return nil
 }
 
+// ServerOptions have a server know its clients and hold the policy. Calls over TCP are served if there are
+// credentials for them.
+func (p *Policy) ServerOptions(
+	tls credentials.TransportCredentials, mutates func(fullMethod string) bool,
+) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(&serverCredentials{tls: tls, policy: p}),
+		grpc.ChainUnaryInterceptor(p.unary(mutates)), grpc.ChainStreamInterceptor(p.stream),
+	}
+}
+
 // unrestricted are the calls that everyone who can connect may make.
 var unrestricted = map[string]bool{
 	healthv1.Health_Check_FullMethodName: true, healthv1.Health_Watch_FullMethodName: true,
 }
 
-// Unary refuses calls that the client has no right to.
-func (p *Policy) Unary(mutates func(fullMethod string) bool) grpc.UnaryServerInterceptor {
+// unary refuses calls that the client has no right to.
+func (p *Policy) unary(mutates func(fullMethod string) bool) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 	) (any, error) {
 		if !unrestricted[info.FullMethod] {
@@ -112,18 +124,17 @@ func (p *Policy) Unary(mutates func(fullMethod string) bool) grpc.UnaryServerInt
 	}
 }
 
-// Stream refuses streams, and items of them, that the client has no right to.
-func (p *Policy) Stream() grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
-	) error {
-		if unrestricted[info.FullMethod] {
-			return handler(srv, stream)
-		}
-		if err := p.check(stream.Context(), []string{rightRead}); err != nil {
-			return err
-		}
-		return handler(srv, &checkedStream{ServerStream: stream, policy: p})
+// stream refuses streams, and items of them, that the client has no right to.
+func (p *Policy) stream(
+	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
+	if unrestricted[info.FullMethod] {
+		return handler(srv, stream)
 	}
+	if err := p.check(stream.Context(), []string{rightRead}); err != nil {
+		return err
+	}
+	return handler(srv, &checkedStream{ServerStream: stream, policy: p})
 }
 
 // checkedStream refuses the opening of a session of a scope that the client has no right to. The items
@@ -160,7 +171,9 @@ func needed(req any, mutates bool) []string {
 		return []string{rightAddresses}
 	case interface{ GetScope() string }:
 		return []string{scopePrefix + req.GetScope()}
-	case interface{ GetKey() *backendv1.LoadBalancerKey }:
+	case interface {
+		GetKey() *backendv1.LoadBalancerKey
+	}:
 		return []string{scopePrefix + req.GetKey().GetScope()}
 	}
 	return []string{rightAll}

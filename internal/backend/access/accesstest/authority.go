@@ -2,7 +2,8 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-package access
+// Package accesstest issues certificates for tests of the TLS listener.
+package accesstest
 
 import (
 	"crypto/ecdsa"
@@ -15,25 +16,25 @@ import (
 	"math/big"
 	"net/url"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
 
-// authority signs certificates of a test.
-type authority struct {
+// Authority signs certificates of a test.
+type Authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T) *authority {
+// NewAuthority makes one of its own key.
+func NewAuthority(t *testing.T) *Authority {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"},
 		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign,
 	}
-	a := &authority{key: newKey(t)}
+	a := &Authority{key: newKey(t)}
 	a.certificate = a.sign(t, template, template, a.key)
 	return a
 }
@@ -47,7 +48,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func (a *authority) sign(
+func (a *Authority) sign(
 	t *testing.T, template, parent *x509.Certificate, key *ecdsa.PrivateKey,
 ) *x509.Certificate {
 	t.Helper()
@@ -62,8 +63,8 @@ func (a *authority) sign(
 	return certificate
 }
 
-// issue returns a certificate for a name, and for a URI if that is not empty.
-func (a *authority) issue(t *testing.T, commonName, dnsName, uri string) tls.Certificate {
+// Issue returns a certificate for a name, and for a URI if that is not empty.
+func (a *Authority) Issue(t *testing.T, commonName, dnsName, uri string) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: commonName},
@@ -85,34 +86,28 @@ func (a *authority) issue(t *testing.T, commonName, dnsName, uri string) tls.Cer
 	return tls.Certificate{Certificate: [][]byte{signed.Raw}, PrivateKey: key, Leaf: signed}
 }
 
-// pool returns the authority as one to trust.
-func (a *authority) pool() *x509.CertPool {
+// Pool returns the authority as one to trust.
+func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.certificate)
 	return pool
 }
 
-// write writes what a listener takes: a certificate of the backend, and the authority of its clients.
-func (c Certificates) write(t *testing.T, server tls.Certificate, clients *authority) {
+// Write writes what a TLS listener takes to files with the given paths: a certificate of the backend with
+// its key, and this authority as the one of clients.
+func (a *Authority) Write(t *testing.T, server tls.Certificate, certFile, keyFile, caFile string) {
 	t.Helper()
 	key, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for path, block := range map[string]*pem.Block{
-		c.CertFile:     {Type: "CERTIFICATE", Bytes: server.Certificate[0]},
-		c.KeyFile:      {Type: "PRIVATE KEY", Bytes: key},
-		c.ClientCAFile: {Type: "CERTIFICATE", Bytes: clients.certificate.Raw},
+		certFile: {Type: "CERTIFICATE", Bytes: server.Certificate[0]},
+		keyFile:  {Type: "PRIVATE KEY", Bytes: key},
+		caFile:   {Type: "CERTIFICATE", Bytes: a.certificate.Raw},
 	} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-func certificatesIn(dir string) Certificates {
-	return Certificates{
-		CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"),
-		ClientCAFile: filepath.Join(dir, "ca.crt"),
 	}
 }
