@@ -30,13 +30,13 @@ func (o *Options) addAccessFlags(fs *pflag.FlagSet) {
 		"PEM file with the authorities that sign the certificates of clients of --tls-listen.")
 	fs.StringArrayVar(&o.Clients, "client", o.Clients,
 		"What a client of --shared-listen or --tls-listen may do: IDENTITY=RIGHT[,RIGHT...]. IDENTITY is "+
-			"uid:NUMBER, uid:* for every user of this machine, or a URI or DNS name of a certificate (the common "+
-			"name where it has neither). RIGHT is read, scope:SCOPE to change what belongs to that scope as well, "+
-			"addresses to change addresses of no scope, or all. Can be given more than once.")
+			"uid:NUMBER, uid:* for every user of this machine, or a URI or DNS name of a certificate (the "+
+			"common name where it has neither). RIGHT is read, scope:SCOPE to change what belongs to that scope "+
+			"as well, addresses to change addresses of no scope, or all. Can be given more than once.")
 }
 
-// checkAccess completes what a configuration says of addresses beside the private socket, and reports all
-// that is wrong with it.
+// checkAccess completes what a configuration says of addresses beside the private socket, and
+// reports all that is wrong with it.
 func (o *Options) checkAccess(cfg *Config) (errs []error) {
 	refuse := func(setting string, err error) {
 		for _, each := range singly(err) {
@@ -66,8 +66,8 @@ func (o *Options) checkAccess(cfg *Config) (errs []error) {
 	further := o.SharedListen != "" || o.TLSListen != ""
 	switch {
 	case further && len(o.Clients) == 0:
-		refuse("--client", errors.New("it names nobody, so that no client could do anything at --shared-listen "+
-			"or --tls-listen: name one, for example --client uid:1001=read"))
+		refuse("--client", errors.New("it names nobody, so that no client could do anything at "+
+			"--shared-listen or --tls-listen: name one, for example --client uid:1001=read"))
 	case !further && len(o.Clients) > 0:
 		refuse("--client", errors.New("it is for --shared-listen and --tls-listen, and neither is given"))
 	}

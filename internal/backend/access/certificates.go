@@ -21,7 +21,8 @@ import (
 const refreshInterval = time.Minute
 
 // Certificates are the files of the TLS listener. They are read again for connections after a
-// minute, so that they can be replaced without a restart; where one that was replaced cannot be used, what was there before serves on.
+// minute, so that they can be replaced without a restart; where one that was replaced cannot be
+// used, what was there before serves on.
 type Certificates struct {
 	// CertFile and KeyFile are the certificate of the backend, with its chain, and the key.
 	CertFile, KeyFile string

@@ -15,8 +15,9 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// serverCredentials authenticate the clients of all listeners of one server: at a unix socket by the user of
-// the process at the other end, which the kernel knows; at a TCP address by a certificate.
+// serverCredentials authenticate the clients of all listeners of one server: at a unix socket by
+// the user of the process at the other end, which the kernel knows; at a TCP address by a
+// certificate.
 type serverCredentials struct {
 	// tls serves TCP connections. Nil: there is no listener for such.
 	tls credentials.TransportCredentials

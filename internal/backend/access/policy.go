@@ -95,8 +95,8 @@ func authInfo(ctx context.Context) any {
 	return nil
 }
 
-// ServerOptions have a server know its clients and hold the policy. Calls over TCP are served if there are
-// credentials for them.
+// ServerOptions have a server know its clients and hold the policy. Calls over TCP are served if
+// there are credentials for them.
 func (p *Policy) ServerOptions(
 	tls credentials.TransportCredentials, mutates func(fullMethod string) bool,
 ) []grpc.ServerOption {

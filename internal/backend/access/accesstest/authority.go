@@ -93,8 +93,8 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// Write writes what a TLS listener takes to files with the given paths: a certificate of the backend with
-// its key, and this authority as the one of clients.
+// Write writes what a TLS listener takes to files with the given paths: a certificate of the
+// backend with its key, and this authority as the one of clients.
 func (a *Authority) Write(t *testing.T, server tls.Certificate, certFile, keyFile, caFile string) {
 	t.Helper()
 	key, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
