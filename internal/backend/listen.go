@@ -6,7 +6,6 @@ package backend
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 
@@ -20,6 +19,8 @@ import (
 type listeners struct {
 	rpc             net.Listener
 	health, metrics net.Listener
+	// refused answers whoever rpc does not accept.
+	refused *refuser
 }
 
 func (l *listeners) open(cfg Config, refused prometheus.Counter) error {
@@ -27,13 +28,9 @@ func (l *listeners) open(cfg Config, refused prometheus.Counter) error {
 	if err != nil {
 		return fmt.Errorf("--listen: cannot serve on %s: %w", cfg.SocketPath, err)
 	}
+	l.refused = newRefuser(socket.Addr(), refused)
 	l.rpc = &uds.PeerListener{
-		UnixListener: socket,
-		UID:          uint32(os.Geteuid()),
-		Refused: func(uid uint32, err error) {
-			refused.Inc()
-			slog.Warn("refused a connection of another user's process", "uid", uid, "error", err)
-		},
+		UnixListener: socket, UID: uint32(os.Geteuid()), Refused: l.refused.refuse,
 	}
 	if l.health, err = listenTCP("--health-listen", cfg.HealthListen); err != nil {
 		return err

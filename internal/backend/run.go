@@ -54,6 +54,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.serve(ctx, sockets.rpc) })
+	group.Go(func() error { return sockets.refused.serve(ctx) })
 	group.Go(func() error { return serveHTTP(ctx, sockets.health, healthHandler(server.ready)) })
 	group.Go(func() error { return serveHTTP(ctx, sockets.metrics, metricsHandler(registry)) })
 	group.Go(func() error { server.ready.watch(ctx); return nil })

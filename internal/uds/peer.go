@@ -11,17 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PeerListener accepts only connections of processes of certain users, as the kernel tells them by
+// PeerListener accepts only connections of processes of certain users, as the kernel shows them by
 // SO_PEERCRED: the last line of defence, should the socket's mode have been changed.
 type PeerListener struct {
 	*net.UnixListener
 	// UID is the user whose processes may connect.
 	UID uint32
-	// Refused, if not nil, is told of each refused connection.
-	Refused func(uid uint32, err error)
+	// Refused, if not nil, is given each refused connection, which it must close, and the user of its
+	// process, or why that is not known. It must not block. Without it they are closed.
+	Refused func(conn net.Conn, uid uint32, err error)
 }
 
-// Accept implements net.Listener. A refused connection is closed without an answer.
+// Accept implements net.Listener.
 func (l *PeerListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.AcceptUnix()
@@ -32,10 +33,11 @@ func (l *PeerListener) Accept() (net.Conn, error) {
 		if err == nil && uid == l.UID {
 			return conn, nil
 		}
-		_ = conn.Close()
-		if l.Refused != nil {
-			l.Refused(uid, err)
+		if l.Refused == nil {
+			_ = conn.Close()
+			continue
 		}
+		l.Refused(conn, uid, err)
 	}
 }
 

@@ -5,6 +5,7 @@
 package uds_test
 
 import (
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -111,19 +112,35 @@ func TestListenRefuses(t *testing.T) {
 }
 
 func TestPeerOfAnotherUserIsRefused(t *testing.T) {
-	refused := make(chan uint32, 1)
+	type refusal struct {
+		conn net.Conn
+		uid  uint32
+	}
+	refused := make(chan refusal, 1)
 	listener := &uds.PeerListener{
 		UnixListener: listen(t, filepath.Join(t.TempDir(), "made", "x.sock")),
 		UID:          uint32(os.Geteuid()) + 1,
-		Refused:      func(uid uint32, _ error) { refused <- uid },
+		Refused:      func(conn net.Conn, uid uint32, _ error) { refused <- refusal{conn, uid} },
 	}
 	go func() { _, _ = listener.Accept() }()
 	conn := dial(t, listener.UnixListener)
+	got := <-refused
+	if got.uid != uint32(os.Geteuid()) {
+		t.Errorf("the refused user is %d, want %d", got.uid, os.Geteuid())
+	}
+	// Whoever is given the connection may say why.
+	const why = "no"
+	if _, err := got.conn.Write([]byte(why)); err != nil {
+		t.Fatal(err)
+	}
+	_ = got.conn.Close()
+	if text, err := io.ReadAll(conn); string(text) != why || err != nil {
+		t.Errorf("read %q, %v", text, err)
+	}
+	listener.Refused = nil
+	conn = dial(t, listener.UnixListener)
 	if n, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Errorf("read %d bytes from a server that must hang up", n)
-	}
-	if uid := <-refused; uid != uint32(os.Geteuid()) {
-		t.Errorf("told of user %d, want %d", uid, os.Geteuid())
 	}
 }
 

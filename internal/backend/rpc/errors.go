@@ -133,6 +133,9 @@ func judge(err error) verdict {
 			reason: backendv1.ErrorReason_ERROR_REASON_VERSION_SKEW}
 	case errors.Is(err, ErrStopping):
 		return stopping
+	case errors.Is(err, errPeerRefused):
+		return verdict{code: codes.PermissionDenied,
+			reason: backendv1.ErrorReason_ERROR_REASON_PEER_REFUSED}
 	case errors.Is(err, instances.ErrNotFound):
 		return verdict{code: codes.NotFound,
 			reason: backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND}

@@ -55,6 +55,7 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 			"oxide out of time", &oxide.Error{Kind: oxide.KindEnded, Err: context.DeadlineExceeded},
 			codes.DeadlineExceeded, "CALL_ENDED", false,
 		},
+		{"another user", errPeerRefused, codes.PermissionDenied, "PEER_REFUSED", false},
 		{"cancelled", context.Canceled, codes.Canceled, "CALL_ENDED", false},
 		{
 			"a balancer's error that explains one of Oxide",

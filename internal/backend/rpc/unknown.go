@@ -4,10 +4,23 @@
 
 package rpc
 
-import "google.golang.org/grpc"
+import (
+	"errors"
+
+	"google.golang.org/grpc"
+)
 
 // UnknownMethod answers calls of services and methods that this backend does not have.
 func UnknownMethod(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	return &unofferedError{"the call " + quote(method)}
 }
+
+// RefusePeer answers every call of a process that belongs to another user, without StreamErrors.
+func RefusePeer(_ any, stream grpc.ServerStream) error {
+	stream.SetTrailer(pushback(errPeerRefused))
+	return toStatus(errPeerRefused).Err()
+}
+
+var errPeerRefused = errors.New("oxide-backend serves only processes of the user that it runs as: run as " +
+	"that user, or start an oxide-backend as this one")

@@ -22,6 +22,7 @@ type states struct {
 	changed  chan struct{}
 	connects int
 	answered time.Time
+	refused  bool
 }
 
 func newStates(state connectivity.State) *states {
@@ -34,9 +35,26 @@ func (s *states) set(state connectivity.State) {
 	if s.state == connectivity.Ready || state == connectivity.Ready {
 		s.answered = time.Now()
 	}
+	s.changeLocked(state)
+}
+
+// change sets the state, without an answer that counts.
+func (s *states) change(state connectivity.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changeLocked(state)
+}
+
+func (s *states) changeLocked(state connectivity.State) {
 	s.state = state
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+func (s *states) Refused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
 }
 
 func (s *states) GetState() connectivity.State {
@@ -132,6 +150,37 @@ var outages = []struct {
 	{"a connection that is closed", limit, func(s *states) {
 		s.set(connectivity.Shutdown)
 	}, 0},
+}
+
+// A backend that refuses this process closes the connection every few seconds, and answers nothing else.
+func TestABackendThatRefusesThisProcessIsUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := newStates(connectivity.Ready)
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		start := time.Now()
+		result := make(chan error, 1)
+		go func() { result <- WatchReachability(ctx, conn, 30*time.Second) }()
+		synctest.Wait()
+		conn.mu.Lock()
+		conn.refused = true
+		conn.mu.Unlock()
+		for range 12 {
+			time.Sleep(5 * time.Second)
+			conn.change(connectivity.Idle)
+			synctest.Wait()
+			conn.change(connectivity.Ready)
+			synctest.Wait()
+		}
+		select {
+		case err := <-result:
+			if !errors.Is(err, ErrUnreachable) {
+				t.Errorf("ended with %v, want ErrUnreachable", err)
+			}
+		default:
+			t.Errorf("not given up after %s", time.Since(start))
+		}
+	})
 }
 
 func TestABackendThatDoesNotAnswerForTooLongIsUnreachable(t *testing.T) {
