@@ -22,5 +22,5 @@ func RefusePeer(_ any, stream grpc.ServerStream) error {
 	return toStatus(errPeerRefused).Err()
 }
 
-var errPeerRefused = errors.New("oxide-backend serves only processes of the user that it runs as: run as " +
-	"that user, or start an oxide-backend as this one")
+var errPeerRefused = errors.New("oxide-backend serves only processes of the user that it runs as: " +
+	"run as that user, or start an oxide-backend as this one")
