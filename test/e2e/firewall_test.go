@@ -28,8 +28,8 @@ const (
 
 	firewallWrite = "vpc_firewall_rules_update"
 
-	// quick has the backend wait a fifth of the time between writes of a firewall, for tests that are about
-	// what is written and not when.
+	// quick has the backend wait a fifth of the time between writes of a firewall, for tests that are
+	// about what is written and not when.
 	quick = "--load-balancer-time-scale=0.2"
 )
 
@@ -175,7 +175,7 @@ func TestOtherPeoplesRulesSurviveEverything(t *testing.T) {
 	e.served("other")
 	e.theirs(before)
 
-	// Somebody replaces the whole set by their own, as Terraform does, and what is written next sees that.
+	// Somebody replaces the whole set by their own, as Terraform does: what is written next mends that.
 	writes := len(e.firewallWrites())
 	e.must(e.rack.ChangeFirewall(t.Context(), func(rules []json.RawMessage) []json.RawMessage {
 		return slices.DeleteFunc(rules, func(rule json.RawMessage) bool {
