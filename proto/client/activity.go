@@ -27,6 +27,9 @@ type Activity struct {
 	// refused: the last call that was answered was refused because of the user of this process.
 	refused atomic.Bool
 
+	// unreachable is why no connection could be made; nil: the last one could.
+	unreachable atomic.Pointer[string]
+
 	// hangsUp: the last connection was closed by the other side before it sent anything.
 	hangsUp atomic.Bool
 
@@ -76,9 +79,12 @@ func (a *Activity) dial(ctx context.Context, dial func(context.Context) (net.Con
 	conn, err := dial(ctx)
 	a.setShutOut(errors.Is(err, fs.ErrPermission))
 	if err != nil {
+		why := OneLine("oxide-backend is not there (" + err.Error() + "): see whether it runs, and its log")
+		a.unreachable.Store(&why)
 		a.hangsUp.Store(false)
 		return nil, err
 	}
+	a.unreachable.Store(nil)
 	return &activeConn{Conn: conn, activity: a}, nil
 }
 
@@ -168,8 +174,14 @@ func (a *Activity) asError(ctx context.Context, err error) error {
 		}
 	}
 	err = a.received(err)
-	if e, ok := FromError(err); ok && e.Reason == 0 && a.hangsUp.Load() &&
-		(e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded) {
+	e, ok := FromError(err)
+	if !ok || e.Reason != 0 || e.Code != codes.Unavailable && e.Code != codes.DeadlineExceeded {
+		return err
+	}
+	if why := a.unreachable.Load(); why != nil {
+		e.Message = *why
+	}
+	if a.hangsUp.Load() {
 		e.Message = hangsUp
 	}
 	return err

@@ -196,7 +196,10 @@ func TestAnotherUserIsToldWhyThereIsNoConnection(t *testing.T) {
 		}, "closes the connection without an answer"},
 		{"nobody listens", func(context.Context) (net.Conn, error) {
 			return nil, syscall.ECONNREFUSED
-		}, "did not answer in time"},
+		}, "is not there (connection refused): see whether it runs"},
+		{"there is no such socket", func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket+"-wrong")
+		}, "b.sock-wrong: connect: no such file or directory): see whether it runs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, err := Dial("/nowhere/b.sock", WithDialer(tt.dial))
