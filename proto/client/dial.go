@@ -74,7 +74,9 @@ func WithDialer(dial func(context.Context) (net.Conn, error)) Option {
 // connection never becomes idle, and is lost when the backend is silent for 20 seconds although it
 // was asked for a sign of life.
 //
-// There is no TLS: the file permissions of the socket and of its directory keep others out.
+// There is no TLS: the file permissions of the socket and of its directory keep others out. Where they
+// keep out this process, calls fail at once with ErrClientDenied, as they do where the backend itself
+// refuses it; the connection is tried again all the same.
 func Dial(socket string, opts ...Option) (*grpc.ClientConn, error) {
 	config, err := serviceConfigJSON(policies())
 	if err != nil {
@@ -122,29 +124,47 @@ func (o *options) unary(ctx context.Context, method string, req, reply any, conn
 	invoke grpc.UnaryInvoker, callOptions ...grpc.CallOption,
 ) error {
 	start := time.Now()
-	err := invoke(ctx, method, req, reply, conn, callOptions...)
+	ctx, connected, cancel := o.activity.whileConnecting(ctx)
+	defer cancel()
+	defer connected()
+	err := o.activity.asError(ctx, invoke(ctx, method, req, reply, conn, callOptions...))
 	if o.observe != nil {
 		o.observe(method, status.Code(err), time.Since(start))
 	}
-	return o.activity.asError(err)
+	return err
 }
 
 // stream opens a stream whose errors are *Errors.
 func (o *options) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn,
 	method string, open grpc.Streamer, callOptions ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
+	ctx, connected, cancel := o.activity.whileConnecting(ctx)
 	stream, err := open(ctx, desc, conn, method, callOptions...)
+	connected()
 	if err != nil {
-		return nil, o.activity.asError(err)
+		err = o.activity.asError(ctx, err)
+		cancel()
+		return nil, err
 	}
-	return &clientStream{ClientStream: stream}, nil
+	return &clientStream{ClientStream: stream, activity: o.activity, cancel: cancel}, nil
 }
 
 // clientStream makes the errors of a stream *Errors; io.EOF stays io.EOF.
-type clientStream struct{ grpc.ClientStream }
+type clientStream struct {
+	grpc.ClientStream
+	activity *Activity
+	// cancel frees what belongs to the stream; it has ended.
+	cancel func()
+}
 
 func (s *clientStream) SendMsg(m any) error { return AsError(s.ClientStream.SendMsg(m)) }
 
-func (s *clientStream) RecvMsg(m any) error { return AsError(s.ClientStream.RecvMsg(m)) }
+func (s *clientStream) RecvMsg(m any) error {
+	err := s.activity.received(s.ClientStream.RecvMsg(m))
+	if err != nil {
+		s.cancel()
+	}
+	return err
+}
 
 func (s *clientStream) CloseSend() error { return AsError(s.ClientStream.CloseSend()) }

@@ -246,6 +246,66 @@ func TestWhoHasNoRightIsCountedAndRefusedWithARemedy(t *testing.T) {
 	}
 }
 
+// A client with too many connections harms nobody but itself.
+func TestConnectionsOfAClientAreBounded(t *testing.T) {
+	uid := uint32(os.Geteuid())
+	for _, tt := range []struct {
+		name    string
+		clients []string
+		most    int
+	}{
+		{"one that may read", []string{identityOfUID(uid)[0] + "=read"}, maxConnections},
+		{"one that may do nothing", nil, maxDeniedConnections},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			clients, err := ParseClients(tt.clients)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := &serverCredentials{policy: &Policy{UID: uid + 1, Clients: clients}}
+			listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "b.sock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = listener.Close() })
+			accept := func() (net.Conn, error) {
+				client, err := net.Dial("unix", listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = client.Close() })
+				raw, err := listener.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = raw.Close() })
+				conn, _, err := server.ServerHandshake(raw)
+				return conn, err
+			}
+			var first net.Conn
+			for range tt.most {
+				conn, err := accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				first = conn
+			}
+			if _, err := accept(); err == nil {
+				t.Errorf("connection %d is served", tt.most+1)
+			}
+			for range 2 {
+				_ = first.Close()
+			}
+			if _, err := accept(); err != nil {
+				t.Errorf("after one was closed: %v", err)
+			}
+			if _, err := accept(); err == nil {
+				t.Error("a connection that is closed twice counts twice")
+			}
+		})
+	}
+}
+
 func dialSocket(t *testing.T, policy *Policy) *grpc.ClientConn {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "b.sock")

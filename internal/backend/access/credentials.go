@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
@@ -22,9 +21,11 @@ type serverCredentials struct {
 	// tls serves TCP connections. Nil: there is no listener for such.
 	tls credentials.TransportCredentials
 
-	// policy logs and counts clients that have no right. The connection is kept, so that each of their
-	// calls is refused with a reason.
+	// policy logs and counts clients that have no right. A few of their connections are kept, so that each
+	// of their calls is refused with a reason.
 	policy *Policy
+
+	open connections
 }
 
 // processInfo is what is known of a client of a unix socket.
@@ -52,11 +53,12 @@ func (c *serverCredentials) ServerHandshake(conn net.Conn) (net.Conn, credential
 		if err != nil {
 			return nil, nil, err
 		}
-		if _, known := c.policy.Clients.of(identityOfUID(uid)); uid != c.policy.UID && !known {
-			c.policy.refuse(identityOfUID(uid)[0])
-		}
 		common := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
-		return conn, processInfo{common, uid}, nil
+		if uid == c.policy.UID {
+			return conn, processInfo{common, uid}, nil
+		}
+		kept, err := c.keep(conn, identityOfUID(uid))
+		return kept, processInfo{common, uid}, err
 	}
 	if c.tls == nil {
 		return nil, nil, errors.New("a connection over TCP takes a certificate, and none is configured")
@@ -75,10 +77,21 @@ func (c *serverCredentials) serveTLS(raw net.Conn) (net.Conn, credentials.AuthIn
 		return nil, nil, errors.New("the client has no certificate that its authority has signed")
 	}
 	names := identitiesOfCertificate(tlsInfo.State.PeerCertificates[0])
-	if _, known := c.policy.Clients.of(names); !known {
-		c.policy.refuse(fmt.Sprintf("certificate of %.100q", strings.Join(names, ", ")))
+	kept, err := c.keep(conn, names)
+	if err != nil {
+		_ = conn.Close()
 	}
-	return conn, certificateInfo{tlsInfo.CommonAuthInfo, names}, nil
+	return kept, certificateInfo{tlsInfo.CommonAuthInfo, names}, err
+}
+
+// keep counts a connection of a client that is not the own user, and refuses one too many.
+func (c *serverCredentials) keep(conn net.Conn, names Identities) (net.Conn, error) {
+	client, most := names.String(), maxConnections
+	if _, known := c.policy.Clients.of(names); !known {
+		c.policy.refuse(client)
+		client, most = "", maxDeniedConnections
+	}
+	return c.open.add(conn, client, most)
 }
 
 // ClientHandshake implements credentials.TransportCredentials. These are for servers.
@@ -94,10 +107,7 @@ func (c *serverCredentials) Info() credentials.ProtocolInfo {
 }
 
 // Clone implements credentials.TransportCredentials.
-func (c *serverCredentials) Clone() credentials.TransportCredentials {
-	clone := *c
-	return &clone
-}
+func (c *serverCredentials) Clone() credentials.TransportCredentials { return c }
 
 // OverrideServerName implements credentials.TransportCredentials.
 func (c *serverCredentials) OverrideServerName(string) error { return nil }

@@ -8,6 +8,7 @@
 //	rights.go       what the flag --client gives to whom
 //	policy.go       which right a call takes, and the refusal of one that lacks it
 //	credentials.go  where the identity comes from: the kernel at a unix socket, TLS at a TCP address
+//	connections.go  how many connections a client may have
 //	certificates.go the files of the TLS listener, read again when they change
 //
 // It knows the calls of the API, and nothing of Oxide, of instances or of load balancers.

@@ -14,6 +14,14 @@ import (
 // user of its process; a client with a certificate has the names in that.
 type Identities []string
 
+// String returns all names, for people.
+func (names Identities) String() string {
+	if len(names) == 0 {
+		return "a certificate without a name"
+	}
+	return strings.Join(names, ", ")
+}
+
 // uidPrefix begins the identity of a process of this machine, for example "uid:1001".
 const uidPrefix = "uid:"
 

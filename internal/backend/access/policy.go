@@ -65,8 +65,7 @@ func (p *Policy) rightsOf(ctx context.Context) (rights Rights, known bool, clien
 		return rights, known, fmt.Sprintf("a process of the user %d", info.uid)
 	case certificateInfo:
 		rights, known = p.Clients.of(info.names)
-		return rights, known, fmt.Sprintf("the client with the certificate of %.100q",
-			strings.Join(info.names, ", "))
+		return rights, known, fmt.Sprintf("the client with the certificate of %.100q", info.names.String())
 	}
 	return Rights{}, false, "a client that is not known"
 }

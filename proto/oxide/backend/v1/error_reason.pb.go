@@ -148,7 +148,8 @@ const (
 	ErrorReason_ERROR_REASON_RESERVATION_DIFFERS ErrorReason = 35
 	// PERMISSION_DENIED: the client has no right to this call, or to none at all; the message names the client
 	// and what is missing. A client is the user of a process of the same machine, or the name in a certificate;
-	// what it may do is said where the backend is started.
+	// what it may do is said where the backend is started. Whoever may not even open the socket has no answer:
+	// connecting fails (EACCES), for the same reason and with the same remedy.
 	ErrorReason_ERROR_REASON_CLIENT_DENIED ErrorReason = 36
 )
 
