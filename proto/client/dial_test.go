@@ -6,6 +6,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -396,5 +397,28 @@ func TestManyOutagesLeakNothing(t *testing.T) {
 	}
 	if after := open(); after > before+2 {
 		t.Errorf("%d file descriptors are open after twenty outages, %d before", after, before)
+	}
+}
+
+func TestDialTLSRefusesWhatCannotWork(t *testing.T) {
+	own := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: make([]tls.Certificate, 1)}
+	for _, tt := range []struct {
+		name, address string
+		config        *tls.Config
+		want          string
+	}{
+		{"no port", "backend.example.com", own, "not of the form HOST:PORT"},
+		{"a socket", "unix:///run/b.sock", own, "not of the form HOST:PORT"},
+		{"no certificate", "127.0.0.1:1", &tls.Config{MinVersion: tls.VersionTLS12}, "takes a certificate"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := DialTLS(tt.address, tt.config)
+			if err == nil {
+				_ = conn.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
 	}
 }

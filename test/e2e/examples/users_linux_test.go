@@ -49,7 +49,7 @@ func TestAnotherUserIsRefusedWithTheRemedyAndNobodyElseIsHarmed(t *testing.T) {
 		{name: "the socket is in a private folder", want: "may not be opened by this user",
 			remedy: "run as the user that oxide-backend runs as"},
 		{name: "somebody has opened the folder and the socket", open: true,
-			want: "serves only processes of the user that it runs as", remedy: "run as that user"},
+			want: "a process of the user 65534 may not call this oxide-backend", remedy: "run it as the user 0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -67,7 +67,7 @@ func TestAnotherUserIsRefusedWithTheRemedyAndNobodyElseIsHarmed(t *testing.T) {
 				t.Errorf("the address was %+v and is %+v", carried, now)
 			}
 			if log, err := os.ReadFile(w.backend.Backend.LogFile()); err != nil ||
-				strings.Contains(string(log), "refused a connection of another user's process") != tt.open {
+				strings.Contains(string(log), "refused a client, which --client does not name") != tt.open {
 				t.Errorf("the log is %s, %v", log, err)
 			}
 		})
