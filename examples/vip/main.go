@@ -50,7 +50,7 @@ func main() {
 		Handler: client.Handler{
 			Action: func(a *backendv1.Action) { log.Print(a.GetSummary()) },
 			State: func(s *backendv1.LoadBalancerState) {
-				log.Print(s.GetPhase(), ": ", s.GetExplanation(), s.GetProblem(), s.GetConditions())
+				log.Print(s.GetPhase(), ": ", s.GetExplanation(), s.GetProblem().GetMessage(), s.GetConditions())
 			},
 			Disconnected: func(err error) { log.Print(err) },
 		},

@@ -107,9 +107,11 @@ func (l *loop) target(found interfaces, now time.Time) {
 // is no port on it is closed for that.
 func (f *firewalls) withStored(matches []firewall.Match, state *rules.State) []firewall.Match {
 	all := slices.Clone(matches)
+	var added []firewall.Match
 	for i := range state.Stored {
-		if f.isTheirs(state.Stored[i]) {
-			all = append(all, state.Stored[i].Targets...)
+		// Most rules name the same.
+		if named := state.Stored[i].Targets; f.isTheirs(state.Stored[i]) && !slices.Equal(named, added) {
+			all, added = append(all, named...), named
 		}
 	}
 	slices.SortFunc(all, func(a, b firewall.Match) int {
