@@ -109,6 +109,9 @@ func singly(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
+	if err != nil {
+		return []error{err}
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,6 +83,9 @@ func newRemoveRulesCommand(address string) *cobra.Command {
 			if orphaned && len(names) > 0 {
 				return usagef("--orphaned: rules are named as well: leave one of them out")
 			}
+			if err := checkRuleNames(names); err != nil {
+				return err
+			}
 			return withScope(cmd, &o, func(c *connection, scope string) error {
 				return removeRules(cmd, c, scope, selectionOf(orphaned, names), yes)
 			})
@@ -92,6 +96,25 @@ func newRemoveRulesCommand(address string) *cobra.Command {
 	cmd.Flags().BoolVar(&orphaned, "orphaned", false, orphanedHelp)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Remove them without asking at the terminal.")
 	return cmd
+}
+
+// ruleName is what Oxide takes as the name of a rule, and maxNamed how many the API takes: a VPC has no
+// more rules.
+var ruleName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+const maxNamed = 1024
+
+func checkRuleNames(names []string) error {
+	if len(names) > maxNamed {
+		return usagef("%d rules are named, and at most %d can be: leave the names out to remove all, or name "+
+			"fewer", len(names), maxNamed)
+	}
+	for _, name := range names {
+		if !ruleName.MatchString(name) {
+			return usagef("%.100q is no name of a rule: give names that oxide-backend firewall list shows", name)
+		}
+	}
+	return nil
 }
 
 // listRules returns all rules of a scope, in one message.
@@ -159,7 +182,7 @@ func removeRules(cmd *cobra.Command, c *connection, scope string, which selectio
 		for names := range slices.Chunk(namesOf(due), pageSize) {
 			gone, err := remove(selectionOf(false, names), false)
 			if err != nil {
-				return err
+				return partlyRemoved(cmd.Context(), err, len(removed.GetRules()))
 			}
 			removed.Rules = append(removed.Rules, gone...)
 		}
@@ -172,6 +195,18 @@ func removeRules(cmd *cobra.Command, c *connection, scope string, which selectio
 		_, err := fmt.Fprintln(w, result)
 		return err
 	})
+}
+
+// partlyRemoved says of a removal that failed what it has done nevertheless.
+func partlyRemoved(ctx context.Context, err error, removed int) error {
+	what := counted(removed, "rule was", "rules were") + " removed"
+	switch {
+	case ctx.Err() != nil: // the backend goes on
+		return fmt.Errorf("%w: %s, and others may be as well: see oxide-backend firewall list", err, what)
+	case removed > 0:
+		return fmt.Errorf("%w: %s before", err, what)
+	}
+	return err
 }
 
 // namesOf returns the names of rules, each once: two VPCs may have one of the same name.

@@ -5,6 +5,7 @@
 package operator
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -222,6 +224,31 @@ func TestWhatWasNotShownIsNotRemoved(t *testing.T) {
 	}
 }
 
+// Whoever presses Ctrl-C while rules are removed is told that some may be gone, and how many are for
+// certain.
+func TestWhoInterruptsARemovalIsToldThatItMayBeDone(t *testing.T) {
+	var many []*backendv1.FirewallRule
+	for i := range 1500 {
+		many = append(many, rule(fmt.Sprintf("lb-%04d", i)))
+	}
+	for removals, says := range map[int]string{1: "0 rules were removed", 2: "1000 rules were removed"} {
+		p := newPeer(t, slices.Clone(many)...)
+		ctx, interrupt := context.WithCancel(t.Context())
+		p.removing = func() {
+			if p.writes == removals {
+				interrupt()
+				time.Sleep(100 * time.Millisecond) // the answer is not waited for any more
+			}
+		}
+		got := runIn(ctx, "unix://"+p.socket, nil, "remove-rules", "--yes")
+		got.failed(t, 1, says, "may be as well", "firewall list")
+		if strings.Contains(got.stdout, "Removed") {
+			t.Errorf("it says:\n%s", got.stdout)
+		}
+		interrupt()
+	}
+}
+
 func TestInJSONWhatWasRemovedStandsAlone(t *testing.T) {
 	got := newPeer(t, several()...).run(t, nil, "remove-rules", "--orphaned", "--yes", "--output=json")
 	var message backendv1.RemoveFirewallRulesResponse
@@ -272,8 +299,16 @@ func TestWrongCommandLinesAreOneLineEach(t *testing.T) {
 		{[]string{"list", "--socket=127.0.0.1:80"}, []string{`--socket: "127.0.0.1:80"`, "unix:///"}},
 		{[]string{"list", "--scope=a b"}, []string{`--scope: "a b"`, "leave it out"}},
 		{[]string{"remove-rules", "--orphaned", "lb-web"}, []string{"--orphaned", "leave one of them out"}},
+		{[]string{"remove-rules", "lb-web", "a b"}, []string{`"a b" is no name of a rule`, "firewall list"}},
+		{[]string{"remove-rules", "--yes", ""}, []string{`"" is no name of a rule`}},
+		{[]string{"remove-rules", "../x\ny"}, []string{`"../x\ny" is no name of a rule`}},
+		{append([]string{"remove-rules"}, slices.Repeat([]string{"lb-web"}, 1025)...),
+			[]string{"1025 rules are named, and at most 1024"}},
 	} {
 		p.run(t, nil, tt.args...).failed(t, 2, tt.want...)
+	}
+	if p.writes != 0 || len(p.left()) != 1 {
+		t.Errorf("left are %q after %d writes", p.left(), p.writes)
 	}
 	got := p.run(t, nil, "list", "--output=xml", "--scope=", "--scope=ü")
 	if got.err == nil || strings.Count(got.err.Error(), "\n") != 1 {

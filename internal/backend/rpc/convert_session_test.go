@@ -79,7 +79,7 @@ func TestItemsArriveComplete(t *testing.T) {
 			Address: "::ffff:10.0.0.1"},
 	})
 	wantReserved := []plan.ReservedPorts{
-		{First: 22, Last: 22, Purpose: "the cluster itself"},
+		{First: 22, Last: 22, Purpose: "the client"},
 		{Protocol: firewall.TCP, First: 5, Last: 9, Purpose: "p", Serves: []string{"a"},
 			On: netip.MustParseAddr("10.0.0.1")},
 	}

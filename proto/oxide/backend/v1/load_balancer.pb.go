@@ -493,8 +493,8 @@ const (
 	ConditionType_CONDITION_TYPE_DEGRADED ConditionType = 6
 	// An address belongs to somebody else, or its marker was edited; it was left alone.
 	ConditionType_CONDITION_TYPE_NOT_OWNED ConditionType = 7
-	// An address is attached to an instance that is not, and never was, of this cluster; another
-	// cluster with the same scope may exist.
+	// An address is attached to an instance that is not, and never was, a candidate of this scope; another
+	// owner with the same scope may exist.
 	ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT ConditionType = 8
 	// An address stays on an instance that is not ready or not reachable. Either more than half of the
 	// candidates have become so within a minute while Oxide shows their instances running: then it ends after
@@ -660,7 +660,7 @@ func (ActionType) EnumDescriptor() ([]byte, []int) {
 // LoadBalancerKey identifies a load balancer among all that share an Oxide project.
 type LoadBalancerKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cluster (or other owner) that the load balancer belongs to: an id that is unique and never
+	// Whose the load balancer is, for example a cluster's: an id that is unique and never
 	// reused, 1 to 63 characters of [A-Za-z0-9._-]. For Kubernetes the UID of the namespace
 	// kube-system. REQUIRED.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
@@ -722,7 +722,7 @@ type UsedPort struct {
 	Protocol Protocol `protobuf:"varint,1,opt,name=protocol,proto3,enum=oxide.backend.v1.Protocol" json:"protocol,omitempty"`
 	// The port number, 1 to 65535. REQUIRED.
 	Port int32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	// Who uses it, for messages, for example "pod ingress/nginx-x7k2p"; at most 512 bytes.
+	// Who uses it, for messages, for example "nginx"; at most 512 bytes.
 	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
 	// Names (LoadBalancerKey.name) of load balancers that the holder itself serves: for those the
 	// port is free. At most 1,000.
@@ -810,7 +810,7 @@ type ReservedPorts struct {
 	FirstPort int32 `protobuf:"varint,2,opt,name=first_port,json=firstPort,proto3" json:"first_port,omitempty"`
 	// The last port of the range, not below the first; 0 means the first.
 	LastPort int32 `protobuf:"varint,3,opt,name=last_port,json=lastPort,proto3" json:"last_port,omitempty"`
-	// What the range is for, for messages, for example "the kubelet"; at most 512 bytes.
+	// What the range is for, for messages, for example "SSH"; at most 512 bytes.
 	Purpose string `protobuf:"bytes,4,opt,name=purpose,proto3" json:"purpose,omitempty"`
 	// Names (LoadBalancerKey.name) of load balancers for which the range is free. At most 1,000.
 	Serves []string `protobuf:"bytes,5,rep,name=serves,proto3" json:"serves,omitempty"`
@@ -2515,8 +2515,8 @@ type Action struct {
 	// When the cause of the action was first observed, by the clock of the backend: for a failover, when
 	// the instance was found unhealthy. Absent where the cause is a change of the desired state.
 	CauseTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=cause_time,json=causeTime,proto3" json:"cause_time,omitempty"`
-	// The whole action in one line for people, for example "Moved the address 198.51.100.7 from node-a to
-	// node-b: node-a is not ready".
+	// The whole action in one line for people, for example "Moved the address 198.51.100.7 from vm-a to
+	// vm-b: vm-a is not ready".
 	Summary string `protobuf:"bytes,13,opt,name=summary,proto3" json:"summary,omitempty"`
 	// An address of the load balancer that is gone or no longer desired is replaced by this one, which is
 	// created, or attached if it is the user's own, or marked as the load balancer's again if it was

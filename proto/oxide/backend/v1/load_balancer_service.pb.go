@@ -236,7 +236,7 @@ type ListLoadBalancersRequest struct {
 	// The largest number of load balancers to return, 1 to 1000. 0 means 100; more than 1000 means
 	// 1000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Absent for the first page; else `next_page_token` of the page before, with the same scope. Tokens
+	// Absent for the first page; else `next_page_token` of the page before, with the same filters. Tokens
 	// are opaque, and at most 512 bytes; any other is answered INVALID_REQUEST.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -544,11 +544,11 @@ type OpenSession struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in LoadBalancerKey.scope. REQUIRED.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// Scopes that this one takes over from, because the cluster was rebuilt under a new id: addresses
+	// Scopes that this one takes over from, because their owner was rebuilt under a new id: addresses
 	// marked with one of them are treated, and marked again, as this scope's own, wherever they are
-	// attached. A scope whose cluster still runs must not be among them. At most 16.
+	// attached. A scope whose owner is still at work must not be among them. At most 16.
 	AdoptedScopes []string `protobuf:"bytes,2,rep,name=adopted_scopes,json=adoptedScopes,proto3" json:"adopted_scopes,omitempty"`
-	// The name by which a predecessor of this backend named the cluster's addresses
+	// The name by which a predecessor of this backend named its addresses
 	// ("<legacy_name>-<namespace>-<service>"); empty: none are looked for.
 	LegacyName string `protobuf:"bytes,3,opt,name=legacy_name,json=legacyName,proto3" json:"legacy_name,omitempty"`
 	// Only observe: nothing is changed, every place counts as published, and actions are sent as planned.

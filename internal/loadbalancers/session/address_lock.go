@@ -15,18 +15,20 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
-// held is an address that a call holds: nobody else in this process changes it meanwhile.
-type held struct {
+// lockedAddress is an address that a call has locked: nobody else in this process changes it meanwhile.
+type lockedAddress struct {
 	m  *Manager
 	op *operation
-	// address is as it was read while it was held, or as it was changed since.
+	// address is as it was read while it was locked, or as it was changed since.
 	address plan.Address
 }
 
-// hold waits until no other change of an address is under way, and returns it held, as it is now. It
-// fails if a load balancer has it. Whoever asks for an address that is not to be had by calls delays no
-// session: it is held only once it looks as if it were.
-func (m *Manager) hold(ctx context.Context, kind ownership.Kind, id string) (*held, error) {
+// lockAddress waits until no other change of an address is under way, and returns it locked, as it is
+// now. It fails if a load balancer has it. Whoever asks for an address that is not to be had by calls
+// delays no session: it is locked only once it looks as if it were.
+func (m *Manager) lockAddress(
+	ctx context.Context, kind ownership.Kind, id string,
+) (*lockedAddress, error) {
 	ip, known := m.addresses[kind].get(id)
 	if !known || m.mayChange(ctx, &ip) != nil {
 		var err error
@@ -38,37 +40,37 @@ func (m *Manager) hold(ctx context.Context, kind ownership.Kind, id string) (*he
 		}
 	}
 	op := &operation{subject: id, family: ip.Family()}
-	if _, err := m.operations.hold(ctx, op); err != nil {
+	if _, err := m.operations.lock(ctx, op); err != nil {
 		return nil, err
 	}
-	h := &held{m: m, op: op}
-	if err := h.read(ctx, kind, id); err != nil {
-		h.release()
+	l := &lockedAddress{m: m, op: op}
+	if err := l.read(ctx, kind, id); err != nil {
+		l.unlock()
 		return nil, err
 	}
-	if err := m.mayChange(ctx, &h.address); err != nil {
-		h.release()
+	if err := m.mayChange(ctx, &l.address); err != nil {
+		l.unlock()
 		return nil, err
 	}
-	return h, nil
+	return l, nil
 }
 
 // read reads the address again.
-func (h *held) read(ctx context.Context, kind ownership.Kind, id string) error {
+func (l *lockedAddress) read(ctx context.Context, kind ownership.Kind, id string) error {
 	began := time.Now()
-	ip, err := h.m.readAddress(ctx, kind, id)
+	ip, err := l.m.readAddress(ctx, kind, id)
 	if err != nil {
 		return err
 	}
-	h.address = ip
-	h.m.addresses[kind].takeOne(ip, began)
+	l.address = ip
+	l.m.addresses[kind].takeOne(ip, began)
 	return nil
 }
 
-// release lets others change the address, and sessions plan with what became of it.
-func (h *held) release() {
-	h.m.operations.done(h.op)
-	h.m.wake()
+// unlock lets others change the address, and sessions plan with what became of it.
+func (l *lockedAddress) unlock() {
+	l.m.operations.done(l.op)
+	l.m.wake()
 }
 
 // errAbsent: there is no such address, and the project was readable right after Oxide said so.
@@ -187,25 +189,25 @@ func (b *balancer) has(id string) bool {
 var errReadOnly = failf(ReasonReadOnly, nil, "this backend was started with --read-only, and changes "+
 	"nothing")
 
-// request makes a request about the held address, once the instance has a slot for it. The address is
+// request makes a request about the locked address, once the instance has a slot for it. The address is
 // read again if it had to wait for that and the request is only right where the address was. Once it is
 // sent, the end of the call does not end it.
-func (h *held) request(
+func (l *lockedAddress) request(
 	ctx context.Context, typ plan.ActionType, instance, next string,
 ) (outcome, error) {
-	ip := &h.address
-	op, waited, err := h.m.operations.enter(ctx, h.op, typ, instance, next)
+	ip := &l.address
+	op, waited, err := l.m.operations.enter(ctx, l.op, typ, instance, next)
 	if err != nil {
 		return outcome{}, err
 	}
-	h.op = op
+	l.op = op
 	if waited && typ == plan.ActionDetach {
-		if err := h.readAt(ctx, instance); err != nil {
-			h.m.operations.finish(op, time.Now(), false, false)
+		if err := l.readAt(ctx, instance); err != nil {
+			l.m.operations.finish(op, time.Now(), false, false)
 			return outcome{}, err
 		}
 	}
-	o := h.m.doByCall(ctx, op, request{Action: plan.Action{
+	o := l.m.doByCall(ctx, op, request{Action: plan.Action{
 		Type: typ, Kind: ip.Kind, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Instance: instance, Why: byCall,
 	}, next: next})
 	if o.err == nil {
@@ -220,13 +222,13 @@ func (h *held) request(
 }
 
 // readAt reads the address again, and fails if it is not attached to an instance any more.
-func (h *held) readAt(ctx context.Context, instance string) error {
-	if err := h.read(ctx, h.address.Kind, h.address.ID); err != nil {
+func (l *lockedAddress) readAt(ctx context.Context, instance string) error {
+	if err := l.read(ctx, l.address.Kind, l.address.ID); err != nil {
 		return err
 	}
-	if h.address.InstanceID != instance {
+	if l.address.InstanceID != instance {
 		return failf(ReasonInUse, nil, "the %s %s is not attached to instance %s any more: look again where "+
-			"it is", h.address.Kind, h.address.Name, instance)
+			"it is", l.address.Kind, l.address.Name, instance)
 	}
 	return nil
 }
