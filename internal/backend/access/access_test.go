@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -166,7 +167,7 @@ func session(open *backendv1.OpenSession) func(context.Context, *grpc.ClientConn
 		}
 		if err := stream.Send(&backendv1.SyncLoadBalancersRequest{
 			Item: &backendv1.SyncLoadBalancersRequest_Open{Open: open},
-		}); err != nil {
+		}); err != nil && !errors.Is(err, io.EOF) { // then the stream has ended already, and Recv says why
 			return err
 		}
 		_, err = stream.Recv()

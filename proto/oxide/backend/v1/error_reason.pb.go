@@ -84,7 +84,7 @@ const (
 	// to another, and Oxide neither attaches nor detaches until it runs or is stopped. Oxide usually
 	// restarts a failed instance by itself.
 	ErrorReason_ERROR_REASON_INSTANCE_NOT_OPERABLE ErrorReason = 13
-	// FAILED_PRECONDITION: the address or the name belongs to somebody else: another cluster, another
+	// FAILED_PRECONDITION: the address or the name belongs to somebody else: another scope, another
 	// load balancer, or a person. Nothing was changed.
 	ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED ErrorReason = 14
 	// FAILED_PRECONDITION: on every candidate the port is taken by another load balancer, reserved, or
@@ -115,7 +115,7 @@ const (
 	// Dry runs are answered.
 	ErrorReason_ERROR_REASON_READ_ONLY ErrorReason = 24
 	// FAILED_PRECONDITION: what is asked for takes an acting session of the scope, in sync with this very
-	// backend, and there is none. Ask the backend of the leader.
+	// backend, and there is none. Ask the backend that has it: GetInfoResponse.acting_scopes shows that.
 	ErrorReason_ERROR_REASON_SESSION_REQUIRED ErrorReason = 25
 	// ABORTED: a newer session of the scope began. Its client must not reconnect.
 	ErrorReason_ERROR_REASON_SESSION_SUPERSEDED ErrorReason = 26
