@@ -138,6 +138,7 @@ endif
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
+	@cd test/e2e && go run ./cmd/control-plane build # before, not within, their time limit
 	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v /e2e/model$$)
 	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
 

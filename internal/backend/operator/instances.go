@@ -17,10 +17,10 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-const instancesHelp = `instances shows the instances of the project, or those with the given names or ids:
-what each does and for how long, its private addresses, external addresses of its own, and what is attached
-to it, load balancers' addresses for example. Any replica answers; the one that leads knows the names of
-nodes too, where these are other than those of their instances.
+const instancesHelp = `instances shows the instances of the project, or those with the given names or
+ids: what each does and for how long, its private addresses, external addresses of its own, and what is
+attached to it, load balancers' addresses for example. Any replica answers; the one that leads knows the
+names of nodes too, where these are other than those of their instances.
 
 ` + exitCodes
 

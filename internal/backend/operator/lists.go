@@ -89,8 +89,8 @@ func planOf(
 	return plan, err
 }
 
-// withoutAddress returns the load balancers of a plan that are not among those that were listed: a list has
-// none without an address. They wait for one, and the plan says why.
+// withoutAddress returns the load balancers of a plan that are not among those that were listed: a list
+// has none without an address. They wait for one, and the plan says why.
 func withoutAddress(
 	plan *backendv1.PlanLoadBalancersResponse, listed []*backendv1.LoadBalancer,
 ) (waiting []*backendv1.LoadBalancer) {

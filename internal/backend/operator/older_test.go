@@ -5,6 +5,7 @@
 package operator
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -18,7 +19,8 @@ func TestABackendThatIsTooOldIsNamedAsThat(t *testing.T) {
 	address := "unix://" + p.socket
 	got := runCommand(t, newStatusCommand(address))
 	first, rest, _ := strings.Cut(got.stdout, "\n")
-	if got.err != ErrReported || first != "Problem: "+tooOld || !strings.Contains(rest, "of c1, not in sync yet") {
+	if !errors.Is(got.err, ErrReported) || first != "Problem: "+tooOld ||
+		!strings.Contains(rest, "of c1, not in sync yet") {
 		t.Errorf("%v:\n%s", got.err, got.stdout)
 	}
 	runCommand(t, newAddressesCommand(address)).failed(t, 1, tooOld)

@@ -15,9 +15,9 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-const orphansHelp = `orphans shows the addresses that are marked as a load balancer's of the cluster while
-no load balancer of the session wants them: it was deleted while no controller ran, for example, or its
-address was to be retained. Nothing deletes them but orphans delete. Only the backend that has the
+const orphansHelp = `orphans shows the addresses that are marked as a load balancer's of the cluster
+while no load balancer of the session wants them: it was deleted while no controller ran, for example, or
+its address was to be retained. Nothing deletes them but orphans delete. Only the backend that has the
 session of the cluster can answer: the one of the replica that leads.
 
 ` + exitCodes
@@ -65,8 +65,9 @@ func newDeleteOrphansCommand(address string) *cobra.Command {
 		Use:   "delete ID...",
 		Short: "Delete orphaned addresses, after showing them",
 		Long: "delete has the backend detach and delete orphaned addresses: those with the given ids,\n" +
-			"names or addresses, or all that are not retained on purpose. It shows them first, and deletes what it\n" +
-			"has shown and nothing else. An address that a load balancer wants by now is not deleted.\n\n" +
+			"names or addresses, or all that are not retained on purpose. It shows them first, and deletes\n" +
+			"what it has shown and nothing else. An address that a load balancer wants by now is not\n" +
+			"deleted.\n\n" +
 			exitCodes,
 		Example: "  oxide-backend orphans delete 203.0.113.7\n  oxide-backend orphans delete --all --yes",
 		RunE: func(cmd *cobra.Command, called []string) error {

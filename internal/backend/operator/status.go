@@ -17,8 +17,8 @@ import (
 )
 
 const statusHelp = `status shows what the backend is and what it works on: whether Oxide is reached, the
-session of load balancers that runs here, load balancers with their addresses and where these are, and instances
-with what they carry, and whether they can carry addresses. What has a problem comes first.
+session of load balancers that runs here, load balancers with their addresses and where these are, and
+instances with what they carry, and whether they can carry addresses. What has a problem comes first.
 
 Any replica answers. Only the one that leads, where the session is, knows what is wrong with a load
 balancer or an instance; any other shows what Oxide does. Where something could not be read the rest is

@@ -238,8 +238,12 @@ func removeReadOnly(dir string) {
 	_ = os.RemoveAll(dir)
 }
 
-// quiet reports what a step within a step does as notes of the outer one.
+// quiet reports what a step within a step does as notes of the outer one, whose share it is not.
 type quiet struct{ progress.Reporter }
 
 func (quiet) Step(string) {}
 func (quiet) Done(string) {}
+
+func (q quiet) Note(note progress.Note) {
+	q.Reporter.Note(progress.Note{Text: "building setup-envtest, " + note.String()})
+}

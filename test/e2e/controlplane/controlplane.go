@@ -33,14 +33,19 @@ func machines() []rack.Machine {
 	}
 }
 
+// Build builds everything that end-to-end tests run, and reports how far it is.
+func Build(ctx context.Context, out io.Writer) (root string, programs stack.Programs, err error) {
+	if root, err = stack.Root(); err != nil {
+		return "", stack.Programs{}, err
+	}
+	programs, err = stack.Build(ctx, root, progress.To(out, "control-plane"))
+	return root, programs, err
+}
+
 // Run runs etcd and kube-apiserver until ctx ends, in a folder of their own that it removes, and
 // prints what to run beside them.
 func Run(ctx context.Context, out io.Writer) error {
-	root, err := stack.Root()
-	if err != nil {
-		return err
-	}
-	programs, err := stack.Build(ctx, root, progress.To(out, "control-plane"))
+	root, programs, err := Build(ctx, out)
 	if err != nil {
 		return err
 	}
