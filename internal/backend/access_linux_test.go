@@ -15,7 +15,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
 )
 
-// Other users of the machine may do at the shared socket what they are given, and nothing at the private one.
+// Other users of the machine may do at the shared socket what they are given, and nothing at the private
+// one.
 func TestOtherUsersOfTheMachineMayDoWhatTheyAreGiven(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root, to become other users")
@@ -70,7 +71,7 @@ func copyProgram(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "program")
-	if err := os.WriteFile(path, program, 0o755); err != nil { //nolint:gosec // that is what it is for
+	if err := os.WriteFile(path, program, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return path
