@@ -50,7 +50,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	slog.Info("serving", "version", version.String(), "socket", cfg.SocketPath,
-		"shared_socket", cfg.SharedSocketPath, "tls", cfg.TLSListen, "oxide_host", cfg.Oxide.Host.String(), "project", cfg.Oxide.Project)
+		"shared_socket", cfg.SharedSocketPath, "tls", cfg.TLSListen,
+		"oxide_host", cfg.Oxide.Host.String(), "project", cfg.Oxide.Project)
 
 	ctx, cancel := endWithParent(ctx, cfg.Parent)
 	defer cancel()
