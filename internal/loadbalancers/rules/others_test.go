@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -241,6 +242,7 @@ func TestOthersLoseNothingButBetweenAReadingAndItsWrite(t *testing.T) {
 					time.Sleep(time.Minute)
 					w.state()
 					time.Sleep(time.Minute)
+					synctest.Wait()
 					isThere := slices.ContainsFunc(w.rules(), func(r map[string]any) bool { return r["name"] == "ann" })
 					at := point / 2
 					if at >= len(methods) {
