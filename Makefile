@@ -8,10 +8,10 @@ SHELL := /bin/bash
 # Each module is built with the versions in its own go.mod, not with those of the workspace, which is for
 # editors. What `$(shell)` runs does not see this.
 export GOWORK := off
-MODULES := . proto examples bench test/e2e test/importer tools
+MODULES := . proto examples test/e2e test/importer tools
 # These have no code: they only say which programs are used. `make verify` leaves out the last, which needs most
 # of the modules there are; `make e2e-monitoring` holds that it is tidy.
-PINS := test/e2e/kube tools/kube-score test/e2e/prometheus
+PINS := test/e2e/kube test/e2e/envtest tools/kube-score tools/delve test/e2e/prometheus
 
 VERSION := $(shell cat VERSION)
 NAME    := oxide-cloud-controller-manager
@@ -40,11 +40,17 @@ BUILD   = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 ##@ Try it
 
 .PHONY: demo
-demo: ## Show the whole path on loopback: a simulated rack, a real kube-apiserver, both programs (KEEP=1 leaves it running)
+demo: ## Show the whole path on loopback: a simulated rack, a real kube-apiserver, both programs (KEEP=1 leaves it running; FETCH=0 builds all of it)
 	@mkdir -p bin
 	@echo "demo: building the demo"
 	@cd test/e2e && go build -o ../../bin/demo ./cmd/demo
-	@KEEP="$(KEEP)" exec bin/demo
+	@KEEP="$(KEEP)" FETCH="$(FETCH)" exec bin/demo
+
+.PHONY: control-plane
+control-plane: ## Run a real kube-apiserver with Nodes, and print how to run or debug the programs beside it by hand
+	@mkdir -p bin
+	@cd test/e2e && go build -o ../../bin/control-plane ./cmd/control-plane
+	@exec bin/control-plane
 
 ##@ Build
 
@@ -107,23 +113,32 @@ api: ## Write what other languages need of the API into dist/: a descriptor set,
 release: image-all chart api ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
 	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) $(DIST)/chart/$(NAME) \
 		--namespace kube-system --skip-tests; } > $(DIST)/$(NAME)-$(VERSION).yaml
-	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml \
+	cp plugins/kubectl-oxide $(DIST)/
+	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml kubectl-oxide \
 		oxide-backend-api-$(VERSION).binpb oxide-backend-api-$(VERSION)-protos.tar.gz > SHA256SUMS
 
 ##@ Check
 
 .PHONY: test
-test: unit e2e ## Run all tests that need no root, the end-to-end tests among them
+test: unit e2e ## Run the unit tests and the end-to-end tests; those of e2e-pod, e2e-datapath and e2e-monitoring are apart
 
 .PHONY: unit
-unit: ## Run the tests that start no cluster
+unit: ## Run the tests that start no cluster (PKG=folder of one package, RUN=regexp of its tests)
+ifdef PKG
+	@test -d "$(PKG)" || { echo "unit: there is no folder $(PKG): give that of one package, PKG=./internal/..."; exit 2; }
+	@cd "$(PKG)" && go test -race -timeout 10m -run "$(RUN)" .
+else ifdef RUN
+	@echo "unit: RUN selects tests of one package: give its folder, PKG=./internal/..."; exit 2
+else
 	@$(TOOL) -n helm >/dev/null # built before, not within, the time limit of the chart's tests
 	go test -race -timeout 10m ./...
 	cd proto && go test -race -timeout 10m ./...
 	cd tools && go test -timeout 10m ./...
+endif
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
+	@cd test/e2e && go run ./cmd/control-plane build # before, not within, their time limit
 	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v /e2e/model$$)
 	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
 
@@ -173,7 +188,7 @@ SCORE := go tool -modfile=tools/kube-score/go.mod kube-score score --ignore-cont
 .PHONY: lint
 lint: ## Lint Go code, protos, the chart and what it renders
 	$(TOOL) golangci-lint run ./...
-	for module in proto examples bench test/e2e test/importer; do \
+	for module in proto examples test/e2e test/importer; do \
 		(cd $$module && go tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run \
 			--config "$(CURDIR)/.golangci.yml" ./...); \
 	done
@@ -208,15 +223,23 @@ verify: breaking ## Check that everything generated is up to date, and each modu
 .PHONY: bench
 bench: ## Measure, print a table, and write bench/results.json (BENCH=part,part selects)
 	@mkdir -p bin
-	@cd bench && go build -o ../bin/bench .
+	@cd test/e2e && go build -o ../../bin/bench ./bench
 	@BENCH="$(BENCH)" exec bin/bench
 
 ##@ Generate
 
 .PHONY: generate
-generate: ## Regenerate the Go code of the protos and the reference pages in docs/reference
+generate: ## Regenerate the Go code of the protos, the reference pages in docs/reference and the pictures in docs/images
 	$(TOOL) buf generate
 	go run ./internal/reference docs/reference
+	cd tools && go run ./pictures ../docs/images
+
+.PHONY: cast
+cast: ## Record a run of `make demo` in docs/images/demo.cast, and make its picture
+	@mkdir -p bin
+	cd tools && go build -o ../bin/pictures ./pictures
+	@TMPDIR=/tmp KEEP= env -u MAKEFLAGS -u MAKELEVEL bin/pictures record docs/images/demo.cast make demo
+	bin/pictures docs/images
 
 .PHONY: manifest
 manifest: ## Regenerate what the chart makes, for the version in VERSION: manifest, chart README, snapshots

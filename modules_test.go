@@ -13,6 +13,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
 )
 
 // maxModules is how many modules a program gets into its graph, itself among them, that imports the API
@@ -124,6 +127,55 @@ func TestNoModuleIsForgotten(t *testing.T) {
 	}
 	if len(found) != len(inMakefile) {
 		t.Errorf("there are modules in %v, and the Makefile has %v", found, inMakefile)
+	}
+}
+
+// A module that nobody looks after gets old, with what is found to be vulnerable in it.
+func TestUpdatesAreLookedForInEveryModule(t *testing.T) {
+	text, err := os.ReadFile(".github/dependabot.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Updates []struct {
+			Ecosystem   string   `json:"package-ecosystem"`
+			Directory   string   `json:"directory"`
+			Directories []string `json:"directories"`
+		} `json:"updates"`
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{
+		"gomod": "go.mod", "npm": "package.json", "helm": "Chart.yaml", "github-actions": ".github/workflows",
+	}
+	var got, want []string
+	for _, update := range config.Updates {
+		for _, dir := range append(update.Directories, update.Directory) {
+			if dir != "" {
+				got = append(got, filepath.Join(dir, files[update.Ecosystem])[1:])
+			}
+		}
+	}
+	err = filepath.WalkDir(".", func(path string, entry os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && slices.Contains([]string{".git", "bin", "dist", "node_modules", "testdata"}, entry.Name()):
+			return filepath.SkipDir
+		case slices.Contains([]string{"go.mod", "package.json", "Chart.yaml"}, entry.Name()):
+			want = append(want, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, ".github/workflows")
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what there is, and what is looked after (-want +got):\n%s", diff)
 	}
 }
 

@@ -110,7 +110,7 @@ func TestAlertsOfTheChartAreThoseOfTheFile(t *testing.T) {
 		for j := range want.Groups[i].Rules {
 			rule := &want.Groups[i].Rules[j]
 			rule.Annotations["runbook_url"] = "https://github.com/oxidecomputer/oxide-cloud-controller-manager/" +
-				"blob/" + version + "/docs/alerts.md#" + strings.ToLower(rule.Alert)
+				"blob/" + version + "/docs/reference/alerts.md#" + strings.ToLower(rule.Alert)
 		}
 	}
 	got := render(t, openMetrics, withMonitors...).prometheusRule
@@ -138,7 +138,7 @@ func TestAlertsOfTheChartAreThoseOfTheFile(t *testing.T) {
 }
 
 func TestEveryAlertHasARunbook(t *testing.T) {
-	page := read(t, "docs/alerts.md")
+	page := read(t, "docs/reference/alerts.md")
 	sections := map[string]string{}
 	for section := range strings.SplitSeq("\n"+page, "\n## ") {
 		title, text, _ := strings.Cut(section, "\n")
@@ -149,7 +149,7 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 		for _, rule := range rules {
 			known[rule.Alert] = true
 			if len(strings.TrimSpace(sections[rule.Alert])) < 80 {
-				t.Errorf("docs/alerts.md has no section for %s that says what to do", rule.Alert)
+				t.Errorf("docs/reference/alerts.md has no section for %s that says what to do", rule.Alert)
 			}
 			if !slices.Contains([]string{"critical", "warning", "info"}, rule.Labels["severity"]) {
 				t.Errorf("%s has the severity %q", rule.Alert, rule.Labels["severity"])
@@ -164,7 +164,7 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	}
 	for title := range sections {
 		if strings.HasPrefix(title, "Oxide") && !known[title] {
-			t.Errorf("docs/alerts.md has a section for %s, which is no alert", title)
+			t.Errorf("docs/reference/alerts.md has a section for %s, which is no alert", title)
 		}
 	}
 }

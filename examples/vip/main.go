@@ -36,8 +36,8 @@ var (
 
 func main() {
 	flag.Parse()
-	if *group == "" {
-		log.Fatal("vip: name the anti-affinity group of the members with --group")
+	if *group == "" || *interval <= 0 {
+		log.Fatal("vip: name the anti-affinity group of the members with --group; --interval is above 0")
 	}
 	conn, err := client.Dial(*socket)
 	if err != nil {
@@ -50,7 +50,7 @@ func main() {
 		Handler: client.Handler{
 			Action: func(a *backendv1.Action) { log.Print(a.GetSummary()) },
 			State: func(s *backendv1.LoadBalancerState) {
-				log.Print(s.GetPhase(), ": ", s.GetExplanation(), s.GetProblem(), s.GetConditions())
+				log.Print(s.GetPhase(), ": ", s.GetExplanation(), s.GetProblem().GetMessage(), s.GetConditions())
 			},
 			Disconnected: func(err error) { log.Print(err) },
 		},
@@ -141,8 +141,8 @@ func passes(ctx context.Context, instance *backendv1.Instance) bool {
 	command := exec.CommandContext(ctx, "sh", "-c", *check)
 	command.Env = append(os.Environ(), "NAME="+instance.GetName())
 	for _, nic := range instance.GetNetworkInterfaces() {
-		if nic.GetPrimary() {
-			command.Env = append(command.Env, "ADDRESS="+nic.GetAddresses()[0])
+		if addresses := nic.GetAddresses(); nic.GetPrimary() && len(addresses) > 0 {
+			command.Env = append(command.Env, "ADDRESS="+addresses[0])
 		}
 	}
 	return command.Run() == nil

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +37,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.Is(err, errCheckFailed) {
+	if errors.Is(err, errCheckFailed) || errors.Is(err, operator.ErrReported) {
 		// The report has said it.
 		return exitFailure
 	}
@@ -67,7 +68,9 @@ func NewCommand() *cobra.Command {
 		Args:          noArguments,
 		Version:       version.String(),
 		SilenceErrors: true,
-		SilenceUsage:  true,
+
+		SuggestionsMinimumDistance: 2,
+		SilenceUsage:               true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.Complete(os.Getenv)
 			cfg, err := opts.Validate()
@@ -82,7 +85,8 @@ func NewCommand() *cobra.Command {
 	})
 	opts.AddFlags(cmd.Flags())
 	cmd.SetVersionTemplate(process.VersionTemplate)
-	cmd.AddCommand(newCheckCommand(), operator.NewFirewallCommand(DefaultListen))
+	cmd.AddCommand(newCheckCommand())
+	cmd.AddCommand(operator.Commands(DefaultListen)...)
 	process.AddCommands(cmd)
 	return cmd
 }
@@ -91,8 +95,12 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	meant := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = ": do you mean " + strings.Join(near, " or ") + "?"
+	}
 	return &process.UsageError{Errs: []error{
-		fmt.Errorf("it takes no argument %q; see %s --help", args[0], cmd.CommandPath()),
+		fmt.Errorf("it takes no argument %q%s; see %s --help", args[0], meant, cmd.CommandPath()),
 	}}
 }
 
@@ -100,6 +108,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 func singly(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
+	}
+	if err != nil {
+		return []error{err}
 	}
 	return nil
 }

@@ -6,11 +6,7 @@ package backend
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
-	"os"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 )
@@ -18,22 +14,29 @@ import (
 // listeners are the sockets that the program serves. They are all opened before anything is served,
 // so that a port in use ends the start at once.
 type listeners struct {
-	rpc             net.Listener
+	rpc             []net.Listener
 	health, metrics net.Listener
 }
 
-func (l *listeners) open(cfg Config, refused prometheus.Counter) error {
+func (l *listeners) open(cfg Config) error {
 	socket, err := uds.Listen(cfg.SocketPath)
 	if err != nil {
 		return fmt.Errorf("--listen: cannot serve on %s: %w", cfg.SocketPath, err)
 	}
-	l.rpc = &uds.PeerListener{
-		UnixListener: socket,
-		UID:          uint32(os.Geteuid()),
-		Refused: func(uid uint32, err error) {
-			refused.Inc()
-			slog.Warn("refused a connection of another user's process", "uid", uid, "error", err)
-		},
+	l.rpc = append(l.rpc, socket)
+	if cfg.SharedSocketPath != "" {
+		shared, err := uds.ListenShared(cfg.SharedSocketPath)
+		if err != nil {
+			return fmt.Errorf("--shared-listen: cannot serve on %s: %w", cfg.SharedSocketPath, err)
+		}
+		l.rpc = append(l.rpc, shared)
+	}
+	remote, err := listenTCP("--tls-listen", cfg.TLSListen)
+	if err != nil {
+		return err
+	}
+	if remote != nil {
+		l.rpc = append(l.rpc, remote)
 	}
 	if l.health, err = listenTCP("--health-listen", cfg.HealthListen); err != nil {
 		return err
@@ -44,7 +47,7 @@ func (l *listeners) open(cfg Config, refused prometheus.Counter) error {
 
 // Close closes what is open. Closing twice does no harm.
 func (l *listeners) Close() {
-	for _, listener := range []net.Listener{l.rpc, l.health, l.metrics} {
+	for _, listener := range append(l.rpc, l.health, l.metrics) {
 		if listener != nil {
 			_ = listener.Close()
 		}

@@ -82,7 +82,8 @@ func registerBuild(registerer prometheus.Registerer) {
 func registerRefused(registerer prometheus.Registerer) prometheus.Counter {
 	refused := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "oxide_backend_refused_peers_total",
-		Help: "Connections refused because the peer's process belongs to another user.",
+		Help: "Connections of clients that may do nothing: processes of other users, and certificates, " +
+			"that --client does not name.",
 	})
 	registerer.MustRegister(refused)
 	return refused

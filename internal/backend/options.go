@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/access"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
@@ -38,6 +39,10 @@ const (
 // OXIDE_PROJECT are those that other Oxide tools know; a flag wins over its variable.
 type Options struct {
 	Listen        string
+	SharedListen  string
+	TLSListen     string
+	Certificates  access.Certificates
+	Clients       []string
 	Host          string
 	TokenFile     string
 	Project       string
@@ -81,6 +86,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Listen, "listen", o.Listen,
 		"Address to serve gRPC on: unix:///PATH. The socket gets the mode 0600; its directory is "+
 			"made with the mode 0700 if it is not there.")
+	o.addAccessFlags(fs)
 	o.addOxideFlags(fs)
 	fs.StringVar(&o.HealthListen, "health-listen", o.HealthListen,
 		"Address to serve /livez and /readyz on by HTTP. Empty: nowhere.")
@@ -158,8 +164,14 @@ func (o *Options) Complete(getenv func(string) string) {
 type Config struct {
 	Oxide oxide.Config
 	// TokenNote says which of two settings of the token is ignored; empty: none.
-	TokenNote     string
-	SocketPath    string
+	TokenNote  string
+	SocketPath string
+	// SharedSocketPath and TLSListen are further addresses of the API; empty: none.
+	SharedSocketPath string
+	TLSListen        string
+	Certificates     access.Certificates
+	// Clients are who may do what, beside the own user.
+	Clients       access.Clients
 	HealthListen  string
 	MetricsListen string
 	Channelz      bool
@@ -189,6 +201,7 @@ func (o *Options) Validate() (Config, error) {
 	var err error
 	cfg.SocketPath, err = uds.ParseAddress(o.Listen)
 	check("--listen", err)
+	errs = append(errs, o.checkAccess(&cfg)...)
 	cfg.Oxide, err = o.oxideConfig()
 	cfg.Oxide.ReadOnly = o.ReadOnly
 	errs = append(errs, singly(err)...)

@@ -37,7 +37,7 @@ import (
 // The test binary plays the program when it is told to, so that the tests work with a real process.
 func TestMain(m *testing.M) {
 	if os.Getenv("PLAY_OXIDE_BACKEND") != "" {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		os.Exit(backend.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)) //nolint:gocritic // as main does
 	}

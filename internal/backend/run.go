@@ -14,8 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	_ "golang.org/x/crypto/x509roots/fallback" // for an image without authorities of its own
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/access"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/rpc"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
@@ -44,10 +46,11 @@ func Run(ctx context.Context, cfg Config) error {
 
 	var sockets listeners
 	defer sockets.Close()
-	if err := sockets.open(cfg, p.refused); err != nil {
+	if err := sockets.open(cfg); err != nil {
 		return err
 	}
 	slog.Info("serving", "version", version.String(), "socket", cfg.SocketPath,
+		"shared_socket", cfg.SharedSocketPath, "tls", cfg.TLSListen,
 		"oxide_host", cfg.Oxide.Host.String(), "project", cfg.Oxide.Project)
 
 	ctx, cancel := endWithParent(ctx, cfg.Parent)
@@ -73,7 +76,6 @@ type parts struct {
 	manager *session.Manager
 	server  *server
 	rooms   *rooms
-	refused prometheus.Counter
 }
 
 // assemble makes the parts, which do nothing yet, and registers all their metrics.
@@ -93,20 +95,38 @@ func assemble(ctx context.Context, cfg Config, registerer prometheus.Registerer)
 	})
 	registerBuild(registerer)
 	registerLoad(registerer, manager)
+	options, err := accessOptions(cfg, registerer)
+	if err != nil {
+		return nil, err
+	}
+	server := newServer(ctx, registerer, cfg, client, options,
+		rpc.NewBackendService(client, manager, version.String(), rpc.Mode{
+			ReadOnly: cfg.Oxide.ReadOnly, KeepsFirewallRules: cfg.ManageFirewall && !cfg.Oxide.ReadOnly,
+		}),
+		rpc.NewInstanceService(finder, inventory, registerInventory(registerer, inventory)),
+		rpc.NewLoadBalancerService(manager),
+		rpc.NewAddressService(manager),
+		rpc.NewFirewallService(manager),
+		rpc.NewPoolService(pools.NewLister(client)),
+	)
 	return &parts{
-		client: client, manager: manager,
-		server: newServer(ctx, registerer, cfg, client,
-			rpc.NewBackendService(client, manager, version.String(), rpc.Mode{
-				ReadOnly: cfg.Oxide.ReadOnly, KeepsFirewallRules: cfg.ManageFirewall && !cfg.Oxide.ReadOnly,
-			}),
-			rpc.NewInstanceService(finder, inventory, registerInventory(registerer, inventory)),
-			rpc.NewLoadBalancerService(manager),
-			rpc.NewAddressService(manager),
-			rpc.NewFirewallService(manager),
-			rpc.NewPoolService(pools.NewLister(client)),
-		),
-		rooms: newRooms(registerer, client), refused: registerRefused(registerer),
+		client: client, manager: manager, server: server, rooms: newRooms(registerer, client),
 	}, nil
+}
+
+// accessOptions have a server know its clients, and what each of them may do.
+func accessOptions(cfg Config, registerer prometheus.Registerer) ([]grpc.ServerOption, error) {
+	policy := &access.Policy{
+		UID: uint32(os.Geteuid()), Clients: cfg.Clients, Refused: registerRefused(registerer).Inc,
+	}
+	if cfg.TLSListen == "" {
+		return policy.ServerOptions(nil, rpc.Mutates), nil
+	}
+	tls, err := cfg.Certificates.Credentials()
+	if err != nil {
+		return nil, err
+	}
+	return policy.ServerOptions(tls, rpc.Mutates), nil
 }
 
 // changesTimeout is how long changes that were sent to Oxide are waited for at the end, and the

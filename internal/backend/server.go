@@ -15,6 +15,7 @@ import (
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	channelz "google.golang.org/grpc/channelz/service"
 	"google.golang.org/grpc/health"
@@ -58,7 +59,7 @@ type server struct {
 // is made an error.
 func newServer(
 	ctx context.Context, registerer prometheus.Registerer, cfg Config, client identityReader,
-	services ...service,
+	options []grpc.ServerOption, services ...service,
 ) *server {
 	metrics := grpcprom.NewServerMetrics(
 		grpcprom.WithServerCounterOptions(grpcprom.WithNamespace("oxide_backend")),
@@ -73,7 +74,7 @@ func newServer(
 	calling, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{health: health.NewServer(), endStreams: endStreams, endCalls: endCalls}
 	s.ready = newReadiness(client, s.health, registerer)
-	s.grpc = grpc.NewServer(append(rpc.ReceiveOptions(),
+	options = append(append(rpc.ReceiveOptions(),
 		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), logUnary,
 			rpc.UnaryErrors, rpc.UnarySkew, endCallsWith(calling), s.ready.doubtAll,
 			recovery.UnaryServerInterceptor(recovered)),
@@ -85,7 +86,8 @@ func newServer(
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: minPing, PermitWithoutStream: true,
 		}),
-	)...)
+	), options...)
+	s.grpc = grpc.NewServer(options...)
 	registrar := rpc.Registrar{ServiceRegistrar: s.grpc}
 	for _, svc := range services {
 		svc.RegisterService(registrar)
@@ -101,7 +103,7 @@ func newServer(
 
 // serve serves until the context ends. Streams end at once then. Calls in flight may end by
 // themselves for a while; after that their contexts end, and with them whatever they do.
-func (s *server) serve(ctx context.Context, listener net.Listener) error {
+func (s *server) serve(ctx context.Context, listeners []net.Listener) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -114,7 +116,17 @@ func (s *server) serve(ctx context.Context, listener net.Listener) error {
 		defer force.Stop()
 		s.grpc.GracefulStop()
 	})
-	if err := s.grpc.Serve(listener); err != nil {
+	var group errgroup.Group
+	for _, listener := range listeners {
+		group.Go(func() error {
+			err := s.grpc.Serve(listener)
+			if err != nil {
+				s.grpc.Stop()
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
 		stop()
 		return fmt.Errorf("serve gRPC: %w", err)
 	}

@@ -107,10 +107,10 @@ func inProcessWith(
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
-		s := newServer(t.Context(), registry, Config{}, nil, services...)
+		s := newServer(t.Context(), registry, Config{}, nil, nil, services...)
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
-		go func() { served <- s.serve(ctx, p) }()
+		go func() { served <- s.serve(ctx, []net.Listener{p}) }()
 		conn, err := grpc.NewClient("passthrough:///backend",
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(p.dial), grpc.WithIdleTimeout(0),

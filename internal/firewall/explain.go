@@ -56,9 +56,12 @@ func explainRemedy(
 func ExplainKept(rules []Rule, at Interface, addr netip.Addr, ports []Port) string {
 	text, closed := explain(rules, at, addr, ports)
 	denied := slices.IndexFunc(closed, func(port ClosedPort) bool { return port.DeniedBy != "" })
-	if denied >= 0 {
-		text += fmt.Sprintf(": give that a priority above that of the rules that oxide-backend keeps, or "+
-			"start it with a --firewall-priority below %d", closed[denied].DenyPriority)
+	if denied < 0 {
+		return text
+	}
+	text += ": give that a priority above that of the rules that oxide-backend keeps"
+	if first := closed[denied].DenyPriority; first > 0 {
+		text += fmt.Sprintf(", or start it with a --firewall-priority below %d", first)
 	}
 	return text
 }

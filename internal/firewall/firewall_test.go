@@ -395,3 +395,21 @@ func TestRulesAreOrderedOnce(t *testing.T) {
 		t.Error("they are copied")
 	}
 }
+
+// Where rules are kept, what denies a port is named, and no priority that there is not.
+func TestWhatDeniesAKeptRuleIsNamed(t *testing.T) {
+	const above = "the rule bob denies it: give that a priority above that of the rules that " +
+		"oxide-backend keeps"
+	for priority, want := range map[int]string{
+		7: above + ", or start it with a --firewall-priority below 7",
+		0: above,
+	} {
+		rules := []Rule{
+			inbound("web", true, 1000, protocols("tcp"), ports(80, 80)), inbound("bob", false, priority),
+		}
+		got := ExplainKept(rules, node(), v4, []Port{{Protocol: TCP, Number: 80}})
+		if !strings.HasSuffix(got, want) {
+			t.Errorf("with the priority %d it says %q, want %q", priority, got, want)
+		}
+	}
+}

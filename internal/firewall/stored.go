@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,13 +70,16 @@ func unwritable(fields map[string]json.RawMessage) string {
 	c := &shapeCheck{}
 	c.fields("", fields, "name", "description", "status", "direction", "targets", "filters", "action",
 		"priority")
+	c.text("description", fields["description"])
 	c.oneOf("status", fields["status"], "enabled", "disabled")
 	c.oneOf("direction", fields["direction"], "inbound", "outbound")
 	c.oneOf("action", fields["action"], "allow", "deny")
+	c.number("priority", fields["priority"], math.MaxUint16)
 	c.typed("targets", fields["targets"], matchTypes, false)
 	filters := c.object("filters", fields["filters"])
 	c.fields("filters.", filters, "hosts", "ports", "protocols")
 	c.typed("filters.hosts", filters["hosts"], matchTypes, true)
+	c.ports("filters.ports", filters["ports"])
 	c.typed("filters.protocols", filters["protocols"], protocolTypes, true)
 	return c.problem
 }
@@ -92,7 +96,7 @@ type shapeCheck struct{ problem string }
 
 func (c *shapeCheck) fail(format string, args ...any) {
 	if c.problem == "" {
-		c.problem = fmt.Sprintf(format, args...)
+		c.problem = strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
 	}
 }
 
@@ -113,6 +117,35 @@ func (c *shapeCheck) fields(at string, fields map[string]json.RawMessage, known 
 func (c *shapeCheck) oneOf(field string, text json.RawMessage, known ...string) {
 	var value string
 	if json.Unmarshal(text, &value) != nil || !slices.Contains(known, value) {
+		c.fail("the %s %.60s", field, text)
+	}
+}
+
+func (c *shapeCheck) text(field string, text json.RawMessage) {
+	var value *string
+	if json.Unmarshal(text, &value) != nil || value == nil {
+		c.fail("the %s %.60s", field, text)
+	}
+}
+
+func (c *shapeCheck) number(field string, text json.RawMessage, most int) {
+	var value *int
+	if json.Unmarshal(text, &value) != nil || value == nil || *value < 0 || *value > most {
+		c.fail("the %s %.60s", field, text)
+	}
+}
+
+// ports checks a list of ports and ranges of them; it may be left out.
+func (c *shapeCheck) ports(field string, text json.RawMessage) {
+	var list []*string
+	known := len(text) == 0 || json.Unmarshal(text, &list) == nil
+	for _, one := range list {
+		if known = known && one != nil; known {
+			_, err := parsePorts(*one)
+			known = err == nil
+		}
+	}
+	if !known {
 		c.fail("the %s %.60s", field, text)
 	}
 }
@@ -147,6 +180,8 @@ func (c *shapeCheck) typed(field string, text json.RawMessage, types map[string]
 			c.fail("the type %.60s in its %s", entry["type"], field)
 		case hasValue && !takesValue && string(value) != "null":
 			c.fail("a value of the type %s in its %s", kind, field)
+		case matchTypes[kind]:
+			c.text("value of the type "+kind+" in its "+field, value)
 		}
 		for _, name := range slices.Sorted(maps.Keys(entry)) {
 			if name != "type" && name != "value" {
@@ -154,8 +189,18 @@ func (c *shapeCheck) typed(field string, text json.RawMessage, types map[string]
 			}
 		}
 		if strings.HasPrefix(kind, "icmp") && hasValue && string(value) != "null" {
-			c.fields(field+".", c.object(field, value), "icmp_type", "code")
+			c.icmp(field, value)
 		}
+	}
+}
+
+// icmp checks which messages of ICMP a rule is about.
+func (c *shapeCheck) icmp(field string, text json.RawMessage) {
+	filter := c.object(field, text)
+	c.fields(field+".", filter, "icmp_type", "code")
+	c.number("icmp_type in its "+field, filter["icmp_type"], math.MaxUint8)
+	if code, has := filter["code"]; has && string(code) != "null" {
+		c.text("code in its "+field, code)
 	}
 }
 

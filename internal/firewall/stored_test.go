@@ -69,13 +69,26 @@ func TestWhatIsNotKnownIsNotWrittenBack(t *testing.T) {
 			`{"protocols":[{"type":"icmp","value":{"icmp_type":1,"code":null,"echo":1}}]}`), "echo"},
 		{"a new filter", with(t, `"filters"`, `{"users":["ann"]}`), "the field filters.users"},
 		{"no priority", without(t, "priority"), "no priority"},
+		{"a priority that is none", with(t, "priority", `70000`), "the priority 70000"},
+		{"a priority of another shape", with(t, "priority", `"high"`), `the priority "high"`},
+		{"no text as its description", with(t, "description", `null`), "the description null"},
+		{"ports of another shape", with(t, "filters", `{"ports":[{"first":80}]}`), `the filters.ports [{"first":80}]`},
+		{"a port with a name", with(t, "filters", `{"ports":["80","http"]}`), "the filters.ports"},
+		{"a port that is null", with(t, "filters", `{"ports":[null]}`), "the filters.ports [null]"},
+		{"a target without a value", with(t, "targets", `[{"type":"vpc"}]`), "the value of the type vpc in its targets"},
+		{"a host with a value of another shape", with(t, "filters", `{"hosts":[{"type":"ip","value":{"v4":"10.0.0.1"}}]}`),
+			"the value of the type ip in its filters.hosts"},
+		{"an ICMP type with a name", with(t, "filters",
+			`{"protocols":[{"type":"icmp","value":{"icmp_type":"echo"}}]}`), "the icmp_type in its filters.protocols"},
+		{"an ICMP code that is a number", with(t, "filters",
+			`{"protocols":[{"type":"icmp","value":{"icmp_type":3,"code":4}}]}`), "the code in its filters.protocols"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			stored, err := ParseStored(json.RawMessage(tc.text))
 			if err != nil || stored.Name != "ann" {
 				t.Fatalf("%+v, %v", stored, err)
 			}
-			if !strings.Contains(stored.Unwritable(), tc.says) {
+			if !strings.Contains(stored.Unwritable(), tc.says) || strings.Contains(stored.Unwritable(), "\n") {
 				t.Errorf("it says %q, want %q", stored.Unwritable(), tc.says)
 			}
 		})

@@ -104,7 +104,7 @@ func (f *Finder) witnessed(ctx context.Context, id string, proof Proof) error {
 		}
 	}
 	if asked == 0 {
-		return &NotProvenError{"no other node names an instance that could bear witness"}
+		return &NotProvenError{"no other instance was named that could bear witness"}
 	}
 	return &NotProvenError{fmt.Sprintf("none of %d other instances is visible either", asked)}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,29 +54,49 @@ func (f *Finder) List(
 	if found {
 		first++
 	}
-	ids = slices.DeleteFunc(ids[first:], func(id string) bool { return !admits(l.byID[id]) })
+	ids = ids[first:]
+	if admits != nil {
+		ids = slices.DeleteFunc(ids, func(id string) bool { return !admits(l.byID[id]) })
+	}
 	more := len(ids) > limit
 	if more {
 		ids = ids[:limit]
 	}
 	result := make([]Instance, len(ids))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(concurrentReads)
-	for i, id := range ids {
-		group.Go(func() (err error) {
-			result[i], err = f.complete(groupCtx, l.identity, l.byID[id], query.View)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err = forEach(ctx, len(ids), func(ctx context.Context, i int) (err error) {
+		result[i], err = f.complete(ctx, l.identity, l.byID[ids[i]], query.View)
+		return err
+	})
+	if err != nil {
 		return nil, false, err
 	}
 	return result, more, nil
 }
 
-// filter returns a function that reports whether an instance is asked for. It fails where groups are
-// asked for that cannot be read: an instance that is in none is not the same.
+// forEach calls a function for each of n instances, a few at a time, until it fails. Mostly there is
+// nothing to read: a goroutine for each of them would take most of the time.
+func forEach(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for range min(concurrentReads, n) {
+		group.Go(func() error {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				if err := do(ctx, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// filter returns a function that reports whether an instance is asked for; nil: all are. It fails where
+// groups are asked for that cannot be read: an instance that is in none is not the same.
 func (f *Finder) filter(ctx context.Context, query Query) (func(oxide.Instance) bool, error) {
+	if len(query.IDs)+len(query.Names)+len(query.Groups) == 0 {
+		return nil, nil //nolint:nilnil // there is no filter
+	}
 	ids, names, groups := setOf(query.IDs), setOf(query.Names), setOf(query.Groups)
 	members := map[string][]string{}
 	if len(groups) > 0 {
@@ -135,15 +156,10 @@ func (f *Finder) Batch(
 		f.api.DoubtLists()
 	}
 	found := make([]Selected, len(selectors))
-	var group errgroup.Group
-	group.SetLimit(concurrentReads)
-	for i, selector := range selectors {
-		group.Go(func() error {
-			found[i].Instance, found[i].Err = f.selected(ctx, shown, selector, view)
-			return nil
-		})
-	}
-	_ = group.Wait()
+	_ = forEach(ctx, len(selectors), func(ctx context.Context, i int) error {
+		found[i].Instance, found[i].Err = f.selected(ctx, shown, selectors[i], view)
+		return nil
+	})
 	if ctx.Err() != nil {
 		return nil, &oxide.Error{Operation: "read the instances", Kind: oxide.KindEnded, Err: ctx.Err()}
 	}

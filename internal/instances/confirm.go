@@ -148,6 +148,10 @@ func (i *Inventory) addUnlisted(ctx context.Context, n *networks, listed map[str
 	nics := confirm(ctx, "network interfaces", &i.unread.interfaces, interfaces, i.api.NetworkInterface)
 	for _, nic := range nics {
 		n.interfaces[nic.InstanceID] = append(n.interfaces[nic.InstanceID], nic)
+		// The interface proves that its subnet exists, which may be missing in a list as well.
+		if subnet, known := last.Facts.subnets[nic.SubnetID]; known && n.subnets[nic.SubnetID].ID == "" {
+			n.subnets[nic.SubnetID] = subnet
+		}
 	}
 	ips := confirm(ctx, "floating IPs", &i.unread.floatingIPs, floating, i.api.FloatingIPByID)
 	for _, ip := range ips {

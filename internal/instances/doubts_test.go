@@ -209,12 +209,12 @@ var doubts = []doubt{
 	{
 		name:      "there is no witness",
 		arise:     func(n *nodes) { n.proof.Witnesses = nil },
-		notProven: "no other node names an instance",
+		notProven: "no other instance was named",
 	},
 	{
 		name:      "it would be its own witness",
 		arise:     func(n *nodes) { n.proof.Witnesses = []string{n.id, n.id} },
-		notProven: "no other node names an instance",
+		notProven: "no other instance was named",
 	},
 	{
 		name:      "the witness is gone, too",

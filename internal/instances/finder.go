@@ -54,8 +54,8 @@ func (e *AmbiguousError) Error() string {
 	if e.Short {
 		hostname += " without regard to domains"
 	}
-	return fmt.Sprintf("%d instances have the hostname %s: %s; give the node a provider ID, or the "+
-		"instance's name", len(e.Names), hostname, firstFew(e.Names))
+	return fmt.Sprintf("%d instances have the hostname %s: %s; say which by its id (of a node, the "+
+		"provider ID), or by its name", len(e.Names), hostname, firstFew(e.Names))
 }
 
 // maxNamed bounds how many instances or addresses a text names.

@@ -135,12 +135,12 @@ func TestAmbiguousHostnameNamesTheInstances(t *testing.T) {
 		count int
 		want  string
 	}{
-		{2, "2 instances have the hostname host: n-00, n-01; give the node a provider ID, " +
-			"or the instance's name"},
+		{2, "2 instances have the hostname host: n-00, n-01; say which by its id (of a node, " +
+			"the provider ID), or by its name"},
 		{5, "5 instances have the hostname host: n-00, n-01, n-02, n-03, n-04; " +
-			"give the node a provider ID, or the instance's name"},
+			"say which by its id (of a node, the provider ID), or by its name"},
 		{50, "50 instances have the hostname host: n-00, n-01, n-02, n-03, n-04 and 45 more; " +
-			"give the node a provider ID, or the instance's name"},
+			"say which by its id (of a node, the provider ID), or by its name"},
 	} {
 		t.Run(strconv.Itoa(tc.count), func(t *testing.T) {
 			w := newWorld(t)

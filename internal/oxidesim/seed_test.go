@@ -67,10 +67,10 @@ func TestSeedsDescribeWhatTheyName(t *testing.T) {
 	}
 }
 
-// The seeds of docs/simulator.md can be applied, and describe what Oxide's Terraform provider expects to
-// be described.
+// The seeds of docs/guides/simulator.md can be applied, and describe what Oxide's Terraform provider
+// expects to be described.
 func TestTheDocumentedSeedsCanBeApplied(t *testing.T) {
-	text, err := os.ReadFile("../../docs/simulator.md")
+	text, err := os.ReadFile("../../docs/guides/simulator.md")
 	must(t, err)
 	blocks := strings.Split(string(text), "```yaml\n")[1:]
 	if len(blocks) < 2 {
@@ -91,10 +91,10 @@ func TestTheDocumentedSeedsCanBeApplied(t *testing.T) {
 	}
 }
 
-// docs/simulator.md counts the operations that are served, and names all that are not.
+// docs/guides/simulator.md counts the operations that are served, and names all that are not.
 func TestTheDocumentedGapsAreGaps(t *testing.T) {
 	const ofTheAPI = 317 // in the description of API version 2026060800.0.0
-	text, err := os.ReadFile("../../docs/simulator.md")
+	text, err := os.ReadFile("../../docs/guides/simulator.md")
 	must(t, err)
 	_, section, found := strings.Cut(string(text), "### What is missing?\n")
 	section, _, _ = strings.Cut(section, "\n## ")

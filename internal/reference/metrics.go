@@ -27,8 +27,8 @@ type metric struct{ name, kind, labels, help string }
 // metricsPage describes the metrics of both programs, from what they register.
 func metricsPage(ctx context.Context) (string, error) {
 	p := newPage("Metrics")
-	p.section("", "How to have them scraped is in [monitoring.md](../monitoring.md), and what to do "+
-		"about the alerts on them in [alerts.md](../alerts.md). No label names a Service or a Node.")
+	p.section("", "How to have them scraped is in [monitoring.md](../guides/monitoring.md), and what to "+
+		"do about the alerts on them in [alerts.md](alerts.md). No label names a Service or a Node.")
 	ofBackend, err := backend.Collectors(ctx)
 	if err != nil {
 		return "", err

@@ -45,18 +45,29 @@ func ParseAddress(address string) (path string, err error) {
 	return filepath.Clean(path), nil
 }
 
-// Listen makes the socket with mode 0600 in a directory with mode 0700, which it makes as well if it
-// is not there. The mode is set by the umask, which is the process's, so Listen must not run while
-// other goroutines create files. A socket that nobody listens on is replaced; one that somebody
-// does, and anything else at this path, is an error. Closing the listener removes the socket.
+// Listen makes a socket that only the own user can reach: with mode 0600 in a directory with mode 0700,
+// which it makes as well if it is not there. The mode is set by the umask, which is the process's, so
+// Listen must not run while other goroutines create files. A socket that nobody listens on is replaced;
+// one that somebody does, and anything else at this path, is an error. Closing the listener removes the
+// socket.
 func Listen(path string) (*net.UnixListener, error) {
-	if err := makeDirectory(filepath.Dir(path)); err != nil {
+	return listen(path, 0o700, 0o600)
+}
+
+// ListenShared is Listen for a socket that every user of the machine can reach: with mode 0666 in a
+// directory with mode 0755. Whoever serves it has to decide who may do what.
+func ListenShared(path string) (*net.UnixListener, error) {
+	return listen(path, 0o755, 0o666)
+}
+
+func listen(path string, directory, socket fs.FileMode) (*net.UnixListener, error) {
+	if err := makeDirectory(filepath.Dir(path), directory); err != nil {
 		return nil, err
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	old := syscall.Umask(0o177)
+	old := syscall.Umask(int(0o777 &^ socket))
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	syscall.Umask(old)
 	if err != nil {
@@ -65,10 +76,16 @@ func Listen(path string) (*net.UnixListener, error) {
 	return listener, nil
 }
 
-// makeDirectory makes sure that nobody else can reach into the socket's directory.
-func makeDirectory(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("the directory %s cannot be made: %w", dir, cause(err))
+// makeDirectory makes sure that others can do no more in the socket's directory than the mode says.
+func makeDirectory(dir string, mode fs.FileMode) error {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return fmt.Errorf("the directory %s cannot be made: %w", dir, cause(err))
+		}
+		// The umask may have left less.
+		if err := os.Chmod(dir, mode); err != nil {
+			return fmt.Errorf("the directory %s cannot be made: %w", dir, cause(err))
+		}
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -78,9 +95,9 @@ func makeDirectory(dir string) error {
 		return fmt.Errorf("the directory %s belongs to user %d, not to the own user %d; "+
 			"choose a directory that is not there yet", dir, stat.Uid, os.Geteuid())
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("the directory %s has mode %04o, so that others can reach the socket; "+
-			"choose one of its own, or set its mode to 0700", dir, info.Mode().Perm())
+	if got := info.Mode().Perm(); got&^mode != 0 {
+		return fmt.Errorf("the directory %s has mode %04o, so that others can do more there than they may; "+
+			"choose one of its own, or set its mode to %04o", dir, got, mode)
 	}
 	return nil
 }

@@ -110,34 +110,34 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-func TestPeerOfAnotherUserIsRefused(t *testing.T) {
-	refused := make(chan uint32, 1)
-	listener := &uds.PeerListener{
-		UnixListener: listen(t, filepath.Join(t.TempDir(), "made", "x.sock")),
-		UID:          uint32(os.Geteuid()) + 1,
-		Refused:      func(uid uint32, _ error) { refused <- uid },
-	}
-	go func() { _, _ = listener.Accept() }()
-	conn := dial(t, listener.UnixListener)
-	if n, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Errorf("read %d bytes from a server that must hang up", n)
-	}
-	if uid := <-refused; uid != uint32(os.Geteuid()) {
-		t.Errorf("told of user %d, want %d", uid, os.Geteuid())
-	}
-}
-
-func TestPeerOfTheOwnUserIsAccepted(t *testing.T) {
-	listener := &uds.PeerListener{
-		UnixListener: listen(t, filepath.Join(t.TempDir(), "made", "x.sock")),
-		UID:          uint32(os.Geteuid()),
-	}
-	dial(t, listener.UnixListener)
-	conn, err := listener.Accept()
+func TestASharedSocketCanBeReachedByAll(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made", "x.sock")
+	listener, err := uds.ListenShared(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.Close()
+	t.Cleanup(func() { _ = listener.Close() })
+	for file, want := range map[string]os.FileMode{path: 0o666, filepath.Dir(path): 0o755} {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %04o, want %04o", file, got, want)
+		}
+	}
+}
+
+func TestASharedSocketIsNotMadeWhereOthersMayReplaceIt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "open")
+	mkdir(t, dir, 0o777)
+	listener, err := uds.ListenShared(filepath.Join(dir, "x.sock"))
+	if err == nil {
+		_ = listener.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "set its mode to 0755") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func listen(t *testing.T, path string) *net.UnixListener {

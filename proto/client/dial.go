@@ -6,14 +6,17 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -74,23 +77,55 @@ func WithDialer(dial func(context.Context) (net.Conn, error)) Option {
 // connection never becomes idle, and is lost when the backend is silent for 20 seconds although it
 // was asked for a sign of life.
 //
-// There is no TLS: the file permissions of the socket and of its directory keep others out.
+// There is no TLS: the file permissions of the socket and of its directory keep others out. Where they
+// keep out this process, calls fail at once with ErrClientDenied, as they do where the backend itself
+// refuses it; the connection is tried again all the same.
 func Dial(socket string, opts ...Option) (*grpc.ClientConn, error) {
+	// As a URL, because "%", "?" and "#" in a target are special to gRPC.
+	target := (&url.URL{Scheme: "unix", Path: socket}).String()
+	return connect(target, "unix", socket, insecure.NewCredentials(), opts)
+}
+
+// DialTLS is Dial for a backend that serves TCP, at HOST:PORT (its flag --tls-listen). The
+// configuration needs a certificate of the client, whose names say what it may do (--client), and
+// the authority that has signed the backend's; its ServerName is that of the backend's certificate,
+// by default the host. For certificates that are replaced while the program runs, it has
+// GetClientCertificate.
+//
+// A backend that does not accept the certificate is one that cannot be reached: calls end with
+// UNAVAILABLE when their time is up.
+func DialTLS(address string, config *tls.Config, opts ...Option) (*grpc.ClientConn, error) {
+	host, _, err := net.SplitHostPort(address)
+	switch {
+	case err != nil, strings.ContainsAny(address, "/"):
+		return nil, fmt.Errorf("%.100q is not of the form HOST:PORT", address)
+	case len(config.Certificates) == 0 && config.GetClientCertificate == nil:
+		return nil, fmt.Errorf("the backend at %s takes a certificate of its clients: give one in the TLS "+
+			"configuration", address)
+	}
+	config = config.Clone()
+	if config.ServerName == "" {
+		config.ServerName = host
+	}
+	return connect("passthrough:///"+address, "tcp", address, credentials.NewTLS(config), opts)
+}
+
+// connect connects to a target, whose connections are made to an address of a network.
+func connect(target, network, address string, creds credentials.TransportCredentials, opts []Option,
+) (*grpc.ClientConn, error) {
 	config, err := serviceConfigJSON(policies())
 	if err != nil {
 		return nil, fmt.Errorf("gRPC service config: %w", err)
 	}
 	o := options{activity: new(Activity)}
 	o.dial = func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
+		return new(net.Dialer).DialContext(ctx, network, address)
 	}
 	for _, apply := range opts {
 		apply(&o)
 	}
-	// As a URL, because "%", "?" and "#" in a target are special to gRPC.
-	target := (&url.URL{Scheme: "unix", Path: socket}).String()
 	conn, err := grpc.NewClient(target,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxAnswer)),
@@ -122,29 +157,47 @@ func (o *options) unary(ctx context.Context, method string, req, reply any, conn
 	invoke grpc.UnaryInvoker, callOptions ...grpc.CallOption,
 ) error {
 	start := time.Now()
-	err := invoke(ctx, method, req, reply, conn, callOptions...)
+	ctx, connected, cancel := o.activity.whileConnecting(ctx)
+	defer cancel()
+	defer connected()
+	err := o.activity.asError(ctx, invoke(ctx, method, req, reply, conn, callOptions...))
 	if o.observe != nil {
 		o.observe(method, status.Code(err), time.Since(start))
 	}
-	return o.activity.asError(err)
+	return err
 }
 
 // stream opens a stream whose errors are *Errors.
 func (o *options) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn,
 	method string, open grpc.Streamer, callOptions ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
+	ctx, connected, cancel := o.activity.whileConnecting(ctx)
 	stream, err := open(ctx, desc, conn, method, callOptions...)
+	connected()
 	if err != nil {
-		return nil, o.activity.asError(err)
+		err = o.activity.asError(ctx, err)
+		cancel()
+		return nil, err
 	}
-	return &clientStream{ClientStream: stream}, nil
+	return &clientStream{ClientStream: stream, activity: o.activity, cancel: cancel}, nil
 }
 
 // clientStream makes the errors of a stream *Errors; io.EOF stays io.EOF.
-type clientStream struct{ grpc.ClientStream }
+type clientStream struct {
+	grpc.ClientStream
+	activity *Activity
+	// cancel frees what belongs to the stream; it has ended.
+	cancel func()
+}
 
 func (s *clientStream) SendMsg(m any) error { return AsError(s.ClientStream.SendMsg(m)) }
 
-func (s *clientStream) RecvMsg(m any) error { return AsError(s.ClientStream.RecvMsg(m)) }
+func (s *clientStream) RecvMsg(m any) error {
+	err := s.activity.received(s.ClientStream.RecvMsg(m))
+	if err != nil {
+		s.cancel()
+	}
+	return err
+}
 
 func (s *clientStream) CloseSend() error { return AsError(s.ClientStream.CloseSend()) }

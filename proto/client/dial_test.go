@@ -6,10 +6,13 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -167,7 +170,7 @@ func TestTheBackendsOwnUnavailableIsNotRepeated(t *testing.T) {
 	}
 }
 
-// Whoever may not use the backend is told so, and not that it does not answer.
+// Whoever may not use the backend learns so, and not that it does not answer.
 func TestAnotherUserIsToldWhyThereIsNoConnection(t *testing.T) {
 	socket := filepath.Join(socketDir(t), "b.sock")
 	listener, err := net.Listen("unix", socket)
@@ -189,15 +192,15 @@ func TestAnotherUserIsToldWhyThereIsNoConnection(t *testing.T) {
 		dial func(context.Context) (net.Conn, error)
 		want string
 	}{
-		{"the socket may not be opened", func(context.Context) (net.Conn, error) {
-			return nil, &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
-		}, "may not be opened by this user"},
 		{"the backend hangs up", func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}, "closes the connection without an answer"},
 		{"nobody listens", func(context.Context) (net.Conn, error) {
 			return nil, syscall.ECONNREFUSED
-		}, "did not answer in time"},
+		}, "is not there (connection refused): see whether it runs"},
+		{"there is no such socket", func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket+"-wrong")
+		}, "b.sock-wrong: connect: no such file or directory): see whether it runs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, err := Dial("/nowhere/b.sock", WithDialer(tt.dial))
@@ -210,6 +213,88 @@ func TestAnotherUserIsToldWhyThereIsNoConnection(t *testing.T) {
 				t.Errorf("the call fails with %v, want %q in it", err, tt.want)
 			}
 		})
+	}
+}
+
+// What waits for a connection when the socket turns out to be closed to this user fails at once, and so
+// does every further call, until it is open.
+func TestAUserWhoMayNotOpenTheSocketIsRefusedAtOnce(t *testing.T) {
+	s := newServer(t, nil)
+	s.start(t)
+	attempt, open := make(chan struct{}), new(atomic.Bool)
+	conn, err := Dial(s.socket, WithDialer(func(ctx context.Context) (net.Conn, error) {
+		if !open.Load() {
+			<-attempt
+			return nil, &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
+		}
+		return new(net.Dialer).DialContext(ctx, "unix", s.socket)
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	began := time.Now()
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, ErrClientDenied) || status.Code(err) != codes.PermissionDenied ||
+			!strings.Contains(err.Error(), "run as the user that oxide-backend runs as") {
+			t.Errorf("%s fails with %v", what, err)
+		}
+	}
+	waiting := make(chan error, 2)
+	go func() { waiting <- getInstance(within(t, patience), conn) }()
+	go func() {
+		_, err := backendv1.NewInstanceServiceClient(conn).
+			WatchInstances(within(t, patience), new(backendv1.WatchInstancesRequest))
+		waiting <- err
+	}()
+	close(attempt)
+	refused("a call that waits", <-waiting)
+	refused("a call that waits", <-waiting)
+	refused("a further call", getInstance(within(t, patience), conn))
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("it took %s", took)
+	}
+	open.Store(true)
+	for getInstance(within(t, patience), conn) != nil {
+		if time.Since(began) > patience {
+			t.Fatal("calls fail although the socket is open")
+		}
+	}
+}
+
+// A backend that refuses this process answers, but not as one that works: whoever watches over it must not
+// take it for that.
+func TestARefusalIsNoAnswer(t *testing.T) {
+	var refuses atomic.Bool
+	s := newServer(t, func(context.Context, int) error {
+		if refuses.Load() {
+			return (&Error{
+				Code: codes.PermissionDenied, Reason: backendv1.ErrorReason(ErrClientDenied), Message: "no",
+			}).GRPCStatus().Err()
+		}
+		return nil
+	})
+	s.start(t)
+	activity := new(Activity)
+	conn, err := Dial(s.socket, WithActivity(activity))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	for _, now := range []bool{true, false} {
+		refuses.Store(now)
+		if err := getInstance(within(t, patience), conn); errors.Is(err, ErrClientDenied) != now {
+			t.Fatal(err)
+		}
+		if activity.Refused() != now {
+			t.Errorf("refused: %t, want %t", activity.Refused(), now)
+		}
+		last := activity.LastAnswer()
+		_ = getInstance(within(t, patience), conn)
+		if counts := activity.LastAnswer().After(last); counts == now {
+			t.Errorf("refused: %t; an answer counts: %t", now, counts)
+		}
 	}
 }
 
@@ -312,5 +397,28 @@ func TestManyOutagesLeakNothing(t *testing.T) {
 	}
 	if after := open(); after > before+2 {
 		t.Errorf("%d file descriptors are open after twenty outages, %d before", after, before)
+	}
+}
+
+func TestDialTLSRefusesWhatCannotWork(t *testing.T) {
+	own := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: make([]tls.Certificate, 1)}
+	for _, tt := range []struct {
+		name, address string
+		config        *tls.Config
+		want          string
+	}{
+		{"no port", "backend.example.com", own, "not of the form HOST:PORT"},
+		{"a socket", "unix:///run/b.sock", own, "not of the form HOST:PORT"},
+		{"no certificate", "127.0.0.1:1", &tls.Config{MinVersion: tls.VersionTLS12}, "takes a certificate"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := DialTLS(tt.address, tt.config)
+			if err == nil {
+				_ = conn.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
 	}
 }

@@ -7,17 +7,18 @@
 //
 // # Connecting
 //
-// [Dial] connects to the unix socket of a backend, as the user that the backend runs as; the
-// connection is made again whenever it is lost. The stubs of package backendv1 make the calls. Each
-// has the timeout that suits it, unless its context ends earlier, and those that only read are
-// repeated while no backend answers.
+// [Dial] connects to the unix socket of a backend, as the user that the backend runs as or one that
+// it lets in, and [DialTLS] to one that serves TCP, with a certificate; the connection is made
+// again whenever it is lost. The stubs of package backendv1 make the calls. Each has the timeout
+// that suits it, unless its context ends earlier, and those that only read are repeated while no
+// backend answers.
 //
 // # Errors
 //
-// Every call on such a connection, and every stream, fails with an [*Error], which has the gRPC code,
-// the reason, a line for people, how long to wait, and the id of Oxide's own log. errors.Is finds the
-// reason, for example [ErrPoolExhausted]. Reasons that this version does not know are none: a program
-// falls back on the code.
+// Every call on such a connection, and every stream, fails with an [*Error], which has the gRPC
+// code, the reason, a line for people, how long to wait, and the id of Oxide's own log. errors.Is
+// finds the reason, for example [ErrPoolExhausted]. Reasons that this version does not know are
+// none: a program falls back on the code.
 //
 //   - A reason says whether waiting helps, by RetryDelay; without one, the same request fails again.
 //   - Only [ErrInstanceNotFound] says that an instance does not exist, and only as strongly as the
@@ -27,17 +28,17 @@
 //
 // # Following what changes
 //
-// An [InstanceWatch] keeps the instances of the project, and a [Session] is the client's whole side of
-// LoadBalancerService.SyncLoadBalancers: it keeps the latest item of each object and the latest state of
-// each load balancer. Both reconnect by themselves, and both send or receive everything again on a new
-// stream, so that nothing depends on what was missed.
+// An [InstanceWatch] keeps the instances of the project, and a [Session] is the client's whole side
+// of LoadBalancerService.SyncLoadBalancers: it keeps the latest item of each object and the latest
+// state of each load balancer. Both reconnect by themselves, and both send or receive everything
+// again on a new stream, so that nothing depends on what was missed.
 //
 // # Versions
 //
 // APIRevision of package backendv1 is what this package was built for, and
-// GetInfoResponse.api_revision what the backend is. An older backend refuses a changing call that has
-// fields which it does not know ([ErrVersionSkew]) and never does half of it; a newer one sends what
-// this package skips.
+// GetInfoResponse.api_revision what the backend is. An older backend refuses a changing call that
+// has fields which it does not know ([ErrVersionSkew]) and never does half of it; a newer one sends
+// what this package skips.
 //
 // This module imports only gRPC and protobuf: no other package of its repository, nothing of
 // Kubernetes, and nothing of Oxide, and it requires the oldest versions that will do, so that an

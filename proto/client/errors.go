@@ -34,7 +34,8 @@ type Error struct {
 	Code codes.Code
 
 	// Reason is why the call failed, as the API documents; UNSPECIFIED if the status was not made
-	// by the backend, or if this package is too old to know the reason.
+	// by the backend, or if this package is too old to know the reason. CLIENT_DENIED also where this
+	// process may not open the backend's socket.
 	Reason backendv1.ErrorReason
 
 	// Message is one line for people.

@@ -56,4 +56,5 @@ const (
 	ErrFirewallRuleInUse          = Reason(backendv1.ErrorReason_ERROR_REASON_FIREWALL_RULE_IN_USE)
 	ErrFirewallNotRepresentable   = Reason(backendv1.ErrorReason_ERROR_REASON_FIREWALL_NOT_REPRESENTABLE)
 	ErrReservationDiffers         = Reason(backendv1.ErrorReason_ERROR_REASON_RESERVATION_DIFFERS)
+	ErrClientDenied               = Reason(backendv1.ErrorReason_ERROR_REASON_CLIENT_DENIED)
 )

@@ -29,7 +29,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
-// The command with podman in docs/install.md, without podman: the image's own entrypoint,
+// The command with podman in docs/guides/install.md, without podman: the image's own entrypoint,
 // environment and user, the programs in it, and of this machine's environment only what the command
 // passes on.
 func TestTheImageRunsAloneAsDocumented(t *testing.T) {
@@ -99,13 +99,13 @@ func documentedCommand(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guide, err := os.ReadFile(filepath.Join(root, "docs", "install.md"))
+	guide, err := os.ReadFile(filepath.Join(root, "docs", "guides", "install.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, found := strings.Cut(string(guide), "\npodman run ")
 	if !found {
-		t.Fatal("docs/install.md has no command with podman")
+		t.Fatal("docs/guides/install.md has no command with podman")
 	}
 	command, _, _ := strings.Cut(rest, "\n```")
 	words := strings.Fields(strings.ReplaceAll(command, "\\\n", " "))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
@@ -41,7 +42,7 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	if shared.programs, err = stack.Build(ctx, root, printer{}); err != nil {
+	if shared.programs, err = stack.Build(ctx, root, progress.ForTest("e2e")); err != nil {
 		return 1, err
 	}
 	dir, err := os.MkdirTemp("/tmp", "oxide-e2e-")
@@ -75,10 +76,3 @@ func run(m *testing.M) (code int, err error) {
 	}
 	return m.Run(), nil
 }
-
-// printer tells what is built, while it is built.
-type printer struct{}
-
-func (printer) Step(text string) { fmt.Println("e2e:", text) }
-func (printer) Note(string)      {}
-func (printer) Done(text string) { fmt.Println("e2e:  ", text) }

@@ -125,15 +125,26 @@ func (e *environment) service(key string) *corev1.Service {
 // remove deletes a Service and waits until it is gone.
 func (e *environment) remove(key string) {
 	e.Helper()
-	services, name := e.services(key)
-	e.must(services.Delete(e.Context(), name, metav1.DeleteOptions{}))
-	e.eventually(func(ctx context.Context) (string, error) {
-		_, err := services.Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return "", nil
-		}
-		return "the end of the Service " + key, err
-	})
+	e.removeAll(key)
+}
+
+// removeAll deletes Services together, and waits until all of them are gone.
+func (e *environment) removeAll(keys ...string) {
+	e.Helper()
+	for _, key := range keys {
+		services, name := e.services(key)
+		e.must(services.Delete(e.Context(), name, metav1.DeleteOptions{}))
+	}
+	for _, key := range keys {
+		services, name := e.services(key)
+		e.eventually(func(ctx context.Context) (string, error) {
+			_, err := services.Get(ctx, name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return "", nil
+			}
+			return "the end of the Service " + key, err
+		})
+	}
 }
 
 // nextSecond waits until what is created now is younger than what was created before: creation

@@ -6,10 +6,12 @@ package operator
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,6 +61,38 @@ func TestAtATerminalItIsAskedFor(t *testing.T) {
 		got.failed(t, 1, "nothing was changed")
 		if len(p.left()) != 2 || p.writes != 0 {
 			t.Errorf("%q: left are %q", answer, p.left())
+		}
+	}
+}
+
+// A table whose lines all break cannot be read.
+func TestOnANarrowTerminalEachRowStandsAlone(t *testing.T) {
+	header := []string{"LOAD BALANCER", "STATE", "EMPTY", "ADDRESS", "NOTE"}
+	rows := [][]string{
+		{"shop/web", "ready", "", "2001:db8:51::10", ""},
+		{"shop/a-rather-long-name", "pending", "", "2001:db8:51::11", "no node can carry it: there is none"},
+	}
+	const (
+		wide = "LOAD BALANCER            STATE    ADDRESS          NOTE\r\n" +
+			"shop/web                 ready    2001:db8:51::10\r\n" +
+			"shop/a-rather-long-name  pending  2001:db8:51::11  no node can carry it: there is none\r\n"
+		narrow = "LOAD BALANCER  shop/web\r\nSTATE          ready\r\nADDRESS        2001:db8:51::10\r\n\r\n" +
+			"LOAD BALANCER  shop/a-rather-long-name\r\nSTATE          pending\r\n" +
+			"ADDRESS        2001:db8:51::11\r\nNOTE           no node can carry it: there is none\r\n"
+	)
+	for columns, want := range map[uint16]string{60: narrow, 80: narrow, 81: wide, 0: wide} {
+		screen, program := terminal(t)
+		size := &unix.Winsize{Row: 24, Col: columns}
+		if err := unix.IoctlSetWinsize(int(program.Fd()), unix.TIOCSWINSZ, size); err != nil {
+			t.Fatal(err)
+		}
+		if err := printTable(program, header, rows); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(want)+1)
+		n, err := io.ReadAtLeast(screen, got, len(want))
+		if err != nil || string(got[:n]) != want {
+			t.Errorf("%d columns: %v, (-want +got):\n%s", columns, err, cmp.Diff(want, string(got[:n])))
 		}
 	}
 }

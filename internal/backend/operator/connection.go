@@ -12,10 +12,12 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 
@@ -25,6 +27,9 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
+// SocketVariable is the environment variable that names the socket where the flag --socket does not.
+const SocketVariable = "OXIDE_BACKEND_SOCKET"
+
 // options are the flags that all subcommands have.
 type options struct {
 	address string
@@ -33,15 +38,24 @@ type options struct {
 
 	// socket is the path in address, parsed by complete.
 	socket string
+	flags  *pflag.FlagSet
 }
 
+// addFlags adds the flags of a subcommand that asks the backend at the given address unless the user
+// says otherwise.
 func (o *options) addFlags(fs *pflag.FlagSet, address string) {
+	o.flags = fs
 	fs.StringVar(&o.address, "socket", address,
-		"The unix socket of the oxide-backend to ask, as its flag --listen has it.")
+		"The unix socket of the oxide-backend to ask, as its flag --listen has it. Environment: "+
+			SocketVariable+".")
+	fs.StringVarP(&o.output, "output", "o", formTable, "Form of what is printed: table, json or yaml.")
+}
+
+// addScopeFlag adds the flag of a subcommand that is about the load balancers of one scope.
+func (o *options) addScopeFlag(fs *pflag.FlagSet) {
 	fs.StringVar(&o.scope, "scope", o.scope,
 		"The id of the cluster (or other owner of load balancers) to ask about. If empty, the one that has a "+
 			"session in this backend.")
-	fs.StringVarP(&o.output, "output", "o", "table", "Form of what is printed: table or json.")
 }
 
 // scopePattern is what the API takes as LoadBalancerKey.scope.
@@ -51,16 +65,20 @@ var scopePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 func (o *options) complete() error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	address, setting := o.address, "--socket"
+	if named := os.Getenv(SocketVariable); named != "" && !o.flags.Changed("socket") {
+		address, setting = named, SocketVariable
+	}
 	var err error
-	if o.socket, err = uds.ParseAddress(o.address); err != nil {
-		refuse("--socket: %q: %w", o.address, err)
+	if o.socket, err = uds.ParseAddress(address); err != nil {
+		refuse("%s: %.100q: %w", setting, address, err)
 	}
 	if o.scope != "" && !scopePattern.MatchString(o.scope) {
 		refuse("--scope: %.100q is not 1 to 63 letters, digits, \".\", \"_\" and \"-\": leave it out, or "+
 			"give the cluster's id", o.scope)
 	}
-	if o.output != "table" && o.output != "json" {
-		refuse("--output: %.100q is neither table nor json", o.output)
+	if !slices.Contains(forms, o.output) {
+		refuse("--output: %.100q is none of %s", o.output, strings.Join(forms, ", "))
 	}
 	if len(errs) > 0 {
 		return &process.UsageError{Errs: errs}
@@ -86,10 +104,34 @@ func (o *options) connect() (*connection, error) {
 	return &connection{conn, o}, nil
 }
 
+// withConnection does something with a connection.
+func withConnection(o *options, do func(c *connection) error) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	c, err := o.connect()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	return do(c)
+}
+
+// withScope does something with a connection, for the scope that is asked about.
+func withScope(cmd *cobra.Command, o *options, do func(c *connection, scope string) error) error {
+	return withConnection(o, func(c *connection) error {
+		scope, err := c.scopeAsked(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return do(c, scope)
+	})
+}
+
 // checkSocket says why nobody answers at a socket. A connection alone would be tried again and again.
 func checkSocket(socket string) error {
 	const whereItRuns = "run this where one runs, in its container for example, or give its socket by " +
-		"--socket"
+		"--socket or in " + SocketVariable
 	conn, err := net.DialTimeout("unix", socket, time.Second)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -103,14 +145,6 @@ func checkSocket(socket string) error {
 		return fmt.Errorf("oxide-backend cannot be asked at %s: %w", socket, err)
 	}
 	_ = conn.Close()
-	info, err := os.Stat(socket)
-	if err != nil {
-		return fmt.Errorf("oxide-backend cannot be asked at %s: %w", socket, err)
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
-		return fmt.Errorf("the oxide-backend at %s runs as the user %d, and answers no other user, such as "+
-			"%d: run this as that user, in its container for example", socket, owner.Uid, os.Geteuid())
-	}
 	return nil
 }
 
@@ -126,8 +160,8 @@ func call[Request, Response any](
 	return response, nil
 }
 
-// scopeAsked returns the scope that is asked about: the one that the user gave, or the only one that has
-// an acting session in the backend.
+// scopeAsked returns the scope that is asked about: the one that the user gave, or the only one that
+// has an acting session in the backend.
 func (c *connection) scopeAsked(ctx context.Context) (string, error) {
 	if c.scope != "" {
 		return c.scope, nil

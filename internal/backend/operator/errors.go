@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -26,10 +28,18 @@ func usagef(format string, args ...any) error {
 	return &process.UsageError{Errs: []error{fmt.Errorf(format, args...)}}
 }
 
+// errInterrupted ends a command that the user ends.
+var errInterrupted = errors.New("interrupted")
+
+// ErrReported ends a command whose output says what is wrong.
+var ErrReported = errors.New("not everything could be read")
+
 // callError makes the error of a call one for people.
 func callError(err error) error {
 	var known *client.Error
 	switch err = client.AsError(err); {
+	case errors.As(err, &known) && known.Code == codes.Canceled:
+		return errInterrupted
 	case client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_SESSION_REQUIRED):
 		return elsewhereError{err}
 	case errors.As(err, &known) && known.RequestID != "":
@@ -37,3 +47,6 @@ func callError(err error) error {
 	}
 	return err
 }
+
+// prefixed returns an error with what it is about before it.
+func prefixed(what string, err error) error { return fmt.Errorf("%s: %w", what, err) }

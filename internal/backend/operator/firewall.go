@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,24 +25,15 @@ backend that has the session of the cluster can answer: the one of the replica t
 
 ` + exitCodes
 
-const exitCodes = "Exit codes: 0 done; 1 failed, or not confirmed; 2 the command is wrong; 3 another " +
-	"backend has to be asked."
-
-// NewFirewallCommand returns the command firewall, which asks the backend at the given address unless
+// newFirewallCommand returns the command firewall, which asks the backend at the given address unless
 // the user says otherwise.
-func NewFirewallCommand(address string) *cobra.Command {
+func newFirewallCommand(address string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "firewall",
 		Short: "Show or remove the rules that a running backend keeps in VPC firewalls",
 		Long:  firewallHelp,
 		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			what := "it takes a subcommand"
-			if len(args) > 0 {
-				what = fmt.Sprintf("%.100q is no subcommand", args[0])
-			}
-			return usagef("%s: give list or remove-rules; see %s --help", what, cmd.CommandPath())
-		},
+		RunE:  wantsSubcommand("list or remove-rules"),
 	}
 	cmd.AddCommand(newListRulesCommand(address), newRemoveRulesCommand(address))
 	return cmd
@@ -65,14 +57,12 @@ func newListRulesCommand(address string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if o.output == "json" {
-					return printJSON(cmd.OutOrStdout(), found)
-				}
-				return printFound(cmd.OutOrStdout(), found)
+				return o.print(cmd.OutOrStdout(), found, func(w io.Writer) error { return printFound(w, found) })
 			})
 		},
 	}
 	o.addFlags(cmd.Flags(), address)
+	o.addScopeFlag(cmd.Flags())
 	cmd.Flags().BoolVar(&orphaned, "orphaned", false, orphanedHelp)
 	return cmd
 }
@@ -93,43 +83,39 @@ func newRemoveRulesCommand(address string) *cobra.Command {
 			if orphaned && len(names) > 0 {
 				return usagef("--orphaned: rules are named as well: leave one of them out")
 			}
+			if err := checkRuleNames(names); err != nil {
+				return err
+			}
 			return withScope(cmd, &o, func(c *connection, scope string) error {
 				return removeRules(cmd, c, scope, selectionOf(orphaned, names), yes)
 			})
 		},
 	}
 	o.addFlags(cmd.Flags(), address)
+	o.addScopeFlag(cmd.Flags())
 	cmd.Flags().BoolVar(&orphaned, "orphaned", false, orphanedHelp)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Remove them without asking at the terminal.")
 	return cmd
 }
 
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return usagef("it takes no argument %.100q; see %s --help", args[0], cmd.CommandPath())
-}
+// ruleName is what Oxide takes as the name of a rule, and maxNamed how many the API takes: a VPC has no
+// more rules.
+var ruleName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// withScope does something with a connection, for the scope that is asked about.
-func withScope(cmd *cobra.Command, o *options, do func(c *connection, scope string) error) error {
-	if err := o.complete(); err != nil {
-		return err
-	}
-	c, err := o.connect()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.Close() }()
-	scope, err := c.scopeAsked(cmd.Context())
-	if err != nil {
-		return err
-	}
-	return do(c, scope)
-}
+const maxNamed = 1024
 
-// pageSize is the most that the API returns at a time.
-const pageSize = 1000
+func checkRuleNames(names []string) error {
+	if len(names) > maxNamed {
+		return usagef("%d rules are named, and at most %d can be: leave the names out to remove all, or name "+
+			"fewer", len(names), maxNamed)
+	}
+	for _, name := range names {
+		if !ruleName.MatchString(name) {
+			return usagef("%.100q is no name of a rule: give names that oxide-backend firewall list shows", name)
+		}
+	}
+	return nil
+}
 
 // listRules returns all rules of a scope, in one message.
 func listRules(
@@ -137,19 +123,18 @@ func listRules(
 ) (*backendv1.ListFirewallRulesResponse, error) {
 	firewalls := backendv1.NewFirewallServiceClient(c)
 	all := new(backendv1.ListFirewallRulesResponse)
-	request := &backendv1.ListFirewallRulesRequest{
-		Scope: scope, OrphanedOnly: orphaned, PageSize: pageSize,
+	var err error
+	all.Rules, err = pages(func(token string) ([]*backendv1.FirewallRule, string, error) {
+		page, err := call(ctx, firewalls.ListFirewallRules, &backendv1.ListFirewallRulesRequest{
+			Scope: scope, OrphanedOnly: orphaned, PageSize: pageSize, PageToken: token,
+		})
+		all.Firewalls = page.GetFirewalls()
+		return page.GetRules(), page.GetNextPageToken(), err
+	})
+	if err != nil {
+		return nil, err
 	}
-	for {
-		page, err := call(ctx, firewalls.ListFirewallRules, request)
-		if err != nil {
-			return nil, err
-		}
-		all.Rules, all.Firewalls = append(all.Rules, page.GetRules()...), page.GetFirewalls()
-		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
-			return all, nil
-		}
-	}
+	return all, nil
 }
 
 // selection says which rules a request removes.
@@ -187,11 +172,7 @@ func removeRules(cmd *cobra.Command, c *connection, scope string, which selectio
 	}
 	removed := new(backendv1.RemoveFirewallRulesResponse)
 	if len(due) > 0 {
-		preview := cmd.OutOrStdout()
-		if c.output == "json" {
-			preview = cmd.ErrOrStderr()
-		}
-		if err := printRules(preview, due); err != nil {
+		if err := printRules(c.preview(cmd), due); err != nil {
 			return err
 		}
 		question := fmt.Sprintf("Remove %s from Oxide?", counted(len(due), "rule", "rules"))
@@ -201,19 +182,30 @@ func removeRules(cmd *cobra.Command, c *connection, scope string, which selectio
 		for names := range slices.Chunk(namesOf(due), pageSize) {
 			gone, err := remove(selectionOf(false, names), false)
 			if err != nil {
-				return err
+				return partlyRemoved(cmd.Context(), err, len(removed.GetRules()))
 			}
 			removed.Rules = append(removed.Rules, gone...)
 		}
 	}
-	if c.output == "json" {
-		return printJSON(cmd.OutOrStdout(), removed)
+	return c.print(cmd.OutOrStdout(), removed, func(w io.Writer) error {
+		result := "There is no such rule: nothing was changed."
+		if len(due) > 0 {
+			result = "Removed " + counted(len(removed.GetRules()), "rule", "rules") + "."
+		}
+		_, err := fmt.Fprintln(w, result)
+		return err
+	})
+}
+
+// partlyRemoved says of a removal that failed what it has done nevertheless.
+func partlyRemoved(ctx context.Context, err error, removed int) error {
+	what := counted(removed, "rule was", "rules were") + " removed"
+	switch {
+	case ctx.Err() != nil: // the backend goes on
+		return fmt.Errorf("%w: %s, and others may be as well: see oxide-backend firewall list", err, what)
+	case removed > 0:
+		return fmt.Errorf("%w: %s before", err, what)
 	}
-	result := "There is no such rule: nothing was changed."
-	if len(due) > 0 {
-		result = "Removed " + counted(len(removed.GetRules()), "rule", "rules") + "."
-	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), result)
 	return err
 }
 

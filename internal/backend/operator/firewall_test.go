@@ -5,7 +5,9 @@
 package operator
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,10 +15,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
+	"sigs.k8s.io/yaml"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -116,6 +120,24 @@ func TestRulesAreShownInJSON(t *testing.T) {
 	}
 }
 
+// The same as in JSON.
+func TestRulesAreShownInYAML(t *testing.T) {
+	p := newPeer(t, several()...)
+	got := p.run(t, nil, "list", "-o", "yaml")
+	text, err := yaml.YAMLToJSON([]byte(got.stdout))
+	if err != nil || got.err != nil || strings.HasPrefix(got.stdout, "{") {
+		t.Fatalf("%v, %v: %s", err, got.err, got.stdout)
+	}
+	var inYAML, inJSON any
+	if err := errors.Join(json.Unmarshal(text, &inYAML),
+		json.Unmarshal([]byte(p.run(t, nil, "list", "-o", "json").stdout), &inJSON)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(inJSON, inYAML); diff != "" {
+		t.Errorf("it is other than JSON (-json +yaml):\n%s", diff)
+	}
+}
+
 func TestEveryPageIsRead(t *testing.T) {
 	var many []*backendv1.FirewallRule
 	for i := range 2500 {
@@ -202,6 +224,31 @@ func TestWhatWasNotShownIsNotRemoved(t *testing.T) {
 	}
 }
 
+// Whoever presses Ctrl-C while rules are removed is told that some may be gone, and how many are for
+// certain.
+func TestWhoInterruptsARemovalIsToldThatItMayBeDone(t *testing.T) {
+	var many []*backendv1.FirewallRule
+	for i := range 1500 {
+		many = append(many, rule(fmt.Sprintf("lb-%04d", i)))
+	}
+	for removals, says := range map[int]string{1: "0 rules were removed", 2: "1000 rules were removed"} {
+		p := newPeer(t, slices.Clone(many)...)
+		ctx, interrupt := context.WithCancel(t.Context())
+		p.removing = func() {
+			if p.writes == removals {
+				interrupt()
+				time.Sleep(100 * time.Millisecond) // the answer is not waited for any more
+			}
+		}
+		got := runIn(ctx, "unix://"+p.socket, nil, "remove-rules", "--yes")
+		got.failed(t, 1, says, "may be as well", "firewall list")
+		if strings.Contains(got.stdout, "Removed") {
+			t.Errorf("it says:\n%s", got.stdout)
+		}
+		interrupt()
+	}
+}
+
 func TestInJSONWhatWasRemovedStandsAlone(t *testing.T) {
 	got := newPeer(t, several()...).run(t, nil, "remove-rules", "--orphaned", "--yes", "--output=json")
 	var message backendv1.RemoveFirewallRulesResponse
@@ -248,12 +295,20 @@ func TestWrongCommandLinesAreOneLineEach(t *testing.T) {
 		{nil, []string{"list or remove-rules", "--help"}},
 		{[]string{"lst"}, []string{`"lst" is no subcommand`, "list or remove-rules"}},
 		{[]string{"list", "lb-web"}, []string{`no argument "lb-web"`, "list --help"}},
-		{[]string{"list", "--output=xml"}, []string{`--output: "xml" is neither table nor json`}},
+		{[]string{"list", "--output=xml"}, []string{`--output: "xml" is none of table, json, yaml`}},
 		{[]string{"list", "--socket=127.0.0.1:80"}, []string{`--socket: "127.0.0.1:80"`, "unix:///"}},
 		{[]string{"list", "--scope=a b"}, []string{`--scope: "a b"`, "leave it out"}},
 		{[]string{"remove-rules", "--orphaned", "lb-web"}, []string{"--orphaned", "leave one of them out"}},
+		{[]string{"remove-rules", "lb-web", "a b"}, []string{`"a b" is no name of a rule`, "firewall list"}},
+		{[]string{"remove-rules", "--yes", ""}, []string{`"" is no name of a rule`}},
+		{[]string{"remove-rules", "../x\ny"}, []string{`"../x\ny" is no name of a rule`}},
+		{append([]string{"remove-rules"}, slices.Repeat([]string{"lb-web"}, 1025)...),
+			[]string{"1025 rules are named, and at most 1024"}},
 	} {
 		p.run(t, nil, tt.args...).failed(t, 2, tt.want...)
+	}
+	if p.writes != 0 || len(p.left()) != 1 {
+		t.Errorf("left are %q after %d writes", p.left(), p.writes)
 	}
 	got := p.run(t, nil, "list", "--output=xml", "--scope=", "--scope=ü")
 	if got.err == nil || strings.Count(got.err.Error(), "\n") != 1 {
@@ -320,16 +375,4 @@ func TestWithoutABackendTheErrorSaysWhereToAsk(t *testing.T) {
 	} {
 		runAt(t, address, nil, "list").failed(t, 1, want)
 	}
-}
-
-// As on a machine where the backend's container has a user of its own, and root asks.
-func TestABackendOfAnotherUserIsNotAskedInVain(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can give a socket to another user")
-	}
-	p := newPeer(t, rule("lb-web"))
-	if err := os.Chown(p.socket, 65532, 65532); err != nil {
-		t.Fatal(err)
-	}
-	p.run(t, nil, "list").failed(t, 1, "runs as the user 65532, and answers no other user, such as 0")
 }

@@ -37,8 +37,8 @@ type peer struct {
 	acting []string
 	// fails is what every call ends with; nil: nothing.
 	fails error
-	// shown is called after rules were shown, and before they are removed.
-	shown func()
+	// shown is called after rules were shown, and before they are removed; removing while they are.
+	shown, removing func()
 
 	mu    sync.Mutex
 	rules []*backendv1.FirewallRule
@@ -159,6 +159,9 @@ func (p *peer) RemoveFirewallRules(
 	if request.GetDryRun() && p.shown != nil {
 		defer p.shown()
 	}
+	if !request.GetDryRun() && p.removing != nil {
+		defer p.removing()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	found := p.of(request.GetScope(), func(r *backendv1.FirewallRule) bool {
@@ -198,14 +201,19 @@ func (p *peer) run(t *testing.T, stdin io.Reader, args ...string) ended {
 
 func runAt(t *testing.T, address string, stdin io.Reader, args ...string) ended {
 	t.Helper()
+	return runIn(t.Context(), address, stdin, args...)
+}
+
+// runIn is runAt for a context, which ends when somebody presses Ctrl-C.
+func runIn(ctx context.Context, address string, stdin io.Reader, args ...string) ended {
 	var stdout, stderr bytes.Buffer
-	cmd := NewFirewallCommand(address)
+	cmd := newFirewallCommand(address)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
 	cmd.SetIn(stdin)
 	cmd.SetOut(&stdout)
 	cmd.SetErr(&stderr)
-	err := cmd.ExecuteContext(t.Context())
+	err := cmd.ExecuteContext(ctx)
 	return ended{stdout.String(), stderr.String(), err}
 }
 

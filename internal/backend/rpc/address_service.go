@@ -135,7 +135,7 @@ func (s *AddressService) ListAddresses(
 	if err := validateListAddresses(req); err != nil {
 		return nil, err
 	}
-	after, err := decodePageToken(req.GetPageToken(), isID)
+	after, err := decodePageToken(req, isID)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (s *AddressService) ListAddresses(
 		resp.Addresses = append(resp.Addresses, resourceMessage(&found[i]))
 	}
 	if more {
-		resp.NextPageToken = encodePageToken(found[len(found)-1].ID)
+		resp.NextPageToken = encodePageToken(req, found[len(found)-1].ID)
 	}
 	return resp, nil
 }

@@ -125,7 +125,7 @@ func loadBalancerMessage(lb session.LoadBalancer) *backendv1.LoadBalancer {
 	return &backendv1.LoadBalancer{
 		Key: keyMessage(lb.Key), OwnerUid: lb.OwnerUID, Addresses: addressMessages(lb.Addresses),
 		Conditions: conditionMessages(lb.Conditions), Problem: toProblem(lb.Problem),
-		Explanation: oneLine(lb.Explanation),
+		Explanation: oneLine(lb.Explanation), Phase: phaseMessages[lb.Phase],
 	}
 }
 
@@ -213,7 +213,17 @@ func planMessage(p session.PlanResponse) *backendv1.PlanLoadBalancersResponse {
 				Addresses: int32(v.Load), Reason: oneLine(v.Reason),
 			})
 		}
+		if planned.State != nil {
+			out.State = stateMessage(planned.State)
+		}
 		msg.LoadBalancers = append(msg.LoadBalancers, out)
+	}
+	for _, c := range p.Candidates {
+		msg.Candidates = append(msg.Candidates, &backendv1.PlannedCandidate{
+			InstanceId: c.InstanceID, DisplayName: c.Name, InstanceName: c.InstanceName,
+			Addresses: int32(c.Addresses), PlannedAddresses: int32(c.Planned),
+			Reason: oneLine(c.Why), LastChoice: c.LastChoice,
+		})
 	}
 	return msg
 }

@@ -112,7 +112,7 @@ func reservedOf(ranges []*backendv1.ReservedPorts) []plan.ReservedPorts {
 			Protocol: protocols[r.GetProtocol()],
 			First:    int(r.GetFirstPort()),
 			Last:     int(cmp.Or(r.GetLastPort(), r.GetFirstPort())),
-			Purpose:  cmp.Or(r.GetPurpose(), "the cluster itself"), Serves: r.GetServes(),
+			Purpose:  cmp.Or(r.GetPurpose(), "the client"), Serves: r.GetServes(),
 			On: addrOf(r.GetAddress()),
 		})
 	}

@@ -79,7 +79,7 @@ func TestItemsArriveComplete(t *testing.T) {
 			Address: "::ffff:10.0.0.1"},
 	})
 	wantReserved := []plan.ReservedPorts{
-		{First: 22, Last: 22, Purpose: "the cluster itself"},
+		{First: 22, Last: 22, Purpose: "the client"},
 		{Protocol: firewall.TCP, First: 5, Last: 9, Purpose: "p", Serves: []string{"a"},
 			On: netip.MustParseAddr("10.0.0.1")},
 	}
@@ -213,9 +213,10 @@ func TestEveryKindOfEventIsSent(t *testing.T) {
 			}}},
 		{"orphans", session.Event{Orphans: &[]session.LoadBalancer{{
 			Key: key, OwnerUID: "u", Addresses: addresses, Problem: errors.New("x"),
+			Phase: session.PhasePending,
 		}}}, &response{Event: &backendv1.SyncLoadBalancersResponse_Orphans{
 			Orphans: &backendv1.OrphanedAddresses{Orphans: []*backendv1.LoadBalancer{{
-				Key: keyMsg, OwnerUid: "u", Addresses: addressMsgs,
+				Key: keyMsg, OwnerUid: "u", Addresses: addressMsgs, Phase: backendv1.Phase_PHASE_PENDING,
 				Problem: &backendv1.Problem{
 					Reason:  backendv1.ErrorReason_ERROR_REASON_INTERNAL,
 					Message: "oxide-backend failed in a way that was not foreseen; its log has the details",

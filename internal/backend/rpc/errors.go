@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/access"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
@@ -117,6 +118,7 @@ func judge(err error) verdict {
 		unavailable  *unofferedError
 		skew         *skewError
 		sessionErr   *session.Error
+		denied       *access.DeniedError
 		known        verdict
 		found        bool
 		precondition = codes.FailedPrecondition
@@ -133,6 +135,9 @@ func judge(err error) verdict {
 			reason: backendv1.ErrorReason_ERROR_REASON_VERSION_SKEW}
 	case errors.Is(err, ErrStopping):
 		return stopping
+	case errors.As(err, &denied):
+		return verdict{code: codes.PermissionDenied,
+			reason: backendv1.ErrorReason_ERROR_REASON_CLIENT_DENIED}
 	case errors.Is(err, instances.ErrNotFound):
 		return verdict{code: codes.NotFound,
 			reason: backendv1.ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/access"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
@@ -55,6 +56,7 @@ func TestEveryErrorHasItsStatus(t *testing.T) {
 			"oxide out of time", &oxide.Error{Kind: oxide.KindEnded, Err: context.DeadlineExceeded},
 			codes.DeadlineExceeded, "CALL_ENDED", false,
 		},
+		{"another user", &access.DeniedError{}, codes.PermissionDenied, "CLIENT_DENIED", false},
 		{"cancelled", context.Canceled, codes.Canceled, "CALL_ENDED", false},
 		{
 			"a balancer's error that explains one of Oxide",

@@ -56,7 +56,7 @@ func (s *FirewallService) ListFirewallRules(
 		return nil, err
 	}
 	isName := func(text string) bool { return validateNameOrID("", text) == nil }
-	after, err := decodePageToken(req.GetPageToken(), isName, isID, isName)
+	after, err := decodePageToken(req, isName, isID, isName)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *FirewallService) ListFirewallRules(
 	out := &backendv1.ListFirewallRulesResponse{Firewalls: firewallMessages(found.Firewalls)}
 	if len(kept) > size {
 		kept = kept[:size]
-		out.NextPageToken = encodePageToken(placeOf(&kept[size-1])...)
+		out.NextPageToken = encodePageToken(req, placeOf(&kept[size-1])...)
 	}
 	out.Rules = ruleMessages(kept)
 	return out, nil

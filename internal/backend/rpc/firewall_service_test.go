@@ -134,9 +134,10 @@ func TestFirewallRulesAreRemovedByNameOrAll(t *testing.T) {
 func TestMalformedRequestsAboutFirewallRules(t *testing.T) {
 	r := newRig(t)
 	service := NewFirewallService(r.manager)
+	ofC1 := &backendv1.ListFirewallRulesRequest{Scope: "c1"}
 	for token, field := range map[string]string{
-		"x": "page_token", encodePageToken("default"): "page_token",
-		encodePageToken("default", "no-id", "lb-1"): "page_token",
+		"x": "page_token", encodePageToken(ofC1, "default"): "page_token",
+		encodePageToken(ofC1, "default", "no-id", "lb-1"): "page_token",
 	} {
 		_, err := service.ListFirewallRules(t.Context(), &backendv1.ListFirewallRulesRequest{
 			Scope: "c1", PageToken: token,

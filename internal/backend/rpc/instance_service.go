@@ -94,7 +94,7 @@ func (s *InstanceService) ListInstances(
 	if err := validateListInstances(req); err != nil {
 		return nil, err
 	}
-	after, err := decodePageToken(req.GetPageToken(), isID)
+	after, err := decodePageToken(req, isID)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (s *InstanceService) ListInstances(
 		resp.Instances = append(resp.Instances, fromInstance(instance))
 	}
 	if more {
-		resp.NextPageToken = encodePageToken(found[len(found)-1].ID)
+		resp.NextPageToken = encodePageToken(req, found[len(found)-1].ID)
 	}
 	return resp, nil
 }

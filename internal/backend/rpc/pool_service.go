@@ -48,7 +48,7 @@ func (s *PoolService) ListPools(
 		}
 		filter.Bits = family.Bits()
 	}
-	after, err := decodePageToken(req.GetPageToken(), isID)
+	after, err := decodePageToken(req, isID)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (s *PoolService) ListPools(
 		resp.Pools = append(resp.Pools, poolMessage(pool))
 	}
 	if more {
-		resp.NextPageToken = encodePageToken(found[len(found)-1].ID)
+		resp.NextPageToken = encodePageToken(req, found[len(found)-1].ID)
 	}
 	return resp, nil
 }

@@ -62,7 +62,7 @@ func (s *LoadBalancerService) ListLoadBalancers(
 	resp := &backendv1.ListLoadBalancersResponse{LoadBalancers: loadBalancerMessages(found)}
 	if more {
 		last := found[len(found)-1].Key
-		resp.NextPageToken = encodePageToken(last.Scope, last.Name)
+		resp.NextPageToken = encodePageToken(req, last.Scope, last.Name)
 	}
 	return resp, nil
 }

@@ -236,7 +236,7 @@ func TestWhyAnAddressIsNotToBeHad(t *testing.T) {
 		says   string
 	}{
 		{"no such pool", func(q *request) { q.Selector = fromPool("nowhere") },
-			codes.FailedPrecondition, "POOL_NOT_FOUND", "the pool nowhere does not exist"},
+			codes.FailedPrecondition, "POOL_NOT_FOUND", "the IP pool nowhere does not exist"},
 		{"no default pool of the family", func(q *request) { q.Family = familyV6 },
 			codes.FailedPrecondition, "POOL_NOT_FOUND", "default-v6"},
 		{"a pool of the other family", func(q *request) { q.Selector = fromPool("default-v6") },

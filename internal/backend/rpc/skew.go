@@ -35,7 +35,7 @@ func (e *skewError) Error() string {
 func UnarySkew(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
-	if message, ok := req.(proto.Message); ok && mutates(info.FullMethod) {
+	if message, ok := req.(proto.Message); ok && Mutates(info.FullMethod) {
 		if err := checkSkew(message); err != nil {
 			return nil, err
 		}
@@ -43,8 +43,8 @@ func UnarySkew(
 	return handler(ctx, req)
 }
 
-// mutates reports whether a call of this API may change something, as its idempotency_level says.
-func mutates(fullMethod string) bool {
+// Mutates reports whether a call of this API may change something, as its idempotency_level says.
+func Mutates(fullMethod string) bool {
 	name := strings.ReplaceAll(strings.TrimPrefix(fullMethod, "/"), "/", ".")
 	api := backendv1.File_oxide_backend_v1_backend_service_proto.Package()
 	if !strings.HasPrefix(name, string(api)+".") {

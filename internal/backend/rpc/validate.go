@@ -202,7 +202,7 @@ func validateList(req *backendv1.ListLoadBalancersRequest) ([]string, error) {
 			return nil, err
 		}
 	}
-	return decodePageToken(req.GetPageToken(), func(part string) bool {
+	return decodePageToken(req, func(part string) bool {
 		return tokenPattern.MatchString(part) && (scope == "" || part == scope)
 	}, keyNamePattern.MatchString)
 }

@@ -8,6 +8,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -103,45 +106,68 @@ func TestValidateGetInstance(t *testing.T) {
 
 func TestPageTokens(t *testing.T) {
 	any := func(string) bool { return true }
+	type list = backendv1.ListLoadBalancersRequest
+	tokenOf := func(scope string, key ...string) string { return encodePageToken(&list{Scope: scope}, key...) }
 	for _, key := range [][]string{{"a", "b/c"}, {"", ""}, {"x y", "\n"}} {
-		got, err := decodePageToken(encodePageToken(key...), any, any)
+		got, err := decodePageToken(&list{Scope: "c1", PageToken: tokenOf("c1", key...)}, any, any)
 		if err != nil || got[0] != key[0] || got[1] != key[1] {
 			t.Errorf("%q became %q, %v", key, got, err)
 		}
 	}
 	for _, token := range []string{
-		"!", "YWFh\n", encodePageToken("one"), encodePageToken("a", "b", "c"),
-		encodePageToken("a", strings.Repeat("b", maxPageToken)),
+		"!", "YWFh\n", "YWFh", tokenOf("", "one"), tokenOf("", "a", "b", "c"),
+		tokenOf("", "a", strings.Repeat("b", maxPageToken)),
 	} {
-		_, err := decodePageToken(token, any, any)
+		_, err := decodePageToken(&list{PageToken: token}, any, any)
 		checkField(t, err, "page_token")
 	}
-	longest := encodePageToken(strings.Repeat("s", 63), strings.Repeat("n", 253))
+	longest := tokenOf("", strings.Repeat("s", 63), strings.Repeat("n", 253))
 	for _, tc := range []struct {
 		name, scope, token, field string
 	}{
 		{"the first page", "c1", "", ""},
-		{"a further page", "c1", encodePageToken("c1", "default/web"), ""},
+		{"a further page", "c1", tokenOf("c1", "c1", "default/web"), ""},
 		{"the longest key", "", longest, ""},
-		{"of another scope", "c2", encodePageToken("c1", "default/web"), "page_token"},
-		{"of a list of instances", "", encodePageToken(someID), "page_token"},
-		{"no key", "", encodePageToken("c 1", "default/web"), "page_token"},
-		{"no name", "", encodePageToken("c1", ""), "page_token"},
+		{"of another scope", "c2", tokenOf("c1", "c1", "default/web"), "page_token"},
+		{"of all scopes", "c1", tokenOf("", "c1", "default/web"), "page_token"},
+		{"of a list of instances", "", encodePageToken(&backendv1.ListInstancesRequest{}, someID), "page_token"},
+		{"no key", "", tokenOf("", "c 1", "default/web"), "page_token"},
+		{"no name", "", tokenOf("", "c1", ""), "page_token"},
 		{"no scope", "c 1", "", "scope"},
 	} {
-		_, err := validateList(&backendv1.ListLoadBalancersRequest{
-			Scope: tc.scope, PageToken: tc.token,
-		})
+		_, err := validateList(&list{Scope: tc.scope, PageToken: tc.token})
 		t.Run(tc.name, func(t *testing.T) { checkField(t, err, tc.field) })
 	}
-	_, err := decodePageToken(encodePageToken("c1"), isID)
-	checkField(t, err, "page_token")
-	_, err = pageSize(-1)
+	_, err := pageSize(-1)
 	checkField(t, err, "page_size")
 	for requested, want := range map[int32]int{0: 100, 1: 1, 1000: 1000, 1001: 1000} {
 		if got, err := pageSize(requested); got != want || err != nil {
 			t.Errorf("page_size %d gives %d, %v", requested, got, err)
 		}
+	}
+}
+
+// All lists that are ordered by id have tokens that look alike.
+func TestAPageTokenIsGoodForItsListAndItsFiltersAlone(t *testing.T) {
+	ofInstances := &backendv1.ListInstancesRequest{Names: []string{"a", "b"}, PageSize: 1}
+	token := encodePageToken(ofInstances, someID)
+	for name, tc := range map[string]struct {
+		req  listRequest
+		good bool
+	}{
+		"the next page": {&backendv1.ListInstancesRequest{
+			Names: []string{"a", "b"}, PageSize: 7, PageToken: token, MaxAge: durationpb.New(time.Second),
+			View: backendv1.InstanceView_INSTANCE_VIEW_BASIC,
+		}, true},
+		"of other names": {&backendv1.ListInstancesRequest{Names: []string{"a"}, PageToken: token}, false},
+		"of ids": {&backendv1.ListInstancesRequest{
+			Names: []string{"a", "b"}, Ids: []string{someID}, PageToken: token,
+		}, false},
+		"of addresses": {&backendv1.ListAddressesRequest{Names: []string{"a", "b"}, PageToken: token}, false},
+		"of pools":     {&backendv1.ListPoolsRequest{PageToken: token}, false},
+	} {
+		_, err := decodePageToken(tc.req, isID)
+		t.Run(name, func(t *testing.T) { checkField(t, err, map[bool]string{false: "page_token"}[tc.good]) })
 	}
 }
 

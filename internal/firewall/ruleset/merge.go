@@ -76,13 +76,7 @@ func (m *Merged) Body() []json.RawMessage {
 // Merge returns the rules of a firewall as they are to be: other people's stay, those of load balancers
 // become what is desired.
 func Merge(stored []Stored, desired ...Desired) Merged {
-	m := merger{stored: stored, rest: make(map[string]*Stored, len(stored))}
-	m.out.Refused = make(map[ownership.Key]string)
-	m.size = len(`{"rules":[]}`)
-	for i := range stored {
-		m.rest[stored[i].Name] = &stored[i]
-		m.size += sizeOf(stored[i].Raw())
-	}
+	m := newMerger(stored)
 	for i := range desired {
 		m.add(&desired[i])
 	}
@@ -121,13 +115,12 @@ func Orphans(stored []Stored, desired Desired) []Stored {
 
 // Without returns the rules of a firewall without some of those that are kept for load balancers.
 func Without(stored []Stored, remove func(*Stored) bool) Merged {
-	m := merger{stored: stored, rest: make(map[string]*Stored, len(stored))}
+	m := newMerger(stored)
 	for i := range stored {
 		if stored[i].Marked && remove(&stored[i]) {
 			m.out.Changed = true
-			continue
+			m.remove([]*Stored{&stored[i]})
 		}
-		m.rest[stored[i].Name] = &stored[i]
 	}
 	return m.finish()
 }
@@ -167,6 +160,21 @@ type merger struct {
 	made []entry
 	// size is how many bytes all of them take in a request.
 	size int
+}
+
+func newMerger(stored []Stored) *merger {
+	m := &merger{stored: stored, rest: make(map[string]*Stored, len(stored)), size: len(`{"rules":[]}`)}
+	m.out.Refused = make(map[ownership.Key]string)
+	for i := range stored {
+		name := stored[i].Name
+		if m.rest[name] != nil {
+			m.out.Blocked = fmt.Sprintf("Oxide shows two rules named %s, of which one would be lost: all rules "+
+				"of a VPC are written at once, so none is", name)
+		}
+		m.rest[name] = &stored[i]
+		m.size += sizeOf(stored[i].Raw())
+	}
+	return m
 }
 
 // add brings the rules of one cluster into the set, those of the load balancers that have some already

@@ -360,6 +360,19 @@ func TestNothingIsWrittenThatCannotBeWrittenBack(t *testing.T) {
 	}
 }
 
+// Names are unique in a firewall: where Oxide shows one twice, one of the two would be lost.
+func TestNothingIsWrittenWhereANameIsThereTwice(t *testing.T) {
+	twice := stored(t, foreign("ann"), foreign("ann"), foreign("bob"))
+	for name, merged := range map[string]Merged{
+		"a change":  Merge(twice, desired(map[string][]firewall.Rule{"default/web": need("default/web", tcp(80), v4)})),
+		"a removal": Without(twice, func(*Stored) bool { return true }),
+	} {
+		if !strings.Contains(merged.Blocked, "two rules named ann") {
+			t.Errorf("%s: blocked: %q", name, merged.Blocked)
+		}
+	}
+}
+
 // Of a full firewall what is there stays, and what fits is added.
 func TestAFullFirewallTakesWhatFits(t *testing.T) {
 	var texts []string

@@ -363,7 +363,7 @@ func TestWhatFollowsFromEachObservation(t *testing.T) {
 		{"a cordon and silence", observed(func(o *Observation) {
 			o.Cordoned, o.CordonObserved, o.Readiness = true, true, Unknown
 		}), Health{
-			Health: plan.Unhealthy, Why: "is not Ready: its kubelet is silent", ServesNothing: true,
+			Health: plan.Unhealthy, Why: "is not Ready: it is silent", ServesNothing: true,
 		}},
 		{"uncordoned", observed(func(o *Observation) { o.CordonObserved = true }), Health{}},
 		{"out of service", observed(func(o *Observation) { o.OutOfService = "has a taint" }),
@@ -378,13 +378,13 @@ func TestWhatFollowsFromEachObservation(t *testing.T) {
 			o.Readiness, o.ShuttingDown = NotReady, true
 		}), Health{Health: plan.Leaving, Why: "is shutting down", Planned: true}},
 		{"unreachable", observed(unreachable), Health{
-			Health: plan.Unhealthy, Why: "does not answer, and its lease is overdue",
+			Health: plan.Unhealthy, Why: "does not answer, and its other sign of life is overdue",
 			ServesNothing: true, MayRecover: true,
 		}},
 		{"unreachable and silent", observed(func(o *Observation) {
 			o.Unreachable, o.Readiness = true, Unknown
 		}), Health{
-			Health: plan.Unhealthy, Why: "is not Ready: its kubelet is silent", ServesNothing: true,
+			Health: plan.Unhealthy, Why: "is not Ready: it is silent", ServesNothing: true,
 		}},
 		{"it has ceased to answer", observed(func(o *Observation) { o.Silent = true }),
 			Health{Health: plan.Suspect, Why: "does not answer"}},
@@ -392,13 +392,13 @@ func TestWhatFollowsFromEachObservation(t *testing.T) {
 			o.Silent, o.Exclusion = true, "has a label"
 		}), Health{Health: plan.Unhealthy, Why: "has a label"}},
 		{"unreachable in doubt", observed(inDoubt), Health{
-			Health: plan.Suspect, Why: "does not answer, and its lease is overdue",
+			Health: plan.Suspect, Why: "does not answer, and its other sign of life is overdue",
 			Suspended: ProbesInDoubt,
 		}},
 		{"cordoned, and unreachable in doubt", observed(func(o *Observation) {
 			o.Cordoned, o.CordonObserved, o.Unreachable, o.InDoubt = true, true, true, true
 		}), Health{
-			Health: plan.Suspect, Why: "does not answer, and its lease is overdue",
+			Health: plan.Suspect, Why: "does not answer, and its other sign of life is overdue",
 			Suspended: ProbesInDoubt,
 		}},
 		{"out of service, and unreachable in doubt", observed(func(o *Observation) {

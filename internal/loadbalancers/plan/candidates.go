@@ -224,15 +224,18 @@ func (p *planner) fitnessOf(c *claim, n *node, serving bool) fitness {
 	return fits
 }
 
-// takesAddresses reports whether addresses may come to a candidate at all.
-func (n *node) takesAddresses() bool {
-	return n.candidate != nil && (n.candidate.Health == Healthy || n.candidate.Health == Draining)
-}
+// NotHealthy is why no address comes to a candidate of which that is not known better.
+const NotHealthy = "is not healthy"
 
-// isLastChoice reports whether an address comes to a candidate only where no other can take it.
-func (n *node) isLastChoice() bool {
-	return n.candidate.Rank == Cordoned || n.candidate.Health == Draining
-}
+// TakesAddresses reports whether addresses may come to a candidate at all.
+func (c *Candidate) TakesAddresses() bool { return c.Health == Healthy || c.Health == Draining }
+
+// IsLastChoice reports whether an address comes to a candidate only where no other can take it.
+func (c *Candidate) IsLastChoice() bool { return c.Rank == Cordoned || c.Health == Draining }
+
+func (n *node) takesAddresses() bool { return n.candidate != nil && n.candidate.TakesAddresses() }
+
+func (n *node) isLastChoice() bool { return n.candidate.IsLastChoice() }
 
 func (p *planner) isUsable(c *claim, n *node, serving bool) bool {
 	if !n.takesAddresses() || !n.addr(c.Desired.Family).IsValid() {

@@ -23,14 +23,18 @@ func (p *planner) whyLeaves(c *claim) string {
 	case candidate == nil:
 		return "is no candidate any more"
 	case candidate.Health != Healthy && candidate.Health != Suspect:
-		return cmp.Or(candidate.Why, "is not healthy")
+		return cmp.Or(candidate.Why, NotHealthy)
 	case !eligible:
 		return c.b.whyIneligible()
 	case serving == IsLeaving:
-		return "has only endpoints that are about to end"
+		return onlyLeaving
 	}
 	return ""
 }
+
+// onlyLeaving is why an address leaves an instance, or does not come to it, that serves for a moment
+// more.
+const onlyLeaving = "has only endpoints that are about to end"
 
 // whyIneligible says why a load balancer may not use a candidate, in words that follow its name.
 func (b *balancer) whyIneligible() string {

@@ -262,7 +262,7 @@ func (p *planner) whyNoCandidate(c *claim) string {
 		if n.takesAddresses() {
 			others++
 		} else {
-			parts = append(parts, p.displayName(n.id)+" "+cmp.Or(n.candidate.Why, "is not healthy"))
+			parts = append(parts, p.displayName(n.id)+" "+cmp.Or(n.candidate.Why, NotHealthy))
 		}
 	}
 	switch {

@@ -475,10 +475,12 @@ func TestVerdictsOfCandidates(t *testing.T) {
 	set := []*LoadBalancer{web(), other(serving(tcp80))}
 	r := planned(found, set, cluster("n1", "n2", "n3", "n4", "n5 unhealthy", "n6", "n7 cordoned"), explain)
 	want := []Verdict{
-		{InstanceID: "n1", Name: "node-n1", Chosen: true, Load: 1},
-		{InstanceID: "n3", Name: "node-n3", Load: 1, Reason: "is no less loaded than the chosen one"},
-		{InstanceID: "n7", Name: "node-n7", Reason: "is cordoned"},
-		{InstanceID: "n4", Name: "node-n4", Reason: "carries as many addresses as Oxide allows"},
+		{InstanceID: "n1", Name: "node-n1", Chosen: true, Load: 1,
+			Reason: "a new IPv4 address comes here: first in the order of preference"},
+		{InstanceID: "n3", Name: "node-n3", Load: 1, Reason: "carries 1, and node-n1 no more with this one"},
+		{InstanceID: "n7", Name: "node-n7", Reason: "is cordoned, so it is the last choice"},
+		{InstanceID: "n4", Name: "node-n4",
+			Reason: "carries as many addresses as Oxide allows (32, with ephemeral ones)"},
 		{InstanceID: "n2", Name: "node-n2", Load: 1, Reason: "TCP 80 is held by default/other"},
 		{InstanceID: "n6", Name: "node-n6", Reason: "has no private IPv4 address"},
 		{InstanceID: "n5", Name: "node-n5", Reason: "is not Ready"},

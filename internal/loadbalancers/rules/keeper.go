@@ -17,7 +17,6 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 )
 
 // API is what this package needs of Oxide.
@@ -45,8 +44,10 @@ type Keeper struct {
 	metrics metrics
 	ctx     context.Context //nolint:containedctx // it is the process's, not a caller's
 
-	mu       sync.Mutex
-	writers  map[string]*writer
+	mu      sync.Mutex
+	writers map[string]*writer
+	// acting are the clusters that have a session here: without any nothing is written.
+	acting   map[string]bool
 	stopping bool
 	// stopped is closed once no further request begins.
 	stopped chan struct{}
@@ -83,7 +84,7 @@ func newTimings(scale float64) timings {
 func NewKeeper(ctx context.Context, config Config) *Keeper {
 	k := &Keeper{
 		api: config.API, changed: config.Changed, timings: newTimings(config.TimeScale), ctx: ctx,
-		writers: make(map[string]*writer), stopped: make(chan struct{}),
+		writers: make(map[string]*writer), acting: make(map[string]bool), stopped: make(chan struct{}),
 	}
 	k.metrics = newMetrics(k, config.Registerer)
 	return k
@@ -177,10 +178,35 @@ func (k *Keeper) Fresh(ctx context.Context, vpc string, now time.Time) (Reading,
 	return k.Read(ctx, vpc)
 }
 
-// Desire says what a cluster desires of the firewalls, by VPC, in place of all that it desired before.
+// Begin says that a session of a cluster begins to act. What an earlier one desired is over.
+func (k *Keeper) Begin(scope string, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.acting[scope] = true
+	k.desire(scope, nil, now)
+	for _, w := range k.writers {
+		k.start(w) // what is not in force everywhere waits for a session
+	}
+}
+
+// End says that no session of a cluster acts any more: nothing is desired for it.
+func (k *Keeper) End(scope string, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.acting, scope)
+	k.desire(scope, nil, now)
+}
+
+// Desire says what a cluster that has a session desires of the firewalls, by VPC, in place of all that
+// it desired before.
 func (k *Keeper) Desire(scope string, byVPC map[string]ruleset.Desired, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.desire(scope, byVPC, now)
+}
+
+// desire is Desire; the lock is held.
+func (k *Keeper) desire(scope string, byVPC map[string]ruleset.Desired, now time.Time) {
 	for vpc := range byVPC {
 		k.writer(vpc, now)
 	}
@@ -196,7 +222,7 @@ func (k *Keeper) Desire(scope string, byVPC map[string]ruleset.Desired, now time
 			w.desired[scope] = desired
 		}
 		w.compare(now, k)
-		if oxide.IsKind(w.failure, oxide.KindRefused) {
+		if isRefusal(w.failure) {
 			w.retryAt = time.Time{} // it was for what was desired before
 		}
 		k.start(w)

@@ -30,7 +30,7 @@ func (k *Keeper) write(ctx context.Context, w *writer) {
 	k.mu.Lock()
 	// Nothing comes between here and the request: what others write now is lost.
 	before, desired, merged, differing := w.reading.Stored, w.all(), w.merged, w.differs
-	due := w.due(k.timings)
+	due := k.due(w)
 	switch {
 	case w.reading.Err != nil:
 		w.fail(began, w.reading.Err, k.timings)
@@ -97,10 +97,12 @@ func (k *Keeper) put(
 	if changes := ruleset.Changes(before, stored, scopes...); changes > 0 {
 		k.metrics.foreign.Add(float64(changes))
 	}
-	// It may be stored and not be in force on every sled: then it has to be written again.
-	w.unsettled = err != nil && (w.unsettled || ruleset.Changes(before, stored) > 0)
+	isStored := w.unsettled || ruleset.Changes(before, stored) > 0
+	// It may be stored, or be so in a moment, and not be in force on every sled: then it has to be written
+	// again, until Oxide says that it is.
+	w.unsettled = err != nil
 	k.take(w, stored, readAt)
-	if w.unsettled {
+	if err != nil && isStored {
 		return fmt.Errorf("the rules are stored, and not yet in force everywhere: %w", err)
 	}
 	return err
@@ -116,6 +118,12 @@ func mayBeStored(err error) bool {
 		}
 	}
 	return false
+}
+
+// isRefusal reports whether a write failed for what was to be written.
+func isRefusal(err error) bool {
+	return oxide.IsKind(err, oxide.KindRefused) || oxide.IsKind(err, oxide.KindMalformed) ||
+		oxide.IsKind(err, oxide.KindAlreadyExists)
 }
 
 // mayDesire reports whether a rule is, or may be, desired by now.

@@ -40,7 +40,8 @@ type writer struct {
 	differsAt time.Time
 	// writtenAt is when the last write began.
 	writtenAt time.Time
-	// unsettled: what is stored is not in force everywhere; of these load balancers.
+	// unsettled: what is stored, or is about to be, may not be in force everywhere, since the last write
+	// was not answered with success; of these load balancers.
 	unsettled   bool
 	unsettledOf map[ownership.Key]bool
 	// merged is what would have to be written, as far as is known.
@@ -119,9 +120,13 @@ func (w *writer) compare(now time.Time, k *Keeper) {
 	}
 }
 
-// due returns when to write next; zero: there is nothing to write, or nothing can be written.
-func (w *writer) due(t timings) time.Time {
+// due returns when to write next; zero: there is nothing to write, or nothing can be written. The lock
+// is held.
+func (k *Keeper) due(w *writer) time.Time {
+	t := k.timings
 	switch {
+	case len(k.acting) == 0: // whoever leads now writes, and not this process
+		return time.Time{}
 	case !w.known || w.reading.Err != nil, w.merged.Blocked != "":
 		return time.Time{}
 	case !w.merged.Changed && !w.unsettled:
@@ -150,7 +155,7 @@ func (k *Keeper) start(w *writer) {
 		w.wake()
 		return
 	}
-	if k.stopping || len(w.jobs) == 0 && !w.stale && w.due(k.timings).IsZero() {
+	if k.stopping || len(w.jobs) == 0 && !w.stale && k.due(w).IsZero() {
 		return
 	}
 	w.running = true
@@ -195,7 +200,7 @@ func (k *Keeper) next(w *writer) (func(context.Context), time.Time) {
 		w.running = false
 		return nil, time.Time{}
 	}
-	now, due := time.Now(), w.due(k.timings)
+	now, due := time.Now(), k.due(w)
 	if len(w.jobs) > 0 {
 		first := w.jobs[0]
 		if spaced := w.spaced(k.timings); first.writes && now.Before(spaced) {
@@ -230,7 +235,11 @@ func (k *Keeper) read(ctx context.Context, w *writer) {
 		return
 	}
 	if w.known && w.reading.Err == nil {
-		if changes := ruleset.Changes(w.reading.Stored, stored); changes > 0 {
+		var own []string
+		if w.unsettled {
+			own = scopesOf(w.all()) // what was written without an answer may have been stored since
+		}
+		if changes := ruleset.Changes(w.reading.Stored, stored, own...); changes > 0 {
 			k.metrics.foreign.Add(float64(changes))
 			slog.InfoContext(ctx, "somebody else has changed the firewall", "vpc", w.vpc, "rules", changes)
 		}

@@ -116,6 +116,45 @@ func TestListsThatAreCutOrMissRowsChangeNothingForAnHour(t *testing.T) {
 	}
 }
 
+// What a list of VPCs or subnets does not show is known on for as long as interfaces are in it: nothing
+// that is said of a firewall changes for it, and a new backend says nothing before it has read what there
+// is.
+func TestListsOfNetworksThatMissRowsChangeNothingThatIsSaidOfTheFirewall(t *testing.T) {
+	for _, list := range []string{"vpc_list", "vpc_subnet_list"} {
+		t.Run(list, func(t *testing.T) {
+			inRoutedWorld(t, 2, func(w *world) {
+				o := w.open().sync()
+				defer func() { o.close() }()
+				key := o.want("default/web", nil, 80)
+				o.carried(key, 1)
+				isClosed := func() bool {
+					return slices.ContainsFunc(o.state(key).Conditions, func(c session.Condition) bool {
+						return c.Type == session.FirewallClosed
+					})
+				}
+				o.await(time.Minute, "a closed firewall", isClosed)
+				_, err := w.sim.AddFault(oxidesim.Fault{Operation: list, Omit: 1})
+				w.must(err)
+				for range 30 * 6 {
+					if !isClosed() {
+						w.Fatalf("nothing is said of the firewall any more: %+v", o.state(key))
+					}
+					time.Sleep(10 * time.Second)
+				}
+				o = o.reopen()
+				for range 600 {
+					if o.state(key).Phase == session.PhaseReady && !isClosed() {
+						w.Fatalf("it is ready without a word of the firewall: %+v", o.state(key))
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				w.sim.ClearFaults()
+				o.await(2*time.Minute, "a closed firewall", isClosed)
+			})
+		})
+	}
+}
+
 func TestWhyAnAddressCannotBeReadIsSaid(t *testing.T) {
 	for name, edit := range map[string]func(*session.Desired){
 		"one of the user's":     existing("of-the-user"),

@@ -114,7 +114,7 @@ func (a adopter) refuses(l *loop, key ownership.Key, ip *plan.Address) error {
 	switch {
 	case !a.onNode:
 		return failf(ReasonInUse, nil, "the %s %s is attached to the instance %s, which is not known here to "+
-			"be a node of the scope %s: detach it first", ip.Kind, ip.Name, a.at, key.Scope)
+			"be a candidate of the scope %s: detach it first", ip.Kind, ip.Name, a.at, key.Scope)
 	case a.known && a.desired == 0:
 		return failf(ReasonInvalid, nil, "the load balancer %s desires no such address as the %s %s of IP%s, "+
 			"or from another pool: change what it desires first, or the address would be deleted", key, ip.Kind,

@@ -39,15 +39,15 @@ type Attached struct {
 }
 
 // Attach attaches an address to an instance, if it is attached nowhere or may be moved; where it is
-// attached already, Oxide confirms that. Errors: those of hold; ReasonInUse, ReasonNotOperable,
+// attached already, Oxide confirms that. Errors: those of lockAddress; ReasonInUse, ReasonNotOperable,
 // ReasonLimit, ReasonRefused, ReasonReadOnly, instances.ErrNotFound.
 func (m *Manager) Attach(ctx context.Context, req AttachRequest) (Attached, error) {
-	h, err := m.hold(ctx, req.Kind, req.ID)
+	l, err := m.lockAddress(ctx, req.Kind, req.ID)
 	if err != nil {
 		return Attached{}, err
 	}
-	defer h.release()
-	ip, from := &h.address, h.address.InstanceID
+	defer l.unlock()
+	ip, from := &l.address, l.address.InstanceID
 	moves := from != "" && from != req.InstanceID
 	switch {
 	case moves && !req.FromAnywhere && from != req.From:
@@ -62,18 +62,18 @@ func (m *Manager) Attach(ctx context.Context, req AttachRequest) (Attached, erro
 		return Attached{}, err
 	}
 	if !moves {
-		_, err := h.request(ctx, plan.ActionAttach, req.InstanceID, "")
+		_, err := l.request(ctx, plan.ActionAttach, req.InstanceID, "")
 		return Attached{Address: *ip}, m.limitOr(ctx, err, ip, req.InstanceID)
 	}
 	m.requests.Add(1) // the backend does not stop in between
 	defer m.requests.Done()
-	if _, err := h.request(ctx, plan.ActionDetach, from, req.InstanceID); err != nil {
+	if _, err := l.request(ctx, plan.ActionDetach, from, req.InstanceID); err != nil {
 		return Attached{}, err
 	}
 	// From here on the end of the call would leave the address nowhere.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
-	o, err := h.request(ctx, plan.ActionAttach, req.InstanceID, "")
+	o, err := l.request(ctx, plan.ActionAttach, req.InstanceID, "")
 	switch {
 	case err == nil:
 		return Attached{Address: *ip, Previous: from}, nil
@@ -149,16 +149,16 @@ func (m *Manager) limitOr(ctx context.Context, refused error, ip *plan.Address, 
 }
 
 // Detach detaches an address from an instance. It succeeds if it is attached nowhere. Errors: those of
-// hold; ReasonInUse if it is attached to another one, ReasonNotOperable, ReasonReadOnly.
+// lockAddress; ReasonInUse if it is attached to another one, ReasonNotOperable, ReasonReadOnly.
 func (m *Manager) Detach(
 	ctx context.Context, kind ownership.Kind, id, instanceID string,
 ) (plan.Address, error) {
-	h, err := m.hold(ctx, kind, id)
+	l, err := m.lockAddress(ctx, kind, id)
 	if err != nil {
 		return plan.Address{}, err
 	}
-	defer h.release()
-	ip := &h.address
+	defer l.unlock()
+	ip := &l.address
 	switch {
 	case ip.InstanceID == "":
 		return *ip, nil
@@ -168,22 +168,22 @@ func (m *Manager) Detach(
 	case m.config.ReadOnly:
 		return plan.Address{}, errReadOnly
 	}
-	_, err = h.request(ctx, plan.ActionDetach, instanceID, "")
+	_, err = l.request(ctx, plan.ActionDetach, instanceID, "")
 	return *ip, err
 }
 
 // Delete deletes an address that is attached nowhere. It succeeds if there is none with this id.
-// Errors: those of hold; ReasonInUse, ReasonReadOnly.
+// Errors: those of lockAddress; ReasonInUse, ReasonReadOnly.
 func (m *Manager) Delete(ctx context.Context, kind ownership.Kind, id string) error {
-	h, err := m.hold(ctx, kind, id)
+	l, err := m.lockAddress(ctx, kind, id)
 	if errors.Is(err, errAbsent) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer h.release()
-	ip := &h.address
+	defer l.unlock()
+	ip := &l.address
 	switch {
 	case ip.InstanceID != "":
 		return failf(ReasonInUse, nil, "the %s %s is attached to instance %s: detach it first", ip.Kind,
@@ -191,6 +191,6 @@ func (m *Manager) Delete(ctx context.Context, kind ownership.Kind, id string) er
 	case m.config.ReadOnly:
 		return errReadOnly
 	}
-	_, err = h.request(ctx, plan.ActionDelete, "", "")
+	_, err = l.request(ctx, plan.ActionDelete, "", "")
 	return err
 }

@@ -28,7 +28,7 @@
 //	adopt.go      adopt addresses by hand
 //	firewall.go   the firewall rules that load balancers need, and what waits for them
 //	firewall_operator.go  show and remove such rules by hand
-//	held.go       single addresses that calls change, and which of them they may
+//	address_lock.go  single addresses that calls change, and which of them they may
 //	attach.go     calls that attach, detach and delete an address without a load balancer
 //	reserve.go    calls that reserve an address under a name
 //	listing.go    the addresses of the project for calls

@@ -25,6 +25,8 @@ type firewalls struct {
 	vpcs map[string]string
 	// states is what was known of each when the step began.
 	states map[string]rules.State
+	// scopes are those whose rules are the session's.
+	scopes []string
 	// targets are what rules name in each VPC so that they are about the cluster's instances.
 	targets map[string]targets
 	// desired is what is to be there; it has no rules where the backend keeps none.
@@ -33,13 +35,6 @@ type firewalls struct {
 	ended map[string]bool
 	// orphans are those that were sent last.
 	orphans []KeptRule
-}
-
-// targets are what rules name in a VPC.
-type targets struct {
-	matches []firewall.Match
-	// widened is what they are about besides the cluster's instances.
-	widened string
 }
 
 // keptRules are the rules that a load balancer needs in a VPC, and what they were made of.
@@ -71,20 +66,19 @@ func (l *loop) opens(b *balancer) bool { return l.keepsRules() && b.desired.Open
 // desireRules has the rules kept that the load balancers need, as a plan shows them.
 func (l *loop) desireRules(result *plan.Result, now time.Time) {
 	f := &l.firewalls
-	interfaces := l.interfaces(result)
-	f.vpcs, f.desired = make(map[string]string), make(map[string]ruleset.Desired)
-	if len(l.balancers) == 0 && len(f.ended) == 0 {
-		interfaces = nil // then nothing has to be read
+	var found interfaces
+	if len(l.balancers) > 0 || len(f.ended) > 0 { // else nothing has to be read
+		found = l.interfaces(result)
 	}
-	scopes := append([]string{l.opening.Scope}, l.m.adoptable(l.opening)...)
-	for vpc, all := range interfaces {
-		f.vpcs[vpc] = all[0].VPCName
+	f.scopes = append([]string{l.opening.Scope}, l.m.adoptable(l.opening)...)
+	f.vpcs, f.desired = found.vpcs, make(map[string]ruleset.Desired)
+	for vpc := range found.vpcs {
 		f.desired[vpc] = ruleset.Desired{
-			Scopes: scopes, Rules: make(map[string][]firewall.Rule), Stay: make(map[string]bool),
+			Scopes: f.scopes, Rules: make(map[string][]firewall.Rule), Stay: make(map[string]bool),
 		}
 	}
 	if l.keepsRules() {
-		l.target(interfaces)
+		l.target(found, now)
 		l.needRules(result)
 		l.m.desireRules(l.session, f.desired, now)
 	}
@@ -121,54 +115,13 @@ func (l *loop) needRules(result *plan.Result) {
 		b.openFamilies = l.familiesOf(b, planned)
 		for vpc := range desired {
 			// What one that is ending admits its owner may not know any more: nobody else is let in.
-			if b.lb.Preserve || b.lb.Ending != plan.NotEnding && len(b.openFamilies) > 0 {
+			ends := b.lb.Ending != plan.NotEnding
+			if b.lb.Preserve && !ends || ends && len(b.openFamilies) > 0 || l.firewalls.targets[vpc].unknown {
 				desired[vpc].Stay[b.lb.Key.Name] = true
 				continue
 			}
 			desired[vpc].Rules[b.lb.Key.Name] = l.rulesOf(b, vpc)
 		}
-	}
-}
-
-// interfaces returns those of the instances that rules are about, by VPC: the candidates, and former
-// ones while they carry an address.
-func (l *loop) interfaces(result *plan.Result) map[string][]firewall.Interface {
-	ids := make(map[string]bool, len(l.candidates))
-	for id := range l.candidates {
-		ids[id] = true
-	}
-	for _, planned := range result.LoadBalancers {
-		for _, c := range planned.Claims {
-			ids[c.Current()] = ids[c.Current()] || l.former[c.Current()]
-		}
-		for _, r := range planned.Releases {
-			ids[r.Address.InstanceID] = ids[r.Address.InstanceID] || l.former[r.Address.InstanceID]
-		}
-	}
-	byVPC := make(map[string][]firewall.Interface)
-	for id, is := range ids {
-		at := l.observed.instances[id].Interface
-		if is && at.VPCName != "" && at.InstanceName != id { // and nothing is unknown of it
-			byVPC[at.VPCID] = append(byVPC[at.VPCID], at)
-		}
-	}
-	return byVPC
-}
-
-// target finds out what rules name. What is as before is kept, so that nothing is made of it again.
-func (l *loop) target(interfaces map[string][]firewall.Interface) {
-	f := &l.firewalls
-	before, count := f.targets, 0
-	for _, b := range l.balancers {
-		count += b.ruleCount
-	}
-	f.targets = make(map[string]targets, len(interfaces))
-	for vpc, all := range interfaces {
-		matches, widened := ruleset.Targets(all, count)
-		if old := before[vpc]; slices.Equal(old.matches, matches) {
-			matches = old.matches
-		}
-		f.targets[vpc] = targets{matches, widened}
 	}
 }
 

@@ -198,6 +198,18 @@ func TestManyCreatedTogetherTakeFewWrites(t *testing.T) {
 		if n := w.writes(); n > 3 || len(w.kept()) != 100 {
 			t.Errorf("%d writes, %d rules", n, len(w.kept()))
 		}
+		o.observe(0, silent)
+		o.opened(keys[0].Name, func(d *session.Desired) { d.Ending = plan.EndRelease })
+		w.await(time.Minute, "the release", func() bool { return o.isReleased(keys[0]) })
+		o.send(session.Item{Removed: &session.Removal{Key: keys[0], OwnerUID: "uid-of-default-web-0"}})
+		for _, key := range keys[1:] {
+			o.settled(key)
+		}
+		reads, writes := w.reads(), w.writes()
+		time.Sleep(10 * time.Minute)
+		if r, n := w.reads()-reads, w.writes()-writes; r > 10 || n != 0 {
+			t.Errorf("where nothing differs there are %d readings and %d writes in ten minutes", r, n)
+		}
 	})
 }
 

@@ -452,7 +452,8 @@ func TestAskingChangesNothing(t *testing.T) {
 		}
 		found, err := w.manager.Get(ctx, key)
 		w.must(err)
-		if len(found.Addresses) != 1 || found.Addresses[0].ID != a.ID || found.Explanation == "" {
+		if len(found.Addresses) != 1 || found.Addresses[0].ID != a.ID || found.Explanation == "" ||
+			found.Phase != session.PhaseReady {
 			t.Errorf("Get: %+v", found)
 		}
 		time.Sleep(2 * time.Minute)

@@ -236,7 +236,7 @@ func (m *Manager) Open(opening Opening) (*Session, error) {
 	if !opening.ObserveOnly {
 		older = m.acting[opening.Scope]
 		m.acting[opening.Scope] = s
-		m.firewalls.Desire(opening.Scope, nil, time.Now()) // what the older one desired is over
+		m.firewalls.Begin(opening.Scope, time.Now())
 	}
 	m.sessions[s] = true
 	m.mu.Unlock()
@@ -325,7 +325,7 @@ func (m *Manager) remove(s *Session) {
 		m.places.set(s.opening.Scope, nil)
 		m.candidates.set(s.opening.Scope, nil)
 		m.registry.Remove(s.opening.Scope)
-		m.firewalls.Desire(s.opening.Scope, nil, time.Now())
+		m.firewalls.End(s.opening.Scope, time.Now())
 	}
 }
 

@@ -14,10 +14,10 @@ import (
 
 // suspensionCauses are the causes for which failover is suspended, in words that follow what is found.
 var suspensionCauses = map[health.Suspension]string{
-	health.MassFailure: "more than half of the nodes have become unhealthy within a minute, while Oxide " +
-		"shows their instances running",
-	health.ProbesInDoubt: "fewer than half of the other nodes that are probed answer, or there is no " +
-		"other, so the network of the client that probes them may be what fails",
+	health.MassFailure: "more than half of the candidates have become unhealthy within a minute, while " +
+		"Oxide shows their instances running",
+	health.ProbesInDoubt: "fewer than half of the other candidates that are probed answer, or there is " +
+		"no other, so the network of the client that probes them may be what fails",
 }
 
 // situation is what it is like where an address is that has to leave.

@@ -42,7 +42,7 @@ type operation struct {
 	began time.Time
 	// family is that of the address.
 	family ownership.Family
-	// finished: it was answered, and its session has not taken that over yet; or it is a call that holds
+	// finished: it was answered, and its session has not taken that over yet; or a call has locked
 	// its subject and makes no request now.
 	finished bool
 	// byCall: a call makes it, and no session.

@@ -126,7 +126,7 @@ func TestRubbishByHandTouchesNoExternalSubnet(t *testing.T) {
 			},
 			"adopt: attached elsewhere": {
 				adopt(web), x.attached.ID, taken,
-				"to the instance stranger, which is not known here to be a node of the scope cluster-1: " +
+				"to the instance stranger, which is not known here to be a candidate of the scope cluster-1: " +
 					"detach it first",
 			},
 			"adopt: attached, for one that is not known": {adopt(unknown), "attached", taken, "detach it first"},

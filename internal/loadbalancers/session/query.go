@@ -5,6 +5,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -90,7 +91,7 @@ func (m *Manager) all(ctx context.Context, scope string) (map[ownership.Key]Load
 func (s *State) loadBalancer() LoadBalancer {
 	return LoadBalancer{
 		Key: s.Key, OwnerUID: s.OwnerUID, Addresses: s.Addresses, Conditions: s.Conditions,
-		Problem: s.Problem, Explanation: s.Explanation,
+		Problem: s.Problem, Explanation: s.Explanation, Phase: s.Phase,
 	}
 }
 
@@ -288,7 +289,14 @@ func (m *Manager) snapshot(ctx context.Context, opening Opening, ids []string) (
 func (l *loop) planFor(request PlanRequest, now time.Time) PlanResponse {
 	what := *l
 	what.candidates = maps.Clone(l.candidates)
+	if len(request.Without) > 0 {
+		what.observed.instances = maps.Clone(l.observed.instances)
+	}
 	for _, id := range request.Without {
+		if instance, known := what.observed.instances[id]; known {
+			instance.Name = l.nameOf(id) // people know it by that of the candidate
+			what.observed.instances[id] = instance
+		}
 		delete(what.candidates, id)
 	}
 	for _, id := range request.Cordon {
@@ -299,18 +307,30 @@ func (l *loop) planFor(request PlanRequest, now time.Time) PlanResponse {
 		}
 	}
 	in := what.input(now)
-	in.Rebalance = in.Rebalance || request.Rebalance
+	if request.Rebalance {
+		in.Rebalance = true
+		for i, lb := range in.LoadBalancers {
+			// What moved a moment ago moves again later.
+			movable := *lb
+			movable.MayMove = true
+			in.LoadBalancers[i] = &movable
+		}
+	}
 	in.Explain = make(map[string]bool)
 	for _, name := range request.Explain {
 		in.Explain[name] = true
 	}
-	return what.response(plan.Make(in))
+	return what.response(in, plan.Make(in))
 }
 
-func (l *loop) response(result *plan.Result) PlanResponse {
-	response := PlanResponse{Orphans: l.orphansOf(result)}
+func (l *loop) response(in *plan.Input, result *plan.Result) PlanResponse {
+	response := PlanResponse{Orphans: l.orphansOf(result), Candidates: l.plannedCandidates(in, result)}
 	for _, planned := range result.LoadBalancers {
-		response.LoadBalancers = append(response.LoadBalancers, l.plannedLoadBalancer(planned))
+		lb := l.plannedLoadBalancer(planned)
+		if b := l.balancers[lb.Key]; b != nil && in.Explain[lb.Key.Name] {
+			lb.State = b.sent
+		}
+		response.LoadBalancers = append(response.LoadBalancers, lb)
 	}
 	slices.SortFunc(response.LoadBalancers, func(a, b PlannedLoadBalancer) int {
 		return ownership.CompareKeys(a.Key, b.Key)
@@ -321,6 +341,31 @@ func (l *loop) response(result *plan.Result) PlanResponse {
 		response.Actions = append(response.Actions, action)
 	}
 	return response
+}
+
+// plannedCandidates returns what a plan makes of each candidate, ordered by name.
+func (l *loop) plannedCandidates(in *plan.Input, result *plan.Result) []PlannedCandidate {
+	carried := make(map[string]int)
+	for _, ip := range l.observed.addresses.All() {
+		carried[ip.InstanceID]++
+	}
+	all := make([]PlannedCandidate, 0, len(in.Candidates))
+	for i := range in.Candidates {
+		c := &in.Candidates[i]
+		planned := PlannedCandidate{
+			InstanceID: c.InstanceID, Name: c.Name, Addresses: carried[c.InstanceID],
+			Planned: result.Loads[c.InstanceID], LastChoice: c.IsLastChoice(),
+			InstanceName: cmp.Or(l.observed.names[c.InstanceID], in.Instances[c.InstanceID].Name),
+		}
+		if !c.TakesAddresses() {
+			planned.Why = cmp.Or(c.Why, plan.NotHealthy)
+		}
+		all = append(all, planned)
+	}
+	slices.SortFunc(all, func(a, b PlannedCandidate) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.InstanceID, b.InstanceID))
+	})
+	return all
 }
 
 func (l *loop) plannedLoadBalancer(planned *plan.Planned) PlannedLoadBalancer {

@@ -30,7 +30,7 @@ type ReserveRequest struct {
 func (m *Manager) Reserve(ctx context.Context, req ReserveRequest) (plan.Address, bool, error) {
 	list := m.addresses[req.Source.Kind]
 	op := &operation{subject: req.Name, family: req.Family}
-	if _, err := m.operations.hold(ctx, op); err != nil {
+	if _, err := m.operations.lock(ctx, op); err != nil {
 		return plan.Address{}, false, err
 	}
 	defer func() { m.operations.done(op) }()

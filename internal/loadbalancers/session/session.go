@@ -249,7 +249,7 @@ func (s *Session) ask(ctx context.Context, answer func(*loop)) error {
 
 func errSessionRequired(scope string) error {
 	return failf(ReasonSessionRequired, nil, "there is no acting session of the scope %s in sync with "+
-		"this backend: ask the backend of the leader", scope)
+		"this backend: ask the backend that has it, as its GetInfo shows", scope)
 }
 
 // next takes the next event out.

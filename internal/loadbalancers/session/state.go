@@ -123,7 +123,7 @@ func (s *balancerStep) isPlaceUnread() bool {
 			return false // nothing is read of it
 		}
 		instance, known := s.observed.instances[c.Target]
-		return !known || s.unreadFirewalls[instance.Interface.VPCID]
+		return !known || instance.Interface.VPCName == "" || s.unreadFirewalls[instance.Interface.VPCID]
 	})
 }
 

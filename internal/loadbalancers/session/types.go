@@ -112,6 +112,8 @@ type LoadBalancer struct {
 	Conditions  []Condition
 	Problem     error
 	Explanation string
+	// Phase is how far it is; zero: no session says.
+	Phase Phase
 }
 
 // Address is an address that a load balancer has.
@@ -204,10 +206,27 @@ type PlanResponse struct {
 	LoadBalancers []PlannedLoadBalancer
 	Actions       []Action
 	Orphans       []LoadBalancer
+	// Candidates are ordered by name.
+	Candidates []PlannedCandidate
 }
 
 // PlannedLoadBalancer is the plan for one load balancer.
 type PlannedLoadBalancer struct {
 	LoadBalancer
+	// Verdicts and State, which is what the session sent last, are there for one that is to be explained.
 	Verdicts []plan.Verdict
+	State    *State
+}
+
+// PlannedCandidate is what a plan makes of one candidate.
+type PlannedCandidate struct {
+	InstanceID string
+	// Name is the name by which people know it, InstanceName that in Oxide.
+	Name, InstanceName string
+	// Addresses is how many it carries now, Planned how many in the end.
+	Addresses, Planned int
+	// Why no address comes to it; empty: they do.
+	Why string
+	// LastChoice: an address comes to it only where no other can take it.
+	LastChoice bool
 }

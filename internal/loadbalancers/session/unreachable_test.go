@@ -83,7 +83,7 @@ func TestNothingMovesWhileTheClientsProbesAreInDoubt(t *testing.T) {
 		}
 		w.await(5*time.Second, "the condition", func() bool {
 			return o.hasCondition(web, session.FailoverSuspended, before.Addr.String(), nodeName(at),
-				"does not answer, and its lease is overdue", "the network of the client")
+				"does not answer, and its other sign of life is overdue", "the network of the client")
 		})
 		time.Sleep(10 * time.Minute)
 		if n := len(o.did(web, plan.ActionDetach, began)); n != 0 {
@@ -131,7 +131,7 @@ func TestMostNodesThatDoNotAnswerKeepTheirAddresses(t *testing.T) {
 		}
 		w.await(5*time.Second, "the condition", func() bool {
 			return o.hasCondition(key, session.FailoverSuspended, before.Addr.String(), "node-1",
-				"more than half of the nodes have become unhealthy within a minute")
+				"more than half of the candidates have become unhealthy within a minute")
 		})
 		time.Sleep(time.Minute)
 		if n := len(o.did(key, plan.ActionDetach, began)); n != 0 {

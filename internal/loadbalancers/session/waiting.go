@@ -23,8 +23,8 @@ const (
 	waitAtMost = time.Second
 )
 
-// hold takes a subject for a call, once nobody else has it. It returns whether it had to wait.
-func (t *operationTable) hold(ctx context.Context, op *operation) (waited bool, err error) {
+// lock takes a subject for a call, once nobody else has it. It returns whether it had to wait.
+func (t *operationTable) lock(ctx context.Context, op *operation) (waited bool, err error) {
 	op.byCall, op.finished = true, true
 	return t.await(ctx, func(time.Time) (bool, time.Time) {
 		if t.bySubject[op.subject] != nil {
@@ -35,12 +35,12 @@ func (t *operationTable) hold(ctx context.Context, op *operation) (waited bool, 
 	})
 }
 
-// enter makes a call's hold on a subject a request, once its instance has a slot for it. It returns the
-// operation that takes the place of the hold, and whether it had to wait.
+// enter makes a call's lock of a subject a request, once its instance has a slot for it. It returns the
+// operation that takes the place of the lock, and whether it had to wait.
 func (t *operationTable) enter(
-	ctx context.Context, held *operation, typ plan.ActionType, instance, next string,
+	ctx context.Context, locked *operation, typ plan.ActionType, instance, next string,
 ) (op *operation, waited bool, err error) {
-	request := *held
+	request := *locked
 	request.typ, request.instance, request.next, request.finished = typ, instance, next, false
 	waited, err = t.await(ctx, func(now time.Time) (bool, time.Time) {
 		if free, at := t.hasSlot(instance, now); !free {

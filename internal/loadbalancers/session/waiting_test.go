@@ -25,7 +25,7 @@ func callers(t *testing.T, table *operationTable, n int, instance func(i int) st
 	for i := range n {
 		go func() {
 			op := &operation{subject: fmt.Sprintf("address-%d", i)}
-			if _, err := table.hold(ctx, op); err != nil {
+			if _, err := table.lock(ctx, op); err != nil {
 				results <- nil
 				return
 			}
@@ -113,8 +113,8 @@ func TestACallWaitsForWhoeverHasTheAddressAndNoLongerThanItself(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		held := &operation{subject: "address"}
-		if waited, err := table.hold(ctx, held); !waited || !errors.Is(err, context.DeadlineExceeded) {
+		locked := &operation{subject: "address"}
+		if waited, err := table.lock(ctx, locked); !waited || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("waited: %v, %v", waited, err)
 		}
 		go func() {
@@ -123,15 +123,15 @@ func TestACallWaitsForWhoeverHasTheAddressAndNoLongerThanItself(t *testing.T) {
 			table.done(moving)
 		}()
 		began := time.Now()
-		if waited, err := table.hold(t.Context(), held); err != nil || !waited ||
+		if waited, err := table.lock(t.Context(), locked); err != nil || !waited ||
 			time.Since(began) != 300*time.Millisecond {
 			t.Errorf("waited: %v, %v, for %s", waited, err, time.Since(began))
 		}
 		again := &operation{scope: "c1", subject: "address"}
 		if began, _ := table.start(again, time.Now(), always); began {
-			t.Error("a session changes an address that a call holds")
+			t.Error("a session changes an address that a call has locked")
 		}
-		table.done(held)
+		table.done(locked)
 		if began, _ := table.start(again, time.Now(), always); !began {
 			t.Error("a session waits for a call that has ended")
 		}
@@ -151,12 +151,12 @@ func TestACallWaitsUntilAnInstanceIsProbedAgain(t *testing.T) {
 		if !table.isResting("node", time.Now()) {
 			t.Error("it is not left alone")
 		}
-		held := &operation{subject: "second"}
-		if _, err := table.hold(t.Context(), held); err != nil {
+		locked := &operation{subject: "second"}
+		if _, err := table.lock(t.Context(), locked); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		_, waited, err := table.enter(t.Context(), held, plan.ActionAttach, "node", "")
+		_, waited, err := table.enter(t.Context(), locked, plan.ActionAttach, "node", "")
 		if took := time.Since(began); err != nil || !waited || took < stuckBackoff/2 || took > 2*stuckBackoff {
 			t.Errorf("waited: %v, %v, for %s", waited, err, took)
 		}

@@ -56,7 +56,7 @@ It starts with what --seed says, or with the silo and project "demo". Point clie
   export OXIDE_HOST=http://127.0.0.1:12220
   export OXIDE_TOKEN=` + oxidesim.DefaultToken + `
 
-docs/simulator.md says more.`,
+docs/guides/simulator.md says more.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return errors.Join(fmt.Errorf("unexpected argument %q", args[0]), errUsage)

@@ -30,6 +30,9 @@ type StateWatcher interface {
 
 	// LastAnswer is when the backend last sent anything; zero: never.
 	LastAnswer() time.Time
+
+	// Refused reports whether the backend refuses this process as another user's.
+	Refused() bool
 }
 
 // WatchReachability watches a connection until it is down and the backend has not answered for
@@ -37,7 +40,8 @@ type StateWatcher interface {
 // context ends or the connection is closed. Time counts from the call on, so a backend that never
 // comes is noticed, too; and from the last answer on, so one that keeps its socket open and answers
 // nothing is: gRPC's keepalive closes such a connection, and it is up again only when the backend
-// has sent something.
+// has sent something. A connection on which this process is refused is not up; the backend closes it
+// soon.
 func WatchReachability(ctx context.Context, conn StateWatcher, limit time.Duration) error {
 	wasUp := false
 	answered := time.Now()
@@ -51,7 +55,7 @@ func WatchReachability(ctx context.Context, conn StateWatcher, limit time.Durati
 			conn.Connect()
 		}
 
-		up := state == connectivity.Ready
+		up := state == connectivity.Ready && !conn.Refused()
 		if last := conn.LastAnswer(); last.After(answered) {
 			answered = last
 		}

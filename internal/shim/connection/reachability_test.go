@@ -22,6 +22,7 @@ type states struct {
 	changed  chan struct{}
 	connects int
 	answered time.Time
+	refused  bool
 }
 
 func newStates(state connectivity.State) *states {
@@ -34,9 +35,26 @@ func (s *states) set(state connectivity.State) {
 	if s.state == connectivity.Ready || state == connectivity.Ready {
 		s.answered = time.Now()
 	}
+	s.changeLocked(state)
+}
+
+// change sets the state, without an answer that counts.
+func (s *states) change(state connectivity.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changeLocked(state)
+}
+
+func (s *states) changeLocked(state connectivity.State) {
 	s.state = state
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+func (s *states) Refused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
 }
 
 func (s *states) GetState() connectivity.State {
@@ -132,6 +150,24 @@ var outages = []struct {
 	{"a connection that is closed", limit, func(s *states) {
 		s.set(connectivity.Shutdown)
 	}, 0},
+}
+
+// A connection on which every call is refused is none, however long it is there.
+func TestABackendThatRefusesThisProcessIsUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := newStates(connectivity.Connecting)
+		conn.refused = true
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		start := time.Now()
+		result := make(chan error, 1)
+		go func() { result <- WatchReachability(ctx, conn, 30*time.Second) }()
+		synctest.Wait()
+		conn.change(connectivity.Ready)
+		if err := <-result; !errors.Is(err, ErrUnreachable) || time.Since(start) != 30*time.Second {
+			t.Errorf("ended with %v after %s, want ErrUnreachable after 30 s", err, time.Since(start))
+		}
+	})
 }
 
 func TestABackendThatDoesNotAnswerForTooLongIsUnreachable(t *testing.T) {

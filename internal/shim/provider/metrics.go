@@ -19,7 +19,7 @@ var (
 
 	removalsPaced = metrics.NewCounter(&metrics.CounterOpts{
 		Name: "oxide_ccm_node_removals_paced_total",
-		Help: "How often the removal of a Node whose instance is gone was put off because many " +
+		Help: "How often the removal of a Node whose instance is gone had to wait because many " +
 			"Nodes had been removed within ten minutes.",
 		StabilityLevel: metrics.ALPHA,
 	})

@@ -17,18 +17,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 const (
 	etcdModule       = "go.etcd.io/etcd/server/v3"
 	kubernetesModule = "k8s.io/kubernetes"
 )
-
-// Binaries are the paths of the control plane's programs.
-type Binaries struct {
-	Etcd          string
-	KubeAPIServer string
-}
 
 // CacheDir returns the folder that keeps what is slow to make: $OXIDE_CCM_CACHE if set, else the
 // folder oxide-ccm in the user's cache ($XDG_CACHE_HOME or ~/.cache).
@@ -46,32 +42,15 @@ func CacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "oxide-ccm"), nil
 }
 
-// Build returns etcd and kube-apiserver of the versions pinned in moduleDir (test/e2e/kube). It
-// builds what cacheDir lacks, one program at a time, and reports through progress. Two runs at
-// once do not collide: the second waits for the first. A program is put into the cache only when
-// it is complete.
-func Build(ctx context.Context, moduleDir, cacheDir string, progress Progress) (Binaries, error) {
-	b, err := openCache(ctx, moduleDir, cacheDir, progress)
-	if err != nil {
-		return Binaries{}, err
-	}
-	result := Binaries{}
-	if result.Etcd, err = b.build(ctx, "etcd", b.etcd, etcdModule, ""); err != nil {
-		return Binaries{}, err
-	}
-	result.KubeAPIServer, err = b.kubernetes(ctx, "kube-apiserver")
-	return result, err
-}
-
 // openCache prepares to build what moduleDir pins into its folder of the cache.
 func openCache(
-	ctx context.Context, moduleDir, cacheDir string, progress Progress,
+	ctx context.Context, moduleDir, cacheDir string, report progress.Reporter,
 ) (*builder, error) {
 	versions, err := pinned(ctx, moduleDir, etcdModule, kubernetesModule)
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{dir: moduleDir, progress: progress, etcd: versions[0], kube: versions[1]}
+	b := &builder{dir: moduleDir, report: report, etcd: versions[0], kube: versions[1]}
 	b.cache, err = cacheFolder(moduleDir, cacheDir, b.kube)
 	return b, err
 }
@@ -128,9 +107,9 @@ func versionFlags(version string) string {
 }
 
 type builder struct {
-	dir      string
-	cache    string
-	progress Progress
+	dir    string
+	cache  string
+	report progress.Reporter
 	// etcd and kube are the pinned versions.
 	etcd, kube string
 }
@@ -140,32 +119,50 @@ func (b *builder) kubernetes(ctx context.Context, name string) (string, error) {
 	return b.build(ctx, name, b.kube, kubernetesModule+"/cmd/"+name, versionFlags(b.kube))
 }
 
+// both returns etcd and kube-apiserver, built if need be.
+func (b *builder) both(ctx context.Context) (Binaries, error) {
+	result := b.inCache()
+	if _, err := b.build(ctx, "etcd", b.etcd, etcdModule, ""); err != nil {
+		return Binaries{}, err
+	}
+	_, err := b.kubernetes(ctx, "kube-apiserver")
+	return result, err
+}
+
+// inCache returns etcd and kube-apiserver as they are once they are built.
+func (b *builder) inCache() Binaries {
+	return Binaries{
+		Etcd: filepath.Join(b.cache, "etcd"), KubeAPIServer: filepath.Join(b.cache, "kube-apiserver"),
+		Kubernetes: b.kube, EtcdVersion: b.etcd, Source: "built from their modules",
+	}
+}
+
 // build returns the path of the program in the cache, made first if need be.
 func (b *builder) build(ctx context.Context, name, version, pkg, flags string) (string, error) {
 	path := filepath.Join(b.cache, name)
 	if isFile(path) {
-		b.progress.Step("building " + name + " " + version)
-		b.progress.Done("in the cache already")
 		return path, nil
 	}
+	began := time.Now()
+	b.report.Step("building " + name + " " + version)
 	unlock, err := Lock(ctx, filepath.Join(b.cache, "lock"), func() {
-		b.progress.Step("building " + name + " " + version)
-		b.progress.Note("another run builds it, waiting")
+		b.report.Note(progress.Note{
+			Text: "another run builds it, waiting for " + progress.Seconds(time.Since(began)),
+		})
 	})
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
 	if isFile(path) {
-		b.progress.Done("built by the other run")
+		b.report.Done("built by the other run")
 		return path, nil
 	}
 	half := path + ".unfinished"
 	os.Remove(half) // a killed run may have left it, and go build refuses to write over it
 	defer os.Remove(half)
-	if err := GoBuild(ctx, b.progress, BuildSpec{
-		Title: name + " " + version + " (once; this takes minutes)", Dir: b.dir,
-		Output: half, Packages: []string{pkg},
+	if err := GoBuild(ctx, b.report, BuildSpec{
+		Title: name + " " + version, Dir: b.dir, Output: half, Packages: []string{pkg},
 		LinkerFlags: strings.TrimSpace(smallProgram + " " + flags),
 	}); err != nil {
 		return "", err
@@ -182,7 +179,8 @@ func isFile(path string) bool {
 }
 
 // Lock takes an exclusive lock on a file, which it makes if need be. The system drops the lock with
-// the process, however it ends. Before it waits for another holder it calls waiting, unless nil.
+// the process, however it ends. While it waits for another holder it calls waiting, unless nil,
+// again and again.
 func Lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -201,7 +199,6 @@ func Lock(ctx context.Context, path string, waiting func()) (unlock func(), err 
 		}
 		if waiting != nil {
 			waiting()
-			waiting = nil
 		}
 		select {
 		case <-ctx.Done():

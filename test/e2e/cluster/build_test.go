@@ -6,14 +6,19 @@ package cluster
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 func TestAnUnfinishedBuildIsNeverUsed(t *testing.T) {
@@ -53,7 +58,7 @@ func TestTwoRunsAtOnceBuildOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	ends := b.progress.(*recorder).ends()
+	ends := b.report.(*recorder).ends()
 	built := 0
 	for _, end := range ends {
 		if strings.HasPrefix(end, "done in ") {
@@ -107,7 +112,7 @@ func TestTheCacheFollowsSourcesAndCompiler(t *testing.T) {
 	}
 }
 
-func TestProgressCountsWhatTheCompilerTells(t *testing.T) {
+func TestProgressCountsWhatTheCompilerSays(t *testing.T) {
 	out := &buildOutput{}
 	var got []string
 	for _, piece := range []string{
@@ -117,17 +122,71 @@ func TestProgressCountsWhatTheCompilerTells(t *testing.T) {
 		if _, err := out.Write([]byte(piece)); err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, out.summary())
+		got = append(got, out.note(3*time.Second).String())
 	}
 	want := []string{
-		"working", "1 modules downloaded", "2 modules downloaded", "2 packages compiled",
-		"3 packages compiled",
+		"3.0 s", "modules downloaded: 1, 3.0 s", "modules downloaded: 2, 3.0 s", "packages compiled: 2",
+		"packages compiled: 3",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("summaries (-want +got):\n%s", diff)
+		t.Errorf("notes (-want +got):\n%s", diff)
 	}
 	if last := out.last(5); last != "# broken; x.go:1:2: no" {
 		t.Errorf("last lines: %q", last)
+	}
+}
+
+// A package is compiled once for all, so what is in Go's cache is no work, and a large package is
+// more than a small one.
+func TestTheShareOfABuildGoesByTheSizesOfWhatIsCompiled(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("GOCACHE", t.TempDir())
+	for path, text := range map[string]string{
+		"go.mod":     "module example.test/program\n\ngo 1.26\n",
+		"main.go":    "package main\n\nimport _ \"example.test/program/large\"\n\nfunc main() {}\n",
+		"large/a.go": "package large\n\n// " + strings.Repeat("x", 4*linkWork) + "\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(dir, path), text)
+	}
+	spec := BuildSpec{Title: "program", Dir: dir, Output: t.TempDir() + "/", Packages: []string{"."}}
+	before := measurePackages(t.Context(), spec)
+	const large, program = "example.test/program/large", "example.test/program"
+	if !before.stale[large] || !before.stale["runtime"] || !before.programs[program] || before.isLinking(nil) {
+		t.Fatalf("nothing was compiled before; it is %+v", before)
+	}
+	if share := before.share(nil); share != 0 {
+		t.Errorf("nothing is compiled: share %g", share)
+	}
+	if some := before.share([]string{large}); some <= before.share([]string{"runtime"}) || some >= 1 {
+		t.Errorf("the largest package is compiled: share %g", some)
+	}
+	if all := before.share(slices.Sorted(maps.Keys(before.stale))); all >= 1 || all < 0.5 {
+		t.Errorf("all is compiled but not linked: share %g", all)
+	}
+	if err := GoBuild(t.Context(), &recorder{}, spec); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "main.go"), "package main\n\nfunc main() {}\n")
+	after := measurePackages(t.Context(), spec)
+	if want := map[string]bool{program: true}; !maps.Equal(after.stale, want) || !after.isLinking(nil) {
+		t.Errorf("the program alone has changed, and it is %+v", after)
+	}
+}
+
+func TestTimeIsEstimatedOnlyFromEnoughWork(t *testing.T) {
+	for _, tc := range []struct {
+		share       float64
+		since, want time.Duration
+	}{
+		{0, time.Minute, 0}, {0.5, time.Second, 0}, {0.01, time.Minute, 0},
+		{0.25, time.Minute, 3 * time.Minute}, {1, time.Minute, 0},
+	} {
+		if got := timeLeft(tc.share, tc.since); got != tc.want {
+			t.Errorf("%g after %s: %s left, want %s", tc.share, tc.since, got, tc.want)
+		}
 	}
 }
 
@@ -136,7 +195,7 @@ func newBuilder(t *testing.T, source string) *builder {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "go.mod"), "module example.test/program\n\ngo 1.26\n")
 	writeFile(t, filepath.Join(dir, "main.go"), source)
-	return &builder{dir: dir, cache: t.TempDir(), progress: &recorder{}}
+	return &builder{dir: dir, cache: t.TempDir(), report: &recorder{}}
 }
 
 func writeFile(t *testing.T, path, text string) {
@@ -152,8 +211,9 @@ type recorder struct {
 	told []string
 }
 
-func (r *recorder) Step(string) {}
-func (r *recorder) Note(string) {}
+func (r *recorder) Step(string)        {}
+func (r *recorder) Note(progress.Note) {}
+func (r *recorder) Say(text string)    { r.Done(text) }
 
 func (r *recorder) Done(text string) {
 	r.mu.Lock()

@@ -22,9 +22,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 )
 
-// Cluster is a running control plane. Unless StartControllers was called there is no scheduler and no
-// controller manager in it, and never a kubelet: Nodes and Services are plain objects, and only what
-// a test starts acts on them.
+// Cluster is a running control plane. Unless StartControllers was called there is no scheduler and
+// no controller manager in it, and never a kubelet: Nodes and Services are plain objects, and only
+// what a test starts acts on them.
 type Cluster struct {
 	// URL is the address of kube-apiserver.
 	URL string
@@ -92,7 +92,7 @@ func (c *Cluster) startEtcd(
 			"--listen-client-urls=" + url, "--advertise-client-urls=" + url,
 			"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 			"--initial-cluster=e2e=" + peer, "--unsafe-no-fsync", "--log-level=warn",
-		}}, process.HTTPGet(http.DefaultClient, url+"/readyz"))
+		}}, process.HTTPGet(http.DefaultClient, url+"/health"))
 		return err
 	})
 	return url, err

@@ -19,6 +19,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 const manifest = `# Only a comment.
@@ -112,7 +113,9 @@ func start(ctx context.Context, t *testing.T) *cluster.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binaries, err := cluster.Build(ctx, module, cache, testProgress{t})
+	binaries, err := cluster.Get(ctx, cluster.Options{
+		Module: module, Cache: cache, Report: progress.ForTest("cluster"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,9 +139,3 @@ func start(ctx context.Context, t *testing.T) *cluster.Cluster {
 	}
 	return c
 }
-
-type testProgress struct{ t *testing.T }
-
-func (p testProgress) Step(text string) { p.t.Log(text) }
-func (p testProgress) Note(string)      {}
-func (p testProgress) Done(text string) { p.t.Log(text) }

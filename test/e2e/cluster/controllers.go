@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 // PodBinaries are the paths of the programs that a cluster with pods needs besides Binaries.
@@ -27,13 +28,16 @@ type PodBinaries struct {
 	Kubectl           string
 }
 
-// BuildForPods returns the programs of PodBinaries as Build does those of Binaries. The first time
-// it takes about three minutes more.
+// BuildForPods builds the programs of PodBinaries, whose release must be that of the others. The
+// first time it takes about three minutes.
 func BuildForPods(
-	ctx context.Context, moduleDir, cacheDir string, progress Progress,
+	ctx context.Context, moduleDir, cacheDir string, with Binaries, report progress.Reporter,
 ) (PodBinaries, error) {
-	b, err := openCache(ctx, moduleDir, cacheDir, progress)
+	b, err := openCache(ctx, moduleDir, cacheDir, report)
 	if err != nil {
+		return PodBinaries{}, err
+	}
+	if err := b.checkRelease(with); err != nil {
 		return PodBinaries{}, err
 	}
 	var result PodBinaries
@@ -53,19 +57,22 @@ func BuildForPods(
 	return result, nil
 }
 
-// BuildKubeProxy returns the path of kube-proxy as Build does those of Binaries.
+// BuildKubeProxy builds kube-proxy, whose release must be that of the others, and returns its path.
 func BuildKubeProxy(
-	ctx context.Context, moduleDir, cacheDir string, progress Progress,
+	ctx context.Context, moduleDir, cacheDir string, with Binaries, report progress.Reporter,
 ) (path string, err error) {
-	b, err := openCache(ctx, moduleDir, cacheDir, progress)
+	b, err := openCache(ctx, moduleDir, cacheDir, report)
 	if err != nil {
+		return "", err
+	}
+	if err := b.checkRelease(with); err != nil {
 		return "", err
 	}
 	return b.kubernetes(ctx, "kube-proxy")
 }
 
-// StartForPods runs all of a control plane: besides what Start runs also kube-controller-manager and
-// kube-scheduler. It waits until pods can be created in the namespaces default and kube-system.
+// StartForPods runs all of a control plane: besides what Start runs also kube-controller-manager
+// and kube-scheduler. It waits until pods can be created in the namespaces default and kube-system.
 func StartForPods(
 	ctx context.Context, group *process.Group, binaries Binaries, pods PodBinaries, dir string,
 ) (*Cluster, error) {
@@ -118,8 +125,8 @@ func (c *Cluster) startController(
 	})
 }
 
-// awaitServiceAccounts waits for what kube-controller-manager makes in each namespace: no pod can be
-// created before.
+// awaitServiceAccounts waits for what kube-controller-manager makes in each namespace: no pod can
+// be created before.
 func (c *Cluster) awaitServiceAccounts(ctx context.Context) error {
 	return process.Await(ctx, func(ctx context.Context) (bool, error) {
 		for _, namespace := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem} {

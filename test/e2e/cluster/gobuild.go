@@ -12,17 +12,9 @@ import (
 	"strings"
 	"sync"
 	"time"
-)
 
-// Progress is told what goes on while something slow is done.
-type Progress interface {
-	// Step begins a step; the text is a short line without a full stop.
-	Step(text string)
-	// Note tells how far the current step has come; each note replaces the one before.
-	Note(text string)
-	// Done ends the step and tells how.
-	Done(text string)
-}
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
+)
 
 // BuildSpec says what GoBuild makes.
 type BuildSpec struct {
@@ -40,22 +32,30 @@ type BuildSpec struct {
 	LinkerFlags string
 }
 
+// flags are what a build and a list of what it consists of have in common.
+func (s BuildSpec) flags() []string {
+	return []string{
+		"-trimpath", "-buildvcs=false", "-ldflags", cmp.Or(s.LinkerFlags, smallProgram),
+		"-tags", strings.Join(s.Tags, ","),
+	}
+}
+
 // smallProgram are the linker flags that leave out what only debuggers need.
 const smallProgram = "-s -w"
 
-// noteInterval is how often a build tells how far it is.
-const noteInterval = time.Second
+const (
+	// noteInterval is how often a build reports how far it is.
+	noteInterval = time.Second
+	// measureAfter is when a build is worth being measured: most find everything in Go's cache.
+	measureAfter = 2 * time.Second
+)
 
 // GoBuild builds Go programs: static, stripped, without paths of this machine. The error holds the
 // last lines of the compiler.
-func GoBuild(ctx context.Context, progress Progress, spec BuildSpec) error {
+func GoBuild(ctx context.Context, report progress.Reporter, spec BuildSpec) error {
 	began := time.Now()
-	progress.Step("building " + spec.Title)
-	args := []string{
-		"build", "-v", "-trimpath", "-buildvcs=false",
-		"-ldflags", cmp.Or(spec.LinkerFlags, smallProgram),
-		"-tags", strings.Join(spec.Tags, ","), "-o", spec.Output,
-	}
+	report.Step("building " + spec.Title)
+	args := append([]string{"build", "-v", "-o", spec.Output}, spec.flags()...)
 	cmd := goCommand(ctx, spec.Dir, append(args, spec.Packages...)...)
 	out := &buildOutput{}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -66,6 +66,17 @@ func GoBuild(ctx context.Context, progress Progress, spec BuildSpec) error {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
+	measuring, stop := context.WithCancel(ctx)
+	var measured sync.WaitGroup
+	defer measured.Wait()
+	defer stop()
+	measured.Go(func() {
+		select {
+		case <-measuring.Done():
+		case <-time.After(measureAfter):
+			out.measure(measurePackages(measuring, spec))
+		}
+	})
 	ticker := time.NewTicker(noteInterval)
 	defer ticker.Stop()
 	for {
@@ -77,32 +88,23 @@ func GoBuild(ctx context.Context, progress Progress, spec BuildSpec) error {
 			if err != nil {
 				return fmt.Errorf("building %s failed (%w): %s", spec.Title, err, out.last(5))
 			}
-			progress.Done(fmt.Sprintf("done in %s", Seconds(time.Since(began))))
+			report.Done("done in " + progress.Seconds(time.Since(began)))
 			return nil
 		case <-ticker.C:
-			progress.Note(fmt.Sprintf("%s, %s", out.summary(), Seconds(time.Since(began))))
+			report.Note(out.note(time.Since(began)))
 		}
 	}
 }
 
-// Seconds formats a duration for people: tenths below ten seconds, whole seconds above.
-func Seconds(d time.Duration) string {
-	if d < 10*time.Second {
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	}
-	if d < 2*time.Minute {
-		return fmt.Sprintf("%.0f s", d.Seconds())
-	}
-	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
-}
-
-// buildOutput counts what `go build -v` tells and keeps its last lines.
+// buildOutput follows what `go build -v` writes and keeps its last lines.
 type buildOutput struct {
 	mu         sync.Mutex
 	partial    []byte
 	downloaded int
-	compiled   int
+	compiled   []string  // packages
+	first      time.Time // when the first of them was compiled
 	lines      []string
+	work       work
 }
 
 // Write takes output in pieces of any size.
@@ -129,20 +131,39 @@ func (o *buildOutput) add(line string) {
 		o.lines = append(o.lines, line)
 		o.lines = o.lines[max(0, len(o.lines)-keep):]
 	case line != "": // a package's path alone
-		o.compiled++
+		if len(o.compiled) == 0 {
+			o.first = time.Now()
+		}
+		o.compiled = append(o.compiled, line)
 	}
 }
 
-func (o *buildOutput) summary() string {
+// measure adds what is known of the work.
+func (o *buildOutput) measure(w work) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.work = w
+}
+
+// note says how far the build has come that began so long ago.
+func (o *buildOutput) note(since time.Duration) progress.Note {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
-	case o.compiled > 0:
-		return fmt.Sprintf("%d packages compiled", o.compiled)
+	case o.work.isLinking(o.compiled):
+		return progress.Note{Text: "linking, " + progress.Seconds(since)}
+	case len(o.compiled) > 0:
+		share := o.work.share(o.compiled)
+		return progress.Note{
+			Share: share, Left: timeLeft(share, time.Since(o.first)),
+			Text: fmt.Sprintf("packages compiled: %d", len(o.compiled)),
+		}
 	case o.downloaded > 0:
-		return fmt.Sprintf("%d modules downloaded", o.downloaded)
+		return progress.Note{
+			Text: fmt.Sprintf("modules downloaded: %d, %s", o.downloaded, progress.Seconds(since)),
+		}
 	default:
-		return "working"
+		return progress.Note{Text: progress.Seconds(since)}
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/node"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
@@ -77,7 +78,8 @@ func outside() (code int, err error) {
 }
 
 func (p *prepared) build(ctx context.Context) (err error) {
-	err = node.Install(ctx, printer{}.Step,
+	report := progress.ForTest("e2e-datapath")
+	err = node.Install(ctx, report.Say,
 		node.Package{Name: "iproute2", Program: "ip"},
 		node.Package{Name: "iptables", Program: "iptables-restore"},
 		node.Package{Name: "conntrack", Program: "conntrack"}) // kube-proxy calls it
@@ -87,7 +89,7 @@ func (p *prepared) build(ctx context.Context) (err error) {
 	if p.Root, err = stack.Root(); err != nil {
 		return err
 	}
-	if p.Programs, err = stack.Build(ctx, p.Root, printer{}); err != nil {
+	if p.Programs, err = stack.Build(ctx, p.Root, report); err != nil {
 		return err
 	}
 	cache, err := cluster.CacheDir()
@@ -95,7 +97,7 @@ func (p *prepared) build(ctx context.Context) (err error) {
 		return err
 	}
 	p.KubeProxy, err = cluster.BuildKubeProxy(ctx, filepath.Join(p.Root, "test", "e2e", "kube"), cache,
-		printer{})
+		p.Programs.Binaries, report)
 	return err
 }
 
@@ -144,15 +146,8 @@ func inside(m *testing.M, text []byte) (code int, err error) {
 		return 1, err
 	}
 	fmt.Printf("e2e-datapath: %d machines run after %s\n", len(shared.machines),
-		cluster.Seconds(time.Since(began)))
+		progress.Seconds(time.Since(began)))
 	code = m.Run()
 	shared.figures.print(os.Stdout)
 	return code, nil
 }
-
-// printer prints what is built, while it is built.
-type printer struct{}
-
-func (printer) Step(text string) { fmt.Println("e2e-datapath:", text) }
-func (printer) Note(string)      {}
-func (printer) Done(text string) { fmt.Println("e2e-datapath:  ", text) }

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 // quietNotes is how often a note is worth a line of its own where lines cannot be rewritten.
@@ -24,6 +24,7 @@ type console struct {
 	out      io.Writer
 	terminal bool
 	colour   bool
+	width    func() int // of the terminal, in columns
 
 	step     string
 	open     bool // the step's line on a terminal has no end yet
@@ -34,7 +35,15 @@ type console struct {
 func newConsole(out io.Writer) *console {
 	file, ok := out.(*os.File)
 	terminal := ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
-	return &console{out: out, terminal: terminal, colour: terminal && os.Getenv("NO_COLOR") == ""}
+	return &console{
+		out: out, terminal: terminal, colour: terminal && os.Getenv("NO_COLOR") == "",
+		width: func() int {
+			if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
+				return columns
+			}
+			return usualWidth
+		},
+	}
 }
 
 // title begins a chapter.
@@ -49,29 +58,27 @@ func (c *console) line(format string, args ...any) {
 	fmt.Fprintf(c.out, "  "+format+"\n", args...)
 }
 
-// Step implements cluster.Progress.
+// Step implements progress.Reporter.
 func (c *console) Step(text string) {
 	c.closeLine()
 	c.step, c.lastNote = text, time.Now()
 	if c.terminal {
-		fmt.Fprintf(c.out, "  %s ", text)
-		c.open = true
+		c.rewrite(c.step)
 	}
 }
 
-// Note implements cluster.Progress.
-func (c *console) Note(text string) {
+// Note implements progress.Reporter.
+func (c *console) Note(note progress.Note) {
 	switch {
 	case c.terminal:
-		fmt.Fprintf(c.out, "\r\x1b[K  %s: %s ", c.step, text)
-		c.open = true
+		c.rewrite(withBar(c.step, note, c.width()-3))
 	case time.Since(c.lastNote) >= quietNotes:
-		fmt.Fprintf(c.out, "  %s: %s\n", c.step, text)
+		fmt.Fprintf(c.out, "  %s: %s\n", c.step, note)
 		c.lastNote = time.Now()
 	}
 }
 
-// Done implements cluster.Progress.
+// Done implements progress.Reporter.
 func (c *console) Done(text string) {
 	if c.terminal {
 		fmt.Fprint(c.out, "\r\x1b[K")
@@ -80,7 +87,42 @@ func (c *console) Done(text string) {
 	fmt.Fprintf(c.out, "  %s: %s\n", c.step, text)
 }
 
-var _ cluster.Progress = (*console)(nil)
+// Say implements progress.Reporter.
+func (c *console) Say(text string) { c.line("%s", text) }
+
+var _ progress.Reporter = (*console)(nil)
+
+// rewrite replaces the last line of a terminal. A line that is wider than the terminal would be
+// two, of which only one can be replaced.
+func (c *console) rewrite(text string) {
+	if room := max(c.width()-3, 0); len(text) > room {
+		text = text[:room]
+	}
+	fmt.Fprintf(c.out, "\r\x1b[K  %s", text)
+	c.open = true
+}
+
+const (
+	// usualWidth is that of a terminal that does not say its own.
+	usualWidth = 80
+	// shortestBar is worth its columns; a longer one than longestBar says no more.
+	shortestBar, longestBar = 10, 30
+)
+
+// withBar returns a line of so many columns about a step: with a bar if the share that is done is
+// known and there is room for one.
+func withBar(step string, note progress.Note, room int) string {
+	if note.Share <= 0 {
+		return step + ": " + note.String()
+	}
+	short := progress.Note{Share: note.Share, Left: note.Left}
+	for _, text := range []string{note.String(), short.String(), note.Percent()} {
+		if columns := room - len(step) - len(text) - 2; columns >= shortestBar {
+			return step + " " + progress.Bar(note.Share, min(columns, longestBar)) + " " + text
+		}
+	}
+	return step + ": " + note.Percent()
+}
 
 // restart sets the clock of event to zero.
 func (c *console) restart() { c.began = time.Now() }

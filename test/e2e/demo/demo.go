@@ -19,6 +19,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
@@ -42,10 +43,14 @@ const (
 	longestSocket = 100
 )
 
-const usage = `usage: make demo [KEEP=1]
+const usage = `usage: make demo [KEEP=1] [FETCH=0]
 
 Shows the Oxide cloud controller manager at work between a real kube-apiserver and a simulated
 Oxide rack, all on 127.0.0.1 of this machine. KEEP=1 leaves everything running at the end.
+
+etcd and kube-apiserver are those in the folder KUBEBUILDER_ASSETS, if that is set; else they are
+fetched once, by setup-envtest, or built where that is not possible. FETCH=0 has them built.
+ENVTEST_INDEX is the URL of another index for setup-envtest.
 `
 
 // Signals returns a context that ends at the first signal that asks the demo to end. A second one
@@ -62,8 +67,9 @@ func Main(ctx context.Context, args []string, out io.Writer) int {
 		fmt.Fprint(out, usage)
 		return exitUsage
 	}
-	keep := os.Getenv("KEEP")
-	d := &demo{console: newConsole(out), began: time.Now(), keep: keep != "" && keep != "0"}
+	d := &demo{
+		console: newConsole(out), began: time.Now(), keep: isOn("KEEP", false), fetch: isOn("FETCH", true),
+	}
 	defer d.cleanUp()
 	defer d.endAtSecondSignal(ctx)()
 	err := d.run(ctx)
@@ -77,6 +83,16 @@ func Main(ctx context.Context, args []string, out io.Writer) int {
 	}
 	d.tellFailure(err)
 	return exitFailed
+}
+
+// isOn returns what an environment variable says, or usually if it says nothing.
+func isOn(name string, usually bool) bool {
+	switch value := os.Getenv(name); value {
+	case "":
+		return usually
+	default:
+		return value != "0"
+	}
 }
 
 // Observer watches a run of the demo from outside.
@@ -112,7 +128,8 @@ type demo struct {
 
 	console *console
 	began   time.Time
-	keep    bool
+	// keep leaves everything running; fetch lets the control plane be fetched.
+	keep, fetch bool
 
 	// mu guards dir and group, which endAtSecondSignal uses at any time.
 	mu        sync.Mutex
@@ -132,7 +149,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if d.programs, err = stack.Build(ctx, root, d.console); err != nil {
+	if d.programs, err = d.build(ctx, root); err != nil {
 		return err
 	}
 	if err := d.makeDir(); err != nil {
@@ -192,8 +209,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 	for _, line := range times {
 		d.console.line("%s", line)
 	}
-	d.console.last(fmt.Sprintf("demo: ok (all in %s)", cluster.Seconds(time.Since(d.began))))
+	d.console.last(fmt.Sprintf("demo: ok (all in %s)", progress.Seconds(time.Since(d.began))))
 	return nil
+}
+
+func (d *demo) build(ctx context.Context, root string) (stack.Programs, error) {
+	if !d.fetch {
+		return stack.Build(ctx, root, d.console)
+	}
+	return stack.BuildOrFetch(ctx, root, os.Getenv("ENVTEST_INDEX"), d.console)
 }
 
 // makeDir makes the folder of this run: in the folder for temporary files or, where that one's path
@@ -233,7 +257,7 @@ func (d *demo) start(ctx context.Context, root string) error {
 		return err
 	}
 	c.line("%-15s a real Kubernetes API at %s, with etcd (%s)", "kube-apiserver", d.cluster.URL,
-		cluster.Seconds(time.Since(began)))
+		progress.Seconds(time.Since(began)))
 	options := rack.Options{
 		Program: d.programs.Sim, Dir: d.dir, Machines: machines, Latency: latency,
 	}

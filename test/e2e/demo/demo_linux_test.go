@@ -22,13 +22,27 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/demo"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
+
+// built is everything that a demo runs.
+var built stack.Programs
 
 // The test binary plays the program, as cmd/demo does it, when this variable is set.
 const playVariable = "DEMO_TEST_PLAY"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(playVariable) == "" {
+		// What is slow to build is built where that is seen.
+		root, err := stack.Root()
+		if err == nil {
+			built, err = stack.Build(context.Background(), root, progress.ForTest("demo"))
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "demo:", err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	ctx, stop := demo.Signals()
@@ -182,7 +196,7 @@ func play(t *testing.T, env ...string) *played {
 		t.Fatal(err)
 	}
 	d := &played{T: t, cmd: exec.Command(self), out: &output{}, tmp: tmp}
-	d.cmd.Env = append(os.Environ(), playVariable+"=1", "TMPDIR="+tmp, "KEEP=")
+	d.cmd.Env = append(os.Environ(), playVariable+"=1", "TMPDIR="+tmp, "KEEP=", "FETCH=0")
 	d.cmd.Env = append(d.cmd.Env, env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
 	if err := d.cmd.Start(); err != nil {

@@ -38,7 +38,9 @@ func (d *demo) tellKept(ctx context.Context) error {
 	c.title("To ask the backend, from the root of the repository:")
 	const grpcurl = "GOWORK=off go tool -modfile=tools/go.mod grpcurl -plaintext -unix"
 	const api = "oxide.backend.v1"
-	c.line("export SOCKET=%s", strings.TrimPrefix(d.ccm.Socket, "unix://"))
+	socket := strings.TrimPrefix(d.ccm.Socket, "unix://")
+	c.line("export SOCKET=%s OXIDE_BACKEND_SOCKET=%s", socket, socket)
+	c.line("%s status", d.programs.Backend)
 	c.line("%s $SOCKET list", grpcurl)
 	c.line("%s $SOCKET %s.BackendService/GetInfo", grpcurl, api)
 	c.line("%s $SOCKET %s.InstanceService/ListInstances", grpcurl, api)

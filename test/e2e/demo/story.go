@@ -15,9 +15,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
@@ -72,11 +72,11 @@ func (d *demo) story(ctx context.Context) (times []string, err error) {
 		return nil, err
 	}
 	return []string{
-		fmt.Sprintf("%d Nodes initialized in %s", len(machines), cluster.Seconds(nodes)),
-		fmt.Sprintf("%d Services got their addresses in %s", len(services.all), cluster.Seconds(created)),
+		fmt.Sprintf("%d Nodes initialized in %s", len(machines), progress.Seconds(nodes)),
+		fmt.Sprintf("%d Services got their addresses in %s", len(services.all), progress.Seconds(created)),
 		fmt.Sprintf("1 address left a stopped instance in %s, 1 a silent node in %s",
-			cluster.Seconds(stopped), cluster.Seconds(silent)),
-		fmt.Sprintf("1 address was released in %s", cluster.Seconds(removed)),
+			progress.Seconds(stopped), progress.Seconds(silent)),
+		fmt.Sprintf("1 address was released in %s", progress.Seconds(removed)),
 	}, nil
 }
 
@@ -113,7 +113,7 @@ func (d *demo) chapter(
 	case ctx.Err() != nil: // interrupted, or a process died
 		return 0, context.Cause(ctx)
 	case limited.Err() != nil:
-		return 0, fmt.Errorf("after %s still missing: %s%s", cluster.Seconds(chapterLimit),
+		return 0, fmt.Errorf("after %s still missing: %s%s", progress.Seconds(chapterLimit),
 			missing, d.lastWarning(ctx))
 	default:
 		return 0, err

@@ -3,6 +3,6 @@
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
 // Package examples builds and runs the programs in examples/ of the repository, and the commands of
-// docs/reuse.md, against oxide-backend and a simulated rack, without Kubernetes. What a test expects it
-// looks for on the rack, or in what the program has written.
+// docs/guides/reuse.md, against oxide-backend and a simulated rack, without Kubernetes. What a test
+// expects it looks for on the rack, or in what the program has written.
 package examples

@@ -30,14 +30,14 @@ func freePort(t *testing.T) string {
 
 func TestTheFirstCallOfTheDocsWorksAsItStandsThere(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(filepath.Join(built.root, "docs", "reuse.md"))
+	text, err := os.ReadFile(filepath.Join(built.root, "docs", "guides", "reuse.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	section, _, _ := strings.Cut(string(text), "\n## Which call for what")
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1)
-	if len(blocks) != 6 {
-		t.Fatalf("the section has %d blocks of commands, want 6", len(blocks))
+	if len(blocks) != 7 {
+		t.Fatalf("the section has %d blocks of commands, want 7", len(blocks))
 	}
 	commands := []string{"set -euo pipefail\n"}
 	for _, block := range blocks {
@@ -68,7 +68,7 @@ func TestTheFirstCallOfTheDocsWorksAsItStandsThere(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"apiRevision"`, "RUN_STATE_RUNNING", `"created": true`, `"previousInstanceId"`, "FIREWALL_CLOSED",
-		"ACTION_TYPE_ATTACH", "PHASE_READY", `"released"`,
+		`"verdicts"`, "ACTION_TYPE_ATTACH", "PHASE_READY", `"released"`,
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the commands print no %s: %s", want, out)

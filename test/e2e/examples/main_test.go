@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
@@ -42,7 +43,7 @@ func run(m *testing.M) (code int, err error) {
 	if built.root, err = stack.Root(); err != nil {
 		return 1, err
 	}
-	if built.programs, err = stack.BuildOwn(ctx, built.root, silent{}); err != nil {
+	if built.programs, err = stack.BuildOwn(ctx, built.root, progress.ForTest("examples")); err != nil {
 		return 1, err
 	}
 	if built.examples, err = os.MkdirTemp("", "examples-"); err != nil {
@@ -57,13 +58,6 @@ func run(m *testing.M) (code int, err error) {
 	}
 	return m.Run(), nil
 }
-
-// silent says nothing of what is built.
-type silent struct{}
-
-func (silent) Step(string) {}
-func (silent) Note(string) {}
-func (silent) Done(string) {}
 
 // world is a rack and a backend in front of it.
 type world struct {

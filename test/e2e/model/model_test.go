@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
@@ -75,7 +76,7 @@ func TestInvariantsHoldWhateverHappens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs, err := stack.Build(t.Context(), root, printer{})
+	programs, err := stack.Build(t.Context(), root, progress.ForTest("model"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,10 +183,3 @@ func (w *world) checkEvents(ctx context.Context) {
 		w.Error("there is no event at all")
 	}
 }
-
-// printer tells what is built, while it is built.
-type printer struct{}
-
-func (printer) Step(text string) { fmt.Println("model:", text) }
-func (printer) Note(string)      {}
-func (printer) Done(text string) { fmt.Println("model:  ", text) }

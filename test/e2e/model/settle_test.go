@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
@@ -57,10 +59,36 @@ func (w *world) settle(ctx context.Context) (snapshot, problems, error) {
 		if time.Since(nudgedAt) > nudgeInterval {
 			nudgedAt = time.Now()
 			_ = w.nudge(ctx)
+			_ = w.detachLeft(ctx, s)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	return s, append(missing, problem{converges, "it did not within " + settleLimit.String()}), nil
+}
+
+// detachLeft does what the event AddressLeftAttached advises, as the owner of an address would: one that
+// an ending Service had borrowed and could not return is known to nobody once the programs were killed
+// meanwhile, for it has no marker.
+func (w *world) detachLeft(ctx context.Context, s snapshot) error {
+	events, err := w.cluster.Client.CoreV1().Events(metav1.NamespaceAll).List(ctx,
+		metav1.ListOptions{FieldSelector: "reason=AddressLeftAttached"})
+	if err != nil {
+		return err
+	}
+	for _, event := range events.Items {
+		v := w.services[event.InvolvedObject.Name]
+		if v == nil || isLive(v) {
+			continue
+		}
+		for _, name := range append(v.returns, v.borrows) {
+			ip, there := s.named(name)
+			if there && ip.AttachState == rack.Attached && !w.isBorrowed(s, name) &&
+				strings.Contains(event.Message, "the floating IP "+name+" ") {
+				err = errors.Join(err, w.rack.Detach(ctx, rack.FloatingIP{Name: name}))
+			}
+		}
+	}
+	return err
 }
 
 // alive begins programs again that have lost their lease, as a kubelet would.

@@ -32,11 +32,7 @@ func (e *expectation) unsettled(s snapshot) problems {
 	}
 	for _, name := range e.lent {
 		ip, _ := s.named(name)
-		borrowed := false
-		for _, v := range e.services {
-			borrowed = borrowed || e.mayHold(s, v, name)
-		}
-		if !borrowed && ip.AttachState != detached && !e.isStuck(s, ip) {
+		if !e.isBorrowed(s, name) && ip.AttachState != detached && !e.isStuck(s, ip) {
 			found.add(converges, "%s, which nobody borrows, is %s", name, ip.AttachState)
 		}
 	}
@@ -48,6 +44,16 @@ func (e *expectation) unsettled(s snapshot) problems {
 		}
 	}
 	return found
+}
+
+// isBorrowed reports whether a Service may have an address that belongs to somebody else.
+func (e *expectation) isBorrowed(s snapshot, name string) bool {
+	for _, v := range e.services {
+		if e.mayHold(s, v, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayHold reports whether a Service may have a user's floating IP attached: it borrows it, or what is to

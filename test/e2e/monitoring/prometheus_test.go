@@ -29,6 +29,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/demo"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 // tools are built once.
@@ -39,7 +40,7 @@ func buildTools(t *testing.T, root string) tools {
 	t.Helper()
 	const cmd = "github.com/prometheus/prometheus/cmd/"
 	bin := filepath.Join(root, "bin")
-	if err := cluster.GoBuild(t.Context(), printer{}, cluster.BuildSpec{
+	if err := cluster.GoBuild(t.Context(), progress.ForTest("monitoring"), cluster.BuildSpec{
 		Title: "prometheus and promtool (the first time takes minutes)",
 		Dir:   filepath.Join(root, "test", "e2e", "prometheus"), Tags: []string{"remove_all_sd"},
 		Output: bin + "/", Packages: []string{cmd + "prometheus", cmd + "promtool"},
@@ -48,13 +49,6 @@ func buildTools(t *testing.T, root string) tools {
 	}
 	return tools{filepath.Join(bin, "prometheus"), filepath.Join(bin, "promtool")}
 }
-
-// printer says what is built.
-type printer struct{}
-
-func (printer) Step(text string) { fmt.Println(text) }
-func (printer) Note(string)      {}
-func (printer) Done(text string) { fmt.Println(text) }
 
 // prometheus is a running one.
 type prometheus struct {

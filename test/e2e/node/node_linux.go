@@ -17,6 +17,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/image"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 const (
@@ -49,7 +50,7 @@ type Options struct {
 	Kubelet string
 	// Module is the folder of the module test/e2e.
 	Module   string
-	Progress cluster.Progress
+	Progress progress.Reporter
 }
 
 // Start runs containerd and the kubelet and waits until the Node is registered. It has no pod network

@@ -30,8 +30,10 @@ func TestHelmInstallsAPodThatServesTheCluster(t *testing.T) {
 	w.part("both containers are ready, and the backend was first", bothReady)
 	w.awaitReadyNode()
 	w.part("a Service gets its address", func(w *world) { w.createService("web", 80) })
+	w.part("kubectl oxide asks the backend in the pod", plugin)
 	w.part("helm test runs the preflight check", helmTest)
 	w.part("neither container can read the credential of the other", credentialsAreApart)
+	w.part("the backend's program answers by kubectl exec", answersOperators)
 	w.part("grpcurl reaches the backend from a debug container", debugContainer)
 	w.part("a token rotated in the Secret is used without a restart", rotateToken)
 	w.part("a killed backend comes back and nothing is lost", func(w *world) {
@@ -154,6 +156,10 @@ func secondRelease(w *world) {
 	}
 	w.createService("beside", 81)
 	w.deleteService("beside")
+	plugin(w)
+	if _, stderr, code := w.oxide("--release", release, "plan"); code != 3 {
+		w.Errorf("of the release that idles: exit code %d: %s", code, stderr)
+	}
 	if now := w.leader(); now != leader {
 		w.Errorf("%s leads, not %s any more", now, leader)
 	}
@@ -206,6 +212,7 @@ func plainContainers(w *world) {
 		w.Errorf("want two containers: %+v", pod.Status)
 	}
 	w.unchanged(before)
+	plugin(w)
 	w.checkLogs()
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/image"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/node"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/stack"
 )
 
@@ -53,6 +54,9 @@ var live struct {
 	world *world
 }
 
+// report says what is built, while it is built.
+var report = progress.ForTest("e2e-pod")
+
 func TestMain(m *testing.M) {
 	ctx, stop := signal.NotifyContext(context.Background(),
 		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -81,7 +85,7 @@ func TestMain(m *testing.M) {
 
 // build makes or finds everything that is slow to make, so that the tests' times are their own.
 func build(ctx context.Context) (err error) {
-	if err := node.EnsurePackages(ctx, printer{}.Step, busybox); err != nil {
+	if err := node.EnsurePackages(ctx, report.Say, busybox); err != nil {
 		return err
 	}
 	if built.root, err = stack.Root(); err != nil {
@@ -97,7 +101,7 @@ func build(ctx context.Context) (err error) {
 	if _, err := os.Stat(built.image); err != nil {
 		return fmt.Errorf("the image is missing, make it with `make image`: %w", err)
 	}
-	if built.programs, err = stack.Build(ctx, built.root, printer{}); err != nil {
+	if built.programs, err = stack.Build(ctx, built.root, report); err != nil {
 		return err
 	}
 	cache, err := cluster.CacheDir()
@@ -105,7 +109,7 @@ func build(ctx context.Context) (err error) {
 		return err
 	}
 	built.pods, err = cluster.BuildForPods(ctx, filepath.Join(built.root, "test", "e2e", "kube"),
-		cache, printer{})
+		cache, built.programs.Binaries, report)
 	if err != nil {
 		return err
 	}
@@ -124,7 +128,7 @@ func buildDebugImage(ctx context.Context) error {
 	}
 	dist := filepath.Join(built.root, "dist")
 	program := filepath.Join(dist, "grpcurl")
-	if err := cluster.GoBuild(ctx, printer{}, cluster.BuildSpec{
+	if err := cluster.GoBuild(ctx, report, cluster.BuildSpec{
 		Title: "grpcurl", Dir: filepath.Join(built.root, "tools"), Output: program,
 		Packages: []string{"github.com/fullstorydev/grpcurl/cmd/grpcurl"},
 	}); err != nil {
@@ -140,7 +144,7 @@ func buildDebugImage(ctx context.Context) error {
 
 // tool returns the path of a program that tools/go.mod pins, built first if need be.
 func tool(ctx context.Context, name string) (string, error) {
-	printer{}.Step("building " + name)
+	report.Say("building " + name)
 	cmd := exec.CommandContext(ctx, "go", "tool", "-modfile=tools/go.mod", "-n", name)
 	cmd.Dir = built.root
 	cmd.Env = append(cmd.Environ(), "GOWORK=off")
@@ -154,10 +158,3 @@ func tool(ctx context.Context, name string) (string, error) {
 	}
 	return strings.TrimSpace(string(out)), nil
 }
-
-// printer tells what is built, while it is built.
-type printer struct{}
-
-func (printer) Step(text string) { fmt.Println("e2e-pod:", text) }
-func (printer) Note(string)      {}
-func (printer) Done(text string) { fmt.Println("e2e-pod:  ", text) }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -109,6 +110,26 @@ func startsWithoutOxide(w *world) {
 		w.Errorf("waiting for Oxide started something anew (-before +after):\n%s", diff)
 	}
 	w.unchanged(before)
+}
+
+// answersOperators asks as an operator does, who names neither a socket nor a scope.
+func answersOperators(w *world) {
+	ask := func(args ...string) string {
+		return w.run(w.kubectl, append([]string{
+			"--namespace", namespace, "exec", w.pod().Name, "--container", backendName, "--", backendName,
+		}, args...)...)
+	}
+	node := w.theNode().Name
+	for command, want := range map[string]string{
+		"status":    `default/web +(progressing|ready) +[0-9.]+ +` + node,
+		"addresses": `[0-9.]+ +floating IP .* ` + node + ` +load balancer default/web`,
+		"instances": ` running `,
+		"orphans":   `There is no orphaned address`,
+	} {
+		if out := ask(command); !regexp.MustCompile(want).MatchString(out) {
+			w.Errorf("%s shows nothing like %s:\n%s", command, want, out)
+		}
+	}
 }
 
 // debugContainer does what the documentation tells, with the file that it names: a shell in the pod,

@@ -21,6 +21,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/node"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
@@ -270,6 +271,7 @@ func read(t *testing.T, path ...string) string {
 // quiet tells no progress: what is built in a test is small.
 type quiet struct{}
 
-func (quiet) Step(string) {}
-func (quiet) Note(string) {}
-func (quiet) Done(string) {}
+func (quiet) Step(string)        {}
+func (quiet) Note(progress.Note) {}
+func (quiet) Say(string)         {}
+func (quiet) Done(string)        {}

@@ -64,13 +64,9 @@ type Options struct {
 
 // Start runs a rack as a member of group and waits until it answers.
 func Start(ctx context.Context, group *process.Group, options Options) (*Rack, error) {
-	text, err := seed(options)
+	file, err := writeSeed(options)
 	if err != nil {
 		return nil, err
-	}
-	file := filepath.Join(options.Dir, "rack"+options.Name+".yaml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return nil, fmt.Errorf("cannot write the rack's seed: %w", err)
 	}
 	r := &Rack{client: &http.Client{Timeout: 30 * time.Second}}
 	scheme := "http://"
@@ -104,6 +100,29 @@ func Start(ctx context.Context, group *process.Group, options Options) (*Rack, e
 		return nil, err
 	}
 	return r, nil
+}
+
+func writeSeed(options Options) (file string, err error) {
+	text, err := seed(options)
+	if err != nil {
+		return "", err
+	}
+	file = filepath.Join(options.Dir, "rack"+options.Name+".yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return "", fmt.Errorf("cannot write the rack's seed: %w", err)
+	}
+	return file, nil
+}
+
+// Command returns how a rack with these machines is started by somebody else, at a port of
+// loopback, and its URL. It is not started; its seed is written.
+func Command(options Options, port int) (spec process.Spec, url string, err error) {
+	file, err := writeSeed(options)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	return process.Spec{
+		Name: "oxide-sim", Path: options.Program,
+		Args: []string{"--listen=" + address, "--seed=" + file, "--request-log=-"},
+	}, "http://" + address, err
 }
 
 // ready returns nil once the rack answers. Until then its authority may change.

@@ -115,6 +115,20 @@ func StartCCM(ctx context.Context, options CCMOptions) (*CCM, error) {
 	return c, c.StartShim(ctx)
 }
 
+// Commands returns how the backend, which is healthy at one port of loopback, and the shim, at
+// another, are started by somebody else, beside a rack at a URL. They are not started; what they
+// read is written.
+func Commands(
+	options CCMOptions, rackURL string, backendPort, shimPort int,
+) (backend, shim process.Spec, err error) {
+	c := &CCM{
+		options: options, token: filepath.Join(options.Dir, "token"), Socket: socketIn(options.Dir),
+		Oxide: Oxide{Host: rackURL, Project: rack.Project, Token: rack.Token},
+	}
+	c.health = net.JoinHostPort(c.address(), strconv.Itoa(backendPort))
+	return c.backendSpec(), c.shimSpec(shimPort), c.writeToken()
+}
+
 // SetBackendFlags changes the flags that are added to those of the backend at its next start.
 func (c *CCM) SetBackendFlags(flags ...string) { c.options.BackendFlags = flags }
 
@@ -139,18 +153,22 @@ func (c *CCM) StartBackend(ctx context.Context) error {
 	}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
 		c.health = net.JoinHostPort(c.address(), strconv.Itoa(ports[0]))
-		backend, err := c.options.Group.Run(ctx, process.Spec{
-			Name: "oxide-backend" + c.options.Name, Namespace: c.options.Namespace,
-			Path: c.options.Programs.Backend, Env: c.backendEnv(),
-			Args: append([]string{
-				"--listen=" + c.Socket, "--health-listen=" + c.health, "--log-format=text",
-			}, c.options.BackendFlags...),
-		}, c.BackendReady)
+		backend, err := c.options.Group.Run(ctx, c.backendSpec(), c.BackendReady)
 		if err == nil {
 			c.Backend = backend
 		}
 		return err
 	})
+}
+
+func (c *CCM) backendSpec() process.Spec {
+	return process.Spec{
+		Name: "oxide-backend" + c.options.Name, Namespace: c.options.Namespace,
+		Path: c.options.Programs.Backend, Env: c.backendEnv(),
+		Args: append([]string{
+			"--listen=" + c.Socket, "--health-listen=" + c.health, "--log-format=text",
+		}, c.options.BackendFlags...),
+	}
 }
 
 func (c *CCM) writeToken() error {
@@ -211,13 +229,7 @@ func (c *CCM) runShim(ctx context.Context) error {
 		DisableKeepAlives: true,
 	}}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
-		spec := process.Spec{
-			Name: "ccm-shim" + c.options.Name, Namespace: c.options.Namespace,
-			Path: c.options.Programs.Shim, Args: c.shimArgs(ports[0]),
-		}
-		if c.options.Child {
-			spec.Env = c.backendEnv()
-		}
+		spec := c.shimSpec(ports[0])
 		url := "https://" + net.JoinHostPort(c.address(), strconv.Itoa(ports[0])) + "/healthz"
 		shim, err := c.options.Group.Run(ctx, spec, process.HTTPGet(insecure, url))
 		if err == nil {
@@ -225,6 +237,17 @@ func (c *CCM) runShim(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+func (c *CCM) shimSpec(port int) process.Spec {
+	spec := process.Spec{
+		Name: "ccm-shim" + c.options.Name, Namespace: c.options.Namespace,
+		Path: c.options.Programs.Shim, Args: c.shimArgs(port),
+	}
+	if c.options.Child {
+		spec.Env = c.backendEnv()
+	}
+	return spec
 }
 
 func (c *CCM) shimArgs(port int) []string {

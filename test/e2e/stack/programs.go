@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/cluster"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 // Programs are the paths of everything that a stack runs.
@@ -46,25 +47,42 @@ func Root() (string, error) {
 	}
 }
 
-// Build builds what is missing or outdated: the control plane into the cache, this project's
-// programs into bin/ of the repository.
-func Build(ctx context.Context, root string, progress cluster.Progress) (Programs, error) {
+// Build returns everything that a stack runs: the control plane that KUBEBUILDER_ASSETS names or
+// that is built into the cache, and this project's programs, which are built into bin/ of the
+// repository.
+func Build(ctx context.Context, root string, report progress.Reporter) (Programs, error) {
+	return get(ctx, root, report, nil)
+}
+
+// BuildOrFetch is Build, but for a control plane that is in no cache yet: it is fetched, if that is
+// possible, from what an index at a URL names; empty: the index of setup-envtest.
+func BuildOrFetch(ctx context.Context, root, index string, report progress.Reporter) (Programs, error) {
+	return get(ctx, root, report, &cluster.Fetch{
+		Module: filepath.Join(root, "test", "e2e", "envtest"), Index: index,
+	})
+}
+
+func get(
+	ctx context.Context, root string, report progress.Reporter, fetch *cluster.Fetch,
+) (Programs, error) {
 	cache, err := cluster.CacheDir()
 	if err != nil {
 		return Programs{}, err
 	}
-	binaries, err := cluster.Build(ctx, filepath.Join(root, "test", "e2e", "kube"), cache,
-		progress)
+	binaries, err := cluster.Get(ctx, cluster.Options{
+		Module: filepath.Join(root, "test", "e2e", "kube"), Cache: cache, Report: report, Fetch: fetch,
+	})
 	if err != nil {
 		return Programs{}, err
 	}
-	programs, err := BuildOwn(ctx, root, progress)
+	programs, err := BuildOwn(ctx, root, report)
 	programs.Binaries = binaries
 	return programs, err
 }
 
-// BuildOwn builds this project's programs into bin/ of the repository, and leaves out the control plane.
-func BuildOwn(ctx context.Context, root string, progress cluster.Progress) (Programs, error) {
+// BuildOwn builds this project's programs into bin/ of the repository, and leaves out the control
+// plane.
+func BuildOwn(ctx context.Context, root string, report progress.Reporter) (Programs, error) {
 	bin := filepath.Join(root, "bin")
 	programs := Programs{
 		Sim:     filepath.Join(bin, "oxide-sim"),
@@ -79,12 +97,15 @@ func BuildOwn(ctx context.Context, root string, progress cluster.Progress) (Prog
 		return Programs{}, fmt.Errorf("the linker flags of this project's programs (make ldflags): %w", err)
 	}
 	// Of two runs at once one builds, and the other finds that there is nothing left to build.
-	unlock, err := cluster.Lock(ctx, filepath.Join(bin, ".lock"), nil)
+	report.Step("building this project's programs")
+	unlock, err := cluster.Lock(ctx, filepath.Join(bin, ".lock"), func() {
+		report.Note(progress.Note{Text: "another run builds them, waiting"})
+	})
 	if err != nil {
 		return Programs{}, err
 	}
 	defer unlock()
-	return programs, cluster.GoBuild(ctx, progress, cluster.BuildSpec{
+	return programs, cluster.GoBuild(ctx, report, cluster.BuildSpec{
 		Title: "oxide-sim, oxide-backend, ccm-shim", Dir: root,
 		Output:   bin + string(filepath.Separator),
 		Packages: []string{"./cmd/oxide-sim", "./cmd/oxide-backend", "./cmd/ccm-shim"},

@@ -38,8 +38,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AddressService has the addresses of the project one by one: without ports, without instances that are
-// healthy or not, and without a cluster.
+// AddressService has the addresses of the project one by one: without ports, and without instances that are
+// healthy or not.
 //
 // Other tooling lists, reserves, attaches, detaches and deletes addresses with it, for example one that
 // follows the healthy member of a group of instances. Operators give addresses to load balancers and take
@@ -251,8 +251,8 @@ func (c *addressServiceClient) DeleteOrphanedAddress(ctx context.Context, in *De
 // All implementations must embed UnimplementedAddressServiceServer
 // for forward compatibility.
 //
-// AddressService has the addresses of the project one by one: without ports, without instances that are
-// healthy or not, and without a cluster.
+// AddressService has the addresses of the project one by one: without ports, and without instances that are
+// healthy or not.
 //
 // Other tooling lists, reserves, attaches, detaches and deletes addresses with it, for example one that
 // follows the healthy member of a group of instances. Operators give addresses to load balancers and take

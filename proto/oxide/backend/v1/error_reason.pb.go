@@ -84,7 +84,7 @@ const (
 	// to another, and Oxide neither attaches nor detaches until it runs or is stopped. Oxide usually
 	// restarts a failed instance by itself.
 	ErrorReason_ERROR_REASON_INSTANCE_NOT_OPERABLE ErrorReason = 13
-	// FAILED_PRECONDITION: the address or the name belongs to somebody else: another cluster, another
+	// FAILED_PRECONDITION: the address or the name belongs to somebody else: another scope, another
 	// load balancer, or a person. Nothing was changed.
 	ErrorReason_ERROR_REASON_ADDRESS_NOT_OWNED ErrorReason = 14
 	// FAILED_PRECONDITION: on every candidate the port is taken by another load balancer, reserved, or
@@ -115,7 +115,7 @@ const (
 	// Dry runs are answered.
 	ErrorReason_ERROR_REASON_READ_ONLY ErrorReason = 24
 	// FAILED_PRECONDITION: what is asked for takes an acting session of the scope, in sync with this very
-	// backend, and there is none. Ask the backend of the leader.
+	// backend, and there is none. Ask the backend that has it: GetInfoResponse.acting_scopes shows that.
 	ErrorReason_ERROR_REASON_SESSION_REQUIRED ErrorReason = 25
 	// ABORTED: a newer session of the scope began. Its client must not reconnect.
 	ErrorReason_ERROR_REASON_SESSION_SUPERSEDED ErrorReason = 26
@@ -146,6 +146,11 @@ const (
 	// ALREADY_EXISTS: something else was asked for when an address was reserved under this name; the message
 	// says what differs. Nothing was changed.
 	ErrorReason_ERROR_REASON_RESERVATION_DIFFERS ErrorReason = 35
+	// PERMISSION_DENIED: the client has no right to this call, or to none at all; the message names the client
+	// and what is missing. A client is the user of a process of the same machine, or the name in a certificate;
+	// what it may do is said where the backend is started. Whoever may not even open the socket has no answer:
+	// connecting fails (EACCES), for the same reason and with the same remedy.
+	ErrorReason_ERROR_REASON_CLIENT_DENIED ErrorReason = 36
 )
 
 // Enum value maps for ErrorReason.
@@ -187,6 +192,7 @@ var (
 		33: "ERROR_REASON_FIREWALL_RULE_IN_USE",
 		34: "ERROR_REASON_FIREWALL_NOT_REPRESENTABLE",
 		35: "ERROR_REASON_RESERVATION_DIFFERS",
+		36: "ERROR_REASON_CLIENT_DENIED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -225,6 +231,7 @@ var (
 		"ERROR_REASON_FIREWALL_RULE_IN_USE":          33,
 		"ERROR_REASON_FIREWALL_NOT_REPRESENTABLE":    34,
 		"ERROR_REASON_RESERVATION_DIFFERS":           35,
+		"ERROR_REASON_CLIENT_DENIED":                 36,
 	}
 )
 
@@ -259,7 +266,7 @@ var File_oxide_backend_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xa6\n" +
+	"#oxide/backend/v1/error_reason.proto\x12\x10oxide.backend.v1*\xc6\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
@@ -298,7 +305,8 @@ const file_oxide_backend_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_INSTANCE_REPLACED\x10 \x12%\n" +
 	"!ERROR_REASON_FIREWALL_RULE_IN_USE\x10!\x12+\n" +
 	"'ERROR_REASON_FIREWALL_NOT_REPRESENTABLE\x10\"\x12$\n" +
-	" ERROR_REASON_RESERVATION_DIFFERS\x10#BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
+	" ERROR_REASON_RESERVATION_DIFFERS\x10#\x12\x1e\n" +
+	"\x1aERROR_REASON_CLIENT_DENIED\x10$BZZXgithub.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1;backendv1b\x06proto3"
 
 var (
 	file_oxide_backend_v1_error_reason_proto_rawDescOnce sync.Once

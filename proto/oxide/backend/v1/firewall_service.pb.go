@@ -34,7 +34,7 @@ type ListFirewallRulesRequest struct {
 	OrphanedOnly bool `protobuf:"varint,2,opt,name=orphaned_only,json=orphanedOnly,proto3" json:"orphaned_only,omitempty"`
 	// The largest number of rules to return, 1 to 1000. 0 means 100; more than 1000 means 1000.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Absent for the first page; else `next_page_token` of the page before, with the same scope. Tokens
+	// Absent for the first page; else `next_page_token` of the page before, with the same filters. Tokens
 	// are opaque, and at most 512 bytes; any other is answered INVALID_REQUEST.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields

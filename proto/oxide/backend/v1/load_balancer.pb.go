@@ -493,8 +493,8 @@ const (
 	ConditionType_CONDITION_TYPE_DEGRADED ConditionType = 6
 	// An address belongs to somebody else, or its marker was edited; it was left alone.
 	ConditionType_CONDITION_TYPE_NOT_OWNED ConditionType = 7
-	// An address is attached to an instance that is not, and never was, of this cluster; another
-	// cluster with the same scope may exist.
+	// An address is attached to an instance that is not, and never was, a candidate of this scope; another
+	// owner with the same scope may exist.
 	ConditionType_CONDITION_TYPE_FOREIGN_ATTACHMENT ConditionType = 8
 	// An address stays on an instance that is not ready or not reachable. Either more than half of the
 	// candidates have become so within a minute while Oxide shows their instances running: then it ends after
@@ -660,7 +660,7 @@ func (ActionType) EnumDescriptor() ([]byte, []int) {
 // LoadBalancerKey identifies a load balancer among all that share an Oxide project.
 type LoadBalancerKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cluster (or other owner) that the load balancer belongs to: an id that is unique and never
+	// Whose the load balancer is, for example a cluster's: an id that is unique and never
 	// reused, 1 to 63 characters of [A-Za-z0-9._-]. For Kubernetes the UID of the namespace
 	// kube-system. REQUIRED.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
@@ -722,7 +722,7 @@ type UsedPort struct {
 	Protocol Protocol `protobuf:"varint,1,opt,name=protocol,proto3,enum=oxide.backend.v1.Protocol" json:"protocol,omitempty"`
 	// The port number, 1 to 65535. REQUIRED.
 	Port int32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	// Who uses it, for messages, for example "pod ingress/nginx-x7k2p"; at most 512 bytes.
+	// Who uses it, for messages, for example "nginx"; at most 512 bytes.
 	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
 	// Names (LoadBalancerKey.name) of load balancers that the holder itself serves: for those the
 	// port is free. At most 1,000.
@@ -810,7 +810,7 @@ type ReservedPorts struct {
 	FirstPort int32 `protobuf:"varint,2,opt,name=first_port,json=firstPort,proto3" json:"first_port,omitempty"`
 	// The last port of the range, not below the first; 0 means the first.
 	LastPort int32 `protobuf:"varint,3,opt,name=last_port,json=lastPort,proto3" json:"last_port,omitempty"`
-	// What the range is for, for messages, for example "the kubelet"; at most 512 bytes.
+	// What the range is for, for messages, for example "SSH"; at most 512 bytes.
 	Purpose string `protobuf:"bytes,4,opt,name=purpose,proto3" json:"purpose,omitempty"`
 	// Names (LoadBalancerKey.name) of load balancers for which the range is free. At most 1,000.
 	Serves []string `protobuf:"bytes,5,rep,name=serves,proto3" json:"serves,omitempty"`
@@ -1619,7 +1619,7 @@ type Verdict struct {
 	Chosen bool `protobuf:"varint,3,opt,name=chosen,proto3" json:"chosen,omitempty"`
 	// How many addresses it carries in the end.
 	Addresses int32 `protobuf:"varint,4,opt,name=addresses,proto3" json:"addresses,omitempty"`
-	// Why it was not chosen, in one line; empty if it was.
+	// Why it was chosen, or was not, in one line.
 	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1959,7 +1959,9 @@ type LoadBalancer struct {
 	// What is wrong with it; absent if nothing is, or if no session of its scope is running here.
 	Problem *Problem `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
 	// In one line, where its addresses are and why; empty if no session of its scope is running here.
-	Explanation   string `protobuf:"bytes,6,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	Explanation string `protobuf:"bytes,6,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// How far it is; UNSPECIFIED if no session of its scope is running here, and in a plan.
+	Phase         Phase `protobuf:"varint,7,opt,name=phase,proto3,enum=oxide.backend.v1.Phase" json:"phase,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2034,6 +2036,13 @@ func (x *LoadBalancer) GetExplanation() string {
 		return x.Explanation
 	}
 	return ""
+}
+
+func (x *LoadBalancer) GetPhase() Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Phase_PHASE_UNSPECIFIED
 }
 
 // LoadBalancerAddress is an address that a load balancer has.
@@ -2506,8 +2515,8 @@ type Action struct {
 	// When the cause of the action was first observed, by the clock of the backend: for a failover, when
 	// the instance was found unhealthy. Absent where the cause is a change of the desired state.
 	CauseTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=cause_time,json=causeTime,proto3" json:"cause_time,omitempty"`
-	// The whole action in one line for people, for example "Moved the address 198.51.100.7 from node-a to
-	// node-b: node-a is not ready".
+	// The whole action in one line for people, for example "Moved the address 198.51.100.7 from vm-a to
+	// vm-b: vm-a is not ready".
 	Summary string `protobuf:"bytes,13,opt,name=summary,proto3" json:"summary,omitempty"`
 	// An address of the load balancer that is gone or no longer desired is replaced by this one, which is
 	// created, or attached if it is the user's own, or marked as the load balancer's again if it was
@@ -2826,7 +2835,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"\x04pool\x18\x01 \x01(\tH\x00R\x04pool\x12\x1c\n" +
 	"\bexisting\x18\x02 \x01(\tH\x00R\bexistingB\n" +
 	"\n" +
-	"\bselector\"\xb9\x02\n" +
+	"\bselector\"\xe8\x02\n" +
 	"\fLoadBalancer\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12C\n" +
@@ -2835,7 +2844,8 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"conditions\x18\x04 \x03(\v2\x1b.oxide.backend.v1.ConditionR\n" +
 	"conditions\x123\n" +
 	"\aproblem\x18\x05 \x01(\v2\x19.oxide.backend.v1.ProblemR\aproblem\x12 \n" +
-	"\vexplanation\x18\x06 \x01(\tR\vexplanation\"\xa3\x03\n" +
+	"\vexplanation\x18\x06 \x01(\tR\vexplanation\x12-\n" +
+	"\x05phase\x18\a \x01(\x0e2\x17.oxide.backend.v1.PhaseR\x05phase\"\xa3\x03\n" +
 	"\x13LoadBalancerAddress\x122\n" +
 	"\x06family\x18\x01 \x01(\x0e2\x1a.oxide.backend.v1.IpFamilyR\x06family\x127\n" +
 	"\x06source\x18\x02 \x01(\x0e2\x1f.oxide.backend.v1.AddressSourceR\x06source\x12\x18\n" +
@@ -3043,27 +3053,28 @@ var file_oxide_backend_v1_load_balancer_proto_depIdxs = []int32{
 	24, // 25: oxide.backend.v1.LoadBalancer.addresses:type_name -> oxide.backend.v1.LoadBalancerAddress
 	26, // 26: oxide.backend.v1.LoadBalancer.conditions:type_name -> oxide.backend.v1.Condition
 	30, // 27: oxide.backend.v1.LoadBalancer.problem:type_name -> oxide.backend.v1.Problem
-	6,  // 28: oxide.backend.v1.LoadBalancerAddress.family:type_name -> oxide.backend.v1.IpFamily
-	7,  // 29: oxide.backend.v1.LoadBalancerAddress.source:type_name -> oxide.backend.v1.AddressSource
-	25, // 30: oxide.backend.v1.LoadBalancerAddress.attachment:type_name -> oxide.backend.v1.Attachment
-	25, // 31: oxide.backend.v1.LoadBalancerAddress.planned_attachment:type_name -> oxide.backend.v1.Attachment
-	8,  // 32: oxide.backend.v1.Condition.type:type_name -> oxide.backend.v1.ConditionType
-	10, // 33: oxide.backend.v1.FirewallRule.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	6,  // 34: oxide.backend.v1.FirewallRule.family:type_name -> oxide.backend.v1.IpFamily
-	5,  // 35: oxide.backend.v1.FirewallRule.protocols:type_name -> oxide.backend.v1.Protocol
-	28, // 36: oxide.backend.v1.FirewallRule.ports:type_name -> oxide.backend.v1.PortRange
-	9,  // 37: oxide.backend.v1.Action.type:type_name -> oxide.backend.v1.ActionType
-	10, // 38: oxide.backend.v1.Action.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	7,  // 39: oxide.backend.v1.Action.source:type_name -> oxide.backend.v1.AddressSource
-	32, // 40: oxide.backend.v1.Action.end_time:type_name -> google.protobuf.Timestamp
-	32, // 41: oxide.backend.v1.Action.cause_time:type_name -> google.protobuf.Timestamp
-	33, // 42: oxide.backend.v1.Problem.reason:type_name -> oxide.backend.v1.ErrorReason
-	31, // 43: oxide.backend.v1.Problem.retry_delay:type_name -> google.protobuf.Duration
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	4,  // 28: oxide.backend.v1.LoadBalancer.phase:type_name -> oxide.backend.v1.Phase
+	6,  // 29: oxide.backend.v1.LoadBalancerAddress.family:type_name -> oxide.backend.v1.IpFamily
+	7,  // 30: oxide.backend.v1.LoadBalancerAddress.source:type_name -> oxide.backend.v1.AddressSource
+	25, // 31: oxide.backend.v1.LoadBalancerAddress.attachment:type_name -> oxide.backend.v1.Attachment
+	25, // 32: oxide.backend.v1.LoadBalancerAddress.planned_attachment:type_name -> oxide.backend.v1.Attachment
+	8,  // 33: oxide.backend.v1.Condition.type:type_name -> oxide.backend.v1.ConditionType
+	10, // 34: oxide.backend.v1.FirewallRule.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	6,  // 35: oxide.backend.v1.FirewallRule.family:type_name -> oxide.backend.v1.IpFamily
+	5,  // 36: oxide.backend.v1.FirewallRule.protocols:type_name -> oxide.backend.v1.Protocol
+	28, // 37: oxide.backend.v1.FirewallRule.ports:type_name -> oxide.backend.v1.PortRange
+	9,  // 38: oxide.backend.v1.Action.type:type_name -> oxide.backend.v1.ActionType
+	10, // 39: oxide.backend.v1.Action.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	7,  // 40: oxide.backend.v1.Action.source:type_name -> oxide.backend.v1.AddressSource
+	32, // 41: oxide.backend.v1.Action.end_time:type_name -> google.protobuf.Timestamp
+	32, // 42: oxide.backend.v1.Action.cause_time:type_name -> google.protobuf.Timestamp
+	33, // 43: oxide.backend.v1.Problem.reason:type_name -> oxide.backend.v1.ErrorReason
+	31, // 44: oxide.backend.v1.Problem.retry_delay:type_name -> google.protobuf.Duration
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_proto_init() }

@@ -236,7 +236,7 @@ type ListLoadBalancersRequest struct {
 	// The largest number of load balancers to return, 1 to 1000. 0 means 100; more than 1000 means
 	// 1000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Absent for the first page; else `next_page_token` of the page before, with the same scope. Tokens
+	// Absent for the first page; else `next_page_token` of the page before, with the same filters. Tokens
 	// are opaque, and at most 512 bytes; any other is answered INVALID_REQUEST.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -544,11 +544,11 @@ type OpenSession struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in LoadBalancerKey.scope. REQUIRED.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// Scopes that this one takes over from, because the cluster was rebuilt under a new id: addresses
+	// Scopes that this one takes over from, because their owner was rebuilt under a new id: addresses
 	// marked with one of them are treated, and marked again, as this scope's own, wherever they are
-	// attached. A scope whose cluster still runs must not be among them. At most 16.
+	// attached. A scope whose owner is still at work must not be among them. At most 16.
 	AdoptedScopes []string `protobuf:"bytes,2,rep,name=adopted_scopes,json=adoptedScopes,proto3" json:"adopted_scopes,omitempty"`
-	// The name by which a predecessor of this backend named the cluster's addresses
+	// The name by which a predecessor of this backend named its addresses
 	// ("<legacy_name>-<namespace>-<service>"); empty: none are looked for.
 	LegacyName string `protobuf:"bytes,3,opt,name=legacy_name,json=legacyName,proto3" json:"legacy_name,omitempty"`
 	// Only observe: nothing is changed, every place counts as published, and actions are sent as planned.
@@ -1433,7 +1433,9 @@ type PlanLoadBalancersResponse struct {
 	// What would be done, in order. Every action is `planned`.
 	Actions []*Action `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
 	// Addresses that are marked with the scope and that no load balancer claims.
-	Orphans       []*LoadBalancer `protobuf:"bytes,3,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	Orphans []*LoadBalancer `protobuf:"bytes,3,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	// Every candidate that was planned with, ordered by display name.
+	Candidates    []*PlannedCandidate `protobuf:"bytes,4,rep,name=candidates,proto3" json:"candidates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1489,20 +1491,130 @@ func (x *PlanLoadBalancersResponse) GetOrphans() []*LoadBalancer {
 	return nil
 }
 
+func (x *PlanLoadBalancersResponse) GetCandidates() []*PlannedCandidate {
+	if x != nil {
+		return x.Candidates
+	}
+	return nil
+}
+
+// PlannedCandidate is what a plan makes of one candidate.
+type PlannedCandidate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the instance.
+	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// The name by which people know it.
+	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// The instance's name in Oxide; empty while it is not known.
+	InstanceName string `protobuf:"bytes,3,opt,name=instance_name,json=instanceName,proto3" json:"instance_name,omitempty"`
+	// How many addresses it carries now, load balancers' and others, without ephemeral ones.
+	Addresses int32 `protobuf:"varint,4,opt,name=addresses,proto3" json:"addresses,omitempty"`
+	// How many it would carry in the end.
+	PlannedAddresses int32 `protobuf:"varint,5,opt,name=planned_addresses,json=plannedAddresses,proto3" json:"planned_addresses,omitempty"`
+	// Why no address comes to it, in words that follow its name, for example "is not Ready"; empty: they do.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// It is cordoned: an address comes to it only where no other candidate can take it.
+	LastChoice    bool `protobuf:"varint,7,opt,name=last_choice,json=lastChoice,proto3" json:"last_choice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedCandidate) Reset() {
+	*x = PlannedCandidate{}
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedCandidate) ProtoMessage() {}
+
+func (x *PlannedCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedCandidate.ProtoReflect.Descriptor instead.
+func (*PlannedCandidate) Descriptor() ([]byte, []int) {
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PlannedCandidate) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *PlannedCandidate) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *PlannedCandidate) GetInstanceName() string {
+	if x != nil {
+		return x.InstanceName
+	}
+	return ""
+}
+
+func (x *PlannedCandidate) GetAddresses() int32 {
+	if x != nil {
+		return x.Addresses
+	}
+	return 0
+}
+
+func (x *PlannedCandidate) GetPlannedAddresses() int32 {
+	if x != nil {
+		return x.PlannedAddresses
+	}
+	return 0
+}
+
+func (x *PlannedCandidate) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PlannedCandidate) GetLastChoice() bool {
+	if x != nil {
+		return x.LastChoice
+	}
+	return false
+}
+
 // PlannedLoadBalancer is the plan for one load balancer.
 type PlannedLoadBalancer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The load balancer as it is now; planned_attachment shows where its addresses would be.
 	LoadBalancer *LoadBalancer `protobuf:"bytes,1,opt,name=load_balancer,json=loadBalancer,proto3" json:"load_balancer,omitempty"`
 	// For a load balancer that was to be explained: each candidate, in the order of preference.
-	Verdicts      []*Verdict `protobuf:"bytes,2,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	Verdicts []*Verdict `protobuf:"bytes,2,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	// For a load balancer of a session that was to be explained: the state that the session sent last,
+	// whatever else the request asks for. Absent: it has sent none.
+	State         *LoadBalancerState `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlannedLoadBalancer) Reset() {
 	*x = PlannedLoadBalancer{}
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[21]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1626,7 @@ func (x *PlannedLoadBalancer) String() string {
 func (*PlannedLoadBalancer) ProtoMessage() {}
 
 func (x *PlannedLoadBalancer) ProtoReflect() protoreflect.Message {
-	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[21]
+	mi := &file_oxide_backend_v1_load_balancer_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1639,7 @@ func (x *PlannedLoadBalancer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedLoadBalancer.ProtoReflect.Descriptor instead.
 func (*PlannedLoadBalancer) Descriptor() ([]byte, []int) {
-	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{21}
+	return file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PlannedLoadBalancer) GetLoadBalancer() *LoadBalancer {
@@ -1540,6 +1652,13 @@ func (x *PlannedLoadBalancer) GetLoadBalancer() *LoadBalancer {
 func (x *PlannedLoadBalancer) GetVerdicts() []*Verdict {
 	if x != nil {
 		return x.Verdicts
+	}
+	return nil
+}
+
+func (x *PlannedLoadBalancer) GetState() *LoadBalancerState {
+	if x != nil {
+		return x.State
 	}
 	return nil
 }
@@ -1628,14 +1747,28 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"candidates\x18\x02 \x03(\v2\x1b.oxide.backend.v1.CandidateR\n" +
 	"candidates\x12F\n" +
 	"\x0ereserved_ports\x18\x03 \x03(\v2\x1f.oxide.backend.v1.ReservedPortsR\rreservedPorts\x12L\n" +
-	"\x0eload_balancers\x18\x04 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\rloadBalancers\"\xd7\x01\n" +
+	"\x0eload_balancers\x18\x04 \x03(\v2%.oxide.backend.v1.DesiredLoadBalancerR\rloadBalancers\"\x9b\x02\n" +
 	"\x19PlanLoadBalancersResponse\x12L\n" +
 	"\x0eload_balancers\x18\x01 \x03(\v2%.oxide.backend.v1.PlannedLoadBalancerR\rloadBalancers\x122\n" +
 	"\aactions\x18\x02 \x03(\v2\x18.oxide.backend.v1.ActionR\aactions\x128\n" +
-	"\aorphans\x18\x03 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\aorphans\"\x91\x01\n" +
+	"\aorphans\x18\x03 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\aorphans\x12B\n" +
+	"\n" +
+	"candidates\x18\x04 \x03(\v2\".oxide.backend.v1.PlannedCandidateR\n" +
+	"candidates\"\xff\x01\n" +
+	"\x10PlannedCandidate\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12#\n" +
+	"\rinstance_name\x18\x03 \x01(\tR\finstanceName\x12\x1c\n" +
+	"\taddresses\x18\x04 \x01(\x05R\taddresses\x12+\n" +
+	"\x11planned_addresses\x18\x05 \x01(\x05R\x10plannedAddresses\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vlast_choice\x18\a \x01(\bR\n" +
+	"lastChoice\"\xcc\x01\n" +
 	"\x13PlannedLoadBalancer\x12C\n" +
 	"\rload_balancer\x18\x01 \x01(\v2\x1e.oxide.backend.v1.LoadBalancerR\floadBalancer\x125\n" +
-	"\bverdicts\x18\x02 \x03(\v2\x19.oxide.backend.v1.VerdictR\bverdicts2\xe2\x04\n" +
+	"\bverdicts\x18\x02 \x03(\v2\x19.oxide.backend.v1.VerdictR\bverdicts\x129\n" +
+	"\x05state\x18\x03 \x01(\v2#.oxide.backend.v1.LoadBalancerStateR\x05state2\xe2\x04\n" +
 	"\x13LoadBalancerService\x12u\n" +
 	"\x11SyncLoadBalancers\x12*.oxide.backend.v1.SyncLoadBalancersRequest\x1a+.oxide.backend.v1.SyncLoadBalancersResponse\"\x03\x90\x02\x02(\x010\x01\x12q\n" +
 	"\x11PlanLoadBalancers\x12*.oxide.backend.v1.PlanLoadBalancersRequest\x1a+.oxide.backend.v1.PlanLoadBalancersResponse\"\x03\x90\x02\x01\x12\x80\x01\n" +
@@ -1655,7 +1788,7 @@ func file_oxide_backend_v1_load_balancer_service_proto_rawDescGZIP() []byte {
 	return file_oxide_backend_v1_load_balancer_service_proto_rawDescData
 }
 
-var file_oxide_backend_v1_load_balancer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_oxide_backend_v1_load_balancer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_oxide_backend_v1_load_balancer_service_proto_goTypes = []any{
 	(*RebalanceLoadBalancersRequest)(nil),  // 0: oxide.backend.v1.RebalanceLoadBalancersRequest
 	(*RebalanceLoadBalancersResponse)(nil), // 1: oxide.backend.v1.RebalanceLoadBalancersResponse
@@ -1678,71 +1811,74 @@ var file_oxide_backend_v1_load_balancer_service_proto_goTypes = []any{
 	(*PlanLoadBalancersRequest)(nil),       // 18: oxide.backend.v1.PlanLoadBalancersRequest
 	(*LoadBalancerSet)(nil),                // 19: oxide.backend.v1.LoadBalancerSet
 	(*PlanLoadBalancersResponse)(nil),      // 20: oxide.backend.v1.PlanLoadBalancersResponse
-	(*PlannedLoadBalancer)(nil),            // 21: oxide.backend.v1.PlannedLoadBalancer
-	(*Action)(nil),                         // 22: oxide.backend.v1.Action
-	(*LoadBalancerKey)(nil),                // 23: oxide.backend.v1.LoadBalancerKey
-	(*LoadBalancer)(nil),                   // 24: oxide.backend.v1.LoadBalancer
-	(*Candidate)(nil),                      // 25: oxide.backend.v1.Candidate
-	(*DesiredLoadBalancer)(nil),            // 26: oxide.backend.v1.DesiredLoadBalancer
-	(*ReservedPorts)(nil),                  // 27: oxide.backend.v1.ReservedPorts
-	(*timestamppb.Timestamp)(nil),          // 28: google.protobuf.Timestamp
-	(*LoadBalancerState)(nil),              // 29: oxide.backend.v1.LoadBalancerState
-	(*FirewallRule)(nil),                   // 30: oxide.backend.v1.FirewallRule
-	(*Verdict)(nil),                        // 31: oxide.backend.v1.Verdict
+	(*PlannedCandidate)(nil),               // 21: oxide.backend.v1.PlannedCandidate
+	(*PlannedLoadBalancer)(nil),            // 22: oxide.backend.v1.PlannedLoadBalancer
+	(*Action)(nil),                         // 23: oxide.backend.v1.Action
+	(*LoadBalancerKey)(nil),                // 24: oxide.backend.v1.LoadBalancerKey
+	(*LoadBalancer)(nil),                   // 25: oxide.backend.v1.LoadBalancer
+	(*Candidate)(nil),                      // 26: oxide.backend.v1.Candidate
+	(*DesiredLoadBalancer)(nil),            // 27: oxide.backend.v1.DesiredLoadBalancer
+	(*ReservedPorts)(nil),                  // 28: oxide.backend.v1.ReservedPorts
+	(*timestamppb.Timestamp)(nil),          // 29: google.protobuf.Timestamp
+	(*LoadBalancerState)(nil),              // 30: oxide.backend.v1.LoadBalancerState
+	(*FirewallRule)(nil),                   // 31: oxide.backend.v1.FirewallRule
+	(*Verdict)(nil),                        // 32: oxide.backend.v1.Verdict
 }
 var file_oxide_backend_v1_load_balancer_service_proto_depIdxs = []int32{
-	21, // 0: oxide.backend.v1.RebalanceLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
-	22, // 1: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	23, // 2: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	24, // 3: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	24, // 4: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
+	22, // 0: oxide.backend.v1.RebalanceLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
+	23, // 1: oxide.backend.v1.RebalanceLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	24, // 2: oxide.backend.v1.GetLoadBalancerRequest.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	25, // 3: oxide.backend.v1.GetLoadBalancerResponse.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	25, // 4: oxide.backend.v1.ListLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.LoadBalancer
 	7,  // 5: oxide.backend.v1.SyncLoadBalancersRequest.open:type_name -> oxide.backend.v1.OpenSession
-	25, // 6: oxide.backend.v1.SyncLoadBalancersRequest.candidate:type_name -> oxide.backend.v1.Candidate
+	26, // 6: oxide.backend.v1.SyncLoadBalancersRequest.candidate:type_name -> oxide.backend.v1.Candidate
 	8,  // 7: oxide.backend.v1.SyncLoadBalancersRequest.candidate_removed:type_name -> oxide.backend.v1.CandidateRemoved
 	9,  // 8: oxide.backend.v1.SyncLoadBalancersRequest.reserved_ports:type_name -> oxide.backend.v1.ReservedPortSet
-	26, // 9: oxide.backend.v1.SyncLoadBalancersRequest.load_balancer:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	27, // 9: oxide.backend.v1.SyncLoadBalancersRequest.load_balancer:type_name -> oxide.backend.v1.DesiredLoadBalancer
 	10, // 10: oxide.backend.v1.SyncLoadBalancersRequest.load_balancer_removed:type_name -> oxide.backend.v1.LoadBalancerRemoved
 	11, // 11: oxide.backend.v1.SyncLoadBalancersRequest.in_sync:type_name -> oxide.backend.v1.InSync
 	12, // 12: oxide.backend.v1.SyncLoadBalancersRequest.rebalance:type_name -> oxide.backend.v1.Rebalance
-	27, // 13: oxide.backend.v1.ReservedPortSet.ports:type_name -> oxide.backend.v1.ReservedPorts
-	23, // 14: oxide.backend.v1.LoadBalancerRemoved.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	28, // 15: oxide.backend.v1.Rebalance.expire_time:type_name -> google.protobuf.Timestamp
-	29, // 16: oxide.backend.v1.SyncLoadBalancersResponse.state:type_name -> oxide.backend.v1.LoadBalancerState
-	22, // 17: oxide.backend.v1.SyncLoadBalancersResponse.action:type_name -> oxide.backend.v1.Action
+	28, // 13: oxide.backend.v1.ReservedPortSet.ports:type_name -> oxide.backend.v1.ReservedPorts
+	24, // 14: oxide.backend.v1.LoadBalancerRemoved.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	29, // 15: oxide.backend.v1.Rebalance.expire_time:type_name -> google.protobuf.Timestamp
+	30, // 16: oxide.backend.v1.SyncLoadBalancersResponse.state:type_name -> oxide.backend.v1.LoadBalancerState
+	23, // 17: oxide.backend.v1.SyncLoadBalancersResponse.action:type_name -> oxide.backend.v1.Action
 	14, // 18: oxide.backend.v1.SyncLoadBalancersResponse.released:type_name -> oxide.backend.v1.LoadBalancerReleased
 	15, // 19: oxide.backend.v1.SyncLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.OrphanedAddresses
 	11, // 20: oxide.backend.v1.SyncLoadBalancersResponse.in_sync:type_name -> oxide.backend.v1.InSync
 	12, // 21: oxide.backend.v1.SyncLoadBalancersResponse.rebalance:type_name -> oxide.backend.v1.Rebalance
 	17, // 22: oxide.backend.v1.SyncLoadBalancersResponse.actions_dropped:type_name -> oxide.backend.v1.ActionsDropped
 	16, // 23: oxide.backend.v1.SyncLoadBalancersResponse.firewall_orphans:type_name -> oxide.backend.v1.FirewallOrphans
-	23, // 24: oxide.backend.v1.LoadBalancerReleased.key:type_name -> oxide.backend.v1.LoadBalancerKey
-	24, // 25: oxide.backend.v1.OrphanedAddresses.orphans:type_name -> oxide.backend.v1.LoadBalancer
-	30, // 26: oxide.backend.v1.FirewallOrphans.rules:type_name -> oxide.backend.v1.FirewallRule
+	24, // 24: oxide.backend.v1.LoadBalancerReleased.key:type_name -> oxide.backend.v1.LoadBalancerKey
+	25, // 25: oxide.backend.v1.OrphanedAddresses.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	31, // 26: oxide.backend.v1.FirewallOrphans.rules:type_name -> oxide.backend.v1.FirewallRule
 	19, // 27: oxide.backend.v1.PlanLoadBalancersRequest.set:type_name -> oxide.backend.v1.LoadBalancerSet
 	7,  // 28: oxide.backend.v1.LoadBalancerSet.open:type_name -> oxide.backend.v1.OpenSession
-	25, // 29: oxide.backend.v1.LoadBalancerSet.candidates:type_name -> oxide.backend.v1.Candidate
-	27, // 30: oxide.backend.v1.LoadBalancerSet.reserved_ports:type_name -> oxide.backend.v1.ReservedPorts
-	26, // 31: oxide.backend.v1.LoadBalancerSet.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
-	21, // 32: oxide.backend.v1.PlanLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
-	22, // 33: oxide.backend.v1.PlanLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
-	24, // 34: oxide.backend.v1.PlanLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
-	24, // 35: oxide.backend.v1.PlannedLoadBalancer.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
-	31, // 36: oxide.backend.v1.PlannedLoadBalancer.verdicts:type_name -> oxide.backend.v1.Verdict
-	6,  // 37: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:input_type -> oxide.backend.v1.SyncLoadBalancersRequest
-	18, // 38: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:input_type -> oxide.backend.v1.PlanLoadBalancersRequest
-	0,  // 39: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
-	2,  // 40: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
-	4,  // 41: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
-	13, // 42: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:output_type -> oxide.backend.v1.SyncLoadBalancersResponse
-	20, // 43: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:output_type -> oxide.backend.v1.PlanLoadBalancersResponse
-	1,  // 44: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
-	3,  // 45: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
-	5,  // 46: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
-	42, // [42:47] is the sub-list for method output_type
-	37, // [37:42] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	26, // 29: oxide.backend.v1.LoadBalancerSet.candidates:type_name -> oxide.backend.v1.Candidate
+	28, // 30: oxide.backend.v1.LoadBalancerSet.reserved_ports:type_name -> oxide.backend.v1.ReservedPorts
+	27, // 31: oxide.backend.v1.LoadBalancerSet.load_balancers:type_name -> oxide.backend.v1.DesiredLoadBalancer
+	22, // 32: oxide.backend.v1.PlanLoadBalancersResponse.load_balancers:type_name -> oxide.backend.v1.PlannedLoadBalancer
+	23, // 33: oxide.backend.v1.PlanLoadBalancersResponse.actions:type_name -> oxide.backend.v1.Action
+	25, // 34: oxide.backend.v1.PlanLoadBalancersResponse.orphans:type_name -> oxide.backend.v1.LoadBalancer
+	21, // 35: oxide.backend.v1.PlanLoadBalancersResponse.candidates:type_name -> oxide.backend.v1.PlannedCandidate
+	25, // 36: oxide.backend.v1.PlannedLoadBalancer.load_balancer:type_name -> oxide.backend.v1.LoadBalancer
+	32, // 37: oxide.backend.v1.PlannedLoadBalancer.verdicts:type_name -> oxide.backend.v1.Verdict
+	30, // 38: oxide.backend.v1.PlannedLoadBalancer.state:type_name -> oxide.backend.v1.LoadBalancerState
+	6,  // 39: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:input_type -> oxide.backend.v1.SyncLoadBalancersRequest
+	18, // 40: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:input_type -> oxide.backend.v1.PlanLoadBalancersRequest
+	0,  // 41: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:input_type -> oxide.backend.v1.RebalanceLoadBalancersRequest
+	2,  // 42: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:input_type -> oxide.backend.v1.GetLoadBalancerRequest
+	4,  // 43: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:input_type -> oxide.backend.v1.ListLoadBalancersRequest
+	13, // 44: oxide.backend.v1.LoadBalancerService.SyncLoadBalancers:output_type -> oxide.backend.v1.SyncLoadBalancersResponse
+	20, // 45: oxide.backend.v1.LoadBalancerService.PlanLoadBalancers:output_type -> oxide.backend.v1.PlanLoadBalancersResponse
+	1,  // 46: oxide.backend.v1.LoadBalancerService.RebalanceLoadBalancers:output_type -> oxide.backend.v1.RebalanceLoadBalancersResponse
+	3,  // 47: oxide.backend.v1.LoadBalancerService.GetLoadBalancer:output_type -> oxide.backend.v1.GetLoadBalancerResponse
+	5,  // 48: oxide.backend.v1.LoadBalancerService.ListLoadBalancers:output_type -> oxide.backend.v1.ListLoadBalancersResponse
+	44, // [44:49] is the sub-list for method output_type
+	39, // [39:44] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_oxide_backend_v1_load_balancer_service_proto_init() }
@@ -1781,7 +1917,7 @@ func file_oxide_backend_v1_load_balancer_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oxide_backend_v1_load_balancer_service_proto_rawDesc), len(file_oxide_backend_v1_load_balancer_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

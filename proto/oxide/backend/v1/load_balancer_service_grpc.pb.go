@@ -35,8 +35,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // LoadBalancerService gives load balancers their addresses. Oxide has no load balancer of its own:
-// here one is a set of addresses, one or up to eight of each IP family, each attached to one instance of
-// the cluster, which passes the traffic on by its own means.
+// here one is a set of addresses, one or up to eight of each IP family, each attached to one of the
+// client's instances, which passes the traffic on by its own means.
 //
 // Whose an address is stands in Oxide: it carries a marker, one line in its description. Nothing
 // without a fitting marker, or a proof as strong, is ever changed.
@@ -70,8 +70,8 @@ type LoadBalancerServiceClient interface {
 	// OK.
 	//
 	// There is one acting session per scope: a newer one ends the older with SESSION_SUPERSEDED, whose
-	// client must not come back. Never open an acting session with the scope of a living cluster by
-	// hand: use observe_only.
+	// client must not come back. Never open an acting session by hand with a scope that a program
+	// uses: use observe_only.
 	//
 	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and items that take about
 	// 128 MiB of memory; a backend has acting sessions of at most 32 scopes, and at most 16 that observe. A
@@ -173,8 +173,8 @@ func (c *loadBalancerServiceClient) ListLoadBalancers(ctx context.Context, in *L
 // for forward compatibility.
 //
 // LoadBalancerService gives load balancers their addresses. Oxide has no load balancer of its own:
-// here one is a set of addresses, one or up to eight of each IP family, each attached to one instance of
-// the cluster, which passes the traffic on by its own means.
+// here one is a set of addresses, one or up to eight of each IP family, each attached to one of the
+// client's instances, which passes the traffic on by its own means.
 //
 // Whose an address is stands in Oxide: it carries a marker, one line in its description. Nothing
 // without a fitting marker, or a proof as strong, is ever changed.
@@ -208,8 +208,8 @@ type LoadBalancerServiceServer interface {
 	// OK.
 	//
 	// There is one acting session per scope: a newer one ends the older with SESSION_SUPERSEDED, whose
-	// client must not come back. Never open an acting session with the scope of a living cluster by
-	// hand: use observe_only.
+	// client must not come back. Never open an acting session by hand with a scope that a program
+	// uses: use observe_only.
 	//
 	// A session has at most 20,000 candidates and 20,000 load balancers at a time, and items that take about
 	// 128 MiB of memory; a backend has acting sessions of at most 32 scopes, and at most 16 that observe. A

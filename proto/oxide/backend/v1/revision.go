@@ -6,4 +6,4 @@ package backendv1
 
 // APIRevision is the revision of this API that this package holds, as in
 // GetInfoResponse.api_revision. It grows whenever fields, values or calls are added.
-const APIRevision = 7
+const APIRevision = 8
