@@ -55,8 +55,8 @@ control-plane: ## Run a real kube-apiserver with Nodes, and print how to run or 
 ##@ Build
 
 .PHONY: binaries
-binaries: ## Build ccm-shim, oxide-backend and oxide-sim into bin/
-	$(BUILD) -o bin/ ./cmd/ccm-shim ./cmd/oxide-backend ./cmd/oxide-sim
+binaries: ## Build ccm-shim, oxide-backend, oxide-sim and oxide-backend-sanity into bin/
+	$(BUILD) -o bin/ ./cmd/ccm-shim ./cmd/oxide-backend ./cmd/oxide-sim ./cmd/oxide-backend-sanity
 
 .PHONY: ldflags
 ldflags: # Print the linker flags of the programs, for those that build them by other means

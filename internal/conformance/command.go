@@ -60,10 +60,10 @@ func NewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "oxide-backend-sanity",
 		Short: "Examine whether a backend keeps to the API oxide.backend.v1",
-		Long: "oxide-backend-sanity examines whether a running backend, whoever wrote it, does what the comments\n" +
-			"of the API oxide.backend.v1 promise. It removes what it makes, and touches nothing else.\n\n" +
-			"Exit codes: 0 all cases that were not skipped passed; 1 one failed, or the run was interrupted;\n" +
-			"2 wrong flags; 3 the backend could not be examined, or not be cleaned up after.",
+		Long: "oxide-backend-sanity examines whether a running backend, whoever wrote it, does what the " +
+			"comments\nof the API oxide.backend.v1 promise. It removes what it makes, and touches nothing " +
+			"else.\n\nExit codes: 0 all cases that were not skipped passed; 1 one failed, or the run was " +
+			"interrupted;\n2 wrong flags; 3 the backend could not be examined, or not be cleaned up after.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

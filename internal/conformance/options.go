@@ -6,6 +6,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -55,8 +56,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 		"Names or ids of running instances of the backend's project that addresses may be attached to and "+
 			"detached from; two for all cases. They must serve nobody. Without them those cases are skipped.")
 	fs.StringVar(&o.Scope, "scope", o.Scope,
-		"How the scopes of load balancers and the names of addresses begin that are made. What an earlier run "+
-			"with the same has left behind is removed at the start.")
+		"How the scopes of load balancers and the names of addresses begin that are made. What an earlier "+
+			"run with the same has left behind is removed at the start.")
 	fs.StringVar(&o.FaultURL, "fault-url", o.FaultURL,
 		"URL of the simulated rack that the backend uses, for example http://127.0.0.1:12220, for cases in "+
 			"which the rack fails. Without --instances two are added to it.")
@@ -91,7 +92,7 @@ func (o *Options) Validate() (sanity.Options, error) {
 	if !o.List {
 		path, err := uds.ParseAddress(o.Address)
 		if o.Address == "" {
-			err = fmt.Errorf("it is not set; give the socket of the backend, for example unix:///run/oxide/" +
+			err = errors.New("it is not set; give the socket of the backend, for example unix:///run/oxide/" +
 				"backend/backend.sock")
 		}
 		if err != nil {

@@ -6,9 +6,9 @@ package conformance_test
 
 import (
 	"flag"
-	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -78,7 +78,7 @@ func TestTheRealBackendConforms(t *testing.T) {
 	}
 	ok := t.Run("cases", func(t *testing.T) {
 		for i, names := range spread() {
-			t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Run(strconv.Itoa(i), func(t *testing.T) {
 				t.Parallel()
 				run(t, start(t, "--manage-firewall"), names, mayBeSkipped)
 			})

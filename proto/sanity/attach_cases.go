@@ -55,7 +55,9 @@ func attachCases() []Case {
 // networkFactsTimeout is "about a minute".
 const networkFactsTimeout = 90 * time.Second
 
-func attachRequest(address *backendv1.Address, node *backendv1.Instance) *backendv1.AttachAddressRequest {
+func attachRequest(
+	address *backendv1.Address, node *backendv1.Instance,
+) *backendv1.AttachAddressRequest {
 	return &backendv1.AttachAddressRequest{
 		Source: address.GetSource(), ResourceId: address.GetResourceId(), InstanceId: node.GetId(),
 	}
@@ -111,10 +113,11 @@ func attachedIsExternal(ctx context.Context, c *checker) {
 		func() (string, bool) {
 			got, err := c.instances.GetInstance(ctx, byID(node.GetId()))
 			external := got.GetInstance().GetExternalAddresses()
-			return fmt.Sprint(external, err), slices.ContainsFunc(external, func(a *backendv1.ExternalAddress) bool {
+			listed := slices.ContainsFunc(external, func(a *backendv1.ExternalAddress) bool {
 				return a.GetAddress() == address.GetAddress() &&
 					a.GetKind() == backendv1.ExternalAddressKind_EXTERNAL_ADDRESS_KIND_FLOATING
 			})
+			return fmt.Sprint(external, err), listed
 		})
 	c.detach(ctx, address, node)
 }

@@ -98,11 +98,12 @@ func actingScopes(ctx context.Context, c *checker) {
 	for _, s := range sessions {
 		s.close(ctx)
 	}
-	c.await(ctx, "acting_scopes after the sessions", "none of them", c.options.Settle, func() (string, bool) {
+	none := func() (string, bool) {
 		got, err := c.backend.GetInfo(ctx, &backendv1.GetInfoRequest{})
 		return fmt.Sprint(got.GetActingScopes(), err), err == nil &&
 			!slices.ContainsFunc(got.GetActingScopes(), c.isOwn)
-	})
+	}
+	c.await(ctx, "acting_scopes after the sessions", "none of them", c.options.Settle, none)
 }
 
 func health(ctx context.Context, c *checker) {
@@ -143,7 +144,8 @@ func undecodable(ctx context.Context, c *checker) {
 		c.invalid("a request that cannot be decoded", c.invoke(ctx, method, broken))
 	}
 	c.invalid("a request of 17 MiB", c.invoke(ctx,
-		backendv1.LoadBalancerService_PlanLoadBalancers_FullMethodName, wrapperspb.Bytes(make([]byte, 17<<20))))
+		backendv1.LoadBalancerService_PlanLoadBalancers_FullMethodName,
+		wrapperspb.Bytes(make([]byte, 17<<20))))
 	stream, err := c.grpc.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true},
 		backendv1.InstanceService_WatchInstances_FullMethodName)
 	c.must("to open a stream", err)

@@ -70,7 +70,8 @@ func (c *checker) skip(why string) {
 	panic(abort{})
 }
 
-// cleanup has something done when the case has ended, the latest first, also if the run was interrupted.
+// cleanup has something done when the case has ended, the latest first, also if the run was
+// interrupted.
 func (c *checker) cleanup(undo func(context.Context)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +108,8 @@ func (c *checker) must(what string, err error) {
 	}
 }
 
-// refused records a failure unless an error has this code and reason, and is as the contract has errors.
+// refused records a failure unless an error has this code and reason, and is as the contract has
+// errors.
 func (c *checker) refused(what string, err error, code codes.Code, reason backendv1.ErrorReason) bool {
 	if err == nil {
 		c.fail(what, code.String()+" "+nameOf(reason), "OK")
@@ -126,8 +128,8 @@ func (c *checker) refused(what string, err error, code codes.Code, reason backen
 }
 
 // invalid expects INVALID_REQUEST.
-func (c *checker) invalid(what string, err error) bool {
-	return c.refused(what, err, codes.InvalidArgument,
+func (c *checker) invalid(what string, err error) {
+	c.refused(what, err, codes.InvalidArgument,
 		backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST)
 }
 

@@ -66,11 +66,13 @@ func faultCases() []Case {
 			"FAILED_PRECONDITION: this rack does not speak the API version of this backend: it is older.",
 		}},
 		Case{Name: "faults/lost-answers", run: lostAnswers, needs: attached, Contract: []string{
-			"where the outcome is not known (OXIDE_UNAVAILABLE) the caller repeats the call, which is idempotent.",
+			"where the outcome is not known (OXIDE_UNAVAILABLE) the caller repeats the call, which is " +
+				"idempotent.",
 		}},
 		Case{Name: "faults/lost-answers-in-a-session", run: lostInSession, needs: attached,
 			Contract: []string{
-				"the client sends the desired state of all load balancers of one scope and what it observes of the " +
+				"the client sends the desired state of all load balancers of one scope and what it observes " +
+					"of the " +
 					"candidates, and the backend makes it so for as long as the session lasts.",
 			}},
 		Case{Name: "faults/outage-in-a-session", run: outageInSession, needs: attached, Contract: []string{
@@ -81,17 +83,20 @@ func faultCases() []Case {
 }
 
 var outageContracts = map[backendv1.ErrorReason]string{
-	backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE: "UNAVAILABLE with RetryInfo: Oxide did not answer in " +
-		"time, could not be reached, or said that it cannot do this now (HTTP 502, 503, 504).",
-	backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED: "FAILED_PRECONDITION: Oxide rejected the " +
-		"token (HTTP 401): it is missing, unknown or expired.",
-	backendv1.ErrorReason_ERROR_REASON_OXIDE_FORBIDDEN: "PERMISSION_DENIED: the token's user may read the " +
-		"object but not do this (HTTP 403).",
-	backendv1.ErrorReason_ERROR_REASON_PROJECT_NOT_FOUND: "FAILED_PRECONDITION: the configured project does not " +
-		"exist, or the credentials have no role on it (Oxide answers 404 for both).",
-	backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE: "INTERNAL: Oxide answered with status 500, or with " +
-		"something that cannot be understood.",
+	backendv1.ErrorReason_ERROR_REASON_OXIDE_UNAVAILABLE: "UNAVAILABLE with RetryInfo: Oxide did not " +
+		"answer in time, could not be reached, or said that it cannot do this now (HTTP 502, 503, 504).",
+	backendv1.ErrorReason_ERROR_REASON_OXIDE_CREDENTIALS_REJECTED: "FAILED_PRECONDITION: Oxide " +
+		"rejected the token (HTTP 401): it is missing, unknown or expired.",
+	backendv1.ErrorReason_ERROR_REASON_OXIDE_FORBIDDEN: forbiddenContract,
+	backendv1.ErrorReason_ERROR_REASON_PROJECT_NOT_FOUND: "FAILED_PRECONDITION: the configured project " +
+		"does not exist, or the credentials have no role on it (Oxide answers 404 for both).",
+	backendv1.ErrorReason_ERROR_REASON_OXIDE_BAD_RESPONSE: "INTERNAL: Oxide answered with status 500, " +
+		"or with something that cannot be understood.",
 }
+
+const forbiddenContract = "PERMISSION_DENIED: the token's user may read the object but not do " +
+	"this (HTTP " +
+	"403)."
 
 // duringOutage makes calls while all requests of Oxide fail in one way.
 func duringOutage(ctx context.Context, c *checker, what fault, code codes.Code,

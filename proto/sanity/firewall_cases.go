@@ -32,7 +32,8 @@ func firewallCases() []Case {
 			needs: needs{changes: true, instances: 1, features: rules}, Contract: []string{
 				"ListFirewallRules returns the rules that are marked with a scope, a page at a time, ordered by " +
 					"the name of the VPC and their own.",
-				"FIREWALL_RULE_IN_USE if a load balancer of the session desires one of the rules, or, in a backend " +
+				"FIREWALL_RULE_IN_USE if a load balancer of the session desires one of the rules, or, in a " +
+					"backend " +
 					"that keeps rules, may desire it; then nothing is removed.",
 				"False: it has none, and those that it had are removed.",
 			}},
@@ -50,7 +51,9 @@ func firewallInvalid(ctx context.Context, c *checker) {
 		c.invalid("ListFirewallRules with "+what, err)
 	}
 	for what, request := range map[string]*backendv1.RemoveFirewallRulesRequest{
-		"no scope":     {Selection: &backendv1.RemoveFirewallRulesRequest_All{All: &backendv1.AllFirewallRules{}}},
+		"no scope": {
+			Selection: &backendv1.RemoveFirewallRulesRequest_All{All: &backendv1.AllFirewallRules{}},
+		},
 		"no selection": {Scope: c.options.Scope},
 		"no names": {
 			Scope: c.options.Scope,

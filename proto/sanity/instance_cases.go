@@ -182,12 +182,14 @@ func absenceProof(ctx context.Context, c *checker) {
 
 func getInvalid(ctx context.Context, c *checker) {
 	for what, request := range map[string]*backendv1.GetInstanceRequest{
-		"no instance":            {},
-		"an id that is no UUID":  byID("nonsense"),
-		"a name with a dot":      {Instance: &backendv1.GetInstanceRequest_Name{Name: "a.b"}},
-		"a name of 10,000 bytes": {Instance: &backendv1.GetInstanceRequest_Name{Name: strings.Repeat("x", 10000)}},
-		"a name of line ends":    {Instance: &backendv1.GetInstanceRequest_Name{Name: "\n\n\n"}},
-		"an empty hostname":      {Instance: &backendv1.GetInstanceRequest_Hostname{}},
+		"no instance":           {},
+		"an id that is no UUID": byID("nonsense"),
+		"a name with a dot":     {Instance: &backendv1.GetInstanceRequest_Name{Name: "a.b"}},
+		"a name of 10,000 bytes": {
+			Instance: &backendv1.GetInstanceRequest_Name{Name: strings.Repeat("x", 10000)},
+		},
+		"a name of line ends": {Instance: &backendv1.GetInstanceRequest_Name{Name: "\n\n\n"}},
+		"an empty hostname":   {Instance: &backendv1.GetInstanceRequest_Hostname{}},
 		"an empty machine": {Instance: &backendv1.GetInstanceRequest_Machine{
 			Machine: &backendv1.Machine{},
 		}},

@@ -49,7 +49,8 @@ func readyCandidate(id string) *backendv1.Candidate {
 // firstPort is the first port that load balancers of the suite serve.
 const firstPort = 20000
 
-// balancer returns a load balancer with one floating IP of the default pool for IPv4, and a port of its own.
+// balancer returns a load balancer with one floating IP of the default pool for IPv4, and a port of
+// its own.
 func (w *world) balancer(what string) *backendv1.DesiredLoadBalancer {
 	number := w.serial.Add(1)
 	return &backendv1.DesiredLoadBalancer{

@@ -49,11 +49,11 @@ func (c *checker) identify(
 func reversed(id string) string {
 	fields := strings.Split(id, "-")
 	for i := range fields[:3] {
-		var out string
+		var out strings.Builder
 		for j := len(fields[i]); j > 0; j -= 2 {
-			out += fields[i][j-2 : j]
+			out.WriteString(fields[i][j-2 : j])
 		}
-		fields[i] = out
+		fields[i] = out.String()
 	}
 	return strings.Join(fields, "-")
 }

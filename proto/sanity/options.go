@@ -41,8 +41,9 @@ type Options struct {
 	Scope string
 
 	// Instances are the names or ids of instances of the project, which run, that addresses may be
-	// attached to: two for all cases. Cases that lack one are skipped. A case that attaches goes through the
-	// states in which the instance carries an address more, and changes nothing else of it.
+	// attached to: two for all cases. Cases that lack one are skipped. A case that attaches goes
+	// through the states in which the instance carries an address more, and changes nothing else of
+	// it.
 	Instances []string
 
 	// FaultURL is the URL of the simulated rack that the backend uses. Empty: it is a real one, and cases

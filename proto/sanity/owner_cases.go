@@ -20,8 +20,8 @@ var operations = []feature{
 	backendv1.Feature_FEATURE_RESERVED_ADDRESSES,
 }
 
-const notOwnedContract = "FAILED_PRECONDITION: the address or the name belongs to somebody else: another " +
-	"cluster, another load balancer, or a person. Nothing was changed."
+const notOwnedContract = "FAILED_PRECONDITION: the address or the name belongs to somebody else: " +
+	"another cluster, another load balancer, or a person. Nothing was changed."
 
 func ownerCases() []Case {
 	none := needs{changes: true, features: operations}

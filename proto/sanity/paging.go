@@ -7,6 +7,7 @@ package sanity
 import (
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // ids are the ids of some objects.
@@ -21,8 +22,8 @@ func ids[M any](messages []M, idOf func(M) string) []string {
 // maxPages bounds how many pages of one object each are read.
 const maxPages = 50
 
-// pages reads a list in pages of one object, and compares them with the list in one page, which must be
-// ordered. Where there is more than a page takes, only its beginning is compared.
+// pages reads a list in pages of one object, and compares them with the list in one page, which
+// must be ordered. Where there is more than a page takes, only its beginning is compared.
 func pages[M any](c *checker, what string, whole []string, idOf func(M) string,
 	page func(token string) (objects []M, next string, err error),
 ) {
@@ -33,11 +34,11 @@ func pages[M any](c *checker, what string, whole []string, idOf func(M) string,
 		objects, next, err := page(token)
 		c.must(what+" with a page token", err)
 		if len(objects) > 1 {
-			c.fatal(what+" with page_size 1", "at most one object", fmt.Sprint(len(objects)))
+			c.fatal(what+" with page_size 1", "at most one object", strconv.Itoa(len(objects)))
 		}
 		got = append(got, ids(objects, idOf)...)
 		if len(next) > 512 {
-			c.fail(what+": the page token", "at most 512 bytes", fmt.Sprint(len(next)))
+			c.fail(what+": the page token", "at most 512 bytes", strconv.Itoa(len(next)))
 		}
 		if token = next; token == "" {
 			break

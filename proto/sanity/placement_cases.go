@@ -19,8 +19,8 @@ func placementCases() []Case {
 	two := needs{changes: true, instances: 2, features: sessions}
 	return []Case{
 		{Name: "placement/port-conflict", run: portConflict, needs: one, Contract: []string{
-			"FAILED_PRECONDITION: on every candidate the port is taken by another load balancer, reserved, or in " +
-				"use by something else. The address is reserved, and attached nowhere.",
+			"FAILED_PRECONDITION: on every candidate the port is taken by another load balancer, reserved, " +
+				"or in use by something else. The address is reserved, and attached nowhere.",
 			"Where two load balancers want the same place, the older one has it.",
 		}},
 		{Name: "placement/no-candidate", run: noCandidate, needs: one, Contract: []string{
@@ -73,7 +73,8 @@ func noCandidate(ctx context.Context, c *checker) {
 		return hasCondition(e.states[name], backendv1.ConditionType_CONDITION_TYPE_NO_CANDIDATE)
 	})
 	first := c.addressOf(ctx, lb.GetKey())
-	c.holds(first.GetAttachment() == nil, "the attachment without a candidate", "none", first.GetAttachment())
+	c.holds(first.GetAttachment() == nil, "the attachment without a candidate", "none",
+		first.GetAttachment())
 	s.candidates(c.nodes[0])
 	state := s.on(ctx, name, c.nodes[0].GetId())
 	equal(c, "the address with a candidate", state.GetAddresses()[0].GetResourceId(), first.GetResourceId())

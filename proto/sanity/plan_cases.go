@@ -206,12 +206,13 @@ func listBalancers(ctx context.Context, c *checker) {
 	c.must("ListLoadBalancers", err)
 	got := ids(whole.GetLoadBalancers(), nameOf)
 	c.holds(slices.Equal(got, want), "the load balancers of the scope", fmt.Sprint(want), got)
-	pages(c, "ListLoadBalancers", want, nameOf, func(token string) ([]*backendv1.LoadBalancer, string, error) {
+	one := func(token string) ([]*backendv1.LoadBalancer, string, error) {
 		page, err := c.balancers.ListLoadBalancers(ctx, &backendv1.ListLoadBalancersRequest{
 			Scope: c.options.Scope, PageSize: 1, PageToken: token,
 		})
 		return page.GetLoadBalancers(), page.GetNextPageToken(), err
-	})
+	}
+	pages(c, "ListLoadBalancers", want, nameOf, one)
 	all, err := c.loadBalancers(ctx)
 	c.must("ListLoadBalancers of the project", err)
 	sorted := slices.IsSortedFunc(all, func(a, b *backendv1.LoadBalancer) int {

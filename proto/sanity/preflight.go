@@ -28,7 +28,8 @@ var ErrRefused = errors.New("refused")
 
 var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// prepare learns what there is, refuses what would touch others, and removes what an earlier run has left.
+// prepare learns what there is, refuses what would touch others, and removes what an earlier run
+// has left.
 func (w *world) prepare(ctx context.Context, report *Report) error {
 	limited, cancel := context.WithTimeout(ctx, firstAnswer)
 	defer cancel()
@@ -54,7 +55,10 @@ func (w *world) prepare(ctx context.Context, report *Report) error {
 			return fmt.Errorf("the instance %s is %s: start it, or give another one", instance,
 				node.GetRunStateText())
 		}
-		if !slices.ContainsFunc(w.nodes, func(n *backendv1.Instance) bool { return n.GetId() == node.GetId() }) {
+		known := slices.ContainsFunc(w.nodes, func(n *backendv1.Instance) bool {
+			return n.GetId() == node.GetId()
+		})
+		if !known {
 			w.nodes = append(w.nodes, node)
 		}
 	}
@@ -257,8 +261,8 @@ func (w *world) leftovers(ctx context.Context) ([]string, error) {
 	return left, nil
 }
 
-// sweep removes all that the suite has made, and returns what that was. Firewall rules that no address belongs
-// to are found only if all is searched.
+// sweep removes all that the suite has made, and returns what that was. Firewall rules that no address
+// belongs to are found only if all is searched.
 func (w *world) sweep(ctx context.Context, all bool) ([]string, error) {
 	if w.info.GetReadOnly() {
 		return nil, nil

@@ -30,18 +30,21 @@ func reasonCases() []Case {
 			"RESOURCE_EXHAUSTED with RetryInfo: the pool has no address left (HTTP 507).",
 		}},
 		{Name: "reasons/instance-not-operable", run: notOperable, needs: faults, Contract: []string{
-			"FAILED_PRECONDITION: the instance has failed, is being created, or is on its way from one state to " +
+			"FAILED_PRECONDITION: the instance has failed, is being created, or is on its way from one " +
+				"state to " +
 				"another, and Oxide neither attaches nor detaches until it runs or is stopped.",
 		}},
 		{Name: "reasons/instance-limit", run: instanceLimit, needs: faults, Contract: []string{
 			"INSTANCE_LIMIT_REACHED if the target carries as many addresses as it can",
 		}},
 		{Name: "reasons/forbidden-change", run: forbiddenChange, needs: faults, Contract: []string{
-			"PERMISSION_DENIED: the token's user may read the object but not do this (HTTP 403).",
+			forbiddenContract,
 		}},
 		{Name: "reasons/firewall-not-representable", run: notRepresentable, needs: rules, Contract: []string{
-			"FAILED_PRECONDITION: the firewall of a VPC has a rule that this backend cannot write back exactly as " +
-				"it is, and all rules of a VPC are written at once. Nothing was written; the message names the rule.",
+			"FAILED_PRECONDITION: the firewall of a VPC has a rule that this backend cannot write back " +
+				"exactly as " +
+				"it is, and all rules of a VPC are written at once. Nothing was written; the message names " +
+				"the rule.",
 		}},
 	}
 }
@@ -154,8 +157,8 @@ func notRepresentable(ctx context.Context, c *checker) {
 	s.release(ctx)
 }
 
-// strangeFirewall is the firewall of an instance's VPC, in which each rule has a field that no release of
-// Oxide has.
+// strangeFirewall is the firewall of an instance's VPC, in which each rule has a field that no
+// release of Oxide has.
 func (c *checker) strangeFirewall(ctx context.Context, node *backendv1.Instance) string {
 	var firewall struct {
 		Rules []map[string]any `json:"rules"`

@@ -84,17 +84,18 @@ func (r *Result) WriteText(out io.Writer) error {
 	default:
 		fmt.Fprintf(&text, " %.2f s", r.Elapsed.Seconds())
 	}
-	line := strings.TrimRight(text.String(), " ") + "\n"
+	var lines strings.Builder
+	lines.WriteString(strings.TrimRight(text.String(), " ") + "\n")
 	for _, failure := range r.Failures {
-		line += fmt.Sprintf("         %s\n           expected: %s\n           got:      %s\n",
-			failure.What, failure.Expected, failure.Got)
+		fmt.Fprintf(&lines, "         %s\n           expected: %s\n           got:      %s\n", failure.What,
+			failure.Expected, failure.Got)
 	}
 	if r.Outcome == Failed {
 		for _, sentence := range r.Contract {
-			line += "           contract: " + sentence + "\n"
+			lines.WriteString("           contract: " + sentence + "\n")
 		}
 	}
-	_, err := io.WriteString(out, line)
+	_, err := io.WriteString(out, lines.String())
 	return err
 }
 

@@ -38,12 +38,14 @@ func reserveCases() []Case {
 		}},
 		{Name: "addresses/reserve-invalid", run: reserveInvalid, needs: changes, Contract: []string{
 			invalidContract,
-			"Those that load balancers' addresses are given (\"lb-\", and at the end \"-\" and 16 characters of " +
+			"Those that load balancers' addresses are given (\"lb-\", and at the end \"-\" and 16 " +
+				"characters of " +
 				"a hash) are refused.",
 			"The description for people, at most 380 characters, in which no line begins with \"oxide-ccm\".",
 		}},
 		{Name: "addresses/reserve-from-no-pool", run: reserveNoPool, needs: changes, Contract: []string{
-			"FAILED_PRECONDITION: the IP pool or subnet pool does not exist, is not linked to the silo, or none " +
+			"FAILED_PRECONDITION: the IP pool or subnet pool does not exist, is not linked to the silo, or " +
+				"none " +
 				"is the default for the wanted IP family.",
 			"OXIDE_REFUSED if the address that is asked for is taken or in no pool",
 		}},
@@ -76,7 +78,8 @@ func reserveCases() []Case {
 func (w *world) reservation(what string) *backendv1.ReserveAddressRequest {
 	return &backendv1.ReserveAddressRequest{
 		Name: w.name(what), Source: backendv1.AddressSource_ADDRESS_SOURCE_FLOATING_IP,
-		Family: backendv1.IpFamily_IP_FAMILY_IPV4, Description: "Made by oxide-backend-sanity; may be deleted.",
+		Family: backendv1.IpFamily_IP_FAMILY_IPV4, Description: "Made by oxide-backend-sanity; may be " +
+			"deleted.",
 	}
 }
 
@@ -306,12 +309,13 @@ func listAddressPages(ctx context.Context, c *checker) {
 	}
 	whole := list(&backendv1.ListAddressesRequest{Names: names})
 	equal(c, "addresses by three names", len(whole), 3)
-	pages(c, "ListAddresses", ids(whole, idOf), idOf, func(token string) ([]*backendv1.Address, string, error) {
+	one := func(token string) ([]*backendv1.Address, string, error) {
 		page, err := c.addresses.ListAddresses(ctx, &backendv1.ListAddressesRequest{
 			Names: names, PageSize: 1, PageToken: token,
 		})
 		return page.GetAddresses(), page.GetNextPageToken(), err
-	})
+	}
+	pages(c, "ListAddresses", ids(whole, idOf), idOf, one)
 	yes, no := true, false
 	for what, tc := range map[string]struct {
 		filter *backendv1.ListAddressesRequest

@@ -43,9 +43,9 @@ type world struct {
 	serial atomic.Int64
 }
 
-// Run examines a backend. An error says why it could not be examined, or was not cleaned up after; a
-// backend that fails is none, but in the report. If the context ends, the case that runs is given up, what
-// was made is removed, and the report has Interrupted set.
+// Run examines a backend. An error says why it could not be examined, or was not cleaned up after;
+// a backend that fails is none, but in the report. If the context ends, the case that runs is given
+// up, what was made is removed, and the report has Interrupted set.
 func Run(ctx context.Context, options Options) (*Report, error) {
 	if err := options.complete(); err != nil {
 		return nil, err
@@ -124,8 +124,8 @@ func (w *world) examine(ctx context.Context, one *Case) Result {
 	return result
 }
 
-// do runs a function of a case, which may end it. What it cannot cope with is a failure, so that what was
-// made is removed all the same.
+// do runs a function of a case, which may end it. What it cannot cope with is a failure, so that
+// what was made is removed all the same.
 func (c *checker) do(ctx context.Context, run func(context.Context, *checker)) {
 	defer func() {
 		switch ended := recover(); ended.(type) {

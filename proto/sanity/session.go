@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -88,8 +89,8 @@ func (c *checker) stream(ctx context.Context, on *conn) *session {
 	return s
 }
 
-// acting opens an acting session with the given nodes as candidates, and sends some load balancers and the
-// end of the snapshot.
+// acting opens an acting session with the given nodes as candidates, and sends some load balancers
+// and the end of the snapshot.
 func (c *checker) acting(
 	ctx context.Context, nodes []*backendv1.Instance, balancers ...*backendv1.DesiredLoadBalancer,
 ) *session {
@@ -193,7 +194,7 @@ func (s *session) apply(event *backendv1.SyncLoadBalancersResponse) {
 		if before := s.states[name]; before.GetOwnerUid() == e.State.GetOwnerUid() &&
 			e.State.GetGeneration() < before.GetGeneration() {
 			s.c.fail("the generation of a state of "+name, fmt.Sprintf("at least %d, as before",
-				before.GetGeneration()), fmt.Sprint(e.State.GetGeneration()))
+				before.GetGeneration()), strconv.FormatInt(e.State.GetGeneration(), 10))
 		}
 		s.states[name] = e.State
 		s.c.seen.reason(e.State.GetProblem().GetReason())
@@ -223,7 +224,7 @@ func (s *session) examine(state *backendv1.LoadBalancerState) {
 	}
 	if state.GetGeneration() > sent {
 		s.c.fail("the generation of a state of "+key.GetName(), fmt.Sprintf("one that was sent, at most %d",
-			sent), fmt.Sprint(state.GetGeneration()))
+			sent), strconv.FormatInt(state.GetGeneration(), 10))
 	}
 }
 
@@ -319,5 +320,6 @@ func (s *session) abandon(ctx context.Context) {
 	_ = s.awaitEnd(ctx, "the end of a cancelled session")
 }
 
-// clone copies a message. proto.CloneOf does it as well, and would force a newer protobuf on importers.
+// clone copies a message. proto.CloneOf does it as well, and would force a newer protobuf on
+// importers.
 func clone[M proto.Message](message M) M { return proto.Clone(message).(M) }

@@ -65,7 +65,8 @@ func sessionCases() []Case {
 		}},
 		{Name: "session/preserved", run: preserved, needs: one, Contract: []string{
 			"Everything that the load balancer has is kept, none of it is released or exchanged, nothing is " +
-				"allocated, and an address that is neither attached nor published gets no place. The state repeats " +
+				"allocated, and an address that is neither attached nor published gets no place. The state " +
+				"repeats " +
 				"the reason as its problem (INVALID_REQUEST).",
 		}},
 	}
@@ -167,7 +168,7 @@ func publishFirst(ctx context.Context, c *checker) {
 	state := s.states[name]
 	s.mu.Unlock()
 	s.publish(state)
-	state = s.ready(ctx, name)
+	s.ready(ctx, name)
 	equal(c, "the instance once its place is published", c.addressOf(ctx, lb.GetKey()).GetAttachment().
 		GetInstanceId(), c.nodes[0].GetId())
 	s.release(ctx)
@@ -232,7 +233,8 @@ func sessionAgain(ctx context.Context, c *checker) {
 			first.GetAddresses()[0].GetResourceId())
 		lb.PublishedAddresses = state.GetPublish()
 		if i > 0 {
-			equal(c, "how often a further session creates one", s.made(backendv1.ActionType_ACTION_TYPE_CREATE), 0)
+			equal(c, "how often a further session creates one",
+				s.made(backendv1.ActionType_ACTION_TYPE_CREATE), 0)
 		}
 		switch {
 		case i == repetitions-1:
@@ -386,7 +388,8 @@ func retained(ctx context.Context, c *checker) {
 	s.send(removedItem(lb))
 	kept := c.addressOf(ctx, lb.GetKey())
 	equal(c, "retained", kept.GetRetained(), true)
-	c.holds(kept.GetAttachment() == nil, "the attachment of a retained address", "none", kept.GetAttachment())
+	c.holds(kept.GetAttachment() == nil, "the attachment of a retained address", "none",
+		kept.GetAttachment())
 	back := clone(lb)
 	back.OwnerUid += "-second"
 	s.want(back)

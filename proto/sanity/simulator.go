@@ -56,8 +56,8 @@ func newSimulator(url string) *simulator {
 	}
 }
 
-// do makes a request of the simulator's own API. It is not broken off, since a fault that comes after its end was
-// asked for would stay; the client's timeout bounds it.
+// do makes a request of the simulator's own API. It is not broken off, since a fault that comes
+// after its end was asked for would stay; the client's timeout bounds it.
 func (s *simulator) do(ctx context.Context, method, path string, body, answer any) error {
 	var content io.Reader
 	if body != nil {

@@ -19,8 +19,8 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-const skewContract = "UNIMPLEMENTED: a request that changes something has fields or values that this backend " +
-	"does not know; the message names them. Nothing was changed."
+const skewContract = "UNIMPLEMENTED: a request that changes something has fields or values that this " +
+	"backend does not know; the message names them. Nothing was changed."
 
 // unknownNumber is the number of a field, and of a value, that no revision of the API has.
 const unknownNumber = 9999

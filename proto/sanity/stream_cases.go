@@ -14,7 +14,8 @@ func streamCases() []Case {
 	none := needs{changes: true, features: sessions}
 	return []Case{
 		{Name: "session/malformed-items", run: malformedItems, needs: none, Contract: []string{
-			"A malformed item, an item before `open`, a second `open` or `in_sync`, the end of the items before " +
+			"A malformed item, an item before `open`, a second `open` or `in_sync`, the end of the items " +
+				"before " +
 				"`in_sync`, and a load balancer of another scope end the stream with INVALID_REQUEST, and nothing " +
 				"of that item is applied.",
 		}},
@@ -44,13 +45,15 @@ func malformedItems(ctx context.Context, c *checker) {
 		"a load balancer of another scope": {open, changed(func(lb *backendv1.DesiredLoadBalancer) {
 			lb.Key.Scope = c.secondScope()
 		})},
-		"no key":         {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Key = nil })},
-		"no owner":       {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.OwnerUid = "" })},
-		"no generation":  {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Generation = 0 })},
-		"no addresses":   {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Addresses = nil })},
-		"no ports":       {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports = nil })},
-		"the port 0":     {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports[0].Port = 0 })},
-		"the port 65536": {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports[0].Port = 65536 })},
+		"no key":        {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Key = nil })},
+		"no owner":      {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.OwnerUid = "" })},
+		"no generation": {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Generation = 0 })},
+		"no addresses":  {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Addresses = nil })},
+		"no ports":      {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports = nil })},
+		"the port 0":    {open, changed(func(lb *backendv1.DesiredLoadBalancer) { lb.Ports[0].Port = 0 })},
+		"the port 65536": {open, changed(func(lb *backendv1.DesiredLoadBalancer) {
+			lb.Ports[0].Port = 65536
+		})},
 		"an unknown source": {open, changed(func(lb *backendv1.DesiredLoadBalancer) {
 			lb.Addresses[0].Source = nil
 		})},

@@ -12,8 +12,8 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// sweepScope deletes all addresses that are marked with a scope, and the firewall rules, which it names. It
-// opens a session of the scope, of which all is an orphan.
+// sweepScope deletes all addresses that are marked with a scope, and the firewall rules, which it
+// names. It opens a session of the scope, of which all is an orphan.
 func (w *world) sweepScope(ctx context.Context, scope string) (rules []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.options.Settle)
 	defer cancel()

@@ -58,8 +58,9 @@ func callDeadline(ctx context.Context, c *checker) {
 	restore(ctx)
 }
 
-// endsAtDeadline expects that the server ends a call soon after its deadline. The transport of the server may
-// reset the stream before the status is sent, so the status is only asked for until it was seen once.
+// endsAtDeadline expects that the server ends a call soon after its deadline. The transport of the
+// server may reset the stream before the status is sent, so the status is only asked for until it
+// was seen once.
 func (c *checker) endsAtDeadline(ctx context.Context, method string, request proto.Message,
 	deadline, within time.Duration,
 ) {

@@ -37,7 +37,8 @@ const watchTimeout = time.Minute
 
 type watchStream = grpc.ServerStreamingClient[backendv1.WatchInstancesResponse]
 
-// snapshot opens a stream, and reads to the end of its snapshot. Events that it does not know are skipped.
+// snapshot opens a stream, and reads to the end of its snapshot. Events that it does not know are
+// skipped.
 func (c *checker) snapshot(ctx context.Context, on *conn) (watchStream, []string) {
 	stream, err := on.instances.WatchInstances(ctx, &backendv1.WatchInstancesRequest{})
 	c.must("WatchInstances", err)

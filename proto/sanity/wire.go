@@ -32,9 +32,9 @@ func frame(message proto.Message) ([]byte, error) {
 	return append(header, content...), nil
 }
 
-// endedByServer makes a call with one request and with a deadline that this side does not keep, and returns
-// the status with which the server has ended it. The transport of a gRPC client ends such a call
-// itself, and never sees what the server says.
+// endedByServer makes a call with one request and with a deadline that this side does not keep, and
+// returns the status with which the server has ended it. The transport of a gRPC client ends such a
+// call itself, and never sees what the server says.
 func (w *world) endedByServer(
 	ctx context.Context, method string, deadline time.Duration, request proto.Message,
 ) (*status.Status, error) {

@@ -131,8 +131,8 @@ func (m *Manager) checkRoom(
 	return nil
 }
 
-// limitOr returns why Oxide refused an attachment, if that is how many addresses the instance carries: Oxide
-// says so in words alone. Any other error is returned as it is.
+// limitOr returns why Oxide refused an attachment, if that is how many addresses the instance carries:
+// Oxide says so in words alone. Any other error is returned as it is.
 func (m *Manager) limitOr(ctx context.Context, refused error, ip *plan.Address, target string) error {
 	if !oxide.IsKind(refused, oxide.KindRefused) {
 		return refused
