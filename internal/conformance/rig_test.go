@@ -151,7 +151,7 @@ func (r *rig) options(socket string) sanity.Options {
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
-		FaultURL: r.rack.URL, Timeout: time.Minute, Settle: 20 * time.Second,
+		FaultURL: r.rack.URL, Timeout: 3 * time.Minute, Settle: time.Minute,
 	}
 }
 

@@ -41,7 +41,7 @@ func Cases() []Case {
 	return slices.Concat(
 		backendCases(), transportCases(), instanceCases(), machineCases(), watchCases(), poolCases(),
 		reserveCases(), attachCases(), ownerCases(), skewCases(), readOnlyCases(),
-		sessionCases(), streamCases(), placementCases(), planCases(), orphanCases(), firewallCases(),
+		sessionCases(), endingCases(), streamCases(), placementCases(), planCases(), orphanCases(), firewallCases(),
 		faultCases(), reasonCases(), restartCases(),
 	)
 }

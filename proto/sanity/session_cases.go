@@ -55,20 +55,6 @@ func sessionCases() []Case {
 			"RESOURCE_EXHAUSTED with RetryInfo: the backend has as many sessions as it takes.",
 			"a backend has acting sessions of at most 32 scopes, and at most 16 that observe.",
 		}},
-		{Name: "session/closed-side", run: closedSide, needs: one, Contract: []string{
-			"Closing the sending side after `in_sync` means that nothing further will change, and counts as " +
-				"`no_publication` for all: the backend finishes what can be finished and ends the stream with OK.",
-		}},
-		{Name: "session/retained", run: retained, needs: one, Contract: []string{
-			"Its addresses are detached and marked as retained; those that a user owns are detached.",
-			"Whether it is kept for a load balancer that is gone, and that gets it back when it returns.",
-		}},
-		{Name: "session/preserved", run: preserved, needs: one, Contract: []string{
-			"Everything that the load balancer has is kept, none of it is released or exchanged, nothing is " +
-				"allocated, and an address that is neither attached nor published gets no place. The state " +
-				"repeats " +
-				"the reason as its problem (INVALID_REQUEST).",
-		}},
 	}
 }
 
@@ -358,78 +344,4 @@ func tooMany(ctx context.Context, c *checker) {
 		}
 	}
 	c.fail("17 sessions that observe", "ResourceExhausted TOO_MANY_SESSIONS", "all are in sync")
-}
-
-func closedSide(ctx context.Context, c *checker) {
-	lb := c.balancer("closed")
-	s := c.acting(ctx, c.nodes[:1], lb)
-	s.close(ctx)
-	address := c.addressOf(ctx, lb.GetKey())
-	equal(c, "the instance when the stream has ended", address.GetAttachment().GetInstanceId(),
-		c.nodes[0].GetId())
-	s.mu.Lock()
-	equal(c, "the phase in the last state", s.states[lb.GetKey().GetName()].GetPhase(),
-		backendv1.Phase_PHASE_READY)
-	s.mu.Unlock()
-	ending := clone(lb)
-	ending.Ending = backendv1.Ending_ENDING_RELEASE
-	s = c.acting(ctx, c.nodes[:1], ending)
-	s.close(ctx)
-	c.gone(ctx, lb.GetKey())
-}
-
-func retained(ctx context.Context, c *checker) {
-	lb := c.balancer("retained")
-	name := lb.GetKey().GetName()
-	s := c.acting(ctx, c.nodes[:1], lb)
-	first := s.ready(ctx, name)
-	s.ending(lb, backendv1.Ending_ENDING_RETAIN)
-	s.await(ctx, "released", func(e *events) bool { return e.released[name] == lb.GetOwnerUid() })
-	s.send(removedItem(lb))
-	kept := c.addressOf(ctx, lb.GetKey())
-	equal(c, "retained", kept.GetRetained(), true)
-	c.holds(kept.GetAttachment() == nil, "the attachment of a retained address", "none",
-		kept.GetAttachment())
-	back := clone(lb)
-	back.OwnerUid += "-second"
-	s.want(back)
-	var state *backendv1.LoadBalancerState
-	s.await(ctx, name+" is ready again", func(e *events) bool {
-		state = e.states[name]
-		return state.GetOwnerUid() == back.GetOwnerUid() && state.GetPhase() == backendv1.Phase_PHASE_READY
-	})
-	equal(c, "the address when it has returned", c.addressOf(ctx, lb.GetKey()).GetResourceId(),
-		first.GetAddresses()[0].GetResourceId())
-	equal(c, "retained when it has returned", c.addressOf(ctx, lb.GetKey()).GetRetained(), false)
-	s.release(ctx)
-}
-
-func preserved(ctx context.Context, c *checker) {
-	const reason = "the suite does not know"
-	unknown := c.balancer("unknown")
-	unknown.Addresses, unknown.PreserveReason = nil, reason
-	known := c.balancer("known")
-	s := c.acting(ctx, c.nodes[:1], unknown, known)
-	first := s.ready(ctx, known.GetKey().GetName())
-	held := clone(known)
-	held.Addresses, held.PreserveReason = nil, reason
-	held.PublishedAddresses = first.GetPublish()
-	s.want(held)
-	for _, lb := range []*backendv1.DesiredLoadBalancer{unknown, held} {
-		name := lb.GetKey().GetName()
-		s.await(ctx, "the problem of "+name, func(e *events) bool {
-			return e.states[name].GetProblem().GetReason() ==
-				backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST
-		})
-	}
-	c.gone(ctx, unknown.GetKey())
-	equal(c, "the address that is preserved", c.addressOf(ctx, known.GetKey()).GetResourceId(),
-		first.GetAddresses()[0].GetResourceId())
-	s.want(known)
-	s.want(func() *backendv1.DesiredLoadBalancer {
-		lb := clone(unknown)
-		lb.PreserveReason, lb.Addresses = "", []*backendv1.DesiredAddress{floatingIP()}
-		return lb
-	}())
-	s.release(ctx)
 }
