@@ -61,7 +61,7 @@ type Options struct {
 	TimeScale float64
 
 	// token comes from the environment only: command lines can be read by every user.
-	token string
+	token oxide.Secret
 	// tokenNote says which of two settings of the token is ignored; empty: none.
 	tokenNote string
 	// source says in words where the settings of Oxide come from; empty if nobody told.
@@ -147,10 +147,10 @@ func (o *Options) Complete(getenv func(string) string) {
 	o.Project = cmp.Or(o.Project, getenv("OXIDE_PROJECT"))
 	o.CAFile = cmp.Or(o.CAFile, getenv("OXIDE_CA_FILE"))
 	o.source = getenv("OXIDE_SETTINGS_FROM")
-	o.token = getenv("OXIDE_TOKEN")
+	o.token = oxide.NewSecret(getenv("OXIDE_TOKEN"))
 	file := getenv("OXIDE_TOKEN_FILE")
 	switch {
-	case o.token == "":
+	case o.token.IsEmpty():
 		o.TokenFile = cmp.Or(o.TokenFile, file)
 	case o.TokenFile != "":
 		o.tokenNote = "OXIDE_TOKEN is ignored, because --oxide-token-file is given: leave one of them out"

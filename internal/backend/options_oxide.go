@@ -79,8 +79,8 @@ func (o *Options) tokenSource() (string, *oxide.TokenSource, error) {
 			err = fmt.Errorf("%w; put the Oxide API token there, readable by this user", err)
 		}
 		return setting, token, err
-	case o.token != "":
-		token, err := oxide.StaticToken(o.token)
+	case !o.token.IsEmpty():
+		token, err := oxide.StaticToken(o.token.Reveal())
 		if err != nil {
 			err = fmt.Errorf("%w; give one Oxide API token in it", err)
 		}

@@ -44,7 +44,7 @@ func TestTheEnvironmentThatUsersKnowSuffices(t *testing.T) {
 	if got := cfg.Oxide.Host.String(); got != "https://silo.sys.example.com" {
 		t.Errorf("host %s", got)
 	}
-	if got := string(cfg.Oxide.Token.Token()); got != someToken {
+	if got := cfg.Oxide.Token.Token().Reveal(); got != someToken {
 		t.Errorf("token %s", got)
 	}
 	if cfg.Oxide.Project != "demo" || cfg.SocketPath != "/run/oxide/backend/backend.sock" {
@@ -63,7 +63,7 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Oxide.Host.String() != "https://other.example.com" || cfg.Oxide.Project != "other" ||
-		string(cfg.Oxide.Token.Token()) != "from-file" {
+		cfg.Oxide.Token.Token().Reveal() != "from-file" {
 		t.Errorf("got %s, %s, %s", cfg.Oxide.Host, cfg.Oxide.Project, cfg.Oxide.Token.Token())
 	}
 }
