@@ -149,6 +149,19 @@ model: ## Hold the invariants over 10,000 random operations (MODEL_OPERATIONS=n;
 	cd test/e2e && MODEL_SEED="$(MODEL_SEED)" MODEL_OPERATIONS="$(MODEL_OPERATIONS)" \
 		go test -count=1 -timeout 6h -v ./model | grep --line-buffered -v -e '^=== ' -e '^    --- PASS'
 
+FUZZTIME ?= 1m
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads foreign text, each target for FUZZTIME=1m (FUZZ=regexp selects; a failure is kept as a seed of `make unit`)
+	@mkdir -p bin
+	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's|/[^/:]+:[0-9]+:func | |' | sort \
+		| grep -E -e "$(FUZZ)" > bin/fuzz-targets || { echo "fuzz: no target matches $(FUZZ)"; exit 2; }
+	@while read -r folder target; do \
+		echo "fuzz: $$folder $$target for $(FUZZTIME)"; \
+		(cd "$$folder" && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) . </dev/null); \
+	done < bin/fuzz-targets
+	@echo "fuzz: $$(wc -l < bin/fuzz-targets) targets, none failed"
+
 .PHONY: e2e-pod
 e2e-pod: image ## Test installations, as root: this machine becomes a node for a while (RUN=regexp selects)
 	@mkdir -p bin
