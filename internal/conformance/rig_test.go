@@ -98,6 +98,7 @@ func (r *rig) run() {
 	defer r.mu.Unlock()
 	args := append([]string{
 		"--listen", "unix://" + r.socket, "--health-listen=", "--load-balancer-time-scale", "0.01",
+		"--shared-listen", "unix://" + r.shared(), "--client", "uid:*=read",
 	}, r.args...)
 	r.process = exec.Command(os.Args[0], args...)
 	r.process.Env = append(os.Environ(), "PLAY_OXIDE_BACKEND=1", "OXIDE_HOST="+r.rack.URL,
@@ -105,6 +106,9 @@ func (r *rig) run() {
 	r.process.Stderr = r.log
 	r.must(r.process.Start())
 }
+
+// shared is a socket at which everybody may read.
+func (r *rig) shared() string { return filepath.Join(r.dir, "shared", "b.sock") }
 
 func (r *rig) kill() {
 	r.mu.Lock()
@@ -151,10 +155,13 @@ func (r *rig) isClean() {
 
 // options are those of a run on the simulated rack.
 func (r *rig) options(socket string) sanity.Options {
-	return sanity.Options{
-		Dial: func(ctx context.Context) (net.Conn, error) {
+	dial := func(socket string) func(context.Context) (net.Conn, error) {
+		return func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
+		}
+	}
+	return sanity.Options{
+		Dial: dial(socket), DialReader: dial(r.shared()),
 		FaultURL: r.rack.URL, Timeout: 3 * time.Minute, Settle: time.Minute,
 	}
 }

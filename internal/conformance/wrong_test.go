@@ -24,6 +24,9 @@ type wrongBackend struct {
 	cases []string
 	wrong
 
+	// reader: it is wrong for clients that may only read as well.
+	reader bool
+
 	// args are further arguments of the real backend behind it.
 	args []string
 }
@@ -58,6 +61,9 @@ func TestEachWrongBackendFails(t *testing.T) {
 func (one *wrongBackend) fails(t *testing.T) {
 	r := start(t, append([]string{"--manage-firewall"}, one.args...)...)
 	options := r.options(startProxy(r, r.socket, one.wrong))
+	if one.reader {
+		options.DialReader = r.options(startProxy(r, r.shared(), one.wrong)).Dial
+	}
 	options.Select, options.Settle = selecting(one.cases...), 2*time.Second
 	report, err := sanity.Run(t.Context(), options)
 	if report == nil {
