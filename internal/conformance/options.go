@@ -30,7 +30,6 @@ const (
 // Options are what the flags say.
 type Options struct {
 	Address   string
-	Reader    string
 	Scope     string
 	Instances []string
 	FaultURL  string
@@ -53,9 +52,6 @@ func NewOptions() *Options {
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Address, "address", o.Address,
 		"Address of the backend: unix:///PATH. Its socket is open to its own user, so run this as that user.")
-	fs.StringVar(&o.Reader, "reader-address", o.Reader,
-		"Address at which this user may only read, as of oxide-backend --shared-listen: unix:///PATH. Without "+
-			"it the case about that is skipped.")
 	fs.StringSliceVar(&o.Instances, "instances", o.Instances,
 		"Names or ids of running instances of the backend's project that addresses may be attached to and "+
 			"detached from; two for all cases. They must serve nobody. Without them those cases are skipped.")
@@ -102,25 +98,14 @@ func (o *Options) Validate() (sanity.Options, error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--address: %w", err))
 		}
-		options.Dial = dial(path)
-	}
-	if o.Reader != "" {
-		path, err := uds.ParseAddress(o.Reader)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("--reader-address: %w", err))
+		options.Dial = func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
 		}
-		options.DialReader = dial(path)
 	}
 	if len(errs) > 0 {
 		return sanity.Options{}, &process.UsageError{Errs: errs}
 	}
 	return options, nil
-}
-
-func dial(path string) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}
 }
 
 // write writes a report in one of the formats that have no line for each case.

@@ -56,6 +56,9 @@ type rig struct {
 	socket string
 	args   []string
 
+	// reader makes a connection as a client that may only read; nil: there is none.
+	reader func(context.Context) (net.Conn, error)
+
 	mu      sync.Mutex
 	process *exec.Cmd
 	log     *lockedBuffer
@@ -98,7 +101,6 @@ func (r *rig) run() {
 	defer r.mu.Unlock()
 	args := append([]string{
 		"--listen", "unix://" + r.socket, "--health-listen=", "--load-balancer-time-scale", "0.01",
-		"--shared-listen", "unix://" + r.shared(), "--client", "uid:*=read",
 	}, r.args...)
 	r.process = exec.Command(os.Args[0], args...)
 	r.process.Env = append(os.Environ(), "PLAY_OXIDE_BACKEND=1", "OXIDE_HOST="+r.rack.URL,
@@ -106,9 +108,6 @@ func (r *rig) run() {
 	r.process.Stderr = r.log
 	r.must(r.process.Start())
 }
-
-// shared is a socket at which everybody may read.
-func (r *rig) shared() string { return filepath.Join(r.dir, "shared", "b.sock") }
 
 func (r *rig) kill() {
 	r.mu.Lock()
@@ -155,13 +154,10 @@ func (r *rig) isClean() {
 
 // options are those of a run on the simulated rack.
 func (r *rig) options(socket string) sanity.Options {
-	dial := func(socket string) func(context.Context) (net.Conn, error) {
-		return func(ctx context.Context) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		}
-	}
 	return sanity.Options{
-		Dial: dial(socket), DialReader: dial(r.shared()),
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
 		FaultURL: r.rack.URL, Timeout: 3 * time.Minute, Settle: time.Minute,
 	}
 }

@@ -174,7 +174,7 @@ func (w *world) lacks(n *needs) string {
 	case n.faults && w.rack == nil:
 		return "needs a rack that fails: give --fault-url of a simulated one"
 	case n.reader && w.options.DialReader == nil:
-		return "needs a client that may only read: give --reader-address"
+		return "needs a client that may only read"
 	case n.restart && w.options.Restart == nil:
 		return "needs a way to restart the backend"
 	case n.changes && w.info.GetReadOnly():
