@@ -86,7 +86,7 @@ func (frameCodec) Name() string { return "proto" }
 // startProxy serves at a socket what is at another one, changed as `w` says.
 func startProxy(r *rig, backend string, w wrong) (socket string) {
 	r.t.Helper()
-	socket = filepath.Join(r.dir, "proxy.sock")
+	socket = filepath.Join(r.dir, "proxy-"+filepath.Base(filepath.Dir(backend))+".sock")
 	listener, err := net.Listen("unix", socket)
 	r.must(err)
 	upstream, err := grpc.NewClient("unix://"+backend,

@@ -60,6 +60,7 @@ func TestTheRealBackendConforms(t *testing.T) {
 	run := func(t *testing.T, r *rig, names []string, mayBeSkipped map[string]string) {
 		options := r.options(r.socket)
 		options.Select, options.Restart = selecting(names...), r.restart
+		options.DialReader = r.reader
 		report, err := sanity.Run(t.Context(), options)
 		if err != nil {
 			t.Fatal(err)
@@ -80,7 +81,10 @@ func TestTheRealBackendConforms(t *testing.T) {
 		for i, names := range spread() {
 			t.Run(strconv.Itoa(i), func(t *testing.T) {
 				t.Parallel()
-				run(t, start(t, "--manage-firewall"), names, mayBeSkipped)
+				tlsFlags, dial := tlsReader(t)
+				r := start(t, append(tlsFlags, "--manage-firewall")...)
+				r.reader = dial
+				run(t, r, names, mayBeSkipped)
 			})
 		}
 		t.Run("read-only", func(t *testing.T) {

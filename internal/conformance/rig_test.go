@@ -38,7 +38,11 @@ func TestMain(m *testing.M) {
 		os.Exit(backend.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)) //nolint:gocritic // as main does
 	}
 	// The runs mostly wait, so there are more at a time than there are processors.
-	if err := flag.Set("test.parallel", "16"); err != nil {
+	parallel := "16"
+	if raceEnabled {
+		parallel = "8"
+	}
+	if err := flag.Set("test.parallel", parallel); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
@@ -51,6 +55,9 @@ type rig struct {
 	dir    string
 	socket string
 	args   []string
+
+	// reader makes a connection as a client that may only read; nil: there is none.
+	reader func(context.Context) (net.Conn, error)
 
 	mu      sync.Mutex
 	process *exec.Cmd

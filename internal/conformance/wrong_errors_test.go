@@ -140,6 +140,8 @@ func wrongErrors() []wrongBackend {
 			cases: []string{"backend/health", "addresses/attach-nothing"}},
 		{name: "changes something although it must not", args: []string{"--read-only"},
 			wrong: answering("READ_ONLY", nil), cases: []string{"read-only/changes"}},
+		{name: "lets everybody do everything", reader: true,
+			cases: []string{"access/reader"}},
 		{name: "needs no session", wrong: answering("SESSION_REQUIRED", nil),
 			cases: []string{"orphans/session-required", "plan/invalid", "addresses/of-a-load-balancer"}},
 		{name: "knows load balancers that are not", wrong: answering("LOAD_BALANCER_NOT_FOUND", nil),

@@ -30,6 +30,9 @@ type needs struct {
 	// changes: the backend changes something; readOnly: it does not.
 	changes, readOnly bool
 
+	// reader: there is a client that may only read.
+	reader bool
+
 	// faults: the rack is simulated; restart: the backend can be restarted.
 	faults, restart bool
 
@@ -39,7 +42,7 @@ type needs struct {
 // Cases returns all cases in the order in which they are run.
 func Cases() []Case {
 	return slices.Concat(
-		backendCases(), transportCases(), instanceCases(), machineCases(), watchCases(), poolCases(),
+		backendCases(), accessCases(), transportCases(), instanceCases(), machineCases(), watchCases(), poolCases(),
 		reserveCases(), attachCases(), ownerCases(), skewCases(), readOnlyCases(),
 		sessionCases(), endingCases(), streamCases(), placementCases(), planCases(), orphanCases(), firewallCases(),
 		faultCases(), reasonCases(), restartCases(),

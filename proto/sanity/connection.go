@@ -32,11 +32,13 @@ type conn struct {
 	health    healthv1.HealthClient
 }
 
-func (w *world) connect() (*conn, error) {
+func (w *world) connect() (*conn, error) { return w.connectBy(w.options.Dial) }
+
+func (w *world) connectBy(dial func(context.Context) (net.Conn, error)) (*conn, error) {
 	c, err := grpc.NewClient("passthrough:///backend",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return w.options.Dial(ctx)
+			return dial(ctx)
 		}),
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxAnswer)),

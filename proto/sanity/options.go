@@ -34,6 +34,9 @@ type Options struct {
 	// Dial makes a connection to the backend. REQUIRED.
 	Dial func(context.Context) (net.Conn, error)
 
+	// DialReader makes a connection as a client that may only read. Nil: cases that need one are skipped.
+	DialReader func(context.Context) (net.Conn, error)
+
 	// Scope begins the scope of every load balancer and the name of every address that the suite makes: 1
 	// to 24 characters, a lower-case letter first, then lower-case letters, digits and "-". Empty:
 	// DefaultScope. Two runs at a time in one project need different ones, of which neither begins with

@@ -21,7 +21,7 @@ var operations = []feature{
 }
 
 const notOwnedContract = "FAILED_PRECONDITION: the address or the name belongs to somebody else: " +
-	"another cluster, another load balancer, or a person. Nothing was changed."
+	"another scope, another load balancer, or a person. Nothing was changed."
 
 func ownerCases() []Case {
 	none := needs{changes: true, features: operations}

@@ -173,6 +173,8 @@ func (w *world) lacks(n *needs) string {
 	switch {
 	case n.faults && w.rack == nil:
 		return "needs a rack that fails: give --fault-url of a simulated one"
+	case n.reader && w.options.DialReader == nil:
+		return "needs a client that may only read"
 	case n.restart && w.options.Restart == nil:
 		return "needs a way to restart the backend"
 	case n.changes && w.info.GetReadOnly():

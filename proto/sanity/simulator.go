@@ -52,7 +52,7 @@ type story struct {
 func newSimulator(url string) *simulator {
 	return &simulator{
 		url:    strings.TrimRight(url, "/"),
-		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+		client: &http.Client{Timeout: firstAnswer, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
 }
 
