@@ -138,7 +138,7 @@ else
 endif
 
 .PHONY: e2e
-e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
+e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver (E2E_VERBOSE=1: with all that they can log)
 	@cd test/e2e && go run ./cmd/control-plane build # before, not within, their time limit
 	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v /e2e/model$$)
 	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
