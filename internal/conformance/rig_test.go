@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		os.Exit(backend.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)) //nolint:gocritic // as main does
 	}
 	// The runs mostly wait, so there are more at a time than there are processors.
-	parallel := "32"
+	parallel := "16"
 	if raceEnabled {
 		parallel = "8"
 	}
