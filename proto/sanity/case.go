@@ -42,9 +42,11 @@ type needs struct {
 // Cases returns all cases in the order in which they are run.
 func Cases() []Case {
 	return slices.Concat(
-		backendCases(), accessCases(), transportCases(), instanceCases(), machineCases(), watchCases(), poolCases(),
+		backendCases(), accessCases(), transportCases(), instanceCases(), machineCases(),
+		watchCases(), poolCases(),
 		reserveCases(), attachCases(), ownerCases(), skewCases(), readOnlyCases(),
-		sessionCases(), endingCases(), streamCases(), placementCases(), planCases(), orphanCases(), firewallCases(),
+		sessionCases(), endingCases(), streamCases(), placementCases(), planCases(), orphanCases(),
+		firewallCases(),
 		faultCases(), reasonCases(), restartCases(),
 	)
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -255,11 +256,12 @@ func (s *session) await(ctx context.Context, what string, condition func(*events
 
 // describe is what a session has received, in one line.
 func (s *session) describe() string {
-	text := fmt.Sprintf("in sync: %t, orphans: %d, released: %v", s.synced, len(s.orphans), s.released)
+	var text strings.Builder
+	fmt.Fprintf(&text, "in sync: %t, orphans: %d, released: %v", s.synced, len(s.orphans), s.released)
 	for name, state := range s.states {
-		text += fmt.Sprintf("; %s: %s", name, bounded(state.String()))
+		fmt.Fprintf(&text, "; %s: %s", name, bounded(state.String()))
 	}
-	return text
+	return text.String()
 }
 
 // awaitEnd ends the case unless the stream ends in time; it returns why.
