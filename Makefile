@@ -11,7 +11,7 @@ export GOWORK := off
 MODULES := . proto examples test/e2e test/importer tools
 # These have no code: they only say which programs are used. `make verify` leaves out the last, which needs most
 # of the modules there are; `make e2e-monitoring` holds that it is tidy.
-PINS := test/e2e/kube test/e2e/envtest tools/kube-score tools/delve test/e2e/prometheus
+PINS := test/e2e/kube test/e2e/envtest tools/kube-score tools/delve tools/supply test/e2e/prometheus
 
 VERSION := $(shell cat VERSION)
 NAME    := oxide-cloud-controller-manager
@@ -24,6 +24,7 @@ REPOSITORY ?= $(NAME)
 REVISION = $(shell git rev-parse HEAD)
 
 TOOL    := go tool -modfile=tools/go.mod
+SUPPLY  := go tool -modfile=tools/supply/go.mod
 # The Kubernetes release of the framework that ccm-shim is made of, for example 1.37.2. It decides which
 # feature gates are on and which metrics are shown, so it must not be our own version, which stands behind it.
 KUBERNETES = $(shell GOWORK=off go list -m -f '{{.Version}}' k8s.io/component-base | sed 's/^v0/1/')
@@ -109,13 +110,21 @@ api: ## Write what other languages need of the API into dist/: a descriptor set,
 		--output "$(abspath $(DIST))/oxide-backend-api-$(VERSION)"
 	@rm $(DIST)/api.built.binpb
 
+.PHONY: sbom
+sbom: binaries-amd64 binaries-arm64 ## Write what each program is made of into dist/, as a CycloneDX bill of materials
+	@for arch in amd64 arm64; do for program in ccm-shim oxide-backend; do \
+		echo "sbom: $$program for $$arch"; \
+		$(SUPPLY) cyclonedx-gomod bin -json -noserial -notimestamp -version $(VERSION) \
+			-output $(DIST)/$$program-$(VERSION)-linux-$$arch.cdx.json $(DIST)/linux-$$arch/$$program; \
+	done; done
+
 .PHONY: release
-release: image-all chart api ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
+release: image-all chart api sbom ## Make all files of a release in dist/ (REGISTRY and REPOSITORY as for chart)
 	@{ cat manifests/header.txt; $(TOOL) helm template $(NAME) $(DIST)/chart/$(NAME) \
 		--namespace kube-system --skip-tests; } > $(DIST)/$(NAME)-$(VERSION).yaml
 	cp plugins/kubectl-oxide $(DIST)/
 	cd $(DIST) && sha256sum $(NAME)-$(VERSION).tar $(NAME)-$(VERSION:v%=%).tgz $(NAME)-$(VERSION).yaml kubectl-oxide \
-		oxide-backend-api-$(VERSION).binpb oxide-backend-api-$(VERSION)-protos.tar.gz > SHA256SUMS
+		oxide-backend-api-$(VERSION).binpb oxide-backend-api-$(VERSION)-protos.tar.gz *-$(VERSION)-linux-*.cdx.json > SHA256SUMS
 
 ##@ Check
 
@@ -216,6 +225,16 @@ lint: ## Lint Go code, protos, the chart and what it renders
 		manifests/$(NAME).yaml $(DIST)/schemas/kustomize.yaml docs/examples/k3s.yaml docs/examples/rke2.yaml \
 		charts/tests/testdata/*.yaml
 	$(SCORE) manifests/$(NAME).yaml charts/tests/testdata/one-replica.yaml charts/tests/testdata/on-trial.yaml
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Look for known vulnerabilities that our code reaches; skipped where their database is not reached (SKIP=0: fails)
+	@mkdir -p $(DIST)
+	@$(SUPPLY) govulncheck ./cmd/... >$(DIST)/vulnerabilities.txt 2>&1 && result=0 || result=$$?; \
+	cat $(DIST)/vulnerabilities.txt; \
+	if [ "$$result" = 0 ]; then echo "vulnerabilities: none that our code reaches"; \
+	elif [ "$(SKIP)" != 0 ] && grep -q "fetching vulnerabilities" $(DIST)/vulnerabilities.txt; then \
+		echo "vulnerabilities: SKIPPED, nothing was looked for: their database cannot be reached from here"; \
+	else exit "$$result"; fi
 
 .PHONY: breaking
 breaking: ## Check that the protos break no client of the last release

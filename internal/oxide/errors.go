@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"unicode"
 
 	api "github.com/oxidecomputer/oxide.go/oxide"
 )
@@ -298,9 +299,11 @@ func kindOf(status int, code string) Kind {
 // maxDetail bounds foreign text in an error: an event shows at most 1024 bytes in all.
 const maxDetail = 300
 
-// oneLine makes foreign text fit for one line of an event.
+// oneLine makes foreign text fit for one line of an event, without control characters.
 func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
+	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
 	if len(s) > maxDetail {
 		s = strings.ToValidUTF8(s[:maxDetail], "") + "…"
 	}

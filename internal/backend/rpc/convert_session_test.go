@@ -316,6 +316,7 @@ func FuzzItems(f *testing.F) {
 	})
 }
 
+// Whatever is sent as a plan is refused or converted, and nothing panics.
 func FuzzPlan(f *testing.F) {
 	seed, err := proto.Marshal(goodPlan())
 	if err != nil {

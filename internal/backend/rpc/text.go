@@ -7,6 +7,7 @@ package rpc
 import (
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -22,11 +23,13 @@ const (
 )
 
 // oneLine makes a text that may hold what callers and Oxide say fit for people: one line, not too
-// long.
+// long, without control characters.
 func oneLine(text string) string { return bounded(text, maxText) }
 
 func bounded(text string, limit int) string {
-	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "\uFFFD")
+	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
 	if len(text) <= limit {
 		return text
 	}

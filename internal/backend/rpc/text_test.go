@@ -7,6 +7,7 @@ package rpc
 import (
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -15,6 +16,7 @@ func TestTextsAreOneShortLine(t *testing.T) {
 		{"nothing", "", ""},
 		{"one line", "all is well", "all is well"},
 		{"several lines", " a\r\n\tb \u2028 c ", "a b c"},
+		{"control characters", "a\x00\x1b[31mb\u0085", "a [31mb"},
 		{"not UTF-8", "a\xffb", "a\uFFFDb"},
 		{"as long as may be", strings.Repeat("x", 400), strings.Repeat("x", 400)},
 		{"too long", strings.Repeat("x", 401), strings.Repeat("x", 397) + "…"},
@@ -42,11 +44,12 @@ func TestQuotedInputIsShort(t *testing.T) {
 	}
 }
 
+// Whatever is in a text or is quoted, it becomes one line of UTF-8 of at most 400 bytes, 100 for what is quoted.
 func FuzzTexts(f *testing.F) {
 	f.Add("a\nb", "\xff")
 	f.Fuzz(func(t *testing.T, text, input string) {
 		for _, got := range []string{oneLine(text), oneLine(quote(input) + " " + text)} {
-			if len(got) > maxText || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\r") {
+			if len(got) > maxText || !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) {
 				t.Errorf("%q", got)
 			}
 		}

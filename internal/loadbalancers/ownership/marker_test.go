@@ -110,6 +110,7 @@ func TestADescriptionWithoutRoomIsLeftAlone(t *testing.T) {
 	}
 }
 
+// A marker that is written into any description is read again as it was, twice is as once, and fits in Oxide.
 func FuzzMarker(f *testing.F) {
 	f.Add("", someMarker.Key.Scope, someMarker.Key.Name, "uid", "default")
 	f.Add("The shop.\n"+someMarker.String(), "s", "n", "u", "pool:x")

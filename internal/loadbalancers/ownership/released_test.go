@@ -80,6 +80,7 @@ func TestWhatCannotBeWrittenIsAnError(t *testing.T) {
 	}
 }
 
+// Whose address was released is read again as it was written into any description, which fits in Oxide.
 func FuzzReleased(f *testing.F) {
 	f.Add("", "s", "n")
 	f.Add("The shop.\n"+someMarker.String(), "s", "n/m")
