@@ -2,9 +2,9 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-// Package otlptest is a collector of spans for tests: it serves OTLP by gRPC on loopback, and keeps what both
-// programs send to it. It must be imported by tests only.
-package otlptest
+// Package collector is a collector of spans: it serves OTLP by gRPC on loopback, and keeps what both
+// programs send to it. It imports nothing of them.
+package collector
 
 import (
 	"context"
@@ -20,17 +20,17 @@ import (
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/prototext"
 )
 
 // Span is what a test asks of a span.
 type Span struct {
-	Service, Name      string
-	Trace, ID, Parent  string
-	Kind               tracepb.Span_SpanKind
-	Attributes         map[string]string
-	Links              []string // the ids of the traces
+	Service, Name     string
+	Trace, ID, Parent string
+	Kind              tracepb.Span_SpanKind
+	Attributes        map[string]string
+	// Links are the ids of the traces that it is linked with.
+	Links              []string
 	Failed             bool
 	Message            string
 	StartNano, EndNano uint64
@@ -43,11 +43,9 @@ type Collector struct {
 	// Endpoint is its URL.
 	Endpoint string
 
-	mu      sync.Mutex
-	spans   []Span
-	text    strings.Builder
-	headers []metadata.MD
-	changed chan struct{}
+	mu    sync.Mutex
+	spans []Span
+	text  strings.Builder
 }
 
 // Start serves until the test ends.
@@ -57,7 +55,7 @@ func Start(t testing.TB) *Collector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Collector{Endpoint: "http://" + listener.Addr().String(), changed: make(chan struct{})}
+	c := &Collector{Endpoint: "http://" + listener.Addr().String()}
 	server := grpc.NewServer()
 	coltracepb.RegisterTraceServiceServer(server, c)
 	served := make(chan struct{})
@@ -74,12 +72,10 @@ func Start(t testing.TB) *Collector {
 
 // Export implements OTLP.
 func (c *Collector) Export(
-	ctx context.Context, req *coltracepb.ExportTraceServiceRequest,
+	_ context.Context, req *coltracepb.ExportTraceServiceRequest,
 ) (*coltracepb.ExportTraceServiceResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	header, _ := metadata.FromIncomingContext(ctx)
-	c.headers = append(c.headers, header)
 	c.text.WriteString(prototext.Format(req))
 	for _, resource := range req.GetResourceSpans() {
 		service := attributes(resource.GetResource().GetAttributes())["service.name"]
@@ -89,8 +85,6 @@ func (c *Collector) Export(
 			}
 		}
 	}
-	close(c.changed)
-	c.changed = make(chan struct{})
 	return new(coltracepb.ExportTraceServiceResponse), nil
 }
 
@@ -134,39 +128,11 @@ func (c *Collector) Spans() []Span {
 	return slices.Clone(c.spans)
 }
 
-// Await returns the spans once they are as a test expects them, or ends the test with its context.
-func (c *Collector) Await(ctx context.Context, t testing.TB, what string, is func([]Span) bool) []Span {
-	t.Helper()
-	for {
-		c.mu.Lock()
-		spans, changed := slices.Clone(c.spans), c.changed
-		c.mu.Unlock()
-		if is(spans) {
-			return spans
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			t.Fatalf("%s: these spans came:\n%s", what, Tree(spans))
-		}
-	}
-}
-
 // Text returns all that was sent, as text, to search in.
 func (c *Collector) Text() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.text.String()
-}
-
-// Header returns a header of the requests that came.
-func (c *Collector) Header(name string) (values []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, header := range c.headers {
-		values = append(values, header.Get(name)...)
-	}
-	return values
 }
 
 // Named returns the spans of a name.
