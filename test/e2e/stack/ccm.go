@@ -67,6 +67,8 @@ type CCMOptions struct {
 	// ShimFlags and BackendFlags are added to theirs; a backend of the shim's own has none. Whoever
 	// switches probes of nodes on gives all of them addresses in network namespaces of its own.
 	ShimFlags, BackendFlags []string
+	// Env are variables of both programs, as KEY=VALUE.
+	Env []string
 }
 
 // Oxide says which part of which rack a backend uses.
@@ -196,12 +198,12 @@ func (c *CCM) BackendReady(ctx context.Context) error {
 func (c *CCM) address() string { return cmp.Or(c.options.Address, "127.0.0.1") }
 
 func (c *CCM) backendEnv() []string {
-	return []string{
+	return append([]string{
 		"OXIDE_HOST=" + c.Oxide.Host,
 		"OXIDE_PROJECT=" + c.Oxide.Project,
 		"OXIDE_TOKEN_FILE=" + c.token,
 		"TMPDIR=" + c.options.Dir,
-	}
+	}, c.options.Env...)
 }
 
 // StartShim runs the shim, again if it was stopped, and waits until it is healthy and, unless it is
@@ -229,7 +231,17 @@ func (c *CCM) runShim(ctx context.Context) error {
 		DisableKeepAlives: true,
 	}}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
+<<<<<<< HEAD
 		spec := c.shimSpec(ports[0])
+=======
+		spec := process.Spec{
+			Name: "ccm-shim" + c.options.Name, Namespace: c.options.Namespace,
+			Path: c.options.Programs.Shim, Args: c.shimArgs(ports[0]), Env: c.options.Env,
+		}
+		if c.options.Child {
+			spec.Env = c.backendEnv()
+		}
+>>>>>>> 0fabd07 (Alert on firewall rules that cannot be written, and on orphaned ones; set up traces by the chart)
 		url := "https://" + net.JoinHostPort(c.address(), strconv.Itoa(ports[0])) + "/healthz"
 		shim, err := c.options.Group.Run(ctx, spec, process.HTTPGet(insecure, url))
 		if err == nil {
