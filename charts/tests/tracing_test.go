@@ -24,6 +24,7 @@ func telemetry(container corev1.Container) map[string]string {
 }
 
 func TestBothContainersSendTheirSpansToTheEndpointAndOnlyIfThereIsOne(t *testing.T) {
+	const ipv6 = "https://[2001:db8::5]"
 	const named = "k8s.namespace.name=kube-system,k8s.pod.name=$(POD_NAME)"
 	for name, tt := range map[string]struct {
 		values string
@@ -34,8 +35,8 @@ func TestBothContainersSendTheirSpansToTheEndpointAndOnlyIfThereIsOne(t *testing
 		"an endpoint by address": {`tracing: {endpoint: "http://10.0.0.5:4317"}`, map[string]string{
 			"OTEL_EXPORTER_OTLP_ENDPOINT": "http://10.0.0.5:4317", "OTEL_RESOURCE_ATTRIBUTES": named,
 		}},
-		"a share of the traces": {`tracing: {endpoint: "https://[2001:db8::5]", samplingRatio: 0}`, map[string]string{
-			"OTEL_EXPORTER_OTLP_ENDPOINT": "https://[2001:db8::5]", "OTEL_RESOURCE_ATTRIBUTES": named,
+		"a share of the traces": {`tracing: {endpoint: "` + ipv6 + `", samplingRatio: 0}`, map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": ipv6, "OTEL_RESOURCE_ATTRIBUTES": named,
 			"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0",
 		}},
 	} {

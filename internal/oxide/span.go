@@ -13,14 +13,14 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 )
 
-// startSpan starts the span of one try of a call, named as Oxide names that. What nobody traces, for
-// example the lists that are read again and again, has none.
+// startSpan starts the span of one try of a call, named as Oxide names that. What nobody traces,
+// for example the lists that are read again and again, has none.
 func startSpan(ctx context.Context, op operation) (context.Context, trace.Span) {
 	return tracing.StartChild(ctx, op.id, trace.SpanKindClient)
 }
 
-// endSpan ends the span of a try: its URL is not in it, and neither is anything of the answer but its status
-// and the id by which Oxide's own log has the request.
+// endSpan ends the span of a try: its URL is not in it, and neither is anything of the answer but
+// its status and the id by which Oxide's own log has the request.
 func endSpan(span trace.Span, x *exchange, tries int, err error) {
 	if !span.IsRecording() {
 		return

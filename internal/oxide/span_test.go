@@ -36,7 +36,9 @@ func TestEachTryOfACallIsASpanWithTheRequestIdOfOxide(t *testing.T) {
 	spans := record(t)
 	r := start(t, oxidesim.Config{})
 	node := r.instance(oxidesim.InstanceSeed{})
-	r.fault(oxidesim.Fault{Operation: "instance_view", Status: 503, ErrorCode: "ServiceNotAvailable", Times: 1})
+	r.fault(oxidesim.Fault{
+		Operation: "instance_view", Status: 503, ErrorCode: "ServiceNotAvailable", Times: 1,
+	})
 	ctx, root := tracing.Start(t.Context(), "root")
 	if _, err := r.InstanceByID(ctx, node.ID); err != nil {
 		t.Fatal(err)
@@ -58,8 +60,9 @@ func TestEachTryOfACallIsASpanWithTheRequestIdOfOxide(t *testing.T) {
 			t.Errorf("try %d: %+v", i+1, try.Status())
 		}
 	}
-	if a, b := attributesOf(ended[0])["oxide.request_id"], attributesOf(ended[1])["oxide.request_id"]; a == b {
-		t.Errorf("both tries have the request id %s", a)
+	first := attributesOf(ended[0])["oxide.request_id"]
+	if first == attributesOf(ended[1])["oxide.request_id"] {
+		t.Errorf("both tries have the request id %s", first)
 	}
 }
 
@@ -101,7 +104,9 @@ func TestNoSpanHoldsATokenOrAURL(t *testing.T) {
 	}
 	for _, span := range spans.Ended() {
 		text := fmt.Sprint(span.Name(), attributesOf(span), span.Status(), span.Events())
-		for _, never := range []string{oxidesim.DefaultToken, tokenPrefix, "Bearer", "http://", "https://", "/v1/"} {
+		for _, never := range []string{
+			oxidesim.DefaultToken, tokenPrefix, "Bearer", "http://", "https://", "/v1/",
+		} {
 			if strings.Contains(text, never) {
 				t.Errorf("a span holds %q: %s", never, text)
 			}

@@ -27,8 +27,8 @@ func Format(ctx context.Context, span trace.SpanContext) string {
 	return carrier[traceParent]
 }
 
-// Parse reads what Format writes. What is no traceparent is no span, as W3C asks for, and neither is
-// anything while tracing is off.
+// Parse reads what Format writes. What is no traceparent is no span, as W3C asks for, and neither
+// is anything while tracing is off.
 func Parse(ctx context.Context, text string) trace.SpanContext {
 	if text == "" || !Enabled() {
 		return trace.SpanContext{}

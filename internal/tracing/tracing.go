@@ -35,11 +35,12 @@ func Enable(provider trace.TracerProvider) (disable func()) {
 // none is the span of what is not traced.
 var none trace.Span = noop.Span{}
 
-// Enabled reports whether spans are made. Start may be called without asking; what is prepared for a
-// span alone need not be prepared without one.
+// Enabled reports whether spans are made. Start may be called without asking; what is prepared for
+// a span alone need not be prepared without one.
 func Enabled() bool { return active.Load() != nil }
 
-// Provider returns the provider of the spans, for instrumentation of libraries; nil: tracing is off.
+// Provider returns the provider of the spans, for instrumentation of libraries; nil: tracing is
+// off.
 func Provider() trace.TracerProvider {
 	if s := active.Load(); s != nil {
 		return s.provider
@@ -47,8 +48,8 @@ func Provider() trace.TracerProvider {
 	return nil
 }
 
-// Start starts a span below that of the context, or a trace if there is none. The span must be ended. Where
-// it is called often, what is prepared for a span is set only on one that IsRecording.
+// Start starts a span below that of the context, or a trace if there is none. The span must be
+// ended. Where it is called often, what is prepared for a span is set only on one that IsRecording.
 func Start(
 	ctx context.Context, name string, options ...trace.SpanStartOption,
 ) (context.Context, trace.Span) {
@@ -59,17 +60,19 @@ func Start(
 	return s.tracer.Start(ctx, name, options...)
 }
 
-// StartChild is Start, but begins no trace: what nobody's trace is about is not traced. The kind is not an
-// option, which would be allocated although tracing is off.
-func StartChild(ctx context.Context, name string, kind trace.SpanKind) (context.Context, trace.Span) {
+// StartChild is Start, but begins no trace: what nobody's trace is about is not traced. The kind is
+// not an option, which would be allocated although tracing is off.
+func StartChild(
+	ctx context.Context, name string, kind trace.SpanKind,
+) (context.Context, trace.Span) {
 	if !Enabled() || !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx, none
 	}
 	return Start(ctx, name, trace.WithSpanKind(kind))
 }
 
-// Below returns a context whose spans are below a span of another context, or process. Without one the
-// context is returned as it is.
+// Below returns a context whose spans are below a span of another context, or process. Without one
+// the context is returned as it is.
 func Below(ctx context.Context, parent trace.SpanContext) context.Context {
 	if !parent.IsValid() || !Enabled() {
 		return ctx

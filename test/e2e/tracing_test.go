@@ -29,9 +29,10 @@ func tracedTo(endpoint string) []string {
 }
 
 // spans waits until a collector was sent what a test looks for.
-func (e *environment) spans(c *collector.Collector, what string, is func([]collector.Span) bool) []collector.Span {
+func (e *environment) spans(
+	c *collector.Collector, what string, is func([]collector.Span) bool,
+) (spans []collector.Span) {
 	e.Helper()
-	var spans []collector.Span
 	e.eventually(func(context.Context) (string, error) {
 		if spans = c.Spans(); !is(spans) {
 			return what + " among:\n" + collector.Tree(spans), nil
@@ -70,7 +71,8 @@ func TestAServiceAndAMoveAreOneTraceEachThroughBothPrograms(t *testing.T) {
 	}
 }
 
-// ofService checks the trace of a new Service: from the shim through the socket to each call of Oxide.
+// ofService checks the trace of a new Service: from the shim through the socket to each call of
+// Oxide.
 func (e *environment) ofService(c *collector.Collector) {
 	e.Helper()
 	const work = "reconcile load balancer"
@@ -84,7 +86,8 @@ func (e *environment) ofService(c *collector.Collector) {
 		call := e.about(spans, trace, operation)
 		path := collector.Path(spans, call)
 		below := []string{"oxide-backend: " + work, "oxide-backend: " + action, "oxide-backend: " + operation}
-		if len(path) < 4 || !slices.Equal(path[len(path)-3:], below) || path[len(path)-4] != "ccm-shim: send load balancer" {
+		if len(path) < 4 || !slices.Equal(path[len(path)-3:], below) ||
+			path[len(path)-4] != "ccm-shim: send load balancer" {
 			e.Errorf("the path to %s is %v", operation, path)
 		}
 		if id := call.Attributes["oxide.request_id"]; uuid.Validate(id) != nil {
@@ -95,7 +98,8 @@ func (e *environment) ofService(c *collector.Collector) {
 		call.Attributes["k8s.service.name"] != "web" || call.Failed {
 		e.Errorf("the framework's call: %+v", call)
 	}
-	if published := collector.Named(spans, "publish addresses"); len(published) > 0 && published[0].Trace != trace {
+	published := collector.Named(spans, "publish addresses")
+	if len(published) > 0 && published[0].Trace != trace {
 		e.Errorf("the addresses were published in another trace:\n%s", collector.Tree(spans))
 	}
 }
@@ -140,11 +144,11 @@ func (e *environment) ofMove(c *collector.Collector, address string) {
 func (e *environment) ofNodes(c *collector.Collector) {
 	e.Helper()
 	spans := c.Spans()
-	for _, call := range collector.Named(spans, "instance_view") {
-		path := collector.Path(spans, call)
-		if len(path) == 4 && path[0] == "ccm-shim: InstanceMetadata" &&
-			path[1] == "ccm-shim: oxide.backend.v1.InstanceService/GetInstance" &&
-			path[2] == "oxide-backend: oxide.backend.v1.InstanceService/GetInstance" {
+	const call = "oxide.backend.v1.InstanceService/GetInstance"
+	for _, span := range spans {
+		path := collector.Path(spans, span)
+		if len(path) == 4 && path[0] == "ccm-shim: InstanceMetadata" && path[1] == "ccm-shim: "+call &&
+			path[2] == "oxide-backend: "+call && span.Attributes["oxide.request_id"] != "" {
 			return
 		}
 	}

@@ -15,9 +15,9 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 )
 
-// work is the span of what is being done for a load balancer: from the step in which something has to
-// be done for it to the one in which nothing has, or the rest waits for Oxide or a person. Nil: nothing is
-// being done, or nothing is traced.
+// work is the span of what is being done for a load balancer: from the step in which something has
+// to be done for it to the one in which nothing has, or the rest waits for Oxide or a person. Nil:
+// nothing is being done, or nothing is traced.
 type work struct {
 	span trace.Span
 	// parent is the span, as a client is sent it.
@@ -90,8 +90,8 @@ func (s *balancerStep) workName() string {
 	return "reconcile load balancer"
 }
 
-// endWork ends the span of what was done, once nothing is to be done. What waits for Oxide or a person, or
-// has failed, is tried again by a span of its own, below the same cause.
+// endWork ends the span of what was done, once nothing is to be done. What waits for Oxide or a
+// person, or has failed, is tried again by a span of its own, below the same cause.
 func (s *balancerStep) endWork() {
 	b := s.balancer
 	if !s.unsettled && !s.progressing {

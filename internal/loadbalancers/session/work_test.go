@@ -142,7 +142,9 @@ func TestAMoveIsOneTraceThatIsLinkedWithWhatCausedIt(t *testing.T) {
 			}
 			names = append(names, span.Name())
 		}
-		for _, want := range []string{"detach address", "floating_ip_detach", "attach address", "floating_ip_attach"} {
+		for _, want := range []string{
+			"detach address", "floating_ip_detach", "attach address", "floating_ip_attach",
+		} {
 			if !slices.Contains(names, want) {
 				t.Errorf("%s is not among %v", want, names)
 			}

@@ -19,12 +19,12 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// maxChange is for how long what is done for a Service belongs to one trace: attempts that fail for longer
-// get another one.
+// maxChange is for how long what is done for a Service belongs to one trace: attempts that fail for
+// longer get another one.
 const maxChange = 10 * time.Minute
 
-// tracedChange is what is traced of a Service: the span that began the change that is under way, whichever of
-// the framework, the informer and the backend was first.
+// tracedChange is what is traced of a Service: the span that began the change that is under way,
+// whichever of the framework, the informer and the backend was first.
 type tracedChange struct {
 	span  trace.SpanContext
 	since time.Time
@@ -60,7 +60,8 @@ func (c *tracedChange) describe(desired *backendv1.DesiredLoadBalancer) {
 	}
 }
 
-// startSpan starts the span of a call of the framework about a Service, which is tracked from then on.
+// startSpan starts the span of a call of the framework about a Service, which is tracked from then
+// on.
 func (c *Controller) startSpan(
 	ctx context.Context, name string, service *v1.Service,
 ) (context.Context, trace.Span) {
@@ -81,8 +82,8 @@ func serviceAttributes(namespace, name string) []attribute.KeyValue {
 	}
 }
 
-// traceItem gives an item that is about to be sent a span of its own: below the change that is under way, or
-// as the beginning of one. The first snapshot of a stream changes nothing.
+// traceItem gives an item that is about to be sent a span of its own: below the change that is
+// under way, or as the beginning of one. The first snapshot of a stream changes nothing.
 func (c *Controller) traceItem(request *backendv1.SyncLoadBalancersRequest) {
 	if !tracing.Enabled() {
 		return
@@ -134,8 +135,8 @@ func (c *Controller) traceLoadBalancer(item *backendv1.DesiredLoadBalancer) (tra
 	return traceParent
 }
 
-// followChange makes what the backend does of itself, for example a failover, a change of the Service, and
-// ends the change once everything is as desired and published.
+// followChange makes what the backend does of itself, for example a failover, a change of the
+// Service, and ends the change once everything is as desired and published.
 func (t *tracked) followChange(ctx context.Context, state *backendv1.LoadBalancerState, published bool) {
 	switch {
 	case published && state.GetPhase() == backendv1.Phase_PHASE_READY &&

@@ -42,7 +42,9 @@ func TestAChangeOfAServiceIsOneTraceOfTheCallWhatIsSentAndWhatIsPublished(t *tes
 	e.inSync()
 	changed := service(finalized, func(s *v1.Service) { s.Spec.Ports[0].Port = 81 })
 	e.change("shop/web", func(s *v1.Service) { s.Spec = changed.Spec })
-	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool { return d.GetPorts()[0].GetPort() == 81 })
+	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool {
+		return d.GetPorts()[0].GetPort() == 81
+	})
 	e.peer.mu.Lock()
 	sent := tracing.Parse(t.Context(), e.peer.traceParent)
 	e.peer.mu.Unlock()
@@ -73,7 +75,9 @@ func TestAPublicationAloneBeginsNoTrace(t *testing.T) {
 	e := run(t, Config{}, service(finalized))
 	e.inSync()
 	e.change("shop/web", publishing("203.0.113.1"))
-	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool { return len(d.GetPublishedAddresses()) == 1 })
+	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool {
+		return len(d.GetPublishedAddresses()) == 1
+	})
 	e.stop()
 	if started := spans.Started(); len(started) != 0 {
 		t.Errorf("%d spans, the first %s", len(started), started[0].Name())
@@ -86,10 +90,13 @@ func TestWhatTheBackendMovesIsPublishedInTheTraceOfTheMove(t *testing.T) {
 	e.inSync()
 	e.peer.answers(all(attached, toPublish("198.51.100.9", "172.30.0.11")))
 	e.status("shop/web", "198.51.100.9", "172.30.0.11")
-	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool { return len(d.GetPublishedAddresses()) == 2 })
-	e.peer.answers(all(attached, toPublish("198.51.100.9", "172.30.0.12"), func(s *backendv1.LoadBalancerState) {
+	e.item("shop/web", func(d *backendv1.DesiredLoadBalancer) bool {
+		return len(d.GetPublishedAddresses()) == 2
+	})
+	inTheMove := func(s *backendv1.LoadBalancerState) {
 		s.TraceParent = "00-" + moveTrace + "-b7ad6b7169203331-01"
-	}))
+	}
+	e.peer.answers(all(attached, toPublish("198.51.100.9", "172.30.0.12"), inTheMove))
 	e.status("shop/web", "198.51.100.9", "172.30.0.12")
 	e.await("the publication", func() bool {
 		published := spansOf(spans, "publish addresses")

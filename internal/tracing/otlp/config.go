@@ -18,7 +18,8 @@ import (
 	"strings"
 )
 
-// What the standard calls the settings that are read here. The exporter reads more of them by itself.
+// What the standard calls the settings that are read here. The exporter reads more of them by
+// itself.
 const (
 	endpointVariable       = "OTEL_EXPORTER_OTLP_ENDPOINT"
 	tracesEndpointVariable = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -41,9 +42,9 @@ func (c *Config) Setting() string { return c.setting }
 // Endpoint is the collector's URL.
 func (c *Config) Endpoint() string { return c.endpoint }
 
-// FromEnvironment returns what the environment says; nil: nothing is to be traced. It checks what the
-// exporter would else ignore, or say without its place. Its errors are joined, one line each with the name
-// of the variable, and hold no value that may be a secret.
+// FromEnvironment returns what the environment says; nil: nothing is to be traced. It checks what
+// the exporter would else ignore, or say without its place. Its errors are joined, one line each
+// with the name of the variable, and hold no value that may be a secret.
 func FromEnvironment(getenv func(string) string) (*Config, error) {
 	get := func(name string) string { return strings.TrimSpace(getenv(name)) }
 	setting := tracesEndpointVariable

@@ -38,9 +38,9 @@ type Program struct {
 	Report func(problem string)
 }
 
-// Start begins to send spans, until stop is called, which waits a moment for the last ones. Without a
-// configuration it does nothing. A collector that is not there does not matter: spans that wait for it are
-// bounded, and dropped beyond that.
+// Start begins to send spans, until stop is called, which waits a moment for the last ones. Without
+// a configuration it does nothing. A collector that is not there does not matter: spans that wait
+// for it are bounded, and dropped beyond that.
 func Start(ctx context.Context, config *Config, program Program) (stop func(), err error) {
 	if config == nil {
 		return func() {}, nil

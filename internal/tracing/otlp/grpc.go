@@ -14,8 +14,8 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 )
 
-// ServerOptions trace the unary calls of a server, below the spans of those who call it. Tracing that is
-// off takes no option.
+// ServerOptions trace the unary calls of a server, below the spans of those who call it. Tracing
+// that is off takes no option.
 func ServerOptions() []grpc.ServerOption {
 	if !tracing.Enabled() {
 		return nil
@@ -39,8 +39,8 @@ func instrumentation() []otelgrpc.Option {
 	}
 }
 
-// isTraced reports whether a call has a span. A stream that lasts as long as its programs would have one
-// that is sent when they end, and what is asked of each server again and again is no news.
+// isTraced reports whether a call has a span. A stream that lasts as long as its programs would
+// have one that is sent when they end, and what is asked of each server again and again is no news.
 func isTraced(call *stats.RPCTagInfo) bool {
 	switch _, method, _ := strings.Cut(strings.TrimPrefix(call.FullMethodName, "/"), "/"); method {
 	case "SyncLoadBalancers", "WatchInstances", "GetInfo":

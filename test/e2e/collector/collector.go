@@ -2,8 +2,8 @@
 // License, v. 2.0. If a copy of the MPL was not distributed with this
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
-// Package collector is a collector of spans: it serves OTLP by gRPC on loopback, and keeps what both
-// programs send to it. It imports nothing of them.
+// Package collector is a collector of spans: it serves OTLP by gRPC on loopback, and keeps what
+// both programs send to it. It imports nothing of them.
 package collector
 
 import (
@@ -145,7 +145,8 @@ func Named(spans []Span, name string) (found []Span) {
 	return found
 }
 
-// Path returns the names from the beginning of its trace to a span, as far as all of them are there.
+// Path returns the names from the beginning of its trace to a span, as far as all of them are
+// there.
 func Path(spans []Span, of Span) (names []string) {
 	byID := make(map[string]Span)
 	for _, span := range spans {
