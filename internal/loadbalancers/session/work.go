@@ -140,8 +140,9 @@ func (w *work) below(ctx context.Context) context.Context {
 }
 
 var requestSpans = [...]string{
-	plan.ActionCreate: "create address", plan.ActionMark: "mark address", plan.ActionAttach: "attach address",
-	plan.ActionDetach: "detach address", plan.ActionDelete: "delete address",
+	plan.ActionCreate: "create address", plan.ActionMark: "mark address",
+	plan.ActionAttach: "attach address", plan.ActionDetach: "detach address",
+	plan.ActionDelete: "delete address",
 }
 
 // startSpan starts the span of a request.

@@ -169,7 +169,8 @@ func Tree(spans []Span) string {
 	slices.SortFunc(spans, func(a, b Span) int { return int(int64(a.StartNano) - int64(b.StartNano)) })
 	var write func(parent Span, depth int)
 	write = func(span Span, depth int) {
-		fmt.Fprintf(&text, "%s%s: %s %v", strings.Repeat("  ", depth), span.Service, span.Name, span.Attributes)
+		fmt.Fprintf(&text, "%s%s: %s %v", strings.Repeat("  ", depth), span.Service, span.Name,
+			span.Attributes)
 		if span.Failed {
 			fmt.Fprintf(&text, " failed: %s", span.Message)
 		}
