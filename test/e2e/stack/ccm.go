@@ -231,17 +231,7 @@ func (c *CCM) runShim(ctx context.Context) error {
 		DisableKeepAlives: true,
 	}}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
-<<<<<<< HEAD
 		spec := c.shimSpec(ports[0])
-=======
-		spec := process.Spec{
-			Name: "ccm-shim" + c.options.Name, Namespace: c.options.Namespace,
-			Path: c.options.Programs.Shim, Args: c.shimArgs(ports[0]), Env: c.options.Env,
-		}
-		if c.options.Child {
-			spec.Env = c.backendEnv()
-		}
->>>>>>> 0fabd07 (Alert on firewall rules that cannot be written, and on orphaned ones; set up traces by the chart)
 		url := "https://" + net.JoinHostPort(c.address(), strconv.Itoa(ports[0])) + "/healthz"
 		shim, err := c.options.Group.Run(ctx, spec, process.HTTPGet(insecure, url))
 		if err == nil {
@@ -254,7 +244,7 @@ func (c *CCM) runShim(ctx context.Context) error {
 func (c *CCM) shimSpec(port int) process.Spec {
 	spec := process.Spec{
 		Name: "ccm-shim" + c.options.Name, Namespace: c.options.Namespace,
-		Path: c.options.Programs.Shim, Args: c.shimArgs(port),
+		Path: c.options.Programs.Shim, Args: c.shimArgs(port), Env: c.options.Env,
 	}
 	if c.options.Child {
 		spec.Env = c.backendEnv()
