@@ -236,7 +236,7 @@ func (k *walk) check() {
 // Whatever everybody does at any time, in the end the rules are those that the load balancers need, and
 // other people's are as they left them, but for what they wrote between a reading and its write.
 func TestWhateverEverybodyDoesTheFirewallIsRightInTheEnd(t *testing.T) {
-	for seed := range uint64(6) {
+	for _, seed := range []uint64{0, 1, 2, 19} { // the last one ends where nothing can be read
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inKeepersWorld(t, 4, func(w *world) {
 				k := &walk{
