@@ -137,7 +137,7 @@ func TestAPlanShowsWhatWouldMove(t *testing.T) {
 	s.send(&backendv1.SyncLoadBalancersRequest{
 		Item: &backendv1.SyncLoadBalancersRequest_Candidate{Candidate: cordoned},
 	})
-	s.awaitShown("is not Ready: its kubelet is silent", "explain", "shop/web")
+	s.awaitShown("is not Ready: it is silent", "explain", "shop/web")
 	s.shows([]string{"worker-3.example.com 0 2"}, "plan", "--without", "machine-1")
 	late := aLoadBalancer("shop/late", 80)
 	late.EligibleInstances = only(s.set, "has the label x")
