@@ -27,7 +27,7 @@ func record(t *testing.T) *tracetest.SpanRecorder {
 func attributesOf(span sdktrace.ReadOnlySpan) map[string]string {
 	all := make(map[string]string)
 	for _, pair := range span.Attributes() {
-		all[string(pair.Key)] = pair.Value.Emit()
+		all[string(pair.Key)] = pair.Value.String()
 	}
 	return all
 }

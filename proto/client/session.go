@@ -41,8 +41,8 @@ type SessionConfig struct {
 	// Handler is called with what the server sends.
 	Handler Handler
 
-	// Sending is called with each item just before it is sent, by another goroutine than Handler, and may set
-	// its trace_parent. Nothing else of it may be changed. Nil: nothing is called.
+	// Sending is called with each item just before it is sent, by another goroutine than Handler, and
+	// may set its trace_parent. Nothing else of it may be changed. Nil: nothing is called.
 	Sending func(*backendv1.SyncLoadBalancersRequest)
 }
 

@@ -79,7 +79,8 @@ func (k *Keeper) put(
 	// A trace of its own: one write is for all load balancers at once.
 	ctx, span := tracing.Start(ctx, "write firewall rules")
 	if span.IsRecording() {
-		span.SetAttributes(attribute.String("oxide.vpc_id", w.vpc), attribute.Int("oxide.rules", len(merged.Body())))
+		span.SetAttributes(attribute.String("oxide.vpc_id", w.vpc),
+			attribute.Int("oxide.rules", len(merged.Body())))
 	}
 	defer func() { tracing.End(span, err) }()
 	requestCtx, cancel := context.WithTimeout(ctx, k.timings.request)

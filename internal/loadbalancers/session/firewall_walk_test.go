@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -237,7 +238,7 @@ func (k *walk) check() {
 // other people's are as they left them, but for what they wrote between a reading and its write.
 func TestWhateverEverybodyDoesTheFirewallIsRightInTheEnd(t *testing.T) {
 	for _, seed := range []uint64{0, 1, 2, 19} { // the last one ends where nothing can be read
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			inKeepersWorld(t, 4, func(w *world) {
 				k := &walk{
 					world: w, Rand: rand.New(rand.NewPCG(seed, 0)), chance: rand.New(rand.NewPCG(seed, 1)),

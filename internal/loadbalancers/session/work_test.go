@@ -64,7 +64,7 @@ func (r recorded) path(span sdktrace.ReadOnlySpan) (names []string) {
 func attributeOf(span sdktrace.ReadOnlySpan, name string) string {
 	for _, pair := range span.Attributes() {
 		if string(pair.Key) == name {
-			return pair.Value.Emit()
+			return pair.Value.String()
 		}
 	}
 	return ""

@@ -127,7 +127,7 @@ func TestAnObservationOfANodeIsATraceButNotInASnapshot(t *testing.T) {
 	}
 	about := make(map[string]string)
 	for _, pair := range observed[0].Attributes() {
-		about[string(pair.Key)] = pair.Value.Emit()
+		about[string(pair.Key)] = pair.Value.String()
 	}
 	if about["k8s.node.name"] != "node-1" || about["oxide.instance_id"] != id1 {
 		t.Errorf("about %v", about)
