@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -111,9 +112,9 @@ func attributes(pairs []*commonpb.KeyValue) map[string]string {
 		case *commonpb.AnyValue_StringValue:
 			all[pair.GetKey()] = value.StringValue
 		case *commonpb.AnyValue_IntValue:
-			all[pair.GetKey()] = fmt.Sprint(value.IntValue)
+			all[pair.GetKey()] = strconv.FormatInt(value.IntValue, 10)
 		case *commonpb.AnyValue_BoolValue:
-			all[pair.GetKey()] = fmt.Sprint(value.BoolValue)
+			all[pair.GetKey()] = strconv.FormatBool(value.BoolValue)
 		default:
 			all[pair.GetKey()] = pair.GetValue().String()
 		}
