@@ -98,7 +98,8 @@ const (
 // readStatus reads all at the same time. It fails where the backend does not even say what it is.
 func readStatus(ctx context.Context, c *connection) (*overview, error) {
 	s := &overview{
-		asked: c.scope, candidates: make(map[string]*backendv1.PlannedCandidate), listed: make(map[string]bool),
+		asked: c.scope, listed: make(map[string]bool),
+		candidates: make(map[string]*backendv1.PlannedCandidate),
 	}
 	var err error
 	s.info, err = call(ctx, backendv1.NewBackendServiceClient(c).GetInfo, new(backendv1.GetInfoRequest))
