@@ -12,15 +12,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// telemetry returns what a container is told of OpenTelemetry.
+// telemetry returns the settings of OpenTelemetry that a container has.
 func telemetry(container corev1.Container) map[string]string {
-	told := make(map[string]string)
+	settings := make(map[string]string)
 	for _, env := range container.Env {
 		if strings.HasPrefix(env.Name, "OTEL_") {
-			told[env.Name] = env.Value
+			settings[env.Name] = env.Value
 		}
 	}
-	return told
+	return settings
 }
 
 func TestBothContainersSendTheirSpansToTheEndpointAndOnlyIfThereIsOne(t *testing.T) {

@@ -131,7 +131,7 @@ func TestAPlanShowsWhatWouldMove(t *testing.T) {
 		"plan", "--cordon", "blue")
 	s.refuses(2, []string{`no argument "worker-1"`, "plan --help"}, "plan", "worker-1")
 
-	// What is due in any case is told from what follows from the question.
+	// What is due in any case is distinguished from what follows from the question.
 	cordoned := proto.CloneOf(s.set.GetCandidates()[1])
 	cordoned.Readiness = backendv1.Readiness_READINESS_UNKNOWN
 	s.send(&backendv1.SyncLoadBalancersRequest{
