@@ -55,8 +55,8 @@ control-plane: ## Run a real kube-apiserver with Nodes, and print how to run or 
 ##@ Build
 
 .PHONY: binaries
-binaries: ## Build ccm-shim, oxide-backend and oxide-sim into bin/
-	$(BUILD) -o bin/ ./cmd/ccm-shim ./cmd/oxide-backend ./cmd/oxide-sim
+binaries: ## Build ccm-shim, oxide-backend, oxide-sim and oxide-backend-sanity into bin/
+	$(BUILD) -o bin/ ./cmd/ccm-shim ./cmd/oxide-backend ./cmd/oxide-sim ./cmd/oxide-backend-sanity
 
 .PHONY: ldflags
 ldflags: # Print the linker flags of the programs, for those that build them by other means
@@ -132,12 +132,13 @@ else ifdef RUN
 else
 	@$(TOOL) -n helm >/dev/null # built before, not within, the time limit of the chart's tests
 	go test -race -timeout 20m ./...
+	go test -run 'TestEachWrong|TestANewer' ./internal/conformance # with the race detector only some of these are run
 	cd proto && go test -race -timeout 20m ./...
 	cd tools && go test -timeout 10m ./...
 endif
 
 .PHONY: e2e
-e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver
+e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver (E2E_VERBOSE=1: with all that they can log)
 	@cd test/e2e && go run ./cmd/control-plane build # before, not within, their time limit
 	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v /e2e/model$$)
 	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
@@ -148,6 +149,19 @@ MODEL_OPERATIONS ?= 10000
 model: ## Hold the invariants over 10,000 random operations (MODEL_OPERATIONS=n; MODEL_SEED=n repeats a seed)
 	cd test/e2e && MODEL_SEED="$(MODEL_SEED)" MODEL_OPERATIONS="$(MODEL_OPERATIONS)" \
 		go test -count=1 -timeout 6h -v ./model | grep --line-buffered -v -e '^=== ' -e '^    --- PASS'
+
+FUZZTIME ?= 1m
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads foreign text, each target for FUZZTIME=1m (FUZZ=regexp selects; a failure is kept as a seed of `make unit`)
+	@mkdir -p bin
+	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's|/[^/:]+:[0-9]+:func | |' | sort \
+		| grep -E -e "$(FUZZ)" > bin/fuzz-targets || { echo "fuzz: no target matches $(FUZZ)"; exit 2; }
+	@while read -r folder target; do \
+		echo "fuzz: $$folder $$target for $(FUZZTIME)"; \
+		(cd "$$folder" && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) . </dev/null); \
+	done < bin/fuzz-targets
+	@echo "fuzz: $$(wc -l < bin/fuzz-targets) targets, none failed"
 
 .PHONY: e2e-pod
 e2e-pod: image ## Test installations, as root: this machine becomes a node for a while (RUN=regexp selects)

@@ -66,6 +66,13 @@ func TestImportBoundaries(t *testing.T) {
 			},
 		},
 		{
+			of: "./cmd/oxide-backend-sanity/...", needs: module + "proto/sanity",
+			never: []string{
+				"github.com/oxidecomputer/oxide.go", "k8s.io/", module + "internal/oxide", module + "internal/backend",
+				module + "internal/shim", module + "internal/oxidesim", module + "internal/loadbalancers",
+			},
+		},
+		{
 			of: module + "proto/...", needs: "google.golang.org/grpc",
 			never: []string{module + "internal", "k8s.io/", "github.com/oxidecomputer/oxide.go"},
 		},
@@ -94,6 +101,20 @@ func TestTheAPIAndItsClientImportNothingElseOfTheModule(t *testing.T) {
 	}
 	for dep := range deps {
 		if strings.HasPrefix(dep+"/", module) && !strings.HasPrefix(dep, module+"proto/") {
+			t.Errorf("links %s", dep)
+		}
+	}
+}
+
+// The conformance suite sees a backend as anybody does, by the API alone.
+func TestTheConformanceSuiteImportsTheAPIAlone(t *testing.T) {
+	deps := dependencies(t, module+"proto/sanity")
+	if !deps[module+"proto/oxide/backend/v1"] {
+		t.Error("the suite does not import the API: the test checks the wrong thing")
+	}
+	for dep := range deps {
+		own := dep == module+"proto/sanity" || dep == module+"proto/oxide/backend/v1"
+		if strings.HasPrefix(dep+"/", module) && !own {
 			t.Errorf("links %s", dep)
 		}
 	}

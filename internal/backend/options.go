@@ -54,7 +54,9 @@ type Options struct {
 	LogLevel      string
 	Channelz      bool
 	ExitOnEOF     int
-	ReadOnly      bool
+	// TokenFD is a descriptor that the token is read from, once; negative: none.
+	TokenFD  int
+	ReadOnly bool
 	// ManageFirewall keeps rules in VPC firewalls for load balancers, FirewallPriority is theirs.
 	ManageFirewall   bool
 	FirewallPriority int
@@ -64,8 +66,8 @@ type Options struct {
 	// tracing says where spans are sent; nil: nowhere. tracingErr is what is wrong with that.
 	tracing    *otlp.Config
 	tracingErr error
-	// token comes from the environment only: command lines can be read by every user.
-	token string
+	// token comes from the environment or a descriptor only: command lines can be read by every user.
+	token oxide.Secret
 	// tokenNote says which of two settings of the token is ignored; empty: none.
 	tokenNote string
 	// source says in words where the settings of Oxide come from; empty if nobody told.
@@ -81,6 +83,7 @@ func NewOptions() *Options {
 		LogLevel:         "info",
 		FirewallPriority: defaultFirewallPriority,
 		ExitOnEOF:        -1,
+		TokenFD:          -1,
 		TimeScale:        1,
 	}
 }
@@ -109,6 +112,9 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.ExitOnEOF, "exit-on-eof-fd", o.ExitOnEOF,
 		"File descriptor of a pipe whose end ends the program. For a parent process.")
 	_ = fs.MarkHidden("exit-on-eof-fd")
+	fs.IntVar(&o.TokenFD, "oxide-token-fd", o.TokenFD,
+		"Read the Oxide API token from this file descriptor, in place of OXIDE_TOKEN (used by ccm-shim).")
+	_ = fs.MarkHidden("oxide-token-fd")
 	fs.Float64Var(&o.TimeScale, "load-balancer-time-scale", o.TimeScale,
 		"Factor for everything that is waited for before load balancers are changed. For tests.")
 	_ = fs.MarkHidden("load-balancer-time-scale")
@@ -152,10 +158,10 @@ func (o *Options) Complete(getenv func(string) string) {
 	o.CAFile = cmp.Or(o.CAFile, getenv("OXIDE_CA_FILE"))
 	o.source = getenv("OXIDE_SETTINGS_FROM")
 	o.tracing, o.tracingErr = otlp.FromEnvironment(getenv)
-	o.token = getenv("OXIDE_TOKEN")
+	o.token = oxide.NewSecret(cmp.Or(o.readToken(), getenv("OXIDE_TOKEN")))
 	file := getenv("OXIDE_TOKEN_FILE")
 	switch {
-	case o.token == "":
+	case o.token.IsEmpty():
 		o.TokenFile = cmp.Or(o.TokenFile, file)
 	case o.TokenFile != "":
 		o.tokenNote = "OXIDE_TOKEN is ignored, because --oxide-token-file is given: leave one of them out"

@@ -7,7 +7,9 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
+	"os"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
@@ -69,6 +71,28 @@ func (o *Options) host() (*url.URL, error) {
 	return host, nil
 }
 
+// maxTokenBytes is more than a token has.
+const maxTokenBytes = 4096
+
+// readToken reads the token from the descriptor, if there is one, and closes that. What cannot be read
+// is as if it were not given.
+func (o *Options) readToken() string {
+	if o.TokenFD < 0 {
+		return ""
+	}
+	pipe := os.NewFile(uintptr(o.TokenFD), "token")
+	o.TokenFD = -1
+	if pipe == nil {
+		return ""
+	}
+	defer func() { _ = pipe.Close() }()
+	token, err := io.ReadAll(io.LimitReader(pipe, maxTokenBytes))
+	if err != nil {
+		return ""
+	}
+	return string(token)
+}
+
 // tokenSource returns the source of the token and the setting that it comes from.
 func (o *Options) tokenSource() (string, *oxide.TokenSource, error) {
 	switch {
@@ -79,8 +103,8 @@ func (o *Options) tokenSource() (string, *oxide.TokenSource, error) {
 			err = fmt.Errorf("%w; put the Oxide API token there, readable by this user", err)
 		}
 		return setting, token, err
-	case o.token != "":
-		token, err := oxide.StaticToken(o.token)
+	case !o.token.IsEmpty():
+		token, err := oxide.StaticToken(o.token.Reveal())
 		if err != nil {
 			err = fmt.Errorf("%w; give one Oxide API token in it", err)
 		}

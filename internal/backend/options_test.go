@@ -10,7 +10,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
@@ -44,11 +46,50 @@ func TestTheEnvironmentThatUsersKnowSuffices(t *testing.T) {
 	if got := cfg.Oxide.Host.String(); got != "https://silo.sys.example.com" {
 		t.Errorf("host %s", got)
 	}
-	if got := string(cfg.Oxide.Token.Token()); got != someToken {
+	if got := cfg.Oxide.Token.Token().Reveal(); got != someToken {
 		t.Errorf("token %s", got)
 	}
 	if cfg.Oxide.Project != "demo" || cfg.SocketPath != "/run/oxide/backend/backend.sock" {
 		t.Errorf("got %+v", cfg)
+	}
+}
+
+// The parent's pipe takes the place of the variable.
+func TestATokenIsReadFromADescriptor(t *testing.T) {
+	for _, tc := range []struct{ name, token, want string }{
+		{"a token", someToken, ""},
+		{"a token with an end of line", someToken + "\n", ""},
+		{"nothing", "", "none is set"},
+		{"two tokens", "a b", "more than one"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(writer, tc.token); err != nil {
+				t.Fatal(err)
+			}
+			_ = writer.Close()
+			// A descriptor of its own, which is closed when it was read.
+			descriptor, err := syscall.Dup(int(reader.Fd()))
+			_ = reader.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			env := map[string]string{"OXIDE_HOST": "h.example.com", "OXIDE_PROJECT": "demo"}
+			cfg, err := validate(t, env, "--oxide-token-fd="+strconv.Itoa(descriptor))
+			switch {
+			case tc.want != "":
+				if err == nil || !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("got %v, want %q", err, tc.want)
+				}
+			case err != nil:
+				t.Error(err)
+			case cfg.Oxide.Token.Token().Reveal() != someToken:
+				t.Error("it is another token")
+			}
+		})
 	}
 }
 
@@ -63,7 +104,7 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Oxide.Host.String() != "https://other.example.com" || cfg.Oxide.Project != "other" ||
-		string(cfg.Oxide.Token.Token()) != "from-file" {
+		cfg.Oxide.Token.Token().Reveal() != "from-file" {
 		t.Errorf("got %s, %s, %s", cfg.Oxide.Host, cfg.Oxide.Project, cfg.Oxide.Token.Token())
 	}
 }

@@ -134,6 +134,12 @@ func read[T any](
 		e = &Error{Operation: op.doing, Kind: KindEnded, Err: ctx.Err()}
 	}
 	e.reading, e.inSilo = true, op.inSilo
+	if e.Kind == KindMalformed && op.id != opPing && op.id != opUser {
+		// Of a call with parameters that alone does not say whether the rack is older.
+		if _, err := c.Contact(ctx); IsKind(err, KindVersionUnsupported) {
+			e.Kind = KindVersionUnsupported
+		}
+	}
 	return result, e
 }
 

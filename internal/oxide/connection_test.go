@@ -5,8 +5,10 @@
 package oxide_test
 
 import (
+	"crypto/tls"
 	"encoding/pem"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +18,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
@@ -251,5 +254,56 @@ func TestABrokenConnectionIsDescribedAlikeEachTime(t *testing.T) {
 			}
 		}
 		client.Close()
+	}
+}
+
+// The token goes to nobody who cannot do better than TLS 1.1, with a CA file and without one.
+func TestNoOlderTLSThan12IsSpoken(t *testing.T) {
+	rack := oxidesim.Start(t, oxidesim.Config{})
+	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			var requests atomic.Int64
+			server := httptest.NewUnstartedServer(http.HandlerFunc(
+				func(w http.ResponseWriter, r *http.Request) {
+					requests.Add(1)
+					rack.Handler().ServeHTTP(w, r)
+				}))
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			own, text := certificate(t, time.Time{}, time.Now().AddDate(1, 0, 0))
+			server.TLS = &tls.Config{
+				MinVersion: version, MaxVersion: version, //nolint:gosec // that is what is tested
+				Certificates: []tls.Certificate{own},
+			}
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			host, err := oxide.ParseHost(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "ca.pem")
+			writeFile(t, file, text)
+			withFile, _ := newClientAt(t, host, func(cfg *oxide.Config) { cfg.Authorities = loadRoots(t, file) })
+			defer withFile.Close()
+			_, err = withFile.User(t.Context())
+			if version >= tls.VersionTLS12 {
+				if err != nil || requests.Load() != 1 {
+					t.Errorf("%d requests: %v", requests.Load(), err)
+				}
+				return
+			}
+			wantKind(t, err, oxide.KindUnavailable)
+			withoutFile, _ := newClientAt(t, host)
+			defer withoutFile.Close()
+			_, err = withoutFile.User(t.Context())
+			wantKind(t, err, oxide.KindUnavailable)
+			for _, words := range []string{"unknown authority", "not in " + file} {
+				if strings.Contains(err.Error(), words) {
+					t.Errorf("it got as far as the certificate: %v", err)
+				}
+			}
+			if n := requests.Load(); n != 0 {
+				t.Errorf("%d requests were sent", n)
+			}
+		})
 	}
 }

@@ -12,6 +12,12 @@ import (
 	api "github.com/oxidecomputer/oxide.go/oxide"
 )
 
+// The calls that have no parameters, so that they show whether the rack is older than this client.
+const (
+	opPing = "ping"
+	opUser = "current_user_view"
+)
+
 // Contact is what an answer of the API shows before any credential counts.
 type Contact struct {
 	// Certificate is the API's own; nil if the connection is not encrypted.
@@ -21,7 +27,7 @@ type Contact struct {
 // Contact asks the API for a sign of life. It proves that the host is reached, that its certificate
 // is trusted, and that the rack speaks this API version; the token does not matter.
 func (c *Client) Contact(ctx context.Context) (Contact, error) {
-	contact, err := read(ctx, c, objectCall("ping", "get a sign of life"), c.ping)
+	contact, err := read(ctx, c, objectCall(opPing, "get a sign of life"), c.ping)
 	return contact, asVersionError(err)
 }
 
@@ -51,7 +57,7 @@ type User struct {
 
 // User reads whom the token belongs to. It is the cheapest proof that the token is valid.
 func (c *Client) User(ctx context.Context) (User, error) {
-	user, err := read(ctx, c, objectCall("current_user_view", "read who the token belongs to"),
+	user, err := read(ctx, c, objectCall(opUser, "read who the token belongs to"),
 		func(ctx context.Context) (User, error) {
 			v, err := c.api.CurrentUserView(ctx)
 			if err != nil {

@@ -94,6 +94,22 @@ func TestOlderRackIsToldByIdentity(t *testing.T) {
 	}
 }
 
+func TestARackThatBecameOlderIsToldByEachRead(t *testing.T) {
+	r := start(t, oxidesim.Config{})
+	r.mustIdentity()
+	if err := r.SetAPIVersion("2026032500.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Instances(t.Context())
+	wantKind(t, err, oxide.KindVersionUnsupported)
+	if err := r.SetAPIVersion(oxidesim.DefaultAPIVersion); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Instances(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestProjectThatCannotBeReadIsProjectNotFound(t *testing.T) {
 	t.Run("unknown", func(t *testing.T) {
 		r := start(t, oxidesim.Config{}, func(cfg *oxide.Config) { cfg.Project = "other" })

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -17,21 +16,6 @@ import (
 
 // tokenMaxAge is how long a token read from a file is used before the file is read again.
 const tokenMaxAge = time.Minute
-
-// Secret is a string that prints as REDACTED, however it is formatted or encoded.
-type Secret string
-
-// String implements fmt.Stringer.
-func (Secret) String() string { return "REDACTED" }
-
-// Format implements fmt.Formatter: no verb shows the secret, not even a wrong one such as %d.
-func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "REDACTED") }
-
-// MarshalText implements encoding.TextMarshaler, for JSON and for slog.
-func (Secret) MarshalText() ([]byte, error) { return []byte("REDACTED"), nil }
-
-// LogValue implements slog.LogValuer.
-func (Secret) LogValue() slog.Value { return slog.StringValue("REDACTED") }
 
 // TokenSource gives the API token: a fixed one, or the content of a file, which is read again every
 // minute and whenever Oxide rejected the token, so that a rotated token is used without a restart.
@@ -47,7 +31,7 @@ type TokenSource struct {
 
 // Format implements fmt.Formatter, because fmt prints unexported fields as they are and asks none
 // of their methods.
-func (s *TokenSource) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "REDACTED") }
+func (s *TokenSource) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // StaticToken returns a source that always gives the same token.
 func StaticToken(token string) (*TokenSource, error) {
@@ -83,10 +67,10 @@ func (s *TokenSource) Token() Secret {
 func (s *TokenSource) Rejected(token Secret) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file != "" && s.token == token {
+	if s.file != "" && s.token.Equal(token) {
 		_ = s.read()
 	}
-	return s.token != token
+	return !s.token.Equal(token)
 }
 
 // read reads the file. A file that cannot be read at this moment, because it is being replaced, is
@@ -107,10 +91,10 @@ func (s *TokenSource) read() error {
 func parseToken(s string) (Secret, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
-		return "", errors.New("it is empty")
+		return Secret{}, errors.New("it is empty")
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", errors.New("it holds more than one token, or characters that no token has")
+		return Secret{}, errors.New("it holds more than one token, or characters that no token has")
 	}
-	return Secret(s), nil
+	return NewSecret(s), nil
 }

@@ -57,8 +57,8 @@ func (x *exchange) foreign() error {
 // clean makes foreign text fit for an error: short, on one line, and without the token, should
 // somebody repeat it.
 func (x *exchange) clean(s string) string {
-	if x.token != "" {
-		s = strings.ReplaceAll(s, string(x.token), x.token.String())
+	if !x.token.IsEmpty() {
+		s = strings.ReplaceAll(s, x.token.Reveal(), redacted)
 	}
 	return oneLine(s)
 }
@@ -127,7 +127,7 @@ func (t *transport) send(req *http.Request, token Secret) (*http.Response, error
 		plain: req.URL.Scheme == "http", resent: x.resent,
 	}
 	req = req.Clone(req.Context())
-	req.Header.Set("Authorization", "Bearer "+string(token))
+	req.Header.Set("Authorization", "Bearer "+token.Reveal())
 	if x.apiVersion != "" {
 		req.Header.Set("API-Version", x.apiVersion)
 	}

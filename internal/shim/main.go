@@ -17,7 +17,18 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"  // metrics of the API server's client
 	_ "k8s.io/component-base/metrics/prometheus/version"   // build information as a metric
 	_ "k8s.io/component-base/metrics/prometheus/workqueue" // metrics of the work queues
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 )
+
+// HideToken takes the token of a backend that this process will start out of the environment, see
+// backendprocess.MoveToken, and says so on stderr if it cannot. It is to be called before everything else.
+func HideToken(stderr io.Writer) {
+	if err := backendprocess.MoveToken(); err != nil {
+		_, _ = fmt.Fprintf(stderr, "ccm-shim: OXIDE_TOKEN stays in this process's environment (%v): give a "+
+			"file with the token in OXIDE_TOKEN_FILE instead\n", err)
+	}
+}
 
 // Main runs ccm-shim with the given arguments until it fails or ctx ends, writes what went wrong to
 // stderr, one line for each error, and returns the exit code: 0 when it was asked to stop, 2 when

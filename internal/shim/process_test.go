@@ -27,11 +27,15 @@ import (
 // backendVariable tells this test program, when it plays oxide-backend, what to do.
 const backendVariable = "OXIDE_TEST_BACKEND"
 
+// testToken is a token that must not be printed.
+const testToken = "oxide-token-5ec2e75ec2e7"
+
 // TestMain makes this test program play ccm-shim and oxide-backend, under whose names the tests
 // start it.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "ccm-shim":
+		HideToken(os.Stderr)
 		ctx, stop := process.Signals(context.Background())
 		context.AfterFunc(ctx, stop)
 		os.Exit(Main(ctx, os.Args[1:], os.Stderr))
@@ -57,6 +61,12 @@ func playBackend() int {
 	for _, arg := range os.Args[1:] {
 		if path, ok := strings.CutPrefix(arg, "--listen=unix://"); ok {
 			socket = path
+		}
+		if arg == "--oxide-token-fd=4" {
+			token, err := io.ReadAll(os.NewFile(4, "token"))
+			if err == nil && string(token) == testToken {
+				fmt.Fprintln(os.Stderr, "backend has the token")
+			}
 		}
 	}
 	listener, err := net.Listen("unix", socket)

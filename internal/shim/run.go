@@ -73,8 +73,12 @@ func (r *running) run(logFormat string, framework func() error) error {
 	}
 	defer stopTracing()
 	socket := r.options.socket
+	token := backendprocess.InheritedToken()
+	if r.options.Backend != "" && token != nil {
+		_ = token.Close() // it is for no backend but our own
+	}
 	if r.options.Backend == "" {
-		child, err := r.startBackend(logFormat)
+		child, err := r.startBackend(logFormat, token)
 		if err != nil {
 			return err
 		}
@@ -140,8 +144,9 @@ func (r *running) runFramework(framework func() error) error {
 	}
 }
 
-// startBackend starts the backend as a child and ends the run when the child ends by itself.
-func (r *running) startBackend(logFormat string) (*backendprocess.Process, error) {
+// startBackend starts the backend as a child and ends the run when the child ends by itself. The token
+// is as in backendprocess.Config.
+func (r *running) startBackend(logFormat string, token *os.File) (*backendprocess.Process, error) {
 	executable, err := backendprocess.Locate()
 	if err != nil {
 		return nil, &exitError{code: exitMisconfigured, err: err}
@@ -149,6 +154,7 @@ func (r *running) startBackend(logFormat string) (*backendprocess.Process, error
 	child, err := backendprocess.Start(backendprocess.Config{
 		Executable: executable,
 		Arguments:  r.options.backendArguments(logFormat),
+		Token:      token,
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
 	})

@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -50,11 +51,12 @@ func TestTheImageRunsAloneAsDocumented(t *testing.T) {
 		"OXIDE_PROJECT="+rack.Project)
 
 	e.forgetLease()
+	var shim *process.Process
 	e.must(process.WithFreePorts(1, func(_ int, ports []int) error {
 		// A container has ports of its own.
 		args := append(slices.Clone(command), "--secure-port="+strconv.Itoa(ports[0]))
 		path, args := image.asItsUser(t, image.entrypoint, args, kubeconfig)
-		_, err := e.group.Run(t.Context(), process.Spec{
+		shim, err = e.group.Run(t.Context(), process.Spec{
 			Name: "image", Path: path, Args: args, Env: env,
 		}, e.leads)
 		return err
@@ -62,6 +64,7 @@ func TestTheImageRunsAloneAsDocumented(t *testing.T) {
 	e.join("node-a")
 	e.create("web", objects.TCP(80))
 	e.served("web")
+	e.showsNoToken(append(childrenOf(t, shim.PID()), shim.PID())...)
 
 	path, args := image.asItsUser(t, filepath.Join(image.root, "usr/bin/oxide-backend"),
 		[]string{"check"}, kubeconfig)
@@ -70,6 +73,21 @@ func TestTheImageRunsAloneAsDocumented(t *testing.T) {
 	out, err := check.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "instances     ok") {
 		t.Errorf("check: %v\n%s", err, out)
+	}
+}
+
+// showsNoToken checks the environment of processes, as others on the machine can read it.
+func (e *environment) showsNoToken(pids ...int) {
+	e.Helper()
+	if len(pids) < 2 {
+		e.Errorf("%d processes, want the shim and its backend", len(pids))
+	}
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		e.must(err)
+		if len(text) == 0 || bytes.Contains(text, []byte(rack.Token)) {
+			e.Errorf("the environment of process %d, of %d bytes, is empty or shows the token", pid, len(text))
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -25,6 +26,7 @@ var shared struct {
 	programs   stack.Programs
 	cluster    *cluster.Cluster
 	kubeconfig string
+	secrets    stack.Secrets
 }
 
 func TestMain(m *testing.M) {
@@ -69,10 +71,15 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
+	if shared.secrets, err = stack.NewSecrets(shared.kubeconfig); err != nil {
+		return 1, err
+	}
 	// Tests that run at the same time wait for most of it.
 	flag.Parse()
 	if err := flag.Set("test.parallel", "64"); err != nil {
 		return 1, err
 	}
-	return m.Run(), nil
+	code = m.Run()
+	// What the control plane was told, and what is left of all tests.
+	return code, errors.Join(shared.secrets.InFiles(logs), shared.secrets.InCluster(ctx, shared.cluster.Client))
 }

@@ -139,6 +139,26 @@ func (r *rig) nodeOf() string {
 	return ""
 }
 
+// Oxide refuses an attachment to a full instance in words alone.
+func TestAFullInstanceIsNamedAsOneAlsoWhereNothingMoves(t *testing.T) {
+	r := newRig(t)
+	full := r.instance(oxidesim.InstanceSeed{Name: "full"})
+	for i := range 32 {
+		_, err := r.rack.AddFloatingIP(oxidesim.DefaultProject, oxidesim.FloatingIPSeed{
+			Name: fmt.Sprintf("other-%d", i), Instance: "full",
+		})
+		r.must(err)
+	}
+	ip := r.reserve(nil)
+	_, err := r.addresses.ListAddresses(t.Context(), &backendv1.ListAddressesRequest{}) // so that "full" is known
+	r.must(err)
+	_, err = r.attach(t.Context(), ip, full, nil)
+	wantEnd(t, err, codes.ResourceExhausted, "INSTANCE_LIMIT_REACHED", "as many as it can")
+	six := r.instance(oxidesim.InstanceSeed{Name: "six", NIC: "v6"})
+	_, err = r.attach(t.Context(), ip, six, nil)
+	wantEnd(t, err, codes.FailedPrecondition, "OXIDE_REFUSED", "")
+}
+
 // What cannot be done changes nothing: above all it takes no address off an instance.
 func TestInvariant2WhatIsRefusedTakesNoAddressAway(t *testing.T) {
 	r := newRig(t)

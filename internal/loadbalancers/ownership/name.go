@@ -48,8 +48,8 @@ func Name(key Key, family Family, source string, counter int) string {
 // RuleName returns the name of a firewall rule for a load balancer: readable, and hashed where that is
 // not all of its name.
 func RuleName(key Key) string {
-	readable := ReadableName(key)
-	if whole := "lb-" + readableText(key.Name); whole == readable {
+	readable, text := ReadableName(key), readableText(key.Name)
+	if text != "" && "lb-"+text == readable {
 		return readable
 	}
 	sum := sha256.Sum256([]byte(key.Name))

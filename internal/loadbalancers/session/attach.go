@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/instances"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
@@ -62,7 +63,7 @@ func (m *Manager) Attach(ctx context.Context, req AttachRequest) (Attached, erro
 	}
 	if !moves {
 		_, err := l.request(ctx, plan.ActionAttach, req.InstanceID, "")
-		return Attached{Address: *ip}, err
+		return Attached{Address: *ip}, m.limitOr(ctx, err, ip, req.InstanceID)
 	}
 	m.requests.Add(1) // the backend does not stop in between
 	defer m.requests.Done()
@@ -113,14 +114,38 @@ func (m *Manager) checkTarget(ctx context.Context, ip *plan.Address, target stri
 		return failf(ReasonRefused, nil, "instance %s has no private address of IP%s", instance.Name,
 			ip.Family())
 	}
-	room := plan.Room(ip.Kind, plan.Instance{
+	return m.checkRoom(ip.Kind, target, instance.Name, endpoint)
+}
+
+// checkRoom fails if an instance carries as many addresses as it can.
+func (m *Manager) checkRoom(
+	kind ownership.Kind, target, name string, endpoint instances.Endpoint,
+) error {
+	room := plan.Room(kind, plan.Instance{
 		Addrs: endpoint.Addrs, Ephemeral: endpoint.Ephemeral, EphemeralKnown: true,
 	})
-	if m.addresses[ip.Kind].countAt(target) >= room {
-		return failf(ReasonLimit, nil, "instance %s carries %d %ss already, as many as it can",
-			instance.Name, room, ip.Kind)
+	if m.addresses[kind].countAt(target) >= room {
+		return failf(ReasonLimit, nil, "instance %s carries %d %ss already, as many as it can", name, room,
+			kind)
 	}
 	return nil
+}
+
+// limitOr returns why Oxide refused an attachment, if that is how many addresses the instance carries:
+// Oxide says so in words alone. Any other error is returned as it is.
+func (m *Manager) limitOr(ctx context.Context, refused error, ip *plan.Address, target string) error {
+	if !oxide.IsKind(refused, oxide.KindRefused) {
+		return refused
+	}
+	endpoints, err := m.inventory.Endpoints(ctx, []string{target})
+	endpoint, known := endpoints[target]
+	if err != nil || !known {
+		return refused
+	}
+	if full := m.checkRoom(ip.Kind, target, target, endpoint); full != nil {
+		return full
+	}
+	return refused
 }
 
 // Detach detaches an address from an instance. It succeeds if it is attached nowhere. Errors: those of

@@ -6,10 +6,15 @@ package annotations
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "k8s.io/api/core/v1"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -44,6 +49,52 @@ func FuzzAddresses(f *testing.F) {
 		checkAddresses(t, addresses)
 		if got, err := Addresses(service); err != nil || cmp.Diff(texts(addresses), texts(got)) != "" {
 			t.Errorf("once it is %q, and then %q, %v", texts(addresses), texts(got), err)
+		}
+	})
+}
+
+// Whatever the other annotations say, each is understood, the same way each time, or there is one line about
+// it; what is taken for a misspelt name is none of ours; and all lines together fit into an event when cut.
+func FuzzAnnotations(f *testing.F) {
+	f.Add("true", "pool=edge,zone in (a,b)", "off", "203.0.113.0/24, 2001:db8::/64", "retain-adress", "x")
+	f.Add("yes\n", "!!\n,", "on", "203.0.113.0/24,\n", "", ClassFloatingIP)
+	f.Add("\xff", "a in (\u2028)", strings.Repeat("\x00", 200), "::/129,", "firewal\x00", Prefix)
+	f.Fuzz(func(t *testing.T, retain, selector, firewall, ranges, name, class string) {
+		service := asks{
+			"retain-address": retain, "node-selector": selector, "firewall": firewall, "class": class, name: "x",
+		}.service()
+		service.Annotations[v1.AnnotationLoadBalancerSourceRangesKey] = ranges
+		read := func() (texts []string, errs []error) {
+			kept, retainErr := Retain(service)
+			chosen, selectorErr := Selector(service)
+			off, offErr := FirewallOff(service)
+			networks, rangesErr := SourceRanges(service)
+			sources, sourcesErr := SourcesOf(service)
+			return []string{fmt.Sprint(kept), fmt.Sprint(chosen), fmt.Sprint(off), fmt.Sprint(networks),
+				fmt.Sprint(sources)}, []error{retainErr, selectorErr, offErr, rangesErr, sourcesErr}
+		}
+		texts, errs := read()
+		for _, err := range errs {
+			if err != nil && strings.ContainsAny(err.Error(), "\r\n") {
+				t.Errorf("it is more than one line: %q", err)
+			}
+		}
+		if err := OneLine(errs...); err != nil {
+			if text := client.Text(err.Error(), 400); len(text) > 400 || !utf8.ValidString(text) ||
+				strings.ContainsAny(text, "\r\n") {
+				t.Errorf("it is no line of at most 400 bytes: %q", text)
+			}
+		}
+		if again, _ := read(); cmp.Diff(texts, again) != "" {
+			t.Errorf("once it is %q, and then %q", texts, again)
+		}
+		for wrong, right := range Misspelt(service.Annotations) {
+			if slices.Contains(Known(), wrong) || !slices.Contains(Known(), right) {
+				t.Errorf("%q is said to mean %q", wrong, right)
+			}
+		}
+		if IsOurClass(service) && IsUnknownClass(service) {
+			t.Errorf("the class %q is ours and unknown", class)
 		}
 	})
 }

@@ -37,12 +37,16 @@ type Config struct {
 	// Executable is the path of the backend's binary, as Locate returns it.
 	Executable string
 
-	// Arguments are flags beyond those that this package gives: the address, health off, and the
-	// lifeline.
+	// Arguments are flags beyond those that this package gives: the address, health off, the
+	// lifeline, and the token's pipe.
 	Arguments []string
 
 	// Environment is the child's whole environment; nil means the shim's own.
 	Environment []string
+
+	// Token is a pipe that the child reads its token from, as InheritedToken returns it; nil: the
+	// child's environment says where it is. Start closes it.
+	Token *os.File
 
 	// Stdout and Stderr take what the child prints; files are inherited as they are.
 	Stdout, Stderr io.Writer
@@ -87,6 +91,9 @@ func Locate() (string, error) {
 // Start starts the child. The child listens on a socket in a new directory that only this user can
 // enter; whether it listens already is for the caller to find out by connecting.
 func Start(config Config) (*Process, error) {
+	if config.Token != nil {
+		defer func() { _ = config.Token.Close() }()
+	}
 	dir, err := os.MkdirTemp("", "oxide-ccm-")
 	if err != nil {
 		return nil, fmt.Errorf("no private directory for the socket of %s: %w: "+
@@ -118,14 +125,20 @@ func (p *Process) start(config Config) error {
 	// the end of the file.
 	defer func() { _ = readEnd.Close() }()
 
-	p.cmd = exec.Command(config.Executable, append([]string{
+	arguments := []string{
 		"--listen=" + "unix://" + p.SocketPath(),
 		"--health-listen=",
 		fmt.Sprintf("--exit-on-eof-fd=%d", lifelineFD),
-	}, config.Arguments...)...)
+	}
+	inherited := []*os.File{readEnd}
+	if config.Token != nil {
+		arguments = append(arguments, fmt.Sprintf("--oxide-token-fd=%d", tokenFD))
+		inherited = append(inherited, config.Token)
+	}
+	p.cmd = exec.Command(config.Executable, append(arguments, config.Arguments...)...)
 	p.cmd.Env = config.Environment
 	p.cmd.Stdout, p.cmd.Stderr = config.Stdout, config.Stderr
-	p.cmd.ExtraFiles = []*os.File{readEnd}
+	p.cmd.ExtraFiles = inherited
 	// In a process group of its own: an interrupt from the terminal is for the shim, which ends the
 	// child after its own last call.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -225,18 +225,9 @@ func (w *world) end() {
 	if err := w.group.StopAll(25 * time.Second); err != nil {
 		w.Error(err)
 	}
-	files, err := filepath.Glob(filepath.Join(w.group.LogDir(), "*.log"))
-	if err != nil {
+	secrets, err := stack.NewSecrets()
+	if err = errors.Join(err, secrets.InFiles(w.group.LogDir())); err != nil {
 		w.Error(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			w.Error(err)
-		}
-		if strings.Contains(string(text), rack.Token) {
-			w.Errorf("the token is in %s", filepath.Base(file))
-		}
 	}
 	if !w.Failed() {
 		os.RemoveAll(w.dir)

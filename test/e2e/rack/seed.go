@@ -27,6 +27,9 @@ const (
 	operatorToken = "oxide-token-0be7a70a0be7a70a0be7a70a0be7a70a0be7a70a"
 )
 
+// Secrets returns the credentials that are valid on a rack from its start.
+func Secrets() []string { return []string{Token, operatorToken} }
+
 // Machine is an instance to seed; one that is running, with one NIC.
 type Machine struct {
 	Name string

@@ -167,10 +167,16 @@ func (c *CCM) backendSpec() process.Spec {
 	return process.Spec{
 		Name: "oxide-backend" + c.options.Name, Namespace: c.options.Namespace,
 		Path: c.options.Programs.Backend, Env: c.backendEnv(),
-		Args: append([]string{
-			"--listen=" + c.Socket, "--health-listen=" + c.health, "--log-format=text",
-		}, c.options.BackendFlags...),
+		Args: c.backendArgs(),
 	}
+}
+
+func (c *CCM) backendArgs() []string {
+	args := []string{"--listen=" + c.Socket, "--health-listen=" + c.health, "--log-format=text"}
+	if Verbose() {
+		args = append(args, VerboseBackendFlags...)
+	}
+	return append(args, c.options.BackendFlags...)
 }
 
 func (c *CCM) writeToken() error {
@@ -193,6 +199,9 @@ func (c *CCM) MoveBackend(ctx context.Context, to Oxide) error {
 func (c *CCM) BackendReady(ctx context.Context) error {
 	return process.HTTPGet(http.DefaultClient, "http://"+c.health+"/readyz")(ctx)
 }
+
+// HealthURL returns the URL of something that the backend serves beside its API.
+func (c *CCM) HealthURL(path string) string { return "http://" + c.health + path }
 
 // address is the one at which the programs report that they are healthy.
 func (c *CCM) address() string { return cmp.Or(c.options.Address, "127.0.0.1") }
@@ -265,6 +274,9 @@ func (c *CCM) shimArgs(port int) []string {
 	}
 	if c.Socket != "" {
 		args = append(args, "--backend="+c.Socket)
+	}
+	if Verbose() {
+		args = append(args, VerboseShimFlags...)
 	}
 	return append(args, c.options.ShimFlags...)
 }
