@@ -7,6 +7,7 @@ package version
 import (
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -52,6 +53,31 @@ func TestPagesNameOnlyMakeTargetsThatExist(t *testing.T) {
 	}
 	if named < 50 {
 		t.Errorf("found %d targets in the pages: the test looks for the wrong thing", named)
+	}
+}
+
+// Go passes where no test is selected, so whoever tries such a command has run nothing.
+func TestPagesSelectOnlyTestsThatExist(t *testing.T) {
+	selection := regexp.MustCompile(`(?:make unit PKG=(\S+) RUN=|cd (\S+) && go test -run )(\w+)`)
+	named := 0
+	for file, text := range pages(t) {
+		for _, match := range selection.FindAllStringSubmatch(text, -1) {
+			named++
+			folder := match[1] + match[2]
+			inFolder, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			declared := regexp.MustCompile(`(?m)^func Test\w*` + strings.TrimPrefix(match[3], "Test"))
+			if !slices.ContainsFunc(inFolder, func(each string) bool {
+				return declared.MatchString(content(t, each))
+			}) {
+				t.Errorf("%s selects the tests %s of %s, and there is none", file, match[3], folder)
+			}
+		}
+	}
+	if named < 3 {
+		t.Errorf("found %d selections of tests in the pages", named)
 	}
 }
 

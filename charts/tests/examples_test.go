@@ -161,6 +161,21 @@ func TestExamplesInstallTheChart(t *testing.T) {
 	}
 }
 
+// Both distributions have kubelets wait for a cloud provider only while their own controller runs: once it is
+// disabled, a kubelet without the flag registers a node that nothing ever initializes.
+func TestExamplesOfDistributionsHaveKubeletsWaitForTheController(t *testing.T) {
+	guide := read(t, "docs/guides/environments.md")
+	for file, flag := range map[string]string{
+		"k3s.yaml": "--kubelet-arg=cloud-provider=external", "rke2.yaml": "- cloud-provider=external",
+	} {
+		for name, text := range map[string]string{file: read(t, examples+file), "the guide": guide} {
+			if !strings.Contains(text, flag) {
+				t.Errorf("%s: %s does not say %q", file, name, flag)
+			}
+		}
+	}
+}
+
 // installationIn reads an example strictly.
 func installationIn(t *testing.T, file string) installation {
 	t.Helper()

@@ -72,6 +72,7 @@ loadBalancers: {classedOnly: true}
 firewall: {manage: true, priority: 900}
 podDisruptionBudget: {enabled: true}
 logging: {format: text}
+tracing: {endpoint: "http://collector.example.com:4317", samplingRatio: 0.25}
 backend:
   startupProbe: {initialDelaySeconds: 1, periodSeconds: 3, failureThreshold: 40}
   livenessProbe: {periodSeconds: 20, timeoutSeconds: 6, failureThreshold: 4}

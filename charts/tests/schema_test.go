@@ -58,6 +58,15 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 			[]string{"deployment.podLabels has app.kubernetes.io/instance"}},
 		{"a monitor's label of the chart's own", "monitoring: {labels: {helm.sh/chart: x}}",
 			[]string{"monitoring.labels has helm.sh/chart"}},
+		{"a label with a space", "commonLabels: {team: web shop}", []string{"'/commonLabels/team'"}},
+		{"a label's name with a space", "deployment: {podLabels: {\"web shop\": x}}",
+			[]string{"'/deployment/podLabels'", "'web shop' not allowed"}},
+		{"a section of which nothing is left", "logging:\nbackend: {metrics: }",
+			[]string{"missing property 'logging'", "missing property 'metrics'"}},
+		{"a further object that is none", "extraObjects: [{metadata: {name: x}}]",
+			[]string{"extraObjects[0] is no object, since it has no kind"}},
+		{"the text of none", "extraObjects: [\"kind: ConfigMap\\napiVersion: v1\", ConfigMap]",
+			[]string{"extraObjects[1] is no object, since it has no kind"}},
 		{"another kind", "deployment: {kind: StatefulSet}", []string{"'/deployment/kind'"}},
 		{"a strategy that deployments do not have", "deployment: {updateStrategy: {type: OnDelete}}",
 			[]string{"deployment.updateStrategy.type is OnDelete, which a Deployment does not have"}},
@@ -79,6 +88,12 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		{"port out of range", "shim: {securePort: 65536}", []string{"'/shim/securePort'"}},
 		{"name for an address", "shim: {bindAddress: localhost}", []string{"'/shim/bindAddress'"}},
 		{"argument without dashes", "shim: {extraArgs: [v=4]}", []string{"'/shim/extraArgs/0'"}},
+		{"a collector without a scheme", "tracing: {endpoint: \"10.0.0.5:4317\"}", []string{"'/tracing/endpoint'"}},
+		{"a collector's path for HTTP", "tracing: {endpoint: \"http://10.0.0.5:4318/v1/traces\"}",
+			[]string{"'/tracing/endpoint'"}},
+		{"credentials in a collector's URL", "tracing: {endpoint: \"http://user:word@10.0.0.5\"}",
+			[]string{"'/tracing/endpoint'"}},
+		{"more than all traces", "tracing: {samplingRatio: 1.5}", []string{"'/tracing/samplingRatio'"}},
 		{"unknown format of the log", "logging: {format: logfmt}", []string{"'/logging/format'"}},
 		{"memory without a unit", "backend: {resources: {limits: {memory: 1GB}}}",
 			[]string{"'/backend/resources/limits/memory'"}},
@@ -137,6 +152,21 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 					t.Errorf("refused without saying %q:\n%s", want, stderr)
 				}
 			}
+		})
+	}
+}
+
+// Whoever comments all of a map out leaves null, by which helm takes the default away as well.
+func TestEmptiedMapsAndListsAreAsGood(t *testing.T) {
+	for _, value := range []string{
+		"commonLabels", "commonAnnotations", "serviceAccount: {annotations", "deployment: {updateStrategy",
+		"deployment: {podLabels", "deployment: {podAnnotations", "deployment: {nodeSelector",
+		"deployment: {extraTolerations", "monitoring: {labels", "monitoring: {rules: {labels",
+		"monitoring: {rules: {disabled", "monitoring: {dashboard: {labels", "backend: {extraArgs",
+		"shim: {extraEnv", "extraObjects",
+	} {
+		t.Run(value, func(t *testing.T) {
+			render(t, value+": null"+strings.Repeat("}", strings.Count(value, "{")))
 		})
 	}
 }

@@ -64,7 +64,9 @@ func NewCommand() *cobra.Command {
 		Long: "oxide-backend looks up the instances of an Oxide project and gives load balancers " +
 			"their addresses.\nIt serves the gRPC API oxide.backend.v1 on a unix socket that only " +
 			"its own user can reach,\nand is the only part of the Oxide Cloud Controller Manager " +
-			"that holds the Oxide token.",
+			"that holds the Oxide token.\n\n" +
+			"OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, names a collector to which\n" +
+			"spans are sent by gRPC. Nothing is traced without it.",
 		Args:          noArguments,
 		Version:       version.String(),
 		SilenceErrors: true,

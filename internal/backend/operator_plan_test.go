@@ -131,13 +131,13 @@ func TestAPlanShowsWhatWouldMove(t *testing.T) {
 		"plan", "--cordon", "blue")
 	s.refuses(2, []string{`no argument "worker-1"`, "plan --help"}, "plan", "worker-1")
 
-	// What is due in any case is told from what follows from the question.
+	// What is due in any case is distinguished from what follows from the question.
 	cordoned := proto.CloneOf(s.set.GetCandidates()[1])
 	cordoned.Readiness = backendv1.Readiness_READINESS_UNKNOWN
 	s.send(&backendv1.SyncLoadBalancersRequest{
 		Item: &backendv1.SyncLoadBalancersRequest_Candidate{Candidate: cordoned},
 	})
-	s.awaitShown("is not Ready: its kubelet is silent", "explain", "shop/web")
+	s.awaitShown("is not Ready: it is silent", "explain", "shop/web")
 	s.shows([]string{"worker-3.example.com 0 2"}, "plan", "--without", "machine-1")
 	late := aLoadBalancer("shop/late", 80)
 	late.EligibleInstances = only(s.set, "has the label x")

@@ -6,9 +6,11 @@ package backend_test
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxidesim"
@@ -179,10 +181,49 @@ func TestStatusSaysWhyOxideIsNotReached(t *testing.T) {
 			t.Errorf("there is no %q in:\n%s", part, rest)
 		}
 	}
+	checkNothingIsMadeUp(t, rest)
 	if code, stdout, _ := y.run("status", "-o", "json"); code != 1 ||
 		!strings.Contains(stdout, `"oxideReached": false`) {
 		t.Errorf("in JSON: exit code %d: %s", code, stdout)
 	}
+}
+
+// checkNothingIsMadeUp checks what is said of instances and load balancers that could not be listed.
+func checkNothingIsMadeUp(t *testing.T, stdout string) {
+	t.Helper()
+	if made := regexp.MustCompile(`(?m)^(worker-\S+ gone|infra/ssh pending).*$`).FindString(stdout); made != "" {
+		t.Errorf("nobody has said that: %s", made)
+	}
+	if !strings.Contains(stdout, "\nCounts at least 2 load balancers ") {
+		t.Errorf("the numbers are said to be all:\n%s", stdout)
+	}
+}
+
+// A status is wanted most while Oxide hangs, and it is not for the reader to find out who does.
+func TestStatusAnswersWithinSecondsWhileOxideHangs(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.lead()
+	for _, operation := range []string{"instance_list", "floating_ip_list", "external_subnet_list"} {
+		if _, err := y.rack.AddFault(oxidesim.Fault{Operation: operation, LatencyMS: 60_000}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer y.rack.ClearFaults()
+	begun := time.Now()
+	code, stdout, stderr := y.run("status")
+	if took := time.Since(begun); code != 1 || stderr != "" || took > 15*time.Second {
+		t.Errorf("exit code %d after %s: %s", code, took, stderr)
+	}
+	for _, part := range []string{
+		"Problem: the load balancers could not be read within 10s: Oxide does not answer, or is slow",
+		"Oxide NOT REACHED", "Session of c1",
+	} {
+		if !strings.Contains(stdout, part) {
+			t.Errorf("there is no %q in:\n%s", part, stdout)
+		}
+	}
+	checkNothingIsMadeUp(t, stdout)
 }
 
 // A long note would fill the screen; whole it is in JSON.
@@ -231,6 +272,10 @@ func TestWrongCommandsAreOneLineEach(t *testing.T) {
 		{[]string{"instances", "basion"}, 2, `there is no instance "basion": do you mean bastion?`},
 		{[]string{"instances", "bastion", "machine-1", "\x1b[31m\n"}, 2, `there is no instance "\x1b[31m\n"`},
 		{[]string{"instances", "--group", "No Group"}, 1, "anti_affinity_groups"},
+		{[]string{"instances", "--group", ""}, 2, "--group: it is empty"},
+		{[]string{"addresses", "--instance", ""}, 2, "--instance: it is empty"},
+		{[]string{"plan", "--cordon", ""}, 2, "--cordon: it is empty"},
+		{[]string{"plan", "--without="}, 2, "--without: it is empty"},
 		{[]string{"orphans", "remove"}, 2, `"remove" is no subcommand: give delete, or nothing`},
 		{[]string{"orphans", "delete"}, 2, "by id, name or address, or --all"},
 		{[]string{"orphans", "delete", "--all", "lb-gone"}, 2, "leave one of them out"},

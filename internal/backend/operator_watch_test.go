@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
@@ -151,11 +152,34 @@ func TestWatchGoesOnOnceOxideCanBeReadAgain(t *testing.T) {
 	y := newYard(t)
 	w := y.watch()
 	y.rack.RevokeToken(oxidesim.DefaultToken)
-	w.sees("load balancers .*token.*")
+	w.sees("load balancers: .*token.*")
 	if _, err := y.rack.AddToken("demo", oxidesim.DefaultToken); err != nil {
 		t.Fatal(err)
 	}
-	w.sees("load balancers it can be read again")
+	w.sees("load balancers: they can be read again")
+	w.end()
+}
+
+func TestWatchGoesOnWithTheNextBackend(t *testing.T) {
+	y := newYard(t)
+	w := y.watch()
+	_ = y.cmd.Process.Kill()
+	_ = y.cmd.Wait()
+	w.sees("instances: oxide-backend is not there.*")
+	next := exec.Command(y.cmd.Path, y.cmd.Args[1:]...)
+	next.Env, next.Stderr = y.cmd.Env, y.log
+	if err := next.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = next.Process.Kill()
+		_ = next.Wait()
+	})
+	w.sees("instances: they can be read again")
+	if err := y.rack.SetRunState("bastion", "running"); err != nil {
+		t.Fatal(err)
+	}
+	w.sees("instance bastion: state: stopped -> running")
 	w.end()
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/access"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/process"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing/otlp"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 )
 
@@ -62,6 +63,9 @@ type Options struct {
 	// TimeScale multiplies what sessions of load balancers wait for.
 	TimeScale float64
 
+	// tracing says where spans are sent; nil: nowhere. tracingErr is what is wrong with that.
+	tracing    *otlp.Config
+	tracingErr error
 	// token comes from the environment or a descriptor only: command lines can be read by every user.
 	token oxide.Secret
 	// tokenNote says which of two settings of the token is ignored; empty: none.
@@ -153,6 +157,7 @@ func (o *Options) Complete(getenv func(string) string) {
 	o.Project = cmp.Or(o.Project, getenv("OXIDE_PROJECT"))
 	o.CAFile = cmp.Or(o.CAFile, getenv("OXIDE_CA_FILE"))
 	o.source = getenv("OXIDE_SETTINGS_FROM")
+	o.tracing, o.tracingErr = otlp.FromEnvironment(getenv)
 	o.token = oxide.NewSecret(cmp.Or(o.readToken(), getenv("OXIDE_TOKEN")))
 	file := getenv("OXIDE_TOKEN_FILE")
 	switch {
@@ -186,6 +191,8 @@ type Config struct {
 	FirewallPriority uint16
 	// TimeScale multiplies what sessions of load balancers wait for.
 	TimeScale float64
+	// Tracing says where spans are sent; nil: nowhere.
+	Tracing *otlp.Config
 	// Parent is a pipe whose end ends the program; nil if there is none.
 	Parent *os.File
 	Logger slog.Handler
@@ -197,6 +204,7 @@ func (o *Options) Validate() (Config, error) {
 	cfg := Config{
 		HealthListen: o.HealthListen, MetricsListen: o.MetricsListen, Channelz: o.Channelz,
 		TimeScale: o.TimeScale, TokenNote: o.tokenNote, ManageFirewall: o.ManageFirewall,
+		Tracing: o.tracing,
 	}
 	var errs []error
 	check := func(setting string, err error) {
@@ -211,6 +219,7 @@ func (o *Options) Validate() (Config, error) {
 	cfg.Oxide, err = o.oxideConfig()
 	cfg.Oxide.ReadOnly = o.ReadOnly
 	errs = append(errs, singly(err)...)
+	errs = append(errs, singly(o.tracingErr)...)
 	check("--health-listen", checkListen(o.HealthListen))
 	check("--metrics-listen", checkListen(o.MetricsListen))
 	if o.TimeScale <= 0 {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -58,6 +59,9 @@ func logCall(
 				attrs = append(attrs, slog.String("request_id", id))
 			}
 		}
+	}
+	if id := tracing.ID(ctx); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
 	}
 	slog.LogAttrs(ctx, level, "call", attrs...)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/session"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/pools"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing/otlp"
 )
 
 // Run serves until the context ends, and then ends in order: it is no longer healthy, takes no
@@ -37,6 +38,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.TokenNote != "" {
 		slog.Warn(cfg.TokenNote)
 	}
+	stopTracing, err := startTracing(ctx, cfg.Tracing)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	p, err := assemble(ctx, cfg, registry)
 	if err != nil {
 		return err
@@ -68,6 +74,17 @@ func Run(ctx context.Context, cfg Config) error {
 	stopManager(ctx, manager)
 	slog.Info("stopped")
 	return err
+}
+
+// startTracing sends spans, if the environment names a collector.
+func startTracing(ctx context.Context, cfg *otlp.Config) (stop func(), err error) {
+	if cfg != nil {
+		slog.Info("tracing", "endpoint", cfg.Endpoint(), "from", cfg.Setting())
+	}
+	return otlp.Start(ctx, cfg, otlp.Program{
+		Name: "oxide-backend", Version: version.String(),
+		Report: func(problem string) { slog.Warn(problem) },
+	})
 }
 
 // parts are what the program is made of.

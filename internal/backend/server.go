@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/rpc"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing/otlp"
 )
 
 const (
@@ -74,7 +75,7 @@ func newServer(
 	calling, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{health: health.NewServer(), endStreams: endStreams, endCalls: endCalls}
 	s.ready = newReadiness(client, s.health, registerer)
-	options = append(append(rpc.ReceiveOptions(),
+	options = append(append(append(rpc.ReceiveOptions(), otlp.ServerOptions()...),
 		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), logUnary,
 			rpc.UnaryErrors, rpc.UnarySkew, endCallsWith(calling), s.ready.doubtAll,
 			recovery.UnaryServerInterceptor(recovered)),

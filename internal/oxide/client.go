@@ -119,7 +119,7 @@ func read[T any](
 		if tries++; tries > 1 {
 			c.metrics.retries.WithLabelValues(op.id).Inc()
 		}
-		v, err := try(ctx, op, readTimeout, call)
+		v, err := try(ctx, op, readTimeout, tries, call)
 		if err != nil && !IsKind(err, KindUnavailable) {
 			return v, backoff.Permanent(err)
 		}
@@ -156,7 +156,7 @@ func mutate[T any](
 		var none T
 		return none, &Error{Operation: op.doing, Kind: KindEnded, Err: ctx.Err()}
 	}
-	v, err := try(ctx, op, mutationTimeout, call)
+	v, err := try(ctx, op, mutationTimeout, 1, call)
 	var e *Error
 	if errors.As(err, &e) {
 		e.collaborator = op.collaborator
@@ -164,13 +164,16 @@ func mutate[T any](
 	return v, err
 }
 
+// try makes one try of a call, the tries-th.
 func try[T any](
-	ctx context.Context, op operation, timeout time.Duration,
+	ctx context.Context, op operation, timeout time.Duration, tries int,
 	call func(context.Context) (T, error),
-) (T, error) {
+) (_ T, err error) {
 	tryCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	tryCtx, span := startSpan(tryCtx, op)
 	x := &exchange{operation: op.id, apiVersion: op.apiVersion}
+	defer func() { endSpan(span, x, tries, err) }()
 	v, err := call(withExchange(tryCtx, x))
 	if err == nil {
 		err = x.foreign()

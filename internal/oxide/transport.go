@@ -41,6 +41,8 @@ type exchange struct {
 	proxy string
 	// err is why there was no answer, or why its body broke off; nil if all of it came.
 	err error
+	// resent is how often the request was sent again, with another token.
+	resent int
 }
 
 // foreign returns an error if the answer has a content that is not JSON, as all of Oxide's is: then
@@ -109,6 +111,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	_ = resp.Body.Close()
+	if x, ok := req.Context().Value(exchangeKey{}).(*exchange); ok {
+		x.resent++
+	}
 	return t.send(again, t.token.Token())
 }
 
@@ -119,7 +124,7 @@ func (t *transport) send(req *http.Request, token Secret) (*http.Response, error
 	}
 	*x = exchange{
 		operation: x.operation, apiVersion: x.apiVersion, token: token,
-		plain: req.URL.Scheme == "http",
+		plain: req.URL.Scheme == "http", resent: x.resent,
 	}
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", "Bearer "+token.Reveal())

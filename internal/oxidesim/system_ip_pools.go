@@ -217,7 +217,7 @@ func (p *ipPool) utilization() utilizationJSON {
 }
 
 // countAddrs counts the addresses of a range. IPv6 addresses themselves are too large for a float that
-// would tell neighbours apart.
+// would distinguish neighbours.
 func countAddrs(first, last netip.Addr) float64 {
 	count := new(big.Int).SetBytes(last.AsSlice())
 	count.Sub(count, new(big.Int).SetBytes(first.AsSlice()))

@@ -53,6 +53,9 @@ LoadBalancer their addresses. It holds no Oxide credential and takes no decision
 resources: for that it talks to oxide-backend over a unix socket, or starts one of its own when
 --backend is not given.
 
+OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, names a collector to which spans
+are sent by gRPC. Nothing is traced without it.
+
 The subcommands "version", "help" and "completion" (for bash, fish, powershell or zsh) print and end.`
 
 // NewCommand returns the command ccm-shim: the framework's own with all its flags, with the

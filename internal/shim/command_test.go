@@ -136,6 +136,15 @@ func TestAllMistakesOfOneStartAreReportedTogether(t *testing.T) {
 	}
 }
 
+func TestAWrongCollectorIsOneLineWithTheVariable(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")
+	code, lines := runMain(t, "--kubeconfig="+kubeconfig(t))
+	if code != exitMisconfigured || len(lines) != 1 ||
+		!strings.HasPrefix(lines[0], "ccm-shim: OTEL_EXPORTER_OTLP_ENDPOINT: it has no scheme: give a URL") {
+		t.Errorf("exit code %d and %q", code, lines)
+	}
+}
+
 // A kubeconfig that cannot be used is found before anything is started, and what stands in it is not
 // repeated.
 func TestAJunkKubeconfigIsOnePlainLine(t *testing.T) {

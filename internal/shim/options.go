@@ -7,6 +7,7 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/annotations"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing/otlp"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/uds"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -75,6 +77,8 @@ type Options struct {
 	// socket is the path in Backend, and reservedPorts are those in ReservedPorts, parsed by Complete.
 	socket        string
 	reservedPorts []*backendv1.ReservedPorts
+	// tracing says where spans are sent, by the environment; nil: nowhere.
+	tracing *otlp.Config
 }
 
 // defaultFirewallPriority is also that of the backend.
@@ -167,6 +171,10 @@ var clusterIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 // Complete parses what was given as text. Its error is one line with the name of the flag.
 func (o *Options) Complete() error {
 	var errs []error
+	var tracingErr error
+	if o.tracing, tracingErr = otlp.FromEnvironment(os.Getenv); tracingErr != nil {
+		errs = append(errs, tracingErr)
+	}
 	reserved, err := parseReservedPorts(o.ReservedPorts)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--reserved-ports: %w", err))

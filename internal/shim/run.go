@@ -20,12 +20,15 @@ import (
 	genericcontrollermanager "k8s.io/controller-manager/app"
 	"k8s.io/klog/v2"
 
+	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/backendprocess"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/connection"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/events"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/provider"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/reachability"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/shim/services"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing/otlp"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -64,6 +67,11 @@ func (r *running) stop() <-chan struct{} { return r.ctx.Done() }
 // error is nil when the process was asked to stop.
 func (r *running) run(logFormat string, framework func() error) error {
 	defer r.end(nil)
+	stopTracing, err := startTracing(r.ctx, r.options.tracing)
+	if err != nil {
+		return &exitError{code: exitFailed, err: err}
+	}
+	defer stopTracing()
 	socket := r.options.socket
 	token := backendprocess.InheritedToken()
 	if r.options.Backend != "" && token != nil {
@@ -82,7 +90,7 @@ func (r *running) run(logFormat string, framework func() error) error {
 		socket = child.SocketPath()
 	}
 
-	conn, err := connection.Dial(socket)
+	conn, err := connection.Dial(socket, client.WithDialOptions(otlp.DialOptions()...))
 	if err != nil {
 		return &exitError{code: exitFailed, err: err}
 	}
@@ -105,6 +113,17 @@ func (r *running) run(logFormat string, framework func() error) error {
 		return &exitError{code: exitFailed, err: err, printed: true}
 	}
 	return nil
+}
+
+// startTracing sends spans, if the environment names a collector.
+func startTracing(ctx context.Context, config *otlp.Config) (stop func(), err error) {
+	if config != nil {
+		klog.InfoS("Tracing", "endpoint", config.Endpoint(), "from", config.Setting())
+	}
+	return otlp.Start(ctx, config, otlp.Program{
+		Name: "ccm-shim", Version: version.String(),
+		Report: func(problem string) { klog.InfoS("Spans are lost", "why", problem) },
+	})
 }
 
 // runFramework runs the framework until it ends, or until it had the time to do so after the run

@@ -49,6 +49,7 @@ type options struct {
 	dial     func(context.Context) (net.Conn, error)
 	observe  UnaryObserver
 	activity *Activity
+	grpc     []grpc.DialOption
 }
 
 // UnaryObserver is called after each unary call, with the full name of its method, its status code
@@ -69,6 +70,11 @@ func WithActivity(activity *Activity) Option {
 // tunnel.
 func WithDialer(dial func(context.Context) (net.Conn, error)) Option {
 	return func(o *options) { o.dial = dial }
+}
+
+// WithDialOptions adds options of gRPC, for example a stats handler that traces calls.
+func WithDialOptions(add ...grpc.DialOption) Option {
+	return func(o *options) { o.grpc = append(o.grpc, add...) }
 }
 
 // Dial returns a connection to the backend at the unix socket with the given absolute path. It
@@ -124,7 +130,7 @@ func connect(target, network, address string, creds credentials.TransportCredent
 	for _, apply := range opts {
 		apply(&o)
 	}
-	conn, err := grpc.NewClient(target,
+	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDisableServiceConfig(),
@@ -144,7 +150,7 @@ func connect(target, network, address string, creds credentials.TransportCredent
 		}),
 		grpc.WithUnaryInterceptor(o.unary),
 		grpc.WithStreamInterceptor(o.stream),
-	)
+	}, o.grpc...)...)
 	if err != nil {
 		return nil, fmt.Errorf("gRPC connection to %s: %w", target, err)
 	}

@@ -40,6 +40,10 @@ type SessionConfig struct {
 
 	// Handler is called with what the server sends.
 	Handler Handler
+
+	// Sending is called with each item just before it is sent, by another goroutine than Handler, and
+	// may set its trace_parent. Nothing else of it may be changed. Nil: nothing is called.
+	Sending func(*backendv1.SyncLoadBalancersRequest)
 }
 
 // Handler holds the functions that a Session calls, each optional. All are called by the goroutine
@@ -87,6 +91,7 @@ type Session struct {
 	info    backendv1.BackendServiceClient
 	open    *backendv1.OpenSession
 	handler Handler
+	sending func(*backendv1.SyncLoadBalancersRequest)
 
 	// firstRetry and lastRetry bound the pauses between streams.
 	firstRetry, lastRetry, slowRetry time.Duration
@@ -117,6 +122,7 @@ func NewSession(config SessionConfig) *Session {
 		info:       backendv1.NewBackendServiceClient(config.Conn),
 		open:       config.Open,
 		handler:    config.Handler,
+		sending:    config.Sending,
 		firstRetry: firstReconnect, lastRetry: lastReconnect, slowRetry: slowRetry,
 		synced:   make(chan struct{}),
 		ended:    make(chan struct{}),
@@ -238,6 +244,7 @@ func (s *Session) send(ctx context.Context, stream syncStream) {
 	}}
 	for {
 		for _, request := range requests {
+			call(s.sending, request)
 			if stream.Send(request) != nil {
 				return
 			}

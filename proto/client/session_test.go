@@ -29,6 +29,39 @@ func superseded() error {
 	return fail(codes.Aborted, backendv1.ErrorReason_ERROR_REASON_SESSION_SUPERSEDED, "superseded")
 }
 
+func TestEachItemMayBeGivenTheSpanThatItBelongsTo(t *testing.T) {
+	const span = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	p := newPeer(t)
+	s := p.session(t, Handler{})
+	s.sending = func(request *backendv1.SyncLoadBalancersRequest) {
+		if request.GetLoadBalancer() != nil {
+			request.TraceParent = span
+		}
+	}
+	s.SetLoadBalancer(desired("a"))
+	s.MarkSynced()
+	run(t, s)
+	stream := p.next(t)
+	for range 3 {
+		request, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if request.GetLoadBalancer() != nil {
+			want = span
+		}
+		if got := request.GetTraceParent(); got != want {
+			t.Errorf("%s is of the span %q, want %q", describe(request), got, want)
+		}
+	}
+	// The span is no part of what is desired: the same again is not sent again.
+	before := s.SetLoadBalancer(desired("a"))
+	if again := s.SetLoadBalancer(desired("a")); again != before {
+		t.Errorf("the generation of the same item became %d, was %d", again, before)
+	}
+}
+
 func TestEachStreamBeginsWithEveryItemOnce(t *testing.T) {
 	p := newPeer(t)
 	s := p.session(t, Handler{})

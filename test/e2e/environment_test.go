@@ -50,6 +50,8 @@ type environment struct {
 type settings struct {
 	child                   bool
 	shimFlags, backendFlags []string
+	// env are variables of both programs.
+	env []string
 	// machines are the instances; none means two.
 	machines []rack.Machine
 	// sleds is how many sleds the rack has; 0 means four.
@@ -157,7 +159,7 @@ func (e *environment) ccmOptions(s settings) stack.CCMOptions {
 	return stack.CCMOptions{
 		Group: e.group, Programs: shared.programs, Cluster: e.cluster, Rack: e.rack, Name: e.name,
 		Kubeconfig: e.kubeconfig, Dir: e.dir, Child: s.child, ShimFlags: s.shimFlags,
-		BackendFlags: s.backendFlags,
+		BackendFlags: s.backendFlags, Env: s.env,
 	}
 }
 

@@ -175,7 +175,7 @@ func TestOtherPeoplesRulesSurviveEverything(t *testing.T) {
 	e.served("other")
 	e.theirs(before)
 
-	// Somebody replaces the whole set by their own, as Terraform does: what is written next mends that.
+	// Somebody replaces the whole set by their own, as Terraform does: what is written next repairs that.
 	writes := len(e.firewallWrites())
 	e.must(e.rack.ChangeFirewall(t.Context(), func(rules []json.RawMessage) []json.RawMessage {
 		return slices.DeleteFunc(rules, func(rule json.RawMessage) bool {

@@ -31,6 +31,9 @@ args:
   {{- end }}
 env:
   {{- include "ccm.oxideEnv" . | nindent 2 }}
+  {{- with include "ccm.tracingEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with .Values.backend.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

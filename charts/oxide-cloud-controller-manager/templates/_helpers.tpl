@@ -30,8 +30,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- define "ccm.meta" -}}
 {{- $root := .root | default . -}}
 {{- $own := hasKey . "root" -}}
-{{- $labels := merge (dict) (($own | ternary .labels nil) | default dict) $root.Values.commonLabels -}}
-{{- $annotations := merge (dict) (($own | ternary .annotations nil) | default dict) $root.Values.commonAnnotations -}}
+{{- $labels := merge (dict) (($own | ternary .labels nil) | default dict) ($root.Values.commonLabels | default dict) -}}
+{{- $annotations := merge (dict) (($own | ternary .annotations nil) | default dict) ($root.Values.commonAnnotations | default dict) -}}
 labels:
   {{- include "ccm.labels" $root | nindent 2 }}
   {{- with $labels }}
@@ -79,7 +79,7 @@ true
 {{- $given := dict "commonLabels" .Values.commonLabels "deployment.podLabels" .Values.deployment.podLabels "monitoring.labels" .Values.monitoring.labels "monitoring.dashboard.labels" .Values.monitoring.dashboard.labels -}}
 {{- range $value, $labels := $given -}}
 {{- range $label := $own -}}
-{{- if hasKey $labels $label -}}
+{{- if hasKey ($labels | default dict) $label -}}
 {{- fail (printf "%s has %s, which is a label of the chart's own: leave it out" $value $label) -}}
 {{- end -}}
 {{- end -}}

@@ -47,7 +47,7 @@ upgrades with access to the cluster, not by `helm template`. Whatever changes th
 - name: oxide-credentials
   secret:
     secretName: {{ include "ccm.secretName" . }}
-    # The backend tells what is missing better than a pod that never starts.
+    # The backend reports what is missing better than a pod that never starts.
     optional: true
     defaultMode: 0440
     items:

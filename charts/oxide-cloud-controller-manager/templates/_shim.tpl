@@ -54,6 +54,9 @@ env:
     valueFrom:
       fieldRef:
         fieldPath: spec.nodeName
+  {{- with include "ccm.tracingEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with .Values.shim.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -56,6 +56,7 @@ func newAddressesCommand(address string) *cobra.Command {
 	cmd.Flags().StringVar(&o.scope, "scope", "",
 		"Only addresses of load balancers of this scope (the cluster's id). If empty, all.")
 	cmd.Flags().StringVar(&instance, "instance", "", "Only addresses that are attached to this instance.")
+	o.naming = []string{"instance"}
 	cmd.Flags().BoolVar(&attached, "attached", false,
 		"Only addresses that are attached; with =false, only those that are not. Without it, both.")
 	return cmd

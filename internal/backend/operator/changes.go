@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -85,11 +86,21 @@ var placeConditions = []backendv1.ConditionType{
 func whyNoPlace(lb *backendv1.LoadBalancer, address *backendv1.LoadBalancerAddress) string {
 	for _, condition := range lb.GetConditions() {
 		if slices.Contains(placeConditions, condition.GetType()) &&
-			(address.GetAddress() == "" || strings.Contains(condition.GetMessage(), address.GetAddress())) {
+			(address.GetAddress() == "" || isAbout(condition.GetMessage(), address.GetAddress())) {
 			return condition.GetMessage()
 		}
 	}
 	return lb.GetProblem().GetMessage()
+}
+
+// isAbout reports whether a message has an address, and not only as the beginning or end of another.
+func isAbout(message, address string) bool {
+	words := strings.FieldsFunc(message, func(r rune) bool {
+		return r != '.' && r != ':' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
+	return slices.ContainsFunc(words, func(word string) bool {
+		return word == address || word == address+":" || word == address+"."
+	})
 }
 
 // whyStuck says of the candidates of an explained load balancer why none of them takes its address;

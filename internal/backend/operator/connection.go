@@ -36,6 +36,9 @@ type options struct {
 	scope   string
 	output  string
 
+	// naming are the flags that name something. A variable that is not set must not make them mean all.
+	naming []string
+
 	// socket is the path in address, parsed by complete.
 	socket string
 	flags  *pflag.FlagSet
@@ -76,6 +79,11 @@ func (o *options) complete() error {
 	if o.scope != "" && !scopePattern.MatchString(o.scope) {
 		refuse("--scope: %.100q is not 1 to 63 letters, digits, \".\", \"_\" and \"-\": leave it out, or "+
 			"give the cluster's id", o.scope)
+	}
+	for _, flag := range o.naming {
+		if text := o.flags.Lookup(flag).Value.String(); o.flags.Changed(flag) && (text == "" || text == "[]") {
+			refuse("--%s: it is empty, and would be as if it were left out: give a name, or leave it out", flag)
+		}
 	}
 	if !slices.Contains(forms, o.output) {
 		refuse("--output: %.100q is none of %s", o.output, strings.Join(forms, ", "))

@@ -31,6 +31,10 @@ func usagef(format string, args ...any) error {
 // errInterrupted ends a command that the user ends.
 var errInterrupted = errors.New("interrupted")
 
+// errSilent is that of a call that nobody answers: of most of them the backend has to ask Oxide first.
+var errSilent = errors.New("there was no answer in time: Oxide does not answer oxide-backend, or " +
+	"oxide-backend does not run well: see its log")
+
 // ErrReported ends a command whose output says what is wrong.
 var ErrReported = errors.New("not everything could be read")
 
@@ -40,6 +44,8 @@ func callError(err error) error {
 	switch err = client.AsError(err); {
 	case errors.As(err, &known) && known.Code == codes.Canceled:
 		return errInterrupted
+	case errors.As(err, &known) && known.Code == codes.DeadlineExceeded && known.Reason == 0:
+		return errSilent
 	case client.HasReason(err, backendv1.ErrorReason_ERROR_REASON_SESSION_REQUIRED):
 		return elsewhereError{err}
 	case errors.As(err, &known) && known.RequestID != "":

@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -109,7 +108,11 @@ func findLoadBalancer(planned *backendv1.PlanLoadBalancersResponse, called strin
 		return "", usagef("there is no Service %.100q, nor any other: there are only %s", called, which)
 	case !strings.Contains(called, "/"):
 		for _, near := range nearest(called, short) {
-			fitting = append(fitting, all[slices.Index(short, near)])
+			for i, last := range short { // several namespaces may have one
+				if last == near && len(fitting) < maxOffered {
+					fitting = append(fitting, all[i])
+				}
+			}
 		}
 	default:
 		fitting = nearest(called, all)

@@ -224,7 +224,7 @@ func TestWhatWasNotShownIsNotRemoved(t *testing.T) {
 	}
 }
 
-// Whoever presses Ctrl-C while rules are removed is told that some may be gone, and how many are for
+// Whoever presses Ctrl-C while rules are removed reads that some may be gone, and how many are for
 // certain.
 func TestWhoInterruptsARemovalIsToldThatItMayBeDone(t *testing.T) {
 	var many []*backendv1.FirewallRule

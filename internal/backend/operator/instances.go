@@ -39,6 +39,7 @@ func newInstancesCommand(address string) *cobra.Command {
 	o.addFlags(cmd.Flags(), address)
 	cmd.Flags().StringSliceVar(&groups, "group", nil,
 		"Only instances in one of the anti-affinity groups with these names.")
+	o.naming = []string{"group"}
 	return cmd
 }
 

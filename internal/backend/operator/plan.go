@@ -50,6 +50,7 @@ func newPlanCommand(address string) *cobra.Command {
 		"A node to plan without, as if it were gone. Repeatable.")
 	cmd.Flags().StringSliceVar(&cordon, "cordon", nil,
 		"A node to plan with as if it were being cordoned now, as kubectl drain does. Repeatable.")
+	o.naming = []string{"without", "cordon"}
 	return cmd
 }
 

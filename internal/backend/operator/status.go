@@ -6,6 +6,7 @@ package operator
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -70,17 +71,36 @@ type overview struct {
 	candidates map[string]*backendv1.PlannedCandidate
 	// inSync is whether a session has said what there is.
 	inSync bool
+	// listed are the parts that Oxide has listed: of the others only what a session knows is here.
+	listed map[string]bool
 
 	// problems are why something could not be read.
 	problems []string
 }
 
-// healthTimeout bounds what the backend answers from memory.
-const healthTimeout = 5 * time.Second
+const (
+	// healthLimit bounds what the backend answers from memory.
+	healthLimit = 5 * time.Second
+	// listLimit bounds what it reads from Oxide. A status is wanted most while Oxide does not answer, so it
+	// does not wait until the backend has given up.
+	listLimit = 10 * time.Second
+)
+
+// The parts of a status, as messages call them.
+const (
+	theHealth        = "the state of the backend"
+	thePlan          = "what the session knows"
+	theInstances     = "the instances"
+	theAddresses     = "the addresses"
+	theLoadBalancers = "the load balancers"
+)
 
 // readStatus reads all at the same time. It fails where the backend does not even say what it is.
 func readStatus(ctx context.Context, c *connection) (*overview, error) {
-	s := &overview{asked: c.scope, candidates: make(map[string]*backendv1.PlannedCandidate)}
+	s := &overview{
+		asked: c.scope, listed: make(map[string]bool),
+		candidates: make(map[string]*backendv1.PlannedCandidate),
+	}
 	var err error
 	s.info, err = call(ctx, backendv1.NewBackendServiceClient(c).GetInfo, new(backendv1.GetInfoRequest))
 	if err != nil {
@@ -96,38 +116,47 @@ func readStatus(ctx context.Context, c *connection) (*overview, error) {
 	var plans []*backendv1.PlanLoadBalancersResponse
 	var mu sync.Mutex
 	var group sync.WaitGroup
-	read := func(part func() error) {
+	silent := false
+	read := func(what string, limit time.Duration, part func(context.Context) error) {
 		group.Go(func() {
-			err := part()
+			partCtx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			err := part(partCtx)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil && !slices.Contains(s.problems, err.Error()) {
-				s.problems = append(s.problems, err.Error())
+			if s.listed[what] = err == nil; err == nil {
+				return
+			}
+			text := err.Error()
+			if partCtx.Err() != nil && what != theHealth {
+				silent = true
+				text = fmt.Sprintf("%s could not be read within %s: Oxide does not answer, or is slow", what, limit)
+			}
+			if !slices.Contains(s.problems, text) {
+				s.problems = append(s.problems, text)
 			}
 		})
 	}
-	read(func() error {
-		healthCtx, cancel := context.WithTimeout(ctx, healthTimeout)
-		defer cancel()
-		health, err := call(healthCtx, healthv1.NewHealthClient(c).Check, &healthv1.HealthCheckRequest{
+	read(theHealth, healthLimit, func(ctx context.Context) error {
+		health, err := call(ctx, healthv1.NewHealthClient(c).Check, &healthv1.HealthCheckRequest{
 			Service: backendv1.BackendService_ServiceDesc.ServiceName,
 		})
 		s.reached = health.GetStatus() == healthv1.HealthCheckResponse_SERVING
 		return err
 	})
-	read(func() (err error) {
+	read(theInstances, listLimit, func(ctx context.Context) (err error) {
 		s.instances, err = listInstances(ctx, c, new(backendv1.ListInstancesRequest))
 		return err
 	})
-	read(func() (err error) {
+	read(theAddresses, listLimit, func(ctx context.Context) (err error) {
 		s.addresses, err = listAddresses(ctx, c, new(backendv1.ListAddressesRequest))
 		return err
 	})
-	read(func() (err error) {
+	read(theLoadBalancers, listLimit, func(ctx context.Context) (err error) {
 		s.loadBalancers, err = listLoadBalancers(ctx, c, listed)
 		return err
 	})
-	read(func() error {
+	read(thePlan, listLimit, func(ctx context.Context) error {
 		for _, scope := range s.scopes {
 			plan, err := planOf(ctx, c, scope)
 			if err != nil {
@@ -147,8 +176,15 @@ func readStatus(ctx context.Context, c *connection) (*overview, error) {
 		return nil, errInterrupted
 	}
 	for _, plan := range plans {
-		s.loadBalancers = append(s.loadBalancers, withoutAddress(plan, s.loadBalancers)...)
+		waiting := withoutAddress(plan, s.loadBalancers)
+		if !s.listed[theLoadBalancers] {
+			for _, lb := range waiting { // or it is there, and was not listed
+				lb.Phase = backendv1.Phase_PHASE_UNSPECIFIED
+			}
+		}
+		s.loadBalancers = append(s.loadBalancers, waiting...)
 	}
+	s.reached = s.reached && !silent // the backend notices it later
 	slices.Sort(s.problems)
 	s.names = namesOfInstances(listed, s.instances)
 	for _, candidate := range s.candidates {

@@ -142,7 +142,18 @@ func (s *overview) counts() string {
 	if len(groups) > 0 {
 		addresses += " (" + strings.Join(groups, ", ") + ")"
 	}
-	return strings.Join([]string{loadBalancers, instances, addresses}, "; ")
+	return strings.Join([]string{
+		s.atLeast(theLoadBalancers) + loadBalancers, s.atLeast(theInstances) + instances,
+		s.atLeast(theAddresses) + addresses,
+	}, "; ")
+}
+
+// atLeast stands before a number that is not known to be all.
+func (s *overview) atLeast(what string) string {
+	if s.listed[what] {
+		return ""
+	}
+	return "at least "
 }
 
 func countIf[T any](all []T, is func(T) bool) (n int) {
@@ -211,9 +222,11 @@ func (s *overview) instanceRows() [][]string {
 		case candidate.GetLastChoice():
 			why = "cordoned: it is the last choice"
 		}
-		rows[i] = []string{
-			s.names.instance(id), cmp.Or(runState(instance), "gone"), healthy, shortList(carried[id]), why,
+		state := runState(instance)
+		if state == "" && s.listed[theInstances] {
+			state = "gone"
 		}
+		rows[i] = []string{s.names.instance(id), state, healthy, shortList(carried[id]), why}
 	}
 	return rows
 }

@@ -5,9 +5,7 @@
 package operator
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -44,7 +42,12 @@ func newWatchCommand(address string) *cobra.Command {
 		Example: "  oxide-backend watch\n  oxide-backend watch -o json",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withConnection(&o, func(c *connection) error { return watch(cmd, c) })
+			return withConnection(&o, func(c *connection) error {
+				if err := watch(cmd, c); cmd.Context().Err() == nil {
+					return err
+				}
+				return nil // it ends as the user wants it
+			})
 		},
 	}
 	o.addFlags(cmd.Flags(), address)
@@ -56,7 +59,9 @@ func newWatchCommand(address string) *cobra.Command {
 const (
 	ofInstance     = "instance"
 	ofLoadBalancer = "load balancer"
-	ofBackend      = "oxide-backend"
+	// allInstances and allLoadBalancers are for what concerns all of them.
+	allInstances     = "instances"
+	allLoadBalancers = "load balancers"
 
 	added   = "added"
 	changed = "changed"
@@ -125,10 +130,7 @@ func watch(cmd *cobra.Command, c *connection) error {
 			}
 		}
 	})
-	if err = group.Wait(); cmd.Context().Err() == nil || !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil // as the user wants it
+	return group.Wait()
 }
 
 // eventInJSON is an event for programs.
@@ -143,7 +145,7 @@ type eventInJSON struct {
 
 func (c event) print(w io.Writer, form string) error {
 	if form == formTable {
-		_, err := fmt.Fprintf(w, "%s  %s %s\n", c.time.Format(time.TimeOnly), c.kind, c.sentence())
+		_, err := fmt.Fprintf(w, "%s  %s\n", c.time.Format(time.TimeOnly), c.sentence())
 		return err
 	}
 	object := eventInJSON{Time: c.time.UTC(), Kind: c.kind, Name: c.name, Change: c.what, Text: c.text}
@@ -165,8 +167,12 @@ func (c event) print(w io.Writer, form string) error {
 	return err
 }
 
-// sentence is a change for people, without its kind.
+// sentence is a change for people.
 func (c event) sentence() string {
+	subject := c.kind
+	if c.name != "" {
+		subject += " " + c.name
+	}
 	text := c.text
 	if c.what == added || c.what == removed {
 		text = c.what
@@ -174,8 +180,5 @@ func (c event) sentence() string {
 			text += ": " + c.text
 		}
 	}
-	if c.name == "" {
-		return text
-	}
-	return c.name + ": " + text
+	return subject + ": " + text
 }

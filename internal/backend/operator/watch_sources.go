@@ -92,7 +92,7 @@ func (o *outage) report(err error) {
 func (o *outage) end() {
 	if o.last != "" {
 		o.last = ""
-		o.send(event{kind: o.kind, what: working, text: "it can be read again"})
+		o.send(event{kind: o.kind, what: working, text: "they can be read again"})
 	}
 }
 
@@ -113,7 +113,7 @@ type instanceChanges struct {
 
 func newInstanceChanges(c *connection, n *names, send func(event)) *instanceChanges {
 	i := &instanceChanges{
-		send: send, names: n, outage: outage{send: send, kind: ofBackend},
+		send: send, names: n, outage: outage{send: send, kind: allInstances},
 		known: make(map[string]*backendv1.Instance), synced: make(chan struct{}), failed: make(chan error, 1),
 	}
 	i.watch = client.NewInstanceWatch(client.InstanceWatchConfig{
@@ -183,7 +183,7 @@ func (i *instanceChanges) takeSynced() {
 
 func (i *instanceChanges) takeEnd(err error) {
 	known, _ := client.FromError(err)
-	if i.began && known != nil && known.Code != codes.Unimplemented {
+	if i.began && (known == nil || known.Code != codes.Unimplemented) {
 		i.outage.report(err)
 		return
 	}
@@ -215,7 +215,7 @@ func newLoadBalancerChanges(
 	c *connection, info *backendv1.GetInfoResponse, instance func(id string) string, send func(event),
 ) *loadBalancerChanges {
 	return &loadBalancerChanges{
-		c: c, send: send, instance: instance, outage: outage{send: send, kind: "load balancers"},
+		c: c, send: send, instance: instance, outage: outage{send: send, kind: allLoadBalancers},
 		scope: onlyScope(c.scope, info), acting: info.GetActingScopes(),
 	}
 }

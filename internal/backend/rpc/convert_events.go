@@ -110,6 +110,7 @@ func stateMessage(s *session.State) *backendv1.LoadBalancerState {
 		Publish: addrTexts(s.Publish), Addresses: addressMessages(s.Addresses),
 		Phase: phaseMessages[s.Phase], Conditions: conditionMessages(s.Conditions),
 		Problem: toProblem(s.Problem), Explanation: oneLine(s.Explanation),
+		TraceParent: s.TraceParent,
 	}
 }
 

@@ -88,7 +88,7 @@ func TestInvariant6AReservedAddressIsFoundAgainByItsName(t *testing.T) {
 		}), func(req *backendv1.ReserveAddressRequest) {
 			req.Selector = fromPool(strings.ToUpper(poolID))
 		}, "198.51.100.", 32},
-		{"this very one, and its family is told only then", aReservation(
+		{"this very one, and its family is known only then", aReservation(
 			func(req *backendv1.ReserveAddressRequest) {
 				req.Name, req.Selector, req.Family = "chosen", thisAddress("198.51.100.77"), 0
 			}), func(req *backendv1.ReserveAddressRequest) {

@@ -60,6 +60,7 @@ func (r *receiver) run(ctx context.Context, stream syncStream, opened *session.S
 		if err != nil {
 			return err
 		}
+		item.TraceParent = req.GetTraceParent()
 		if err := opened.Send(ctx, item); err != nil {
 			return err
 		}

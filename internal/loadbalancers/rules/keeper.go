@@ -311,7 +311,7 @@ func (k *Keeper) do(
 	w := k.writer(vpc, time.Now())
 	w.jobs = append(w.jobs, job{writes: writes, do: func(own context.Context) {
 		if err := ctx.Err(); err != nil {
-			done <- err // nobody waits for it any more
+			done <- err // its caller has gone
 			return
 		}
 		done <- what(own, w)

@@ -225,7 +225,7 @@ func TestOnceStoppedNoRequestBegins(t *testing.T) {
 	})
 }
 
-// Nobody waits for a caller that has gone, and what it asked for is not done.
+// A caller that has gone is not answered, and what it asked for is not done.
 func TestWhoHasGoneRemovesNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.desire(nameOf(1))

@@ -12,9 +12,12 @@ import (
 	"maps"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/firewall/ruleset"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 )
 
 // BlockedError says why the rules of a VPC cannot be written back as they are.
@@ -71,10 +74,17 @@ func (w *writer) noteUnsettled(written map[ownership.Key]bool) {
 // rules it changes: other changes are somebody else's.
 func (k *Keeper) put(
 	ctx context.Context, w *writer, before []ruleset.Stored, merged *ruleset.Merged, scopes []string,
-) error {
+) (err error) {
 	began := time.Now()
+	// A trace of its own: one write is for all load balancers at once.
+	ctx, span := tracing.Start(ctx, "write firewall rules")
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("oxide.vpc_id", w.vpc),
+			attribute.Int("oxide.rules", len(merged.Body())))
+	}
+	defer func() { tracing.End(span, err) }()
 	requestCtx, cancel := context.WithTimeout(ctx, k.timings.request)
-	err := k.api.ReplaceFirewall(requestCtx, w.vpc, merged.Body())
+	err = k.api.ReplaceFirewall(requestCtx, w.vpc, merged.Body())
 	cancel()
 	if err == nil {
 		k.metrics.writes.Inc()

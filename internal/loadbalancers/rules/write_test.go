@@ -83,7 +83,7 @@ func TestAWriteIsRepeatedUntilItIsInForce(t *testing.T) {
 	}
 }
 
-// Oxide goes on with a request that nobody waits for any more. What it stores then is not known to be in
+// Oxide goes on with a request whose client has gone. What it stores then is not known to be in
 // force, so it is written once more; and it is no change of somebody else.
 func TestAWriteThatIsStoredAfterItsAnswerWasLostIsRepeated(t *testing.T) {
 	inWorld(t, func(w *world) {

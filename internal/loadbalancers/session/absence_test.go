@@ -52,6 +52,7 @@ func TestListsThatAreCutOrMissRowsChangeNothingForAnHour(t *testing.T) {
 		"nine tenths omitted":         {Omit: 0.9, Seed: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inRoutedWorld(t, 7, func(w *world) {
 				o := w.open().sync()
 				var keys []ownership.Key

@@ -291,6 +291,7 @@ func (ch change) isDone(o *owner, key ownership.Key) bool {
 func TestNoCutLeavesAnythingBehind(t *testing.T) {
 	for name, ch := range changes {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := ch.run(t, 0, cut{})
 			if n == 0 || t.Failed() {
 				t.Fatalf("%d requests without a cut", n)

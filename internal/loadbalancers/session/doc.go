@@ -32,6 +32,7 @@
 //	attach.go     calls that attach, detach and delete an address without a load balancer
 //	reserve.go    calls that reserve an address under a name
 //	listing.go    the addresses of the project for calls
+//	work.go       spans: what is done for a load balancer, and because of what
 //	waiting.go    how calls wait for requests under way
 //
 // It imports neither gRPC nor the protobuf API nor Kubernetes; Oxide is reached through

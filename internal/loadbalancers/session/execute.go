@@ -14,6 +14,7 @@ import (
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 )
 
 const (
@@ -66,17 +67,17 @@ type outcome struct {
 
 // run makes a request, writes what came of it through, and delivers it to its session. If that has
 // ended by then, the attachment that is owed follows a detachment.
-func (m *Manager) run(s *Session, op *operation, q request) {
-	ctx, cancel := context.WithTimeout(m.ctx, requestTimeout)
+func (m *Manager) run(ctx context.Context, s *Session, op *operation, q request) {
+	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	o := m.do(ctx, op, q)
-	m.log(ctx, o)
+	o := m.do(requestCtx, op, q)
+	m.log(requestCtx, o)
 	if ended := s.endedAt(); o.err == nil && q.Type == plan.ActionDetach && q.next != "" &&
 		!ended.IsZero() && o.endedAt.Sub(ended) <= owedWithin {
 		attach := m.operations.moveOn(op, o.endedAt)
 		owed := q
 		owed.Type, owed.Instance, owed.From = plan.ActionAttach, q.next, q.Instance
-		m.run(s, attach, owed)
+		m.run(ctx, s, attach, owed)
 		return
 	}
 	m.operations.finish(op, o.endedAt, o.err == nil, o.blame == blameInstance)
@@ -91,15 +92,22 @@ func (m *Manager) log(ctx context.Context, o outcome) {
 	if o.err != nil {
 		return
 	}
-	slog.InfoContext(ctx, "changed a resource in Oxide",
+	attrs := []any{
 		"action", o.Type.String(), "scope", o.op.scope, "load_balancer", o.op.key.Name,
 		"kind", o.Kind, "resource", o.Name, "address", o.Addr, "instance", o.Instance, "why", o.Why,
-		"duration", o.endedAt.Sub(o.op.began))
+		"duration", o.endedAt.Sub(o.op.began),
+	}
+	if id := tracing.ID(ctx); id != "" {
+		attrs = append(attrs, "trace_id", id)
+	}
+	slog.InfoContext(ctx, "changed a resource in Oxide", attrs...)
 }
 
 // do makes a request and says what its answer means.
 func (m *Manager) do(ctx context.Context, op *operation, q request) outcome {
 	o := outcome{request: q, op: op}
+	ctx, span := q.startSpan(ctx)
+	defer func() { tracing.End(span, o.err) }()
 	began := time.Now()
 	list := m.addresses[q.Kind]
 	var ip plan.Address

@@ -180,8 +180,8 @@ func isSame(a, b []firewall.Match) bool {
 // isClosed reports whether no rule is left of a load balancer that is to have none.
 func (l *loop) isClosed(key ownership.Key) bool {
 	for _, state := range l.firewalls.states {
-		if !state.Known || state.Differs[key] {
-			return false
+		if !state.Known || state.Err != nil || state.Differs[key] {
+			return false // what could not be read may be there still
 		}
 	}
 	return true

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -236,8 +237,8 @@ func (k *walk) check() {
 // Whatever everybody does at any time, in the end the rules are those that the load balancers need, and
 // other people's are as they left them, but for what they wrote between a reading and its write.
 func TestWhateverEverybodyDoesTheFirewallIsRightInTheEnd(t *testing.T) {
-	for seed := range uint64(6) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+	for _, seed := range []uint64{0, 1, 2, 19} { // the last one ends where nothing can be read
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			inKeepersWorld(t, 4, func(w *world) {
 				k := &walk{
 					world: w, Rand: rand.New(rand.NewPCG(seed, 0)), chance: rand.New(rand.NewPCG(seed, 1)),

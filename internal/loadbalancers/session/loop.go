@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/health"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/plan"
@@ -70,6 +72,8 @@ type loop struct {
 	firewalls  firewalls
 	// claimsChanged: what the registry is to know has changed.
 	claimsChanged bool
+	// causes are the spans of the latest items about each instance that is, or was, a candidate.
+	causes map[string]cause
 	// candidatesChanged: other sessions are to know of other candidates.
 	candidatesChanged bool
 }
@@ -122,6 +126,9 @@ type balancer struct {
 	openFamilies []ownership.Family
 	// ruleCount is how many it needs in a VPC, for all addresses that it desires.
 	ruleCount int
+	// cause is the span of its latest item, until that is done; work that of what is being done.
+	cause trace.SpanContext
+	work  *work
 	// opened are the families whose rules were there once, openingSince is since when some are not.
 	opened       []ownership.Family
 	openingSince time.Time
@@ -149,6 +156,7 @@ func newLoop(s *Session) *loop {
 		balancers:  make(map[ownership.Key]*balancer),
 		former:     make(map[string]bool), userOwned: make(map[plan.Named]bool),
 		intents: make(map[string]intent), attempts: make(map[string]time.Time),
+		causes:    make(map[string]cause),
 		evaluator: health.Evaluator{TimeScale: s.manager.config.TimeScale},
 	}
 	l.observed = newObserved()
@@ -158,6 +166,7 @@ func newLoop(s *Session) *loop {
 
 // run takes one step after the other until the session ends.
 func (l *loop) run(ctx context.Context) {
+	defer l.endWorks()
 	go l.followInstances(ctx)
 	l.m.addresses[ownership.FloatingIP].want(l.m.ctx, time.Now())
 	timer := time.NewTimer(0)
@@ -258,6 +267,7 @@ func (l *loop) take(item Item, now time.Time) {
 		l.takeLoadBalancer(item.LoadBalancer, now)
 	case item.Removed != nil:
 		if b := l.balancers[item.Removed.Key]; b != nil && b.desired.OwnerUID == item.Removed.OwnerUID {
+			b.work.end()
 			delete(l.balancers, item.Removed.Key)
 			if b.released && l.keepsRules() && !l.isClosed(b.lb.Key) {
 				l.firewalls.ended[b.lb.Key.Name] = true
@@ -273,6 +283,7 @@ func (l *loop) take(item Item, now time.Time) {
 		l.rebalance = *item.Rebalance
 		l.wantLists(l.isInUse)
 	}
+	l.takeCause(item, now)
 }
 
 // wantLists has the addresses listed of each kind for which something that a client changed matters.
@@ -293,6 +304,9 @@ func (l *loop) takeLoadBalancer(d *Desired, now time.Time) {
 	asksOtherwise := b != nil && !sameRequest(&b.desired, d)
 	var before [2]bool
 	if b == nil || b.released {
+		if b != nil {
+			b.work.end()
+		}
 		b = newBalancer()
 		l.balancers[d.Key] = b
 	} else {

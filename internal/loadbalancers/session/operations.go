@@ -74,7 +74,7 @@ type operationTable struct {
 	mu        sync.Mutex
 	bySubject map[string]*operation
 	slots     map[string]*instanceSlot
-	// changed is closed when a request may begin that could not before; nil: nobody waits for that.
+	// changed is closed when a request may begin that could not before; nil: no caller waits for that.
 	changed chan struct{}
 }
 

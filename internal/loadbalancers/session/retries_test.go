@@ -215,6 +215,7 @@ const atRest = 450
 func TestEveryRetryHasABound(t *testing.T) {
 	for _, tt := range refusals {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, 3, func(w *world) {
 				o := w.open().sync()
 				defer o.close()

@@ -49,10 +49,11 @@ func (l *loop) sendIfNew(b *balancer, state *State) {
 	l.session.send(Event{State: state})
 }
 
-// sameState compares states; problems are the same if they say the same.
+// sameState compares states; problems are the same if they say the same, and spans do not matter.
 func sameState(a, b *State) bool {
 	x, y := *a, *b
 	x.Problem, y.Problem = nil, nil
+	x.TraceParent, y.TraceParent = "", ""
 	return errorText(a.Problem) == errorText(b.Problem) && reflect.DeepEqual(x, y)
 }
 
@@ -69,7 +70,9 @@ func (l *loop) sendState(s *balancerStep) {
 	if b.released {
 		return
 	}
-	l.sendIfNew(b, s.state())
+	state := s.state()
+	state.TraceParent = b.work.traceParent()
+	l.sendIfNew(b, state)
 	if s.planned.Ended && !l.isUnderWay(b) && l.hasNothing(b) && !s.holdsRelease() {
 		b.released = true
 		l.session.send(Event{Released: &Removal{Key: b.lb.Key, OwnerUID: b.lb.OwnerUID}})

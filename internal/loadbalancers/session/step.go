@@ -41,6 +41,7 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 		b := l.balancers[planned.LoadBalancer.Key]
 		s := &balancerStep{loop: l, now: now, balancer: b, planned: planned, pacing: pacing}
 		s.derive()
+		s.traceWork()
 		steps = append(steps, s)
 	}
 	l.intents = l.nextIntents
@@ -58,6 +59,7 @@ func (l *loop) step(ctx context.Context, now time.Time) (finished bool) {
 	}
 	for _, s := range steps {
 		l.sendState(s)
+		s.endWork()
 	}
 	l.sendOrphans(result)
 	l.sendFirewallOrphans()
@@ -288,9 +290,10 @@ func (l *loop) begin(ctx context.Context, now time.Time, steps []*balancerStep) 
 		l.busy = true
 		l.attempts[op.subject] = now
 		l.m.requests.Add(1)
+		work := l.balancers[d.Key].work
 		go func() {
 			defer l.m.requests.Done()
-			l.m.run(l.session, op, d.request)
+			l.m.run(work.below(l.m.ctx), l.session, op, d.request)
 		}()
 	}
 }
@@ -324,7 +327,7 @@ func (l *loop) unread(due []dueRequest) map[string]bool {
 		case len(of) == 0:
 		case list.isComing(decided(of)):
 		case len(of) == 1:
-			list.viewSoon(l.m.ctx, of[0].ID)
+			list.viewSoon(l.balancers[of[0].Key].work.below(l.m.ctx), of[0].ID)
 		default:
 			list.want(l.m.ctx, time.Now())
 		}

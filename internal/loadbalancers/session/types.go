@@ -32,6 +32,8 @@ type Item struct {
 	Removed          *Removal
 	InSync           bool
 	Rebalance        *Rebalance
+	// TraceParent is the span that it belongs to, besides: W3C's traceparent; empty: none.
+	TraceParent string
 }
 
 // Desired is the full desired state of one load balancer.
@@ -100,6 +102,8 @@ type State struct {
 	// Problem is what is wrong; nil: nothing.
 	Problem     error
 	Explanation string
+	// TraceParent is the span of what is being done, or was until now: W3C's traceparent; empty: none.
+	TraceParent string
 }
 
 // LoadBalancer is the actual state of one load balancer, as its session or the markers in Oxide

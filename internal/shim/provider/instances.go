@@ -12,12 +12,15 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	cloudproviderapi "k8s.io/cloud-provider/api"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
@@ -47,16 +50,27 @@ var errNoLonger = errors.New("it is not there any more: another of its name may 
 var errPaced = errors.New("its instance is gone, but many nodes are being removed: it waits for its " +
 	"turn, and is checked again then")
 
+// startSpan starts the span of a call of the framework about a Node.
+func startSpan(ctx context.Context, name string, node *v1.Node) (context.Context, trace.Span) {
+	ctx, span := tracing.Start(ctx, name)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("k8s.node.name", node.Name))
+	}
+	return ctx, span
+}
+
 // InstanceExists reports whether the instance of a node exists. False makes the framework delete the
 // Node at once, so it is the answer only if the backend proves it: see AbsenceProof in its API for
 // what that takes. Any doubt is an error that says why the node is kept. A node of another provider
 // exists as far as we are concerned, and so does one that somebody deletes already: nothing is left to
 // be decided about it, however long a finalizer holds it.
-func (p *Provider) InstanceExists(ctx context.Context, node *v1.Node) (bool, error) {
+func (p *Provider) InstanceExists(ctx context.Context, node *v1.Node) (exists bool, err error) {
 	if node.DeletionTimestamp != nil {
 		return true, nil
 	}
-	exists, err := p.instanceExists(ctx, node)
+	ctx, span := startSpan(ctx, "InstanceExists", node)
+	defer func() { tracing.End(span, err) }()
+	exists, err = p.instanceExists(ctx, node)
 	if err != nil {
 		p.recordKept(node, err)
 		return false, fmt.Errorf("node %s is kept: %w", node.Name, err)
@@ -218,10 +232,12 @@ func referenceInstances(nodes []*v1.Node, except string) []string {
 // InstanceShutdown reports whether the instance of a node is off and stays so until somebody starts
 // it. The framework taints such nodes, so that volumes and pods may move on. One that is being deleted
 // needs no taint, and costs nothing.
-func (p *Provider) InstanceShutdown(ctx context.Context, node *v1.Node) (bool, error) {
+func (p *Provider) InstanceShutdown(ctx context.Context, node *v1.Node) (shutDown bool, err error) {
 	if node.DeletionTimestamp != nil {
 		return false, nil
 	}
+	ctx, span := startSpan(ctx, "InstanceShutdown", node)
+	defer func() { tracing.End(span, err) }()
 	id, kind, err := parseProviderID(node.Spec.ProviderID)
 	if err != nil {
 		return false, err

@@ -13,6 +13,7 @@ import (
 	cloudprovider "k8s.io/cloud-provider"
 	nodehelpers "k8s.io/cloud-provider/node/helpers"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -26,8 +27,10 @@ const bytesPerGiB = 1 << 30
 // For a node of another provider there is nothing to say. The framework skips an uninitialized node
 // without metadata, but an initialized one would crash it, so that gets empty metadata.
 func (p *Provider) InstanceMetadata(ctx context.Context, node *v1.Node,
-) (*cloudprovider.InstanceMetadata, error) {
-	found, err := p.instanceMetadata(ctx, node)
+) (found *cloudprovider.InstanceMetadata, err error) {
+	ctx, span := startSpan(ctx, "InstanceMetadata", node)
+	defer func() { tracing.End(span, err) }()
+	found, err = p.instanceMetadata(ctx, node)
 	if err != nil {
 		p.recordUnmatched(node, err)
 		return nil, err

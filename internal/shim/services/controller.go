@@ -106,6 +106,8 @@ type Controller struct {
 	waits atomic.Pointer[string]
 	// away is since when there is no session; nil: there is one, or was none yet.
 	away atomic.Pointer[time.Time]
+	// inSnapshot: what is sent is the first snapshot of a stream.
+	inSnapshot atomic.Bool
 	// firewallUnmanaged: the backend keeps no rules in firewalls.
 	firewallUnmanaged atomic.Bool
 
@@ -198,7 +200,7 @@ func (c *Controller) Run(ctx context.Context, kubernetesClient kubernetes.Interf
 	}
 	c.followPods(ctx)
 	c.session = client.NewSession(client.SessionConfig{
-		Conn: c.config.Conn, Handler: c.handler(),
+		Conn: c.config.Conn, Handler: c.handler(), Sending: c.traceItem,
 		Open: &backendv1.OpenSession{
 			Scope: c.scope, AdoptedScopes: c.config.AdoptedClusterIDs,
 			LegacyName: c.config.LegacyClusterName, ObserveOnly: c.config.ReadOnly,
@@ -261,6 +263,7 @@ func (c *Controller) handler() client.Handler {
 			c.update(key, state.GetOwnerUid(), func(t *tracked) {
 				t.count(state)
 				c.carry(t, state)
+				t.followChange(c.ctx, state, false)
 			})
 			c.statuses.Add(key)
 			c.conditions.AddAfter(key, conditionSettles)

@@ -102,7 +102,7 @@ func TestAServiceThatIsEndingLetsInNobodyElse(t *testing.T) {
 	}
 }
 
-// Whoever has a closed port is told how it is opened for all Services, unless that is so already or
+// Whoever has a closed port reads how it is opened for all Services, unless that is so already or
 // would not help.
 func TestAClosedFirewallNamesTheSettingThatOpensIt(t *testing.T) {
 	const setting = "firewall.manage=true"

@@ -44,12 +44,14 @@ func (c *Controller) GetLoadBalancer(
 // of those that may not, all must be known.
 func (c *Controller) EnsureLoadBalancer(
 	ctx context.Context, _ string, service *v1.Service, _ []*v1.Node,
-) (*v1.LoadBalancerStatus, error) {
+) (_ *v1.LoadBalancerStatus, err error) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	if !c.awaitStart(ctx) {
 		return nil, c.unanswered("")
 	}
+	ctx, span := c.startSpan(ctx, "EnsureLoadBalancer", service)
+	defer func() { endSpan(span, err) }()
 	key := keyOf(service)
 	c.track(service, func(t *tracked) { t.ensured, t.accepted = true, false })
 	sent := c.syncService(key)
@@ -178,7 +180,7 @@ var errChanged = errors.New("the Service has changed meanwhile")
 // to wait for Oxide or a person.
 func (c *Controller) release(
 	ctx context.Context, service *v1.Service, isElsewhere func(now *v1.Service) bool,
-) error {
+) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	if !c.awaitStart(ctx) {
@@ -193,6 +195,8 @@ func (c *Controller) release(
 			return errChanged
 		}
 	}
+	ctx, span := c.startSpan(ctx, "EnsureLoadBalancerDeleted", service)
+	defer func() { endSpan(span, err) }()
 	c.pushing.Lock()
 	sent := c.push(c.ending(service), service)
 	c.update(key, string(service.UID), func(t *tracked) { t.releasing = true })

@@ -55,6 +55,7 @@ type tracked struct {
 	carriers  []string
 	status    statusRecord
 	condition conditionRecord
+	change    tracedChange
 }
 
 // track begins to remember a Service. Of another one that had its name nothing is kept.
@@ -257,6 +258,7 @@ func (c *Controller) push(it *item, service *v1.Service) *item {
 		if len(t.ports) == 0 {
 			return // no such item may be sent, and no such Service is admitted
 		}
+		t.change.describe(it.DesiredLoadBalancer)
 		it.Generation = c.session.SetLoadBalancer(it.DesiredLoadBalancer)
 		if t.generation != it.GetGeneration() {
 			t.generation, t.changedAt = it.GetGeneration(), time.Now()

@@ -122,6 +122,7 @@ type peer struct {
 	reserved      []*backendv1.ReservedPorts
 	loadBalancers map[string]*backendv1.DesiredLoadBalancer
 	history       []*backendv1.DesiredLoadBalancer
+	traceParent   string // of the last load balancer
 	synced        bool
 	out           chan *backendv1.SyncLoadBalancersResponse
 	cut           context.CancelFunc
@@ -194,6 +195,7 @@ func (p *peer) receive(
 	case *backendv1.SyncLoadBalancersRequest_LoadBalancer:
 		p.loadBalancers[item.LoadBalancer.GetKey().GetName()] = item.LoadBalancer
 		p.history = append(p.history, item.LoadBalancer)
+		p.traceParent = request.GetTraceParent()
 		if p.answer != nil {
 			for _, event := range p.answer(item.LoadBalancer) {
 				out <- event

@@ -19,6 +19,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/tracing"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
@@ -121,7 +122,7 @@ func (c *Controller) syncStatus(key string) {
 		c.changed.Add(key) // what was overwritten counts as published meanwhile
 		return
 	}
-	if err := c.publish(service, state.GetPublish()); err != nil && !apierrors.IsNotFound(err) &&
+	if err := c.publish(service, state); err != nil && !apierrors.IsNotFound(err) &&
 		c.ctx.Err() == nil {
 		klog.ErrorS(err, "Cannot publish the addresses", serviceKeys(service)...)
 		c.statuses.AddRateLimited(key)
@@ -147,6 +148,7 @@ func (c *Controller) compare(
 		case shows(&service.Status.LoadBalancer, state.GetPublish()):
 			record.established, record.due = true, false
 			t.failoverPublished(state)
+			t.followChange(c.ctx, state, true)
 		case record.isStale(service):
 		default:
 			if record.established && !record.due {
@@ -162,9 +164,12 @@ func (c *Controller) compare(
 }
 
 // publish writes the status of a Service, if it is still the same Service.
-func (c *Controller) publish(service *v1.Service, addresses []string) error {
+func (c *Controller) publish(service *v1.Service, state *backendv1.LoadBalancerState) (err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, writeTimeout)
 	defer cancel()
+	ctx, span := c.publication(ctx, service, state)
+	defer func() { tracing.End(span, err) }()
+	addresses := state.GetPublish()
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": service.UID},
 		"status":   map[string]any{"loadBalancer": map[string]any{"ingress": statusOf(addresses).Ingress}},

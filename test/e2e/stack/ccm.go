@@ -67,6 +67,8 @@ type CCMOptions struct {
 	// ShimFlags and BackendFlags are added to theirs; a backend of the shim's own has none. Whoever
 	// switches probes of nodes on gives all of them addresses in network namespaces of its own.
 	ShimFlags, BackendFlags []string
+	// Env are variables of both programs, as KEY=VALUE.
+	Env []string
 }
 
 // Oxide says which part of which rack a backend uses.
@@ -205,12 +207,12 @@ func (c *CCM) HealthURL(path string) string { return "http://" + c.health + path
 func (c *CCM) address() string { return cmp.Or(c.options.Address, "127.0.0.1") }
 
 func (c *CCM) backendEnv() []string {
-	return []string{
+	return append([]string{
 		"OXIDE_HOST=" + c.Oxide.Host,
 		"OXIDE_PROJECT=" + c.Oxide.Project,
 		"OXIDE_TOKEN_FILE=" + c.token,
 		"TMPDIR=" + c.options.Dir,
-	}
+	}, c.options.Env...)
 }
 
 // StartShim runs the shim, again if it was stopped, and waits until it is healthy and, unless it is
@@ -251,7 +253,7 @@ func (c *CCM) runShim(ctx context.Context) error {
 func (c *CCM) shimSpec(port int) process.Spec {
 	spec := process.Spec{
 		Name: "ccm-shim" + c.options.Name, Namespace: c.options.Namespace,
-		Path: c.options.Programs.Shim, Args: c.shimArgs(port),
+		Path: c.options.Programs.Shim, Args: c.shimArgs(port), Env: c.options.Env,
 	}
 	if c.options.Child {
 		spec.Env = c.backendEnv()

@@ -1510,7 +1510,10 @@ type LoadBalancerState struct {
 	// What is wrong; absent if nothing is.
 	Problem *Problem `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
 	// In one line, where its addresses are and why.
-	Explanation   string `protobuf:"bytes,9,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	Explanation string `protobuf:"bytes,9,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// The span of the changes that are under way, or have just ended, as a traceparent of W3C Trace Context.
+	// Empty: there are none, or nothing is traced. A state is not sent for another span alone.
+	TraceParent   string `protobuf:"bytes,10,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1604,6 +1607,13 @@ func (x *LoadBalancerState) GetProblem() *Problem {
 func (x *LoadBalancerState) GetExplanation() string {
 	if x != nil {
 		return x.Explanation
+	}
+	return ""
+}
+
+func (x *LoadBalancerState) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
 	}
 	return ""
 }
@@ -2800,7 +2810,7 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"floatingIp\x12Q\n" +
 	"\x0fexternal_subnet\x18\x03 \x01(\v2&.oxide.backend.v1.ExternalSubnetSourceH\x00R\x0eexternalSubnet\x12\x1a\n" +
 	"\boptional\x18\x04 \x01(\bR\boptionalB\b\n" +
-	"\x06source\"\xa7\x03\n" +
+	"\x06source\"\xca\x03\n" +
 	"\x11LoadBalancerState\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.oxide.backend.v1.LoadBalancerKeyR\x03key\x12\x1b\n" +
 	"\towner_uid\x18\x02 \x01(\tR\bownerUid\x12\x1e\n" +
@@ -2814,7 +2824,9 @@ const file_oxide_backend_v1_load_balancer_proto_rawDesc = "" +
 	"conditions\x18\a \x03(\v2\x1b.oxide.backend.v1.ConditionR\n" +
 	"conditions\x123\n" +
 	"\aproblem\x18\b \x01(\v2\x19.oxide.backend.v1.ProblemR\aproblem\x12 \n" +
-	"\vexplanation\x18\t \x01(\tR\vexplanation\"\x9b\x01\n" +
+	"\vexplanation\x18\t \x01(\tR\vexplanation\x12!\n" +
+	"\ftrace_parent\x18\n" +
+	" \x01(\tR\vtraceParent\"\x9b\x01\n" +
 	"\aVerdict\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12!\n" +

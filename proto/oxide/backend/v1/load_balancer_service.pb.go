@@ -364,7 +364,10 @@ type SyncLoadBalancersRequest struct {
 	//	*SyncLoadBalancersRequest_LoadBalancerRemoved
 	//	*SyncLoadBalancersRequest_InSync
 	//	*SyncLoadBalancersRequest_Rebalance
-	Item          isSyncLoadBalancersRequest_Item `protobuf_oneof:"item"`
+	Item isSyncLoadBalancersRequest_Item `protobuf_oneof:"item"`
+	// The span that the item belongs to, as a traceparent of W3C Trace Context: what the backend does because
+	// of the item is traced below it, or linked with it. Empty: none; what is no traceparent is ignored.
+	TraceParent   string `protobuf:"bytes,9,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +479,13 @@ func (x *SyncLoadBalancersRequest) GetRebalance() *Rebalance {
 		}
 	}
 	return nil
+}
+
+func (x *SyncLoadBalancersRequest) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
+	}
+	return ""
 }
 
 type isSyncLoadBalancersRequest_Item interface {
@@ -1685,7 +1695,7 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x8a\x01\n" +
 	"\x19ListLoadBalancersResponse\x12E\n" +
 	"\x0eload_balancers\x18\x01 \x03(\v2\x1e.oxide.backend.v1.LoadBalancerR\rloadBalancers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd0\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf3\x04\n" +
 	"\x18SyncLoadBalancersRequest\x123\n" +
 	"\x04open\x18\x01 \x01(\v2\x1d.oxide.backend.v1.OpenSessionH\x00R\x04open\x12;\n" +
 	"\tcandidate\x18\x02 \x01(\v2\x1b.oxide.backend.v1.CandidateH\x00R\tcandidate\x12Q\n" +
@@ -1694,7 +1704,8 @@ const file_oxide_backend_v1_load_balancer_service_proto_rawDesc = "" +
 	"\rload_balancer\x18\x05 \x01(\v2%.oxide.backend.v1.DesiredLoadBalancerH\x00R\floadBalancer\x12[\n" +
 	"\x15load_balancer_removed\x18\x06 \x01(\v2%.oxide.backend.v1.LoadBalancerRemovedH\x00R\x13loadBalancerRemoved\x123\n" +
 	"\ain_sync\x18\a \x01(\v2\x18.oxide.backend.v1.InSyncH\x00R\x06inSync\x12;\n" +
-	"\trebalance\x18\b \x01(\v2\x1b.oxide.backend.v1.RebalanceH\x00R\trebalanceB\x06\n" +
+	"\trebalance\x18\b \x01(\v2\x1b.oxide.backend.v1.RebalanceH\x00R\trebalance\x12!\n" +
+	"\ftrace_parent\x18\t \x01(\tR\vtraceParentB\x06\n" +
 	"\x04item\"\x8e\x01\n" +
 	"\vOpenSession\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x12%\n" +
