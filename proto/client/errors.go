@@ -150,9 +150,9 @@ func Text(s string, most int) string {
 	return s
 }
 
-// OneLine makes a text fit for an event: no control characters, no more than a few sentences.
+// OneLine makes a text fit for an event: UTF-8, no control characters, no more than a few sentences.
 func OneLine(s string) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
 	}), " ")
 	if runes := []rune(s); len(runes) > maxMessage {
