@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/access"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/oxide"
@@ -180,7 +181,7 @@ type Config struct {
 	// SharedSocketPath and TLSListen are further addresses of the API; empty: none.
 	SharedSocketPath string
 	TLSListen        string
-	Certificates     access.Certificates
+	TLSCredentials   credentials.TransportCredentials
 	// Clients are who may do what, beside the own user.
 	Clients       access.Clients
 	HealthListen  string

@@ -52,11 +52,12 @@ func (o *Options) checkAccess(cfg *Config) (errs []error) {
 				"give one in a directory of its own"))
 		}
 	}
-	cfg.TLSListen, cfg.Certificates = o.TLSListen, o.Certificates
+	cfg.TLSListen = o.TLSListen
 	refuse("--tls-listen", checkListen(o.TLSListen))
 	switch {
 	case o.TLSListen != "":
-		errs = append(errs, singly(o.Certificates.Check())...)
+		cfg.TLSCredentials, err = o.Certificates.Credentials()
+		errs = append(errs, singly(err)...)
 	case o.Certificates != access.Certificates{}:
 		refuse("--tls-cert-file, --tls-private-key-file, --client-ca-file",
 			errors.New("they are for --tls-listen, which is not given"))

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	_ "golang.org/x/crypto/x509roots/fallback" // for an image without authorities of its own
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 
 	version "github.com/oxidecomputer/oxide-cloud-controller-manager"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/backend/access"
@@ -112,10 +111,10 @@ func assemble(ctx context.Context, cfg Config, registerer prometheus.Registerer)
 	})
 	registerBuild(registerer)
 	registerLoad(registerer, manager)
-	options, err := accessOptions(cfg, registerer)
-	if err != nil {
-		return nil, err
+	policy := &access.Policy{
+		UID: uint32(os.Geteuid()), Clients: cfg.Clients, Refused: registerRefused(registerer).Inc,
 	}
+	options := policy.ServerOptions(cfg.TLSCredentials, rpc.Mutates)
 	server := newServer(ctx, registerer, cfg, client, options,
 		rpc.NewBackendService(client, manager, version.String(), rpc.Mode{
 			ReadOnly: cfg.Oxide.ReadOnly, KeepsFirewallRules: cfg.ManageFirewall && !cfg.Oxide.ReadOnly,
@@ -129,21 +128,6 @@ func assemble(ctx context.Context, cfg Config, registerer prometheus.Registerer)
 	return &parts{
 		client: client, manager: manager, server: server, rooms: newRooms(registerer, client),
 	}, nil
-}
-
-// accessOptions have a server know its clients, and what each of them may do.
-func accessOptions(cfg Config, registerer prometheus.Registerer) ([]grpc.ServerOption, error) {
-	policy := &access.Policy{
-		UID: uint32(os.Geteuid()), Clients: cfg.Clients, Refused: registerRefused(registerer).Inc,
-	}
-	if cfg.TLSListen == "" {
-		return policy.ServerOptions(nil, rpc.Mutates), nil
-	}
-	tls, err := cfg.Certificates.Credentials()
-	if err != nil {
-		return nil, err
-	}
-	return policy.ServerOptions(tls, rpc.Mutates), nil
 }
 
 // changesTimeout is how long changes that were sent to Oxide are waited for at the end, and the

@@ -31,8 +31,9 @@ type Certificates struct {
 	ClientCAFile string
 }
 
-// Check reports files that cannot be used, each by the flag that names it.
-func (c Certificates) Check() error {
+// Credentials returns the credentials of a TCP listener. Its error names files that cannot be used, each
+// by its flag.
+func (c Certificates) Credentials() (credentials.TransportCredentials, error) {
 	var errs []error
 	for _, file := range []struct{ flag, path string }{
 		{"--tls-cert-file", c.CertFile}, {"--tls-private-key-file", c.KeyFile},
@@ -44,13 +45,8 @@ func (c Certificates) Check() error {
 		}
 	}
 	if len(errs) > 0 {
-		return errors.Join(errs...)
+		return nil, errors.Join(errs...)
 	}
-	return (&loadedCertificates{files: c}).load(time.Now())
-}
-
-// Credentials returns the credentials of a TCP listener.
-func (c Certificates) Credentials() (credentials.TransportCredentials, error) {
 	loaded := &loadedCertificates{files: c}
 	if err := loaded.load(time.Now()); err != nil {
 		return nil, err

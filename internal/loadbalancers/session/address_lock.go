@@ -210,6 +210,7 @@ func (l *lockedAddress) request(
 	o := l.m.doByCall(ctx, op, request{Action: plan.Action{
 		Type: typ, Kind: ip.Kind, ID: ip.ID, Name: ip.Name, Addr: ip.Addr, Instance: instance, Why: byCall,
 	}, next: next})
+	l.m.log(ctx, o)
 	if o.err == nil {
 		switch typ {
 		case plan.ActionAttach:
@@ -241,6 +242,5 @@ func (m *Manager) doByCall(ctx context.Context, op *operation, q request) outcom
 	defer cancel()
 	o := m.do(ctx, op, q)
 	m.operations.finish(op, o.endedAt, o.err == nil, o.blame == blameInstance)
-	m.log(ctx, o)
 	return o
 }

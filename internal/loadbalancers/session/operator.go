@@ -232,12 +232,7 @@ func (m *Manager) byHand(ctx context.Context, l *loop, q request, dryRun bool) (
 		return Action{}, failf(ReasonUnreadable, nil, "another change of the %s %s, or of one on "+
 			"the same instance, is under way", q.Kind, q.Name)
 	}
-	m.requests.Add(1)
-	defer m.requests.Done()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
-	defer cancel()
-	o := m.do(ctx, op, q)
-	m.operations.finish(op, o.endedAt, o.err == nil, o.blame == blameInstance)
+	o := m.doByCall(ctx, op, q)
 	m.operations.done(op)
 	m.wake()
 	return *l.action(o), o.err

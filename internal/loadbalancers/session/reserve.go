@@ -69,6 +69,7 @@ func (m *Manager) Reserve(ctx context.Context, req ReserveRequest) (plan.Address
 		Action:      plan.Action{Type: plan.ActionCreate, Kind: req.Source.Kind, Name: req.Name, Why: byCall},
 		description: description, desired: plan.Desired{Family: req.Family, Source: req.Source}, reserve: true,
 	})
+	m.log(ctx, o)
 	if oxide.IsKind(o.err, oxide.KindAlreadyExists) {
 		// Another backend was first, or an earlier try of which the answer was lost.
 		if ip, err = list.byName(ctx, req.Name); err != nil {

@@ -108,14 +108,14 @@ func start(
 	}); err != nil {
 		return err
 	}
-	return tell(out, root, c.AdminKubeconfig, commands)
+	return printCommands(out, root, c.AdminKubeconfig, commands)
 }
 
 // Debugger is put in place of the path of a program; its name, and the two dashes, follow.
 const Debugger = "GOWORK=off go tool -modfile=tools/delve/go.mod dlv debug ./cmd/"
 
-// tell prints how to start each program, from the root of the repository.
-func tell(out io.Writer, root, kubeconfig string, commands []process.Spec) error {
+// printCommands prints how to start each program, from the root of the repository.
+func printCommands(out io.Writer, root, kubeconfig string, commands []process.Spec) error {
 	var text strings.Builder
 	text.WriteString("\nA kube-apiserver with three Nodes runs until Ctrl-C. From the root of the " +
 		"repository, each\nin a terminal of its own, and in this order:\n")
