@@ -22,7 +22,8 @@ import (
 )
 
 // HideToken takes the token of a backend that this process will start out of the environment, see
-// backendprocess.MoveToken, and says so on stderr if it cannot. It is to be called before everything else.
+// backendprocess.MoveToken, and says so on stderr if it cannot. It is to be called before
+// everything else.
 func HideToken(stderr io.Writer) {
 	if err := backendprocess.MoveToken(); err != nil {
 		_, _ = fmt.Fprintf(stderr, "ccm-shim: OXIDE_TOKEN stays in this process's environment (%v): give a "+

@@ -7,6 +7,7 @@ package annotations
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -56,7 +57,7 @@ func FuzzAddresses(f *testing.F) {
 // Whatever the other annotations say, each is understood, the same way each time, or there is one line about
 // it; what is taken for a misspelt name is none of ours; and all lines together fit into an event when cut.
 func FuzzAnnotations(f *testing.F) {
-	f.Add("true", "pool=edge,zone in (a,b)", "off", "203.0.113.0/24, 2001:db8::/64", "retain-adress", "x")
+	f.Add("true", "pool=edge,zone in (a,b)", "off", "203.0.113.0/24, 2001:db8::/64", "retain-address-", "x")
 	f.Add("yes\n", "!!\n,", "on", "203.0.113.0/24,\n", "", ClassFloatingIP)
 	f.Add("\xff", "a in (\u2028)", strings.Repeat("\x00", 200), "::/129,", "firewal\x00", Prefix)
 	f.Fuzz(func(t *testing.T, retain, selector, firewall, ranges, name, class string) {
@@ -70,7 +71,7 @@ func FuzzAnnotations(f *testing.F) {
 			off, offErr := FirewallOff(service)
 			networks, rangesErr := SourceRanges(service)
 			sources, sourcesErr := SourcesOf(service)
-			return []string{fmt.Sprint(kept), fmt.Sprint(chosen), fmt.Sprint(off), fmt.Sprint(networks),
+			return []string{strconv.FormatBool(kept), fmt.Sprint(chosen), strconv.FormatBool(off), fmt.Sprint(networks),
 				fmt.Sprint(sources)}, []error{retainErr, selectorErr, offErr, rangesErr, sourcesErr}
 		}
 		texts, errs := read()

@@ -27,11 +27,12 @@ const (
 )
 
 // MoveToken takes OXIDE_TOKEN out of this process's environment and puts it into a pipe, from which
-// InheritedToken takes it: this program is for Kubernetes and never needs it. Where there is a token to
-// move, the function does not return, but the program begins again, in the same process. That is because
-// the kernel shows to every process of the same user, for as long as this one lives, the environment that
-// it was started with, in /proc/PID/environ, where os.Unsetenv changes nothing; and because nothing that
-// was copied of it in memory outlives the exec. It is to be called first, before signals are handled.
+// InheritedToken takes it: this program is for Kubernetes and never needs it. Where there is a
+// token to move, the function does not return, but the program begins again, in the same process.
+// That is because the kernel shows to every process of the same user, for as long as this one
+// lives, the environment that it was started with, in /proc/PID/environ, where os.Unsetenv changes
+// nothing; and because nothing that was copied of it in memory outlives the exec. It is to be
+// called first, before signals are handled.
 //
 // An error says why the environment is as it was.
 func MoveToken() error {
@@ -53,6 +54,7 @@ func MoveToken() error {
 	_, err = syscall.Write(pipe[1], []byte(token))
 	_ = syscall.Close(pipe[1])
 	if err == nil {
+		//nolint:gosec // it is this program again, with the arguments that it was started with
 		err = syscall.Exec(own, os.Args, environmentWithout(os.Environ(), pipe[0]))
 	}
 	_ = syscall.Close(pipe[0])

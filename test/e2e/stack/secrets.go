@@ -60,7 +60,8 @@ func NewSecrets(kubeconfigs ...string) (Secrets, error) {
 	return s, nil
 }
 
-// formsOf returns a text as it is, in hex, and in base64 at each of the three places within a longer one.
+// formsOf returns a text as it is, in hex, and in base64 at each of the three places within a
+// longer one.
 func formsOf(text string) []string {
 	lower := hex.EncodeToString([]byte(text))
 	forms := []string{text, lower, strings.ToUpper(lower)}
@@ -84,22 +85,23 @@ func (s Secrets) In(text []byte) bool {
 
 // InFiles returns an error that names the files in a folder, and below, that have one of the secrets.
 func (s Secrets) InFiles(dir string) error {
+	root := os.DirFS(dir)
 	var found []error
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
-		text, err := os.ReadFile(path)
+		text, err := fs.ReadFile(root, path)
 		if err == nil && s.In(text) {
-			found = append(found, fmt.Errorf("a secret is in %s", path))
+			found = append(found, fmt.Errorf("a secret is in %s", filepath.Join(dir, path)))
 		}
 		return err
 	})
 	return errors.Join(append(found, err)...)
 }
 
-// InCluster returns an error that names the kinds of objects of a cluster that have one of the secrets; no
-// kinds means all that the programs write, and what people read in place of it.
+// InCluster returns an error that names the kinds of objects of a cluster that have one of the
+// secrets; no kinds means all that the programs write, and what people read in place of it.
 func (s Secrets) InCluster(ctx context.Context, client kubernetes.Interface, kinds ...string) error {
 	all := metav1.ListOptions{}
 	core, everywhere := client.CoreV1(), metav1.NamespaceAll
