@@ -148,7 +148,7 @@ var doubts = []doubt{
 			older := oxidesim.Start(n.t, oxidesim.Config{APIVersion: "2026032500.0.0"})
 			n.handle(older.Handler().ServeHTTP)
 		},
-		kind: oxide.KindMalformed,
+		kind: oxide.KindVersionUnsupported,
 	},
 	{
 		name: "the rack is older than the client, which has just been started",
