@@ -78,7 +78,7 @@ func TestContainerfileStartsTheSameProgram(t *testing.T) {
 
 // What the programs take for their versions is stamped by the Makefile's flags, which read these files.
 func TestContainerfileBuildsWithTheFlagsOfTheMakefile(t *testing.T) {
-	if flags := `-ldflags "$(make -s ldflags)"`; !strings.Contains(containerfile(t), flags) {
+	if flags := `-tags "$(make -s tags)" -ldflags "$(make -s ldflags)"`; !strings.Contains(containerfile(t), flags) {
 		t.Errorf("the Containerfile lacks: %s", flags)
 	}
 	ignored, err := os.ReadFile("../../.dockerignore")

@@ -40,6 +40,7 @@ func parts() []part {
 		{"nodes-10", onFleet(10, (*fleet).measureNodes)},
 		{"nodes-100", onFleet(100, (*fleet).measureNodes)},
 		{"nodes-1000", onFleet(1000, (*fleet).measureNodes)},
+		{"memory", onFleet(memoryNodes, (*fleet).measureMemory)},
 		{"process", measureProcess}, {"plan", measurePlan}, {"probe", measureProbe},
 		{"lb-session", onFleet(sessionNodes, (*fleet).measureSession)},
 		{"lb-firewall", onFleet(10, keepsRules((*fleet).measureFirewall))},

@@ -96,6 +96,10 @@ func BuildOwn(ctx context.Context, root string, report progress.Reporter) (Progr
 	if err != nil {
 		return Programs{}, fmt.Errorf("the linker flags of this project's programs (make ldflags): %w", err)
 	}
+	tags, err := exec.CommandContext(ctx, "make", "-s", "-C", root, "tags").Output()
+	if err != nil {
+		return Programs{}, fmt.Errorf("the build tags of this project's programs (make tags): %w", err)
+	}
 	// Of two runs at once one builds, and the other finds that there is nothing left to build.
 	report.Step("building this project's programs")
 	unlock, err := cluster.Lock(ctx, filepath.Join(bin, ".lock"), func() {
@@ -110,7 +114,7 @@ func BuildOwn(ctx context.Context, root string, report progress.Reporter) (Progr
 		Output:   bin + string(filepath.Separator),
 		Packages: []string{"./cmd/oxide-sim", "./cmd/oxide-backend", "./cmd/ccm-shim"},
 		// As `make binaries` builds them, or each would undo what the other has built.
-		LinkerFlags: strings.TrimSpace(string(flags)),
+		LinkerFlags: strings.TrimSpace(string(flags)), Tags: strings.Fields(string(tags)),
 	})
 }
 
