@@ -87,7 +87,7 @@ func TestNoNodeIsRemovedOnDoubt(t *testing.T) {
 				})
 			},
 			heal: func() error { return e.rack.ClearFaults(t.Context()) },
-			says: "400",
+			says: "is older than the Oxide API version",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
