@@ -74,7 +74,7 @@ func newTimings(scale float64) timings {
 		return time.Duration(float64(d) * scale)
 	}
 	return timings{
-		maxAge: time.Minute, failedMaxAge: 30 * time.Second,
+		maxAge: scaled(time.Minute), failedMaxAge: scaled(30 * time.Second),
 		gather: scaled(time.Second), spacing: scaled(5 * time.Second),
 		maxRetry: scaled(5 * time.Minute), request: 90 * time.Second,
 	}

@@ -56,6 +56,7 @@ func shapedWorld() (*expectation, snapshot) {
 		return f.ID == fipKept
 	})
 	s.services = map[string]corev1.Service{"many": published("many", manyStatus...)}
+	s.firewall = rulesFor(e)
 	e.adopt(s)
 	return e, s
 }
@@ -209,6 +210,7 @@ func TestTheCheckerKnowsWhoIsInWhoseWay(t *testing.T) {
 				ips = append(ips, s.private("node-1", version))
 			}
 			s.services["other"] = published("other", ips...)
+			protected(e, s, st)
 		}
 	}
 	checkDoctored(t, shapedWorld, 4, []doctored{

@@ -70,6 +70,7 @@ func settledWorld() (*expectation, snapshot) {
 	}
 	s.services["web"] = published("web", "198.51.100.1", "172.30.0.1")
 	s.services["dns"] = published("dns", "198.51.100.2", "172.30.0.2")
+	s.firewall = rulesFor(e)
 	e.adopt(s)
 	return e, s
 }
@@ -139,6 +140,7 @@ func before(change doctor) doctor {
 func edited(name string, ports ...corev1.ServicePort) doctor {
 	return func(e *expectation, _ snapshot, st *step) {
 		st.edited[name], e.services[name].ports = e.services[name].ports, ports
+		protected(e, st.now, st)
 	}
 }
 
@@ -214,7 +216,7 @@ func TestTheCheckerFindsWhatIsBroken(t *testing.T) {
 		{"a reserved port stays where it is", []doctor{
 			func(e *expectation, _ snapshot, _ *step) {
 				e.services["web"].ports = []corev1.ServicePort{objects.TCP(reservedPorts[0])}
-			},
+			}, protected,
 		}, "", ""},
 		{"an address has left a node that is fit", []doctor{
 			moved(fipWeb, "node-3"), status("web", "198.51.100.1", "172.30.0.3"),

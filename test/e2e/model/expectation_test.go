@@ -29,6 +29,12 @@ type expectation struct {
 	lent   []string
 	// rivals: two replicas lead at once.
 	rivals bool
+	// foreign are the firewall rules that another client has written or removed, by name: whether each is to
+	// be there. foreignText is what Oxide shows of each, but for its name.
+	foreign     map[string]bool
+	foreignText string
+	// isRewritten: another client wrote the rules of the firewall since the last operation began.
+	isRewritten bool
 	// renamed are the addresses, by id, to which a user has given another name.
 	renamed map[string]bool
 }
@@ -51,6 +57,9 @@ type service struct {
 	mayKeep bool
 	// retained: it went, and its address was to be kept.
 	retained bool
+	// unprotected: it is to have no firewall rule. ranges are its source ranges.
+	unprotected bool
+	ranges      []string
 	// had are the addresses that it is served by, as they were last found settled.
 	had []address
 	// kept are addresses that were retained when it went, or are to be.
@@ -79,9 +88,11 @@ type node struct {
 	// lost: the sled of the instance does not answer.
 	lost     bool
 	excluded bool
+	// cordoned: it is unschedulable. drains: the shim has seen it become so.
+	cordoned, drains bool
 	// run is the state of the instance.
 	run string
-	// fitSince is when it was first found able to carry addresses; zero: it is not.
+	// fitSince is when it was first found able to carry addresses, and not cordoned; zero: it is not.
 	fitSince time.Time
 }
 
@@ -101,6 +112,7 @@ const (
 // snapshot is what is, on the rack and in Kubernetes, at about one moment.
 type snapshot struct {
 	rack     rack.State
+	firewall rack.Firewall
 	services map[string]corev1.Service
 	nodes    map[string]corev1.Node
 }

@@ -194,11 +194,13 @@ func programKinds() []kind {
 		})},
 		{2, ofPrograms("kill the shim", func(ctx context.Context, w *world) error {
 			w.ccm.Shim.Kill()
+			w.forgetCordons()
 			return w.ccm.StartShim(ctx)
 		})},
 		{1, ofPrograms("kill both programs", func(ctx context.Context, w *world) error {
 			w.ccm.Shim.Kill()
 			w.ccm.Backend.Kill()
+			w.forgetCordons()
 			if err := w.ccm.StartBackend(ctx); err != nil {
 				return err
 			}

@@ -39,6 +39,8 @@ const (
 	onePerPort    = "4, one (node, family, protocol, port) serves one Service"
 	leastMovement = "5, least movement"
 	converges     = "6, exactly the addresses that are desired, each attached once"
+	portsOpen     = "the ports of a Service, and no others, are open for whom it admits"
+	foreignRules  = "firewall rules of others are never touched"
 	statusIsFact  = "7, status follows fact"
 	restartIsNone = "8, losing us changes nothing"
 )
@@ -109,6 +111,9 @@ func (e *expectation) checkAlways(found *problems, s snapshot) {
 			e.checkApart(found, s, v)
 		}
 	}
+	if !e.isRewritten {
+		e.checkForeign(found, s)
+	}
 	publishers := make(map[string]string)
 	for name, now := range s.services {
 		for _, ingress := range now.Status.LoadBalancer.Ingress {
@@ -141,9 +146,10 @@ func (e *expectation) checkApart(found *problems, s snapshot, v *service) {
 }
 
 // isSteady reports whether an instance is that of a node that has been fit for so long that nothing may
-// leave it.
+// leave it, and is not cordoned.
 func (e *expectation) isSteady(st step, instance string) bool {
-	return e.isFit(instance) && st.steady(e.nodes[instance])
+	n := e.nodes[instance]
+	return e.isFit(instance) && !n.cordoned && st.steady(n)
 }
 
 // checkSharing finds Services that would get each other's traffic, and those that have got a port which
@@ -291,7 +297,7 @@ func withoutShutdown(n corev1.Node) []corev1.Taint {
 func (e *expectation) adopt(s snapshot) {
 	for _, n := range e.nodes {
 		switch {
-		case !n.fit():
+		case !n.fit() || n.cordoned:
 			n.fitSince = time.Time{}
 		case n.fitSince.IsZero():
 			n.fitSince = time.Now()

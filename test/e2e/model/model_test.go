@@ -124,6 +124,7 @@ func (w *world) play(operations int) {
 				return !n.fitSince.IsZero() && at.Sub(n.fitSince) > steadyAfter
 			},
 		}
+		w.isRewritten = false
 		w.must(w.happen(ctx, o, before, &st))
 		st.now, missing, err = w.settle(ctx)
 		w.settled(st.now, missing, err)

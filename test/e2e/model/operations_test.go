@@ -38,7 +38,8 @@ type kind struct {
 
 // kinds are all kinds of operations.
 func kinds() []kind {
-	return slices.Concat(serviceKinds(), shapeKinds(), nodeKinds(), peopleKinds(), programKinds())
+	return slices.Concat(serviceKinds(), shapeKinds(), firewallKinds(), nodeKinds(), cordonKinds(),
+		peopleKinds(), programKinds())
 }
 
 // next chooses an operation.
@@ -221,10 +222,10 @@ func serviceKinds() []kind {
 		})},
 		{3, ofService(isLive, "make a ClusterIP of", func(w *world, v *service) change {
 			return func(ctx context.Context, _ *step) error {
-				v.balanced = false
+				v.balanced, v.ranges = false, nil
 				v.ends()
 				return w.patch(ctx, v.name, map[string]any{"spec": map[string]any{
-					"type": corev1.ServiceTypeClusterIP,
+					"type": corev1.ServiceTypeClusterIP, "loadBalancerSourceRanges": nil,
 				}})
 			}
 		})},

@@ -60,6 +60,7 @@ func (w *world) settle(ctx context.Context) (snapshot, problems, error) {
 			nudgedAt = time.Now()
 			_ = w.nudge(ctx)
 			_ = w.detachLeft(ctx, s)
+			w.writeForeignAgain(ctx, s)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -101,6 +102,7 @@ func (w *world) alive(ctx context.Context) error {
 		return exit
 	}
 	w.ended++
+	w.forgetCordons()
 	return w.ccm.StartShim(ctx)
 }
 

@@ -36,6 +36,7 @@ func (e *expectation) unsettled(s snapshot) problems {
 			found.add(converges, "%s, which nobody borrows, is %s", name, ip.AttachState)
 		}
 	}
+	e.checkForeign(&found, s)
 	for _, v := range e.services {
 		if isLive(v) {
 			e.unserved(&found, s, v)
@@ -99,8 +100,9 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 		}
 		// Each that is stuck may be on its way to a node that is still free.
 		siblings := slices.Delete(slices.Clone(current), i, i+1)
-		free := e.choices(s, v, ip)
-		isFree := len(free) > e.areStuck(s, siblings...)
+		free, stuck := e.choices(s, v, ip), e.areStuck(s, siblings...)
+		isFree := len(free) > stuck
+		e.checkDrained(found, s, v, ip, stuck)
 		switch {
 		case ip.AttachState == detached && isFree:
 			found.add(converges, "%s of %s is attached nowhere, and could be on %v", ip.Addr, v.name, free)
@@ -115,6 +117,7 @@ func (e *expectation) unserved(found *problems, s snapshot, v *service) {
 	e.checkPublished(found, s, v)
 	e.checkStatus(found, s, v)
 	e.checkCondition(found, s, v)
+	e.checkFirewall(found, s, v)
 	if !slices.Contains(now.Finalizers, v.finalizer()) {
 		found.add(converges, "%s has the finalizers %v, and not %s", v.name, now.Finalizers, v.finalizer())
 	}
@@ -323,6 +326,9 @@ func ingressText(all []corev1.LoadBalancerIngress) []string {
 func (e *expectation) unreleased(found *problems, s snapshot, v *service) {
 	if e.areStuck(s, slices.Concat(e.served(s, v), s.allNamed(v.returns))...) > 0 {
 		return // and so they stay with their Service
+	}
+	if rules := s.firewall.Of(namespace + "/" + v.name); len(rules) > 0 {
+		found.add(portsOpen, "%s, which wants no address, has %d firewall rules", v.name, len(rules))
 	}
 	left := e.of(s, v.name, false)
 	if len(left) > 0 {

@@ -97,7 +97,7 @@ func newWorld(t *testing.T, programs stack.Programs, seed uint64) *world {
 		group: process.NewGroup(logs), expectation: &expectation{
 			services: make(map[string]*service), nodes: make(map[string]*node),
 			others: make(map[string]rack.Carried), lent: []string{"users-own", "users-text"},
-			renamed: make(map[string]bool),
+			renamed: make(map[string]bool), foreign: make(map[string]bool),
 		},
 	}
 	t.Cleanup(w.end)
@@ -146,6 +146,9 @@ func (w *world) start(ctx context.Context) (err error) {
 		return err
 	}
 	if err := w.createOthers(ctx); err != nil {
+		return err
+	}
+	if err := w.rack.GrantFirewall(ctx); err != nil {
 		return err
 	}
 	if w.ccm, err = stack.StartCCM(ctx, w.ccmOptions("", w.dir)); err != nil {
@@ -212,7 +215,7 @@ func (w *world) ccmOptions(name, dir string, flags ...string) stack.CCMOptions {
 	return stack.CCMOptions{
 		Group: w.group, Programs: w.programs, Cluster: w.cluster, Rack: w.rack,
 		Kubeconfig: w.kubeconfig, Dir: dir, Name: name, Standby: name != "",
-		BackendFlags: []string{"--load-balancer-time-scale=" + timeScale},
+		BackendFlags: []string{"--load-balancer-time-scale=" + timeScale, "--manage-firewall"},
 		ShimFlags: append([]string{
 			"--load-balancer-time-scale=" + timeScale, "--node-monitor-period=1s",
 			"--node-removal-interval=100ms",
@@ -286,6 +289,13 @@ func (w *world) look(ctx context.Context) (snapshot, error) {
 	}
 	var err error
 	if s.rack, err = w.rack.State(ctx); err != nil {
+		return s, err
+	}
+	err = w.repeat(func() error {
+		s.firewall, err = w.rack.Firewall(ctx)
+		return err
+	})
+	if err != nil {
 		return s, err
 	}
 	services, err := w.cluster.Client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})

@@ -123,6 +123,13 @@ func (f Firewall) Of(key string) Firewall {
 	})
 }
 
+// Service returns the key of the Service in the marker of a rule.
+func (r FirewallRule) Service() string {
+	_, rest, _ := strings.Cut(r.Description, " name=")
+	key, _, _ := strings.Cut(rest, " ")
+	return key
+}
+
 // Foreign returns all other rules as text.
 func (f Firewall) Foreign() (texts []string) {
 	for _, rule := range f {

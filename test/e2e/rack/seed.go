@@ -70,9 +70,9 @@ func instances(machines []Machine) []object {
 	return all
 }
 
-// AddMachines adds instances to the project.
+// AddMachines adds instances to the project, in which each user keeps the role that it has.
 func (r *Rack) AddMachines(ctx context.Context, machines ...Machine) error {
-	return r.AddProject(ctx, Project, machines...)
+	return r.applyToProject(ctx, object{"name": Project, "instances": instances(machines)})
 }
 
 // AddProject adds instances to a project of the programs' silo, and the project if there is none,
