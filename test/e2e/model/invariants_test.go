@@ -243,7 +243,7 @@ func (e *expectation) isAtRest(s snapshot, v *service) bool {
 
 // checkRestart finds everything that is another way than before.
 func (e *expectation) checkRestart(found *problems, st step) {
-	if diff := cmp.Diff(e.steady(st.before), e.steady(st.now)); diff != "" {
+	if diff := cmp.Diff(e.steady(st.before), e.claimed(st)); diff != "" {
 		found.add(restartIsNone, "the addresses have changed (-before +now): %s", diff)
 	}
 	for name, before := range st.before.services {
@@ -273,13 +273,38 @@ func (e *expectation) checkRestart(found *problems, st step) {
 	}
 }
 
-// withoutText returns conditions without the text of our own: for another text alone it is written
-// once a minute at most, so what is new may be what was due before the restart.
+// claimed returns the addresses after a restart, as steady does. A free place that an address which is stuck
+// was on its way to, another address of the same Service that is attached nowhere may have got: which of
+// the two is to have it is nowhere written down.
+func (e *expectation) claimed(st step) []rack.Carried {
+	before := make(map[string]rack.Carried)
+	for _, ip := range e.steady(st.before) {
+		before[ip.ID] = ip
+	}
+	disputed := make(map[string]bool)
+	for _, v := range e.live() {
+		for _, ip := range e.current(st.before, v) {
+			disputed[ip.ID] = ip.AttachState == detached && e.areStuck(st.before, e.current(st.before, v)...) > 0
+		}
+	}
+	all := e.steady(st.now)
+	for i, ip := range all {
+		if disputed[ip.ID] && ip.AttachState == rack.Attached && e.isFit(ip.Instance) {
+			all[i].AttachState, all[i].Instance = before[ip.ID].AttachState, before[ip.ID].Instance
+		}
+	}
+	return all
+}
+
+// withoutText returns conditions without the text of our own, and when its status changed: for another text
+// alone it is written once a minute at most, so what is new may be what was due before the restart; and
+// it is Unknown meanwhile if the rack could not be read for that long.
 func withoutText(conditions []metav1.Condition) []metav1.Condition {
 	conditions = slices.Clone(conditions)
 	for i := range conditions {
 		if conditions[i].Type == "oxide.computer/LoadBalancerReady" {
 			conditions[i].Reason, conditions[i].Message = "", ""
+			conditions[i].LastTransitionTime = metav1.Time{}
 		}
 	}
 	return conditions
