@@ -14,6 +14,7 @@ import (
 )
 
 func main() {
+	process.SaveMemory()
 	shim.HideToken(os.Stderr)
 	ctx, stop := process.Signals(context.Background())
 	// A second signal ends the process at once, as if it were not handled.

@@ -16,6 +16,7 @@ import (
 )
 
 func main() {
+	process.SaveMemory()
 	ctx, stop := process.Signals(context.Background())
 	code := backend.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

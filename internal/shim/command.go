@@ -142,12 +142,13 @@ func addSubcommands(cmd *cobra.Command) {
 }
 
 // setDefaults sets defaults of the framework's flags for clusters of a thousand nodes, none of which
-// one slow instance may hold up. To initialize a node takes about three requests of the API server,
-// at 20 in a second by default; API servers protect themselves from clients that ask too much.
+// one slow instance may hold up. To initialize a node takes about three requests of the API server:
+// the Node, its status and an event. A client's own limit, 20 in a second by default, is what a thousand
+// nodes would wait for; an API server protects itself by priority and fairness.
 func setDefaults(framework *ccmoptions.CloudControllerManagerOptions) {
 	framework.KubeCloudShared.CloudProvider.Name = provider.Name
-	framework.Generic.ClientConnection.QPS = 100
-	framework.Generic.ClientConnection.Burst = 200
+	framework.Generic.ClientConnection.QPS = 400
+	framework.Generic.ClientConnection.Burst = 800
 	framework.NodeController.ConcurrentNodeSyncs = 50
 	framework.NodeLifecycleController.ConcurrentNodeLifecycleSyncs = 20
 	framework.ServiceController.ConcurrentServiceSyncs = 10

@@ -184,6 +184,7 @@ func (r *running) startBackend(logFormat string, token *os.File) (*backendproces
 func (r *running) cloud(c *config.CompletedConfig) cloudprovider.Interface {
 	registerBuild()
 	connection.RegisterMetrics()
+	trimCaches(c.SharedInformers)
 	go func() {
 		err := connection.WatchReachability(r.ctx, r.conn, r.options.BackendUnreachableExit)
 		if err != nil {

@@ -27,6 +27,8 @@ func goals() figures {
 		"failover_local_dark_seconds": 2.6,
 		"failover_again_seconds":      5,
 
+		"rss_both_20_mb": 80, "init_seconds_1000": 10, "scale_init_seconds_1000": 10,
+
 		"importer_modules": 45, "importer_kubernetes_modules": 0, "vip_failover_seconds": 5,
 
 		"leader_start_1000_services_seconds": 15, "moves_on_scale_up": 0,

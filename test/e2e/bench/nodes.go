@@ -32,6 +32,8 @@ const (
 	latency = 50 * time.Millisecond
 	// initLimit bounds the initialization of all nodes.
 	initLimit = 5 * time.Minute
+	// defaultSubnet is how many instances have room in the subnet that every VPC has.
+	defaultSubnet = 1000
 	// settle is how long the programs are left alone before requests are counted.
 	settle = 15 * time.Second
 	// concurrentWrites bounds the requests to the API server that are in flight.
@@ -45,6 +47,8 @@ type fleet struct {
 	rack    *rack.Rack
 	options stack.CCMOptions
 	ccm     *stack.CCM
+	// flags are the shim's, beside those that every shim has here.
+	flags []string
 }
 
 // onFleet measures something with a fleet of n nodes that have not joined yet.
@@ -98,7 +102,16 @@ func (f *fleet) start(ctx context.Context) (err error) {
 		return err
 	}
 	machines := make([]rack.Machine, f.n)
+	if f.n > defaultSubnet {
+		if err := f.widenSubnet(ctx); err != nil {
+			return err
+		}
+	}
 	for i := range machines {
+		if f.n > defaultSubnet {
+			machines[i] = wideMachine(i)
+			continue
+		}
 		machines[i] = rack.Machine{
 			Name: nodeName(i), NCPUs: 2, MemoryGiB: 8, DualStack: f.n == sessionNodes,
 			IP: fmt.Sprintf("172.30.%d.%d", (i+10)/256, (i+10)%256),
@@ -109,7 +122,7 @@ func (f *fleet) start(ctx context.Context) (err error) {
 	}
 	f.options = stack.CCMOptions{
 		Group: f.group, Programs: f.programs, Cluster: f.cluster, Rack: f.rack,
-		Kubeconfig: f.kubeconfig, Dir: f.dir, Name: name,
+		Kubeconfig: f.kubeconfig, Dir: f.dir, Name: name, ShimFlags: f.flags,
 	}
 	f.ccm, err = stack.StartCCM(ctx, f.options)
 	return err

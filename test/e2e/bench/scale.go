@@ -11,8 +11,6 @@ import (
 	"slices"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/internal/loadbalancers/ownership"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/proto/client"
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
@@ -96,8 +94,7 @@ func (f *fleet) startLeader(ctx context.Context, found figures) (err error) {
 // awaitConfirmed waits until the session of the cluster explains the addresses of n load balancers, and
 // finds nothing wrong with any of them.
 func (f *fleet) awaitConfirmed(ctx context.Context, n int) error {
-	system, err := f.cluster.Client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem,
-		metav1.GetOptions{})
+	scope, err := f.scopeOf(ctx)
 	if err != nil {
 		return err
 	}
@@ -110,16 +107,21 @@ func (f *fleet) awaitConfirmed(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, initLimit)
 	defer cancel()
 	return process.Await(ctx, func(ctx context.Context) (bool, error) {
-		list, err := service.ListLoadBalancers(ctx, &backendv1.ListLoadBalancersRequest{
-			Scope: string(system.UID), PageSize: int32(n),
-		})
-		if err != nil {
-			return false, err
-		}
 		confirmed := 0
-		for _, lb := range list.GetLoadBalancers() {
-			if isConfirmed(lb) {
-				confirmed++
+		for page := ""; ; {
+			list, err := service.ListLoadBalancers(ctx, &backendv1.ListLoadBalancersRequest{
+				Scope: scope, PageSize: int32(min(n, thousand)), PageToken: page,
+			})
+			if err != nil {
+				return false, err
+			}
+			for _, lb := range list.GetLoadBalancers() {
+				if isConfirmed(lb) {
+					confirmed++
+				}
+			}
+			if page = list.GetNextPageToken(); page == "" {
+				break
 			}
 		}
 		return confirmed == n, nil

@@ -77,7 +77,7 @@ func (f *fleet) serve(ctx context.Context, n int) error {
 	for i := range n {
 		group.Go(func() error {
 			_, err := services.Create(groupCtx, objects.LoadBalancer("default",
-				fmt.Sprintf("service-%d", i), objects.TCP(int32(firstPort+i))), metav1.CreateOptions{})
+				fmt.Sprintf("service-%d", i), objects.TCP(int32(firstPort+i%samePort))), metav1.CreateOptions{})
 			return err
 		})
 	}

@@ -39,8 +39,10 @@ type Machine struct {
 	Hostname  string
 	NCPUs     int
 	MemoryGiB int
-	// IP is its private IPv4 address, in 172.30.0.0/22.
+	// IP is its private IPv4 address, in 172.30.0.0/22 unless it is in another subnet.
 	IP string
+	// Subnet is the name of its subnet, see AddNetwork; empty for the one that every VPC has.
+	Subnet string
 	// Ephemeral gives it an external IP of its own.
 	Ephemeral bool
 	// DualStack gives it an IPv6 address, too. IPv6Only gives it no other one.
@@ -64,7 +66,7 @@ func instances(machines []Machine) []object {
 		all = append(all, object{
 			"name": m.Name, "id": m.ID, "hostname": cmp.Or(m.Hostname, m.Name),
 			"ncpus": m.NCPUs, "memory_gib": m.MemoryGiB,
-			"nic": nic, "ip": m.IP, "ephemeral": m.Ephemeral,
+			"nic": nic, "ip": m.IP, "ephemeral": m.Ephemeral, "subnet": m.Subnet,
 		})
 	}
 	return all
@@ -73,6 +75,13 @@ func instances(machines []Machine) []object {
 // AddMachines adds instances to the project, in which each user keeps the role that it has.
 func (r *Rack) AddMachines(ctx context.Context, machines ...Machine) error {
 	return r.applyToProject(ctx, object{"name": Project, "instances": instances(machines)})
+}
+
+// AddNetwork adds a subnet with a private IPv4 block to the default VPC of the project.
+func (r *Rack) AddNetwork(ctx context.Context, name, block string) error {
+	return r.applyToProject(ctx, object{"name": Project, "vpcs": []object{{
+		"name": "default", "subnets": []object{{"name": name, "ipv4_block": block}},
+	}}})
 }
 
 // AddProject adds instances to a project of the programs' silo, and the project if there is none,

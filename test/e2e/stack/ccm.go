@@ -43,6 +43,7 @@ type CCM struct {
 	options CCMOptions
 	token   string
 	health  string
+	secure  string
 }
 
 // CCMOptions say what to start, and where.
@@ -203,6 +204,9 @@ func (c *CCM) BackendReady(ctx context.Context) error {
 // HealthURL returns the URL of something that the backend serves beside its API.
 func (c *CCM) HealthURL(path string) string { return "http://" + c.health + path }
 
+// ShimURL returns the URL of something that the shim serves.
+func (c *CCM) ShimURL(path string) string { return "https://" + c.secure + path }
+
 // address is the one at which the programs report that they are healthy.
 func (c *CCM) address() string { return cmp.Or(c.options.Address, "127.0.0.1") }
 
@@ -241,8 +245,8 @@ func (c *CCM) runShim(ctx context.Context) error {
 	}}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
 		spec := c.shimSpec(ports[0])
-		url := "https://" + net.JoinHostPort(c.address(), strconv.Itoa(ports[0])) + "/healthz"
-		shim, err := c.options.Group.Run(ctx, spec, process.HTTPGet(insecure, url))
+		c.secure = net.JoinHostPort(c.address(), strconv.Itoa(ports[0]))
+		shim, err := c.options.Group.Run(ctx, spec, process.HTTPGet(insecure, c.ShimURL("/healthz")))
 		if err == nil {
 			c.Shim = shim
 		}
