@@ -186,10 +186,11 @@ e2e-pod: image ## Test installations, as root: this machine becomes a node for a
 	@cd test/e2e/pod && exec ../../../bin/e2e-pod.test -test.v -test.timeout 25m -test.run "$(RUN)"
 
 .PHONY: e2e-datapath
-e2e-datapath: ## Measure failover through real kube-proxies, as root, in network namespaces (RUN=regexp selects; SHORT=1)
+e2e-datapath: ## Measure what clients lose, through real kube-proxies, as root, in network namespaces (RUN=regexp, PROXY=mode, SHORT=1)
 	@mkdir -p bin
 	cd test/e2e && go test -c -tags e2edatapath -o ../../bin/e2e-datapath.test ./datapath
-	@cd test/e2e/datapath && exec ../../../bin/e2e-datapath.test -test.v -test.timeout 15m $(if $(SHORT),-test.short) \
+	@cd test/e2e/datapath && DATAPATH_PROXY="$(PROXY)" exec ../../../bin/e2e-datapath.test -test.v -test.timeout 15m \
+		$(if $(SHORT),-test.short) \
 		-test.run "$(RUN)"
 
 .PHONY: e2e-monitoring

@@ -40,7 +40,7 @@ func (s *scene) spread(prefix string, first int32) []service {
 // TestNoSingleSignIsEnough: a host with a dead kubelet answers, and one whose kubelet cannot be
 // reached renews its Lease. Both serve, and keep their addresses.
 func TestNoSingleSignIsEnough(t *testing.T) {
-	s := newLongScene(t)
+	s := newOnceScene(t)
 	ctx, cancel := s.within(2 * limit)
 	defer cancel()
 	services := s.create("sign", 8100, 2, nil)
@@ -63,7 +63,7 @@ func TestNoSingleSignIsEnough(t *testing.T) {
 // TestNothingMovesWhileMostMachinesAreSilent: then, as far as the leader knows, it is its own network
 // that fails, and the Services say so.
 func TestNothingMovesWhileMostMachinesAreSilent(t *testing.T) {
-	s := newLongScene(t)
+	s := newOnceScene(t)
 	ctx, cancel := s.within(3 * limit)
 	defer cancel()
 	services := s.spread("most", 8200)
@@ -74,7 +74,7 @@ func TestNothingMovesWhileMostMachinesAreSilent(t *testing.T) {
 		s.must(err)
 	}
 	for _, each := range silent {
-		s.saysItIsHeld(ctx, each, "fewer than half of the other nodes")
+		s.saysItIsHeld(ctx, each, "fewer than half of the other candidates that are probed answer")
 	}
 	s.rest(patience)
 	s.stays(before, services...)
@@ -96,7 +96,7 @@ func TestNothingMovesWhileMostMachinesAreSilent(t *testing.T) {
 
 // TestALeaderThatIsCutOffMovesNothing although it still reaches Oxide.
 func TestALeaderThatIsCutOffMovesNothing(t *testing.T) {
-	s := newLongScene(t)
+	s := newOnceScene(t)
 	ctx, cancel := s.within(3 * limit)
 	defer cancel()
 	services := s.spread("cut", 8300)
@@ -137,7 +137,10 @@ func (s *scene) saysItIsHeld(ctx context.Context, of service, why string) {
 	s.Helper()
 	var last metav1.Condition
 	err := process.Await(ctx, func(ctx context.Context) (held bool, err error) {
-		last, err = s.condition(ctx, of)
+		now, err := s.condition(ctx, of)
+		if err == nil {
+			last = now
+		}
 		return last.Reason == "FailoverHeld" && strings.Contains(last.Message, why), err
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ package datapath
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,82 +16,133 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
 
 const (
-	// vpcSubnet is the simulated rack's, podNetwork that of the pods, and publicSubnet has its
-	// floating IPs.
-	vpcSubnet, podNetwork, publicSubnet = "172.30.0.0/22", "10.244.0.0/16", "198.51.100.0/24"
-	// clientNamespace is the network of the clients, and clientAddress their address.
-	clientNamespace, clientAddress = "client", "203.0.113.10"
+	// vpcSubnet is the simulated rack's, podNetwork and podNetwork6 those of the pods.
+	vpcSubnet, podNetwork, podNetwork6 = "172.30.0.0/22", "10.244.0.0/16", "fd00:10:244::/48"
+	// These are what the rack gives to Services: floating IPs and external subnets.
+	publicSubnet, publicSubnet6 = "198.51.100.0/24", "2001:db8:51::/64"
+	routedSubnet, routedSubnet6 = "198.18.0.0/24", "2001:db8:18::/120"
+	// clientNamespace is the network of the clients, with the addresses that they have there.
+	clientNamespace                             = "client"
+	clientAddress, clientAddress6, otherAddress = "203.0.113.10", "2001:db8:c::10", "203.0.113.99"
+	// nearLink and farLink are the addresses of a wire's ends, by which IPv6 is routed: the gateway's,
+	// or that of the machine that a pod is on, and the other one.
+	nearLink, farLink = "fe80::1", "fe80::2"
 )
 
 // gateway is the address of the namespace that the tests run in: it routes between all others, and
 // the control plane is there.
 var gateway = netip.AddrFrom4([4]byte{172, 30, 0, 1})
 
+// wire is how a network namespace is connected with another one, its only neighbor.
+type wire struct {
+	// name is that of the namespace, and of the neighbor's end. from is the neighbor, empty for the
+	// gateway, with the address via.
+	name, from, via string
+	// v4 and v6 are the addresses of the namespace; v6 may be empty.
+	v4, v6 string
+	// behind are further networks that it is the way to.
+	behind []string
+}
+
 // openFabric makes the gateway and the clients' network. What is sent to an address that nobody has
 // is dropped without an answer, as by Oxide.
 func openFabric(ctx context.Context) error {
-	if err := sysctl("net/ipv4/ip_forward", "1"); err != nil {
+	if err := forward(); err != nil {
 		return err
 	}
-	err := ip(ctx,
-		"link set lo up",
-		"address add "+gateway.String()+"/32 dev lo",
-		"route add blackhole "+vpcSubnet,
-		"route add blackhole "+podNetwork,
-		"route add blackhole "+publicSubnet,
-	)
-	if err != nil {
+	commands := []string{"link set lo up", "address add " + gateway.String() + "/32 dev lo"}
+	for _, network := range []string{
+		vpcSubnet, podNetwork, publicSubnet, routedSubnet, "fd00::/8", publicSubnet6, routedSubnet6,
+	} {
+		commands = append(commands, "route add blackhole "+network)
+	}
+	if err := ip(ctx, commands...); err != nil {
 		return err
 	}
-	if err := addNamespace(ctx, clientNamespace, clientAddress); err != nil {
+	clients := wire{
+		name: clientNamespace, via: gateway.String(), v4: clientAddress, v6: clientAddress6,
+		behind: []string{otherAddress},
+	}
+	if err := clients.build(ctx); err != nil {
 		return err
 	}
-	return plugIn(ctx, clientNamespace, clientAddress)
+	return ipIn(ctx, clientNamespace, "address add "+otherAddress+"/32 dev eth0")
 }
 
-// addNamespace makes a network namespace with one address, whose only neighbor is the gateway. The
-// gateway's end of its wire has its name.
-func addNamespace(ctx context.Context, name, address string) error {
-	err := ip(ctx,
-		"netns add "+name,
-		"link add "+name+" type veth peer name eth0 netns "+name,
-	)
+// forward lets this network namespace route.
+func forward() error {
+	return errors.Join(
+		sysctl("net/ipv4/ip_forward", "1"), sysctl("net/ipv6/conf/all/forwarding", "1"))
+}
+
+// build makes a network namespace, and connects it.
+func (w wire) build(ctx context.Context) error {
+	if err := ip(ctx, "netns add "+w.name); err != nil {
+		return err
+	}
+	err := ipIn(ctx, w.from, "link add "+w.name+" type veth peer name eth0 netns "+w.name)
 	if err != nil {
 		return err
 	}
-	err = ipIn(ctx, name,
+	err = ipIn(ctx, w.name,
 		"link set lo up",
 		"link set eth0 up",
-		"address add "+address+"/32 dev eth0",
-		"route add "+gateway.String()+" dev eth0 src "+address,
-		"route add default via "+gateway.String()+" dev eth0 src "+address,
+		"address add "+w.v4+"/32 dev eth0",
+		"address add "+farLink+"/64 dev eth0 nodad",
+		"route add "+w.via+" dev eth0 src "+w.v4,
+		"route add default via "+w.via+" dev eth0 src "+w.v4,
 	)
 	if err != nil {
 		return err
 	}
-	return within(name, func() error { return sysctl("net/ipv4/ip_forward", "1") })
+	if err := within(w.name, forward); err != nil {
+		return err
+	}
+	if err := w.addIPv6(ctx); err != nil {
+		return err
+	}
+	return w.plugIn(ctx)
 }
 
-// plugIn connects a namespace to the gateway, which sends there what is for the address, and for
-// further subnets behind it.
-func plugIn(ctx context.Context, name, address string, behind ...string) error {
+// addIPv6 gives the namespace its IPv6 address, if it has one by now.
+func (w wire) addIPv6(ctx context.Context) error {
+	if w.v6 == "" {
+		return nil
+	}
+	return ipIn(ctx, w.name,
+		"address add "+w.v6+"/128 dev eth0 nodad",
+		"route add default via "+nearLink+" dev eth0 src "+w.v6,
+	)
+}
+
+// plugIn connects the namespace with its neighbor, which sends there what is for its addresses and
+// for the networks behind it.
+func (w wire) plugIn(ctx context.Context) error {
 	commands := []string{
-		"link set " + name + " up",
-		"route replace " + address + " dev " + name + " src " + gateway.String(),
+		"link set " + w.name + " up",
+		"address replace " + nearLink + "/64 dev " + w.name + " nodad",
+		"route replace " + w.v4 + " dev " + w.name + " src " + w.via,
 	}
-	for _, subnet := range behind {
-		commands = append(commands,
-			"route replace "+subnet+" via "+address+" dev "+name+" onlink src "+gateway.String())
+	if w.v6 != "" {
+		commands = append(commands, "route replace "+w.v6+" via "+farLink+" dev "+w.name)
 	}
-	return ip(ctx, commands...)
+	for _, network := range w.behind {
+		commands = append(commands, w.routeTo(network))
+	}
+	return ipIn(ctx, w.from, commands...)
+}
+
+// routeTo is the command by which the neighbor sends there what is for a network.
+func (w wire) routeTo(network string) string {
+	if strings.Contains(network, ":") {
+		return "route replace " + network + " via " + farLink + " dev " + w.name
+	}
+	return "route replace " + network + " via " + w.v4 + " dev " + w.name + " onlink src " + w.via
 }
 
 // unplug takes the wire off: nothing comes or goes, and nobody is notified.
@@ -99,8 +151,11 @@ func unplug(ctx context.Context, name string) error { return ip(ctx, "link set "
 // ip runs commands of iproute2, all of them or up to the first that fails.
 func ip(ctx context.Context, commands ...string) error { return batch(ctx, nil, commands) }
 
-// ipIn does so in another network namespace.
+// ipIn does so in another network namespace; empty: in this one.
 func ipIn(ctx context.Context, namespace string, commands ...string) error {
+	if namespace == "" {
+		return ip(ctx, commands...)
+	}
 	return batch(ctx, []string{"-netns", namespace}, commands)
 }
 
@@ -147,46 +202,4 @@ func run(ctx context.Context, name string, args ...string) error {
 
 func sysctl(key, value string) error {
 	return os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0o644)
-}
-
-// translatePoll is how often the gateway looks where floating IPs are attached.
-const translatePoll = 20 * time.Millisecond
-
-// translate does what Oxide's network does with floating IPs, until ctx ends: what clients send to
-// one is sent to the instance that it is attached to, and only while it is.
-func (w *world) translate(ctx context.Context) {
-	ticker := time.NewTicker(translatePoll)
-	defer ticker.Stop()
-	last := ""
-	for ctx.Err() == nil {
-		state, err := w.rack.State(ctx)
-		if rules := translation(state); err == nil && rules != last {
-			cmd := exec.CommandContext(ctx, "iptables-restore")
-			cmd.Stdin = strings.NewReader(rules)
-			if out, err := cmd.CombinedOutput(); err != nil && ctx.Err() == nil {
-				fmt.Fprintf(os.Stderr, "e2e-datapath: iptables-restore: %v: %s\n", err, out)
-			} else {
-				last = rules
-			}
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// translation returns the table of the gateway's rules.
-func translation(state rack.State) string {
-	var rules strings.Builder
-	rules.WriteString("*nat\n")
-	for _, address := range state.FloatingIPs {
-		instance, found := state.Instance(address.Instance)
-		if found && address.AttachState == rack.Attached {
-			fmt.Fprintf(&rules, "-A PREROUTING -i %s -d %s/32 -j DNAT --to-destination %s\n",
-				clientNamespace, address.IP, instance.PrivateIPs["v4"])
-		}
-	}
-	rules.WriteString("COMMIT\n")
-	return rules.String()
 }

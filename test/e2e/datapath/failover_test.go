@@ -26,7 +26,7 @@ const (
 // TestADeadHostIsReplacedWithinSeconds measures from when the host that carries an address is gone
 // until a client of the Service is answered again, and until the first step that anybody can see.
 func TestADeadHostIsReplacedWithinSeconds(t *testing.T) {
-	s := newScene(t)
+	s := newFirstScene(t)
 	count := samples
 	if testing.Short() {
 		count = 1
@@ -39,7 +39,8 @@ func TestADeadHostIsReplacedWithinSeconds(t *testing.T) {
 		age := renewInterval * time.Duration(2*i+1) / time.Duration(2*count)
 		served, seen := s.failover(web, age)
 		took, detected = append(took, served), append(detected, seen)
-		s.drop(web.name)
+		s.remove(web.name)
+		s.awaitNone()
 	}
 	t.Logf("served elsewhere after%s, detected after%s", seconds(took), seconds(detected))
 	s.figures.hold(t, "failover_dead_host_seconds", median(took))
@@ -75,24 +76,8 @@ func TestManyAddressesOfADeadHost(t *testing.T) {
 	s := newLongScene(t)
 	ctx, cancel := s.within(2 * limit)
 	defer cancel()
-	host := s.machines[1]
-	s.must(s.label(ctx, host.name, crowdLabel, "true"))
-	services := s.create("crowd", 9000, crowd, map[string]string{
-		"oxide.computer/node-selector": crowdLabel + "=true",
-	})
-	for _, m := range s.machines[2:] {
-		s.must(s.label(ctx, m.name, crowdLabel, "true"))
-	}
-	visitors := make([]*visitor, len(services))
-	for i, each := range services {
-		if each.machine != host {
-			t.Fatalf("%s is on %s, want %s", each.name, each.machine.name, host.name)
-		}
-		visitors[i] = visit(each.address, each.port, 50*time.Millisecond)
-		defer visitors[i].stop()
-		_, err := visitors[i].firstAnswer(ctx, time.Now())
-		s.must(err)
-	}
+	services := s.crowded(wanted{prefix: "crowd", first: 9000, count: crowd})
+	host, visitors := services[0].machine, s.visitAll(services)
 	// In the middle between two renewals: there is one sample only.
 	s.must(host.kubelet.awaitAge(ctx, renewInterval/2))
 	gone, err := host.vanish(ctx)

@@ -14,11 +14,14 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/objects"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/process"
 	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/rack"
 )
@@ -28,14 +31,18 @@ const (
 	kubeletPort = 10250
 	// proxyHealthPort is where kube-proxy reports that it is healthy.
 	proxyHealthPort = 10256
-	// podPort is where the pods serve.
-	podPort = 8080
+	// podPort and otherPodPort are where the pods serve, the latter for another Service.
+	podPort, otherPodPort = 8080, 8081
 )
 
 // machine is an instance of the simulated rack that is a node of the cluster.
 type machine struct {
 	*world
 	name, private, pod, podSubnet string
+	// private6, pod6 and podSubnet6 are the same for IPv6; private6 is the rack's choice.
+	private6, pod6, podSubnet6 string
+	// podNamespace is the network namespace of its pods.
+	podNamespace string
 
 	// kubelet and proxy run while the machine does; nil: they do not. port is what listens on the
 	// kubelet's port.
@@ -44,6 +51,8 @@ type machine struct {
 	port    *server
 	// filtered: what is sent to the kubelet's port is dropped.
 	filtered bool
+	// off: its wire is.
+	off atomic.Bool
 }
 
 // newMachine describes the machine number i.
@@ -51,34 +60,63 @@ func newMachine(w *world, i int) *machine {
 	return &machine{
 		world: w, name: "node-" + string(rune('a'+i)), private: fmt.Sprintf("172.30.0.%d", 11+i),
 		pod: fmt.Sprintf("10.244.%d.10", i), podSubnet: fmt.Sprintf("10.244.%d.0/24", i),
+		pod6: fmt.Sprintf("fd00:10:244:%d::10", i+1), podSubnet6: fmt.Sprintf("fd00:10:244:%d::/64", i+1),
+		podNamespace: "pod-" + string(rune('a'+i)),
 	}
 }
 
 // instance is the machine as the rack has it.
 func (m *machine) instance() rack.Machine {
-	return rack.Machine{Name: m.name, NCPUs: 2, MemoryGiB: 8, IP: m.private}
+	return rack.Machine{Name: m.name, NCPUs: 2, MemoryGiB: 8, IP: m.private, DualStack: true}
 }
 
-// build makes the machine's network, with a pod that serves in it, and connects it.
+// wire is how the machine is connected.
+func (m *machine) wire() wire {
+	return wire{
+		name: m.name, via: gateway.String(), v4: m.private, v6: m.private6,
+		behind: []string{m.podSubnet, m.podSubnet6},
+	}
+}
+
+// build makes the machine's network and, behind it, that of its pods, which serve, and connects it.
 func (m *machine) build(ctx context.Context) error {
-	if err := addNamespace(ctx, m.name, m.private); err != nil {
+	if err := m.wire().build(ctx); err != nil {
 		return err
 	}
-	if err := ipIn(ctx, m.name, "address add "+m.pod+"/32 dev lo"); err != nil {
+	pods := wire{name: m.podNamespace, from: m.name, via: m.private, v4: m.pod, v6: m.pod6}
+	if err := pods.build(ctx); err != nil {
 		return err
 	}
-	pod, err := listen(m.name, net.JoinHostPort(m.pod, strconv.Itoa(podPort)),
-		func(conn net.Conn) { fmt.Fprintln(conn, m.name) })
-	if err != nil {
+	for _, address := range []string{m.pod, m.pod6} {
+		for _, port := range []int{podPort, otherPodPort} {
+			pod, err := startPod(m, net.JoinHostPort(address, strconv.Itoa(port)))
+			if err != nil {
+				return err
+			}
+			m.servers = append(m.servers, pod)
+		}
+	}
+	return nil
+}
+
+// addIPv6 gives the machine the IPv6 address that its instance has.
+func (m *machine) addIPv6(ctx context.Context, state rack.State) error {
+	instance, _ := state.Instance(m.name)
+	m.private6 = instance.PrivateIPs["v6"]
+	if m.private6 == "" {
+		return fmt.Errorf("the rack gave %s no IPv6 address", m.name)
+	}
+	if err := m.wire().addIPv6(ctx); err != nil {
 		return err
 	}
-	m.servers = append(m.servers, pod)
 	return m.plugIn(ctx)
 }
 
 // plugIn connects the machine to the network.
 func (m *machine) plugIn(ctx context.Context) error {
-	return plugIn(ctx, m.name, m.private, m.podSubnet)
+	m.off.Store(false)
+	m.crossing.refresh()
+	return m.wire().plugIn(ctx)
 }
 
 // startKubelet starts the kubelet, which registers the Node. Its port accepts connections and waits
@@ -124,7 +162,8 @@ func (m *machine) startProxy(ctx context.Context) error {
 	health := net.JoinHostPort(m.private, strconv.Itoa(proxyHealthPort))
 	text, err := yaml.Marshal(map[string]any{
 		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
-		"mode": "iptables", "hostnameOverride": m.name, "clusterCIDR": podNetwork,
+		"mode": m.prepared.Mode, "hostnameOverride": m.name,
+		"clusterCIDR":        podNetwork + "," + podNetwork6,
 		"clientConnection":   map[string]any{"kubeconfig": m.proxyKubeconfig},
 		"healthzBindAddress": health,
 		// No namespace but the first may set how much the kernel tracks.
@@ -152,6 +191,7 @@ func (m *machine) startProxy(ctx context.Context) error {
 // vanish takes the machine off the network and lets everything on it end, without a word, and
 // returns when it was gone. The simulated rack goes on showing that its instance runs.
 func (m *machine) vanish(ctx context.Context) (gone time.Time, err error) {
+	m.off.Store(true)
 	if err := unplug(ctx, m.name); err != nil {
 		return gone, err
 	}
@@ -193,4 +233,16 @@ func (m *machine) hasAddress(ctx context.Context) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// cordon makes a Node unschedulable, or schedulable again.
+func (w *world) cordon(ctx context.Context, m *machine, on bool) error {
+	nodes := w.client.CoreV1().Nodes()
+	node, err := nodes.Get(ctx, m.name, metav1.GetOptions{})
+	if err != nil || node.Spec.Unschedulable == on {
+		return err
+	}
+	return objects.Change(ctx, m.name, nodes.Get, nodes.Update, func(object *corev1.Node) {
+		object.Spec.Unschedulable = on
+	})
 }

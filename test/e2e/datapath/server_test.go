@@ -24,7 +24,7 @@ type server struct {
 func listen(namespace, address string, handle func(net.Conn)) (*server, error) {
 	s := &server{conns: map[net.Conn]bool{}}
 	err := within(namespace, func() (err error) {
-		s.listener, err = net.Listen("tcp4", address)
+		s.listener, err = net.Listen("tcp", address)
 		return err
 	})
 	if err != nil {

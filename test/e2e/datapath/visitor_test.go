@@ -7,9 +7,8 @@
 package datapath
 
 import (
+	"bufio"
 	"context"
-	"errors"
-	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -73,7 +72,7 @@ func (v *visitor) work(ctx context.Context, offset, interval time.Duration) {
 
 // attempt connects once and reads what the pod says.
 func (v *visitor) attempt() error {
-	conn, err := net.DialTimeout("tcp4", v.address, attemptLimit)
+	conn, err := net.DialTimeout("tcp", v.address, attemptLimit)
 	if err != nil {
 		return err
 	}
@@ -85,10 +84,7 @@ func (v *visitor) attempt() error {
 	if err := conn.SetDeadline(time.Now().Add(attemptLimit)); err != nil {
 		return err
 	}
-	text, err := io.ReadAll(conn)
-	if err == nil && len(text) == 0 {
-		return errors.New("nothing was said")
-	}
+	_, err = bufio.NewReader(conn).ReadString('\n')
 	return err
 }
 

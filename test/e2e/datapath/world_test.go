@@ -55,18 +55,20 @@ type world struct {
 	figures    figures
 
 	proxyKubeconfig string
-	servers         []*server
+	crossing        *crossing
+	servers         []interface{ close() }
 	cancel          context.CancelFunc
-	translating     sync.WaitGroup
+	following       sync.WaitGroup
 }
 
 func newWorld(p prepared) *world {
 	w := &world{
-		prepared: p, dir: p.Dir, figures: figures{}, cancel: func() {},
-		group: process.NewGroup(filepath.Join(p.Dir, logFolder)),
+		prepared: p, dir: stateDir, figures: newFigures(p.Mode), cancel: func() {},
+		group: process.NewGroup(filepath.Join(stateDir, logFolder)),
 		// A connection to a machine that vanishes would be used again otherwise.
 		httpClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	}
+	w.crossing = &crossing{world: w, left: map[string]gap{}}
 	for i := range machineCount {
 		w.machines = append(w.machines, newMachine(w, i))
 	}
@@ -78,7 +80,7 @@ func (w *world) start() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), startLimit,
 		errors.New("the world took too long to start"))
 	defer cancel()
-	if err := os.Mkdir(filepath.Join(w.dir, logFolder), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(w.dir, logFolder), 0o700); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
@@ -132,10 +134,37 @@ func (w *world) startRack(ctx context.Context) (err error) {
 	if err := w.rack.AddFirewallRule(ctx, rack.AllOpen); err != nil {
 		return err
 	}
+	if err := w.addPools(ctx); err != nil {
+		return err
+	}
+	state, err := w.rack.State(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range w.machines {
+		if err := m.addIPv6(ctx, state); err != nil {
+			return err
+		}
+	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w.cancel = stop
-	w.translating.Go(func() { w.translate(running) })
+	w.following.Go(func() { w.crossing.run(running) })
 	return nil
+}
+
+// addPools adds a default pool of each other kind of addresses than IPv4 floating IPs.
+func (w *world) addPools(ctx context.Context) error {
+	return errors.Join(
+		w.rack.AddPool(ctx, rack.Pool{
+			Name: "default-v6", Version: "v6", First: "2001:db8:51::10", Last: "2001:db8:51::ffff", Default: true,
+		}),
+		w.rack.AddSubnetPool(ctx, rack.SubnetPool{
+			Name: "subnets", Version: "v4", Subnet: routedSubnet, Default: true,
+		}),
+		w.rack.AddSubnetPool(ctx, rack.SubnetPool{
+			Name: "subnets-v6", Version: "v6", Subnet: routedSubnet6, Default: true,
+		}),
+	)
 }
 
 // startCCM starts the cloud controller manager on the first machine.
@@ -219,7 +248,7 @@ func (w *world) close() error {
 		m.killKubelet()
 	}
 	w.cancel()
-	w.translating.Wait()
+	w.following.Wait()
 	err := w.group.StopAll(20 * time.Second)
 	for _, server := range w.servers {
 		server.close()
