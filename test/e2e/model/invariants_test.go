@@ -195,7 +195,7 @@ func (e *expectation) checkMovement(found *problems, st step) (held int) {
 		for _, ip := range e.current(st.before, v) {
 			after, has := now[ip.ID]
 			if !has || ip.AttachState != rack.Attached || st.moved[ip.ID] || st.replaced[v.name] ||
-				!e.isSteady(st, ip.Instance) || e.mayMakeWay(st, v, ip) {
+				!e.isSteady(st, ip.Instance) || e.mayMakeWay(st, v, ip) || e.isDoubled(st.before, v, ip) {
 				continue
 			}
 			held++
@@ -206,6 +206,13 @@ func (e *expectation) checkMovement(found *problems, st step) (held int) {
 		}
 	}
 	return held
+}
+
+// isDoubled reports whether two leaders have put another address of a Service where one is: one of them leaves.
+func (e *expectation) isDoubled(s snapshot, v *service, ip rack.Carried) bool {
+	return e.rivals && slices.ContainsFunc(e.served(s, v), func(other rack.Carried) bool {
+		return other.ID != ip.ID && other.Version() == ip.Version() && other.Instance == ip.Instance
+	})
 }
 
 // mayMakeWay reports whether an address may leave its instance because another Service has a port of
