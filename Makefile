@@ -151,7 +151,19 @@ else
 	go test -run 'TestEachWrong|TestANewer' ./internal/conformance # with the race detector only some of these are run
 	cd proto && go test -race -timeout 20m ./...
 	cd tools && go test -timeout 10m ./...
+	@$(MAKE) --no-print-directory coverage COVERAGE="./internal/oxide ./internal/backend/rpc $(addprefix ./,$(filter-out %.go,$(COVERED)))"
 endif
+
+# What the tests of its own package have to run all of: the mapping of errors, names and markers, sockets.
+COVERED := internal/oxide/errors.go internal/backend/rpc/errors.go internal/backend/rpc/errors_session.go \
+	internal/loadbalancers/ownership internal/uds
+COVERAGE ?= ./...
+
+.PHONY: coverage
+coverage: ## Report what the unit tests cover of each package, and hold all of errors, names, markers and sockets (COVERAGE=packages)
+	@mkdir -p bin
+	go test -timeout 20m -coverprofile bin/coverage.out $(COVERAGE)
+	@cd tools && go run ./coverage --profile ../bin/coverage.out --module $$(cd .. && go list -m) $(COVERED)
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver (E2E_VERBOSE=1: with all that they can log)

@@ -180,12 +180,10 @@ func (e *Error) what() string {
 			return "the time for it was up" + e.Detail
 		}
 		return "the call was cancelled"
-	case KindBadResponse:
-		return "Oxide's answer cannot be understood: " + e.Detail
 	case KindAlreadyExists, KindRefused:
 		return "Oxide refuses: " + e.Detail
 	}
-	return e.Detail
+	return "Oxide's answer cannot be understood: " + e.Detail
 }
 
 // Passing reports whether Oxide itself said that it cannot do it now, or failed: then what was asked,
@@ -234,7 +232,7 @@ func newError(ctx context.Context, operation string, err error, x *exchange) *Er
 		e.Kind = KindUnavailable
 		var ok bool
 		if e.Detail, e.remedy, ok = proxyDetail(x.err, x.proxy); !ok {
-			e.Detail, e.remedy = connectionDetail(x.err)
+			e.Detail, e.remedy = connectionDetail(x.err, x.clean)
 			e.Detail, e.remedy = throughProxy(e.Detail, e.remedy, x.proxy)
 		}
 	case x.status >= http.StatusMultipleChoices:

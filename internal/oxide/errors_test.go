@@ -252,3 +252,52 @@ func TestErrorNamesTheRequest(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}
 }
+
+// Each kind has one remedy at most, apart from the cause, which preflight prints by itself; and a log
+// has the request id besides, by which Oxide's operators find the request.
+func TestAnErrorSaysItsCauseItsRemedyAndItsRequest(t *testing.T) {
+	for kind := range oxide.KindEnded + 1 {
+		err := &oxide.Error{
+			Operation: "try it", Kind: kind, Status: http.StatusTeapot, Detail: "detail",
+			Err: context.Canceled,
+		}
+		want := err.Cause()
+		if remedy := err.Remedy(); remedy != "" {
+			want += "; " + remedy
+		}
+		if err.Error() != want || !strings.HasPrefix(want, "could not try it: ") {
+			t.Errorf("kind %d: %q, want %q", kind, err, want)
+		}
+		if got := fmt.Sprint(err.LogValue()); got != "[text="+want+"]" {
+			t.Errorf("kind %d is logged as %s", kind, got)
+		}
+		err.RequestID = "req-1"
+		if got := fmt.Sprint(err.LogValue()); got != "[text="+want+" request_id=req-1]" {
+			t.Errorf("kind %d is logged as %s", kind, got)
+		}
+	}
+}
+
+// An old rack that cannot allocate is no full pool: more addresses in it would help nobody.
+func TestAnOldRackIsUpdatedAndNoPoolExtended(t *testing.T) {
+	err := &oxide.Error{Kind: oxide.KindNoCapacity, Status: http.StatusInsufficientStorage}
+	if err.Remedy() != "" || !strings.Contains(err.Error(), "no capacity left (HTTP 507)") {
+		t.Errorf("a full pool: %v", err)
+	}
+	err.OldRelease = true
+	if err.Remedy() != "update the rack, or use another subnet pool" ||
+		!strings.Contains(err.Error(), "racks before release 21") {
+		t.Errorf("an old rack: %v", err)
+	}
+}
+
+// What Oxide cannot do now is no wrong setting.
+func TestWhatPassesIsWhatOxideSaysOfItself(t *testing.T) {
+	for status, want := range map[int]bool{
+		0: false, 400: false, 401: false, 404: false, 429: true, 500: true, 503: true, 507: true,
+	} {
+		if got := (&oxide.Error{Status: status}).Passing(); got != want {
+			t.Errorf("HTTP %d: %v", status, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@
 package oxide_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -140,6 +141,7 @@ func TestTheRoleThatIsMissingIsNamedAsOxideNamesIt(t *testing.T) {
 		{subnet, "limited_collaborator, or more, on the project"},
 		{r.DetachExternalSubnet(t.Context(), anID), "limited_collaborator, or more, on the project"},
 		{r.DetachFloatingIP(t.Context(), anID), "limited_collaborator, or more, on the project"},
+		{r.ReplaceFirewall(t.Context(), anID, []json.RawMessage{}), "collaborator, or more, on the project"},
 		{r.DeleteFloatingIP(t.Context(), anID), "limited_collaborator, or more, on the project"},
 	} {
 		wantKind(t, tt.err, oxide.KindForbidden)

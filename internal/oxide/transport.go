@@ -167,7 +167,7 @@ func (b *recordedBody) Read(p []byte) (int, error) {
 func (b *recordedBody) Close() error { return b.body.Close() }
 
 // connectionDetail says in a few words why there was no answer, and the remedy where it is known.
-func connectionDetail(err error) (detail, remedy string) {
+func connectionDetail(err error, clean func(string) string) (detail, remedy string) {
 	var (
 		unknownCA *x509.UnknownAuthorityError
 		unknown   x509.UnknownAuthorityError
@@ -194,7 +194,7 @@ func connectionDetail(err error) (detail, remedy string) {
 		return "its certificate is for another host name",
 			"use the silo's own host name in --oxide-host or OXIDE_HOST"
 	case errors.As(err, &invalid):
-		return oneLine(invalid.Error()), ""
+		return clean(invalid.Error()), ""
 	case errors.As(err, &dnsErr):
 		return "the host name " + dnsErr.Name + " in --oxide-host or OXIDE_HOST does not resolve", ""
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -210,7 +210,7 @@ func connectionDetail(err error) (detail, remedy string) {
 	case errors.As(err, &errno):
 		return "the network says: " + errno.Error(), ""
 	}
-	return oneLine(err.Error()), ""
+	return clean(err.Error()), "" // which may repeat an answer that could not be read
 }
 
 // validity says when a certificate is valid, and what this machine's clock says. That is given to the

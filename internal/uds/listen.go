@@ -79,11 +79,12 @@ func listen(path string, directory, socket fs.FileMode) (*net.UnixListener, erro
 // makeDirectory makes sure that others can do no more in the socket's directory than the mode says.
 func makeDirectory(dir string, mode fs.FileMode) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, mode); err != nil {
-			return fmt.Errorf("the directory %s cannot be made: %w", dir, cause(err))
+		err := os.MkdirAll(dir, mode)
+		if err == nil {
+			// The umask may have left less.
+			err = os.Chmod(dir, mode)
 		}
-		// The umask may have left less.
-		if err := os.Chmod(dir, mode); err != nil {
+		if err != nil {
 			return fmt.Errorf("the directory %s cannot be made: %w", dir, cause(err))
 		}
 	}
@@ -128,9 +129,8 @@ func removeStale(path string) error {
 
 // cause drops what the errors of os and net repeat.
 func cause(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
 	}
 	return err
 }

@@ -98,15 +98,88 @@ func TestListenRefuses(t *testing.T) {
 			},
 			err: "set its mode to 0700",
 		},
+		{
+			name: "a socket that takes datagrams, of some other program",
+			prepare: func(t *testing.T, path string) {
+				mkdir(t, filepath.Dir(path), 0o700)
+				conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = conn.Close() })
+			},
+			err: "whether somebody listens cannot be told: protocol wrong type for socket",
+		},
+		{
+			name: "a link to nothing in place of the directory",
+			prepare: func(t *testing.T, path string) {
+				if err := os.Symlink("nowhere/at/all", filepath.Dir(path)); err != nil {
+					t.Fatal(err)
+				}
+			},
+			err: "cannot be read: no such file or directory",
+		},
+		{
+			name: "a file in place of the directory",
+			prepare: func(t *testing.T, path string) {
+				if err := os.WriteFile(filepath.Dir(path), nil, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			},
+			err: "not a directory",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "made", "x.sock")
 			tc.prepare(t, path)
-			_, err := uds.Listen(path)
-			if err == nil || !strings.Contains(err.Error(), tc.err) {
-				t.Fatalf("got %v, want an error with %q", err, tc.err)
-			}
+			refused(t, path, tc.err)
 		})
+	}
+}
+
+// What the settings name may be impossible; the kernel's word for it is passed on once, without the
+// path in it that the message has already.
+func TestListenSaysWhyAPathIsImpossible(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "own")
+	mkdir(t, dir, 0o700)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("nowhere", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ name, path, err string }{
+		{"below a link to nothing", filepath.Join(link, "sub", "x.sock"), "cannot be made: "},
+		{"longer than a socket's", filepath.Join(dir, strings.Repeat("x", 120)), "invalid argument"},
+		{"longer than a file's", filepath.Join(dir, strings.Repeat("x", 300)), "file name too long"},
+	} {
+		t.Run(tc.name, func(t *testing.T) { refused(t, tc.path, tc.err) })
+	}
+}
+
+// Whoever owns the directory can replace the socket in it.
+func TestListenRefusesADirectoryOfAnotherUser(t *testing.T) {
+	dir := "/" // root's, which the user of the tests mostly is not
+	if os.Geteuid() == 0 {
+		dir = filepath.Join(t.TempDir(), "theirs")
+		mkdir(t, dir, 0o700)
+		if err := os.Chown(dir, 1, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused(t, filepath.Join(dir, "x.sock"), "belongs to user ")
+}
+
+// refused checks that Listen fails with this text, and leaves no socket behind.
+func refused(t *testing.T, path, text string) {
+	t.Helper()
+	listener, err := uds.Listen(path)
+	if err == nil {
+		_ = listener.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Fatalf("got %v, want an error with %q", err, text)
+	}
+	if strings.Count(err.Error(), path) > 1 {
+		t.Errorf("the path is in it twice: %v", err)
 	}
 }
 

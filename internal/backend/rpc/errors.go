@@ -227,9 +227,13 @@ func toStatus(err error) *status.Status {
 			},
 		})
 	}
-	st, detailErr := status.New(v.code, message).WithDetails(details...)
-	if detailErr != nil {
-		return status.New(codes.Internal, message)
+	return withDetails(status.New(v.code, message), details...)
+}
+
+// withDetails adds the details to a status. Of what is added here none can fail to be encoded.
+func withDetails(st *status.Status, details ...protoadapt.MessageV1) *status.Status {
+	if detailed, err := st.WithDetails(details...); err == nil {
+		st = detailed
 	}
 	return st
 }
@@ -269,16 +273,11 @@ var statusReasons = map[codes.Code]backendv1.ErrorReason{
 
 // annotate adds to a status that another package made what every status of this API has.
 func annotate(st *status.Status) *status.Status {
-	bounded := status.New(st.Code(), oneLine(st.Message()))
 	reason, known := statusReasons[st.Code()]
 	if !known {
 		reason = backendv1.ErrorReason_ERROR_REASON_INTERNAL
 	}
-	annotated, err := bounded.WithDetails(errorInfo(reason))
-	if err != nil {
-		return bounded
-	}
-	return annotated
+	return withDetails(status.New(st.Code(), oneLine(st.Message())), errorInfo(reason))
 }
 
 func errorInfo(reason backendv1.ErrorReason) *errdetails.ErrorInfo {

@@ -205,6 +205,45 @@ func TestWhatFailedForAnotherReasonIsNotEndedByTheStop(t *testing.T) {
 	}
 }
 
+// A call that the deadline ended says so in words of its own, unless what it was at says more.
+func TestACallThatWasEndedSaysWhatEndedIt(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{context.Canceled, "the call was cancelled"},
+		{context.DeadlineExceeded, "the time for the call was up"},
+		{fmt.Errorf("waiting for the list: %w", context.DeadlineExceeded),
+			"waiting for the list: context deadline exceeded"},
+	} {
+		if got := toStatus(tc.err).Message(); got != tc.want {
+			t.Errorf("%v: %q", tc.err, got)
+		}
+	}
+}
+
+// The backend is not ready where every call would fail, and only there: what one resource or one
+// request is refused for takes the pod out of no service.
+func TestOnlyWhatFailsEveryCallConcernsAllCalls(t *testing.T) {
+	all := map[oxide.Kind]bool{
+		oxide.KindUnavailable: true, oxide.KindUnauthorized: true, oxide.KindProjectNotFound: true,
+		oxide.KindVersionUnsupported: true,
+	}
+	for kind := range oxide.KindEnded + 1 {
+		err := fmt.Errorf("read it: %w", &oxide.Error{Kind: kind, Err: context.Canceled})
+		if got := ConcernsAllCalls(err); got != all[kind] {
+			t.Errorf("kind %d: %v", kind, got)
+		}
+	}
+	for _, err := range []error{
+		nil, errors.New("x"), ErrStopping, status.Error(codes.Unavailable, "x"), instances.ErrNotFound,
+	} {
+		if ConcernsAllCalls(err) {
+			t.Errorf("%v concerns all calls", err)
+		}
+	}
+}
+
 func TestTheRequestIDOfOxideIsPassedOn(t *testing.T) {
 	err := &session.Error{Message: "x", Err: &oxide.Error{RequestID: "req-1"}}
 	if info, _ := detailsOf(t, err); info.GetMetadata()["request_id"] != "req-1" {

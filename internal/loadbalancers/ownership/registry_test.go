@@ -123,6 +123,36 @@ func TestReleasedAddressesAreBounded(t *testing.T) {
 	})
 }
 
+// What a scope names before and after a change was not released by it.
+func TestWhatIsStillNamedIsNotReleased(t *testing.T) {
+	var r Registry
+	r.Set("one", userOwned("kept", "gone"))
+	r.Set("one", userOwned("kept"))
+	if _, released := r.released["kept"]; released || len(r.released) != 1 {
+		t.Errorf("released: %v", r.released)
+	}
+}
+
+// Where there is no room, all that is too old makes some: what is recent stays known.
+func TestWhatIsTooOldMakesRoomForWhatIsReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r Registry
+		for i := range maxReleased - 1 {
+			r.Set("one", userOwned("old-"+strconv.Itoa(i)))
+		}
+		r.Remove("one")
+		time.Sleep(recentlyReleasedFor)
+		for _, name := range []string{"recent", "late"} {
+			r.Set("one", userOwned(name))
+			r.Remove("one")
+			time.Sleep(time.Second)
+		}
+		if len(r.released) != 2 || !r.isReleased("recent") || !r.isReleased("late") {
+			t.Errorf("%d are remembered", len(r.released))
+		}
+	})
+}
+
 func TestCompleteOnceAScopeIs(t *testing.T) {
 	var r Registry
 	r.Set("one", Claims{})

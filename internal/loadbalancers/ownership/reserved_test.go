@@ -98,3 +98,15 @@ func TestGeneratedNamesAreRecognized(t *testing.T) {
 		}
 	}
 }
+
+// What would not be understood again is not written: the address could never be found under its name.
+func TestAReservationThatCouldNotBeReadIsNotWritten(t *testing.T) {
+	for _, r := range []Reservation{
+		{}, {Source: "pool:a b", Text: strings.Repeat("0", 16)}, {Source: "default", Text: "short"},
+		{Source: "default\nsource=x", Text: strings.Repeat("0", 16)},
+	} {
+		if description, err := WithReservation("mine", r); err == nil {
+			t.Errorf("%v is written as %q", r, description)
+		}
+	}
+}
