@@ -35,7 +35,7 @@ Mode changes Oxide where a session desires it
 Features `+features+`
 Session of c1
 Counts 2 load balancers (1 with a problem); 3 instances (1 of them can carry no address); `+
-		`5 addresses (2 load balancers', 1 orphaned, 2 foreign)
+		`5 addresses (2 of load balancers, 1 orphaned, 2 foreign)
 
 LOAD BALANCER STATE ADDRESS ON NOTE
 shop/ssh pending 198.51.100.12 nowhere `+inConflict+`
@@ -80,7 +80,7 @@ Project demo
 Mode read-only: it changes nothing in Oxide
 Features `+features+`
 Session none here, since its client stands by or is not connected: the replica that leads knows more
-Counts 1 load balancer; 3 instances; 3 addresses (1 load balancers', 2 foreign)
+Counts 1 load balancer; 3 instances; 3 addresses (1 of load balancers, 2 foreign)
 
 LOAD BALANCER ADDRESS ON
 shop/gone of c1 198.51.100.100 machine-1

@@ -167,11 +167,8 @@ func absenceProof(ctx context.Context, c *checker) {
 		c.refused("an absence that is to be proven with "+what, get(change), codes.FailedPrecondition,
 			backendv1.ErrorReason_ERROR_REASON_ABSENCE_NOT_PROVEN)
 	}
-	err := get(func(p *backendv1.AbsenceProof) { p.WitnessInstanceIds = nil })
-	if reasonOf(err) != backendv1.ErrorReason_ERROR_REASON_INVALID_REQUEST {
-		c.refused("an absence that is to be proven without a witness", err, codes.FailedPrecondition,
-			backendv1.ErrorReason_ERROR_REASON_ABSENCE_NOT_PROVEN)
-	}
+	c.invalid("an absence that is to be proven without a witness",
+		get(func(p *backendv1.AbsenceProof) { p.WitnessInstanceIds = nil }))
 	request := byID(c.nodes[0].GetId())
 	request.AbsenceProof = proof()
 	got, err := c.instances.GetInstance(ctx, request)

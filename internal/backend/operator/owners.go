@@ -60,7 +60,7 @@ func readOwners(ctx context.Context, c *connection, acting []string) (*owners, e
 
 // The groups of addresses by whose they are.
 const (
-	ofLoadBalancers = "load balancers'"
+	ofLoadBalancers = "of load balancers"
 	ofOrphans       = "orphaned"
 	ofRetained      = "retained"
 	ofReservations  = "reserved"

@@ -17,6 +17,9 @@ import (
 
 const someID = "9b9c6c1e-6d0e-4f61-a1a7-3c1de84e0c59"
 
+// absentID is that of another instance.
+const absentID = "0d5b5f0e-7a54-4b3e-8a2c-52c1f6c9b7aa"
+
 func TestValidateGetInstance(t *testing.T) {
 	byID := func(id string) *backendv1.GetInstanceRequest {
 		return &backendv1.GetInstanceRequest{Instance: &backendv1.GetInstanceRequest_Id{Id: id}}
@@ -51,8 +54,14 @@ func TestValidateGetInstance(t *testing.T) {
 		{"a name", byName("node-1"), ""},
 		{"a hostname", byHostname("Node-1.example.com"), ""},
 		{"a proof", proof(byID(someID), &backendv1.AbsenceProof{
-			SiloId: someID, ProjectId: someID, WitnessInstanceIds: []string{someID},
+			SiloId: someID, ProjectId: someID, WitnessInstanceIds: []string{absentID},
 		}), ""},
+		{"a proof without a witness", proof(byID(someID), &backendv1.AbsenceProof{
+			SiloId: someID, ProjectId: someID,
+		}), "absence_proof.witness_instance_ids"},
+		{"a proof by itself", proof(byID(someID), &backendv1.AbsenceProof{
+			SiloId: someID, ProjectId: someID, WitnessInstanceIds: []string{someID},
+		}), "absence_proof.witness_instance_ids"},
 		{"nothing", &backendv1.GetInstanceRequest{}, "instance"},
 		{"an empty id", byID(""), "id"},
 		{"an id that leaves the path", byID("../projects"), "id"},
@@ -77,7 +86,13 @@ func TestValidateGetInstance(t *testing.T) {
 			Claims: []*backendv1.MachineClaim{{Id: "x", Claimant: "y"}},
 		}), ""},
 		{"a proof for a machine", proof(byMachine(&backendv1.Machine{Id: someID}),
-			&backendv1.AbsenceProof{SiloId: someID, ProjectId: someID}), ""},
+			&backendv1.AbsenceProof{
+				SiloId: someID, ProjectId: someID, WitnessInstanceIds: []string{absentID},
+			}), ""},
+		{"a proof for a machine, by itself", proof(byMachine(&backendv1.Machine{Id: someID}),
+			&backendv1.AbsenceProof{
+				SiloId: someID, ProjectId: someID, WitnessInstanceIds: []string{someID},
+			}), "absence_proof.witness_instance_ids"},
 		{"a proof for a machine without an id", proof(byMachine(&backendv1.Machine{Name: "n"}),
 			&backendv1.AbsenceProof{SiloId: someID, ProjectId: someID}), "absence_proof"},
 		{"a machine that reports nothing", byMachine(nil), "machine"},
