@@ -39,7 +39,7 @@ func TestWorkflowsPinTheirActionsAndAskForTheLeastPermissions(t *testing.T) {
 		t.Fatalf("found %v, %v", files, err)
 	}
 	// The only rights beyond reading, and the only job that has them.
-	publishing := map[string]string{"contents": "write", "packages": "write"}
+	publishing := map[string]string{"contents": "write", "packages": "write", "id-token": "write"}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -76,6 +76,43 @@ func TestWorkflowsPinTheirActionsAndAskForTheLeastPermissions(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Everything that a release publishes is signed before the release is made, by the identity of the workflow
+// and no key: whoever takes over a registry or a mirror cannot sign in its place.
+func TestAReleaseSignsAllThatItPublishes(t *testing.T) {
+	text, err := os.ReadFile(".github/workflows/release.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w workflow
+	if err := yaml.Unmarshal(text, &w); err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	for _, step := range w.Jobs["publish"].Steps {
+		script.WriteString(step.Run + "\n")
+	}
+	before, after, found := strings.Cut(script.String(), "gh release create")
+	if !found {
+		t.Fatal("the workflow makes no release: the test looks for the wrong command")
+	}
+	for what, command := range map[string]string{
+		"images, of each platform":  `cosign sign --yes --recursive "$image"`,
+		"what they are made of":     `cosign attest --yes --type cyclonedx --predicate "$file" "$image"`,
+		"the chart":                 `cosign sign --yes "$charts/`,
+		"the checksums of all else": "cosign sign-blob --yes --bundle dist/SHA256SUMS.sigstore.json dist/SHA256SUMS",
+	} {
+		if !strings.Contains(before, command) {
+			t.Errorf("before the release is made, nothing signs %s: %s", what, command)
+		}
+	}
+	if !strings.Contains(after, "dist/SHA256SUMS.sigstore.json") {
+		t.Error("the release does not have the signature of its checksums")
+	}
+	if strings.Contains(script.String(), "--key") {
+		t.Error("something is signed by a key, which somebody has to keep")
 	}
 }
 
