@@ -16,7 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-const httpTimeout = 10 * time.Second
+const (
+	// httpTimeout bounds how long a request may take to come.
+	httpTimeout = 10 * time.Second
+	// maxHTTPHeader bounds its headers, in bytes.
+	maxHTTPHeader = 16 << 10
+)
 
 // healthHandler serves /livez, which does not depend on Oxide, because a restart would not mend
 // that; and /readyz, which does.
@@ -46,7 +51,10 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler)
 	if listener == nil {
 		return nil
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: httpTimeout}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHTTPHeader,
+	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -114,7 +114,7 @@ func assemble(ctx context.Context, cfg Config, registerer prometheus.Registerer)
 	policy := &access.Policy{
 		UID: uint32(os.Geteuid()), Clients: cfg.Clients, Refused: registerRefused(registerer).Inc,
 	}
-	options := policy.ServerOptions(cfg.TLSCredentials, rpc.Mutates)
+	options := policy.ServerOptions(cfg.TLSCredentials, rpc.Mutates, rpc.ErrTooManyCalls)
 	server := newServer(ctx, registerer, cfg, client, options,
 		rpc.NewBackendService(client, manager, version.String(), rpc.Mode{
 			ReadOnly: cfg.Oxide.ReadOnly, KeepsFirewallRules: cfg.ManageFirewall && !cfg.Oxide.ReadOnly,

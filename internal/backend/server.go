@@ -39,6 +39,13 @@ const (
 	// minPing is how often a client may ping, also without any call. Clients do so every 10 s; what
 	// arrives a little early must not count against them.
 	minPing = 5 * time.Second
+	// handshakeTimeout bounds what comes before a client is known, and before its connection counts as one
+	// of that client's.
+	handshakeTimeout = 10 * time.Second
+	// A client that says nothing for idlePing is asked, and given up when it does not answer for
+	// deadTimeout: the other end of a TCP connection may be gone without a word, and its calls with it.
+	idlePing    = 2 * time.Minute
+	deadTimeout = 20 * time.Second
 )
 
 // service is one of the gRPC services.
@@ -84,6 +91,8 @@ func newServer(
 		grpc.UnknownServiceHandler(rpc.UnknownMethod),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeader),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing, Timeout: deadTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: minPing, PermitWithoutStream: true,
 		}),

@@ -60,7 +60,8 @@ func serve(t *testing.T, policy *Policy, tlsCredentials credentials.TransportCre
 		) error {
 			return denied(handler(srv, stream))
 		}),
-	}, policy.ServerOptions(tlsCredentials, mutates)...)...)
+	}, policy.ServerOptions(tlsCredentials, mutates,
+		status.Error(codes.ResourceExhausted, "too many"))...)...)
 	backendv1.RegisterBackendServiceServer(server, backendv1.UnimplementedBackendServiceServer{})
 	backendv1.RegisterInstanceServiceServer(server, backendv1.UnimplementedInstanceServiceServer{})
 	backendv1.RegisterAddressServiceServer(server, backendv1.UnimplementedAddressServiceServer{})
@@ -304,6 +305,78 @@ func TestConnectionsOfAClientAreBounded(t *testing.T) {
 				t.Error("a connection that is closed twice counts twice")
 			}
 		})
+	}
+}
+
+// A greedy client has as many calls as it may have, over as many connections as it likes, and harms nobody
+// but itself: the own user is served all the while, and it too once it has ended some.
+func TestCallsOfAClientAreBounded(t *testing.T) {
+	uid := uint32(os.Geteuid())
+	for _, tt := range []struct {
+		name    string
+		clients []string
+		most    int
+	}{
+		{"one that may read", []string{identityOfUID(uid)[0] + "=read"}, maxCalls},
+		{"one that may do nothing", nil, maxDeniedCalls},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			clients, err := ParseClients(tt.clients)
+			if err != nil {
+				t.Fatal(err)
+			}
+			policy := &Policy{UID: uid + 1, Clients: clients}
+			path := filepath.Join(t.TempDir(), "b.sock")
+			listener, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			serve(t, policy, nil, listener)
+			conns := []*grpc.ClientConn{
+				connect(t, "unix:"+path, insecure.NewCredentials()),
+				connect(t, "unix:"+path, insecure.NewCredentials()),
+			}
+			ctx, end := context.WithCancel(t.Context())
+			for i := range tt.most {
+				watch, err := healthv1.NewHealthClient(conns[i%2]).Watch(ctx, new(healthv1.HealthCheckRequest))
+				if err == nil {
+					_, err = watch.Recv()
+				}
+				if err != nil {
+					t.Fatalf("call %d: %v", i+1, err)
+				}
+			}
+			check := func(i int) codes.Code {
+				_, err := healthv1.NewHealthClient(conns[i]).Check(t.Context(), new(healthv1.HealthCheckRequest))
+				return status.Code(err)
+			}
+			for i := range conns {
+				if got := check(i); got != codes.ResourceExhausted {
+					t.Errorf("call %d: %s", tt.most+1, got)
+				}
+			}
+			end()
+			for check(0) != codes.OK { // once the server knows
+				if t.Context().Err() != nil {
+					t.Fatal("what has ended still counts")
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
+
+// The own user's calls are not counted: no number of them, and of nobody else's, is too many.
+func TestCallsOfTheOwnUserAreNotBounded(t *testing.T) {
+	conn := dialSocket(t, &Policy{UID: uint32(os.Geteuid())})
+	for i := range 2 * maxCalls {
+		watch, err := healthv1.NewHealthClient(conn).Watch(t.Context(), new(healthv1.HealthCheckRequest))
+		if err == nil {
+			_, err = watch.Recv()
+		}
+		if err != nil {
+			t.Fatalf("call %d: %v", i+1, err)
+		}
 	}
 }
 

@@ -5,9 +5,12 @@
 package access
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync"
+
+	"google.golang.org/grpc/tap"
 )
 
 const (
@@ -16,34 +19,77 @@ const (
 
 	// maxDeniedConnections is how many all clients without any right may have together.
 	maxDeniedConnections = 16
+
+	// maxCalls is how many calls and streams a client may have at a time, over all its connections.
+	maxCalls = 100
+
+	// maxDeniedCalls is how many all clients without any right may have together.
+	maxDeniedCalls = 16
 )
 
-// connections counts the open connections of each client. Its zero value is ready to use.
-type connections struct {
+// counts are how many of something each client has at a time. Its zero value is ready to use.
+type counts struct {
 	mu   sync.Mutex
-	open map[string]int
+	held map[string]int
 }
 
-// add counts a connection until it is closed. It refuses one more than the most that a client may have.
-func (c *connections) add(conn net.Conn, client string, most int) (net.Conn, error) {
+// take counts one more for a client until it is released, and reports false if it has the most already.
+func (c *counts) take(client string, most int) (release func(), ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open[client] >= most {
+	if c.held[client] >= most {
+		return nil, false
+	}
+	if c.held == nil {
+		c.held = make(map[string]int)
+	}
+	c.held[client]++
+	return sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.held[client]--; c.held[client] == 0 {
+			delete(c.held, client)
+		}
+	}), true
+}
+
+// keep counts a connection of a client that is not the own user, and refuses one too many.
+func (c *serverCredentials) keep(conn net.Conn, names Identities) (net.Conn, error) {
+	client, most := names.String(), maxConnections
+	if _, known := c.policy.Clients.of(names); !known {
+		c.policy.refuse(client)
+		client, most = "", maxDeniedConnections
+	}
+	closed, ok := c.open.take(client, most)
+	if !ok {
 		return nil, fmt.Errorf("a client has %d connections, the most that it may have at a time", most)
 	}
-	if c.open == nil {
-		c.open = make(map[string]int)
-	}
-	c.open[client]++
-	return &countedConn{Conn: conn, closed: sync.OnceFunc(func() { c.remove(client) })}, nil
+	return &countedConn{Conn: conn, closed: closed}, nil
 }
 
-func (c *connections) remove(client string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.open[client]--; c.open[client] == 0 {
-		delete(c.open, client)
+// admit has a call begin, unless its client has as many as it may have; nothing of the request has been read
+// by then. The own user has no such limit: nobody else takes its place.
+func (c *serverCredentials) admit(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	var names Identities
+	switch info := authInfo(ctx).(type) {
+	case processInfo:
+		if info.uid == c.policy.UID {
+			return ctx, nil
+		}
+		names = identityOfUID(info.uid)
+	case certificateInfo:
+		names = info.names
 	}
+	client, most := names.String(), maxCalls
+	if _, known := c.policy.Clients.of(names); !known {
+		client, most = "", maxDeniedCalls
+	}
+	done, ok := c.calls.take(client, most)
+	if !ok {
+		return ctx, c.tooMany
+	}
+	context.AfterFunc(ctx, done)
+	return ctx, nil
 }
 
 // countedConn is a connection that is counted until it is closed.

@@ -25,7 +25,11 @@ type serverCredentials struct {
 	// of their calls is refused with a reason.
 	policy *Policy
 
-	open connections
+	// open are the connections, and calls the calls of clients that are not the own user.
+	open, calls counts
+
+	// tooMany is the error of a call of a client that has too many.
+	tooMany error
 }
 
 // processInfo is what is known of a client of a unix socket.
@@ -82,16 +86,6 @@ func (c *serverCredentials) serveTLS(raw net.Conn) (net.Conn, credentials.AuthIn
 		_ = conn.Close()
 	}
 	return kept, certificateInfo{tlsInfo.CommonAuthInfo, names}, err
-}
-
-// keep counts a connection of a client that is not the own user, and refuses one too many.
-func (c *serverCredentials) keep(conn net.Conn, names Identities) (net.Conn, error) {
-	client, most := names.String(), maxConnections
-	if _, known := c.policy.Clients.of(names); !known {
-		c.policy.refuse(client)
-		client, most = "", maxDeniedConnections
-	}
-	return c.open.add(conn, client, most)
 }
 
 // ClientHandshake implements credentials.TransportCredentials. These are for servers.

@@ -95,12 +95,13 @@ func authInfo(ctx context.Context) any {
 }
 
 // ServerOptions have a server know its clients and hold the policy. Calls over TCP are served if
-// there are credentials for them.
+// there are credentials for them. A client that has too many calls is answered with the status tooMany.
 func (p *Policy) ServerOptions(
-	tls credentials.TransportCredentials, mutates func(fullMethod string) bool,
+	tls credentials.TransportCredentials, mutates func(fullMethod string) bool, tooMany error,
 ) []grpc.ServerOption {
+	creds := &serverCredentials{tls: tls, policy: p, tooMany: tooMany}
 	return []grpc.ServerOption{
-		grpc.Creds(&serverCredentials{tls: tls, policy: p}),
+		grpc.Creds(creds), grpc.InTapHandle(creds.admit),
 		grpc.ChainUnaryInterceptor(p.unary(mutates)), grpc.ChainStreamInterceptor(p.stream),
 	}
 }

@@ -247,6 +247,11 @@ var stopping = verdict{
 // ErrStopping is the error of calls and streams that the backend ends because it is about to stop.
 var ErrStopping = errors.New("the backend is about to stop; connect again")
 
+// ErrTooManyCalls is the status of a call that is refused before anything of its request is read, since its
+// client has as many as it may have.
+var ErrTooManyCalls = status.Error(codes.ResourceExhausted,
+	"the client has 100 calls and streams, the most that it may have at a time; end some")
+
 // EndedByStop returns the error of a call that failed once the backend had begun to stop: that it
 // was ended means just that.
 func EndedByStop(err error) error {

@@ -40,7 +40,8 @@ const (
 // Some calls never reach the backend's own code, and the gRPC library answers them by a status without
 // details: messages above 32 MiB (RESOURCE_EXHAUSTED), headers above 64 KiB, a compression that is not
 // installed and a method name that is none (UNIMPLEMENTED), a deadline that passes while the call waits for
-// one of the 1,000 streams that a connection may have.
+// one of the 1,000 streams that a connection may have, and more than 100 calls and streams at a time of a
+// client that is not the backend's own user (RESOURCE_EXHAUSTED).
 //
 // Readers must accept reasons that they do not know, and then act on the status code.
 type ErrorReason int32
