@@ -172,19 +172,15 @@ func validateProof(req *backendv1.GetInstanceRequest) error {
 	if err := validateID("absence_proof.project_id", proof.GetProjectId()); err != nil {
 		return err
 	}
-	others := 0
+	if len(proof.GetWitnessInstanceIds()) == 0 {
+		return invalidf("absence_proof.witness_instance_ids", "is required: without another instance that is "+
+			"still visible no absence can be proven")
+	}
 	for i, id := range proof.GetWitnessInstanceIds() {
 		field := fmt.Sprintf("absence_proof.witness_instance_ids[%d]", i)
 		if err := validateID(field, id); err != nil {
 			return err
 		}
-		if id != req.GetId() && id != req.GetMachine().GetId() {
-			others++
-		}
-	}
-	if others == 0 {
-		return invalidf("absence_proof.witness_instance_ids", "names no other instance: without one that is "+
-			"still visible no absence can be proven")
 	}
 	return nil
 }
