@@ -168,8 +168,9 @@ coverage: ## Report what the unit tests cover of each package, and hold all of e
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver (E2E_VERBOSE=1: with all that they can log)
 	@cd test/e2e && go run ./cmd/control-plane build # before, not within, their time limit
-	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v /e2e/model$$)
+	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v -e /e2e/model$$ -e /e2e/crash$$)
 	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
+	$(MAKE) --no-print-directory crash SAMPLE=1
 
 MODEL_OPERATIONS ?= 10000
 
@@ -177,6 +178,11 @@ MODEL_OPERATIONS ?= 10000
 model: ## Hold the invariants over 10,000 random operations (MODEL_OPERATIONS=n; MODEL_SEED=n repeats a seed)
 	cd test/e2e && MODEL_SEED="$(MODEL_SEED)" MODEL_OPERATIONS="$(MODEL_OPERATIONS)" \
 		go test -count=1 -timeout 6h -v ./model | grep --line-buffered -v -e '^=== ' -e '^    --- PASS'
+
+.PHONY: crash
+crash: ## Kill the programs at each request of what they do (POINT=name, or its start, repeats; SAMPLE=1: a few points)
+	cd test/e2e && CRASH_POINT="$(POINT)" CRASH_ALL="$(if $(SAMPLE),,1)" go test -count=1 -timeout 3h -v ./crash \
+		| grep --line-buffered -v -e '^===' -e '^ *--- PASS' -e '^PASS' -e '^ok '
 
 FUZZTIME ?= 1m
 
