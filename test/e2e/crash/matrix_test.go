@@ -24,6 +24,7 @@ const worlds = 4
 // matrix is what the worlds share.
 type matrix struct {
 	programs  stack.Programs
+	starting  sync.Mutex
 	survived  atomic.Int32
 	mu        sync.Mutex
 	points    []point
@@ -81,6 +82,14 @@ func TestEveryPointIsSurvived(t *testing.T) {
 	fmt.Printf("crash: %d points, %d survived\n", len(m.points), m.survived.Load())
 }
 
+// newWorld starts a world, one at a time: several kube-apiservers that start at once need a minute.
+func (m *matrix) newWorld(t *testing.T) *world {
+	t.Helper()
+	m.starting.Lock()
+	defer m.starting.Unlock()
+	return newWorld(t, m.programs)
+}
+
 // work makes dry runs, and then points, in a world, which is a new one after each that does not survive.
 func (m *matrix) work(
 	t *testing.T, dry <-chan *operation, queue <-chan point, wanted selection, planned *sync.WaitGroup,
@@ -88,7 +97,7 @@ func (m *matrix) work(
 	var w *world
 	in := func(name string, do func()) bool {
 		if w == nil {
-			w = newWorld(t, m.programs)
+			w = m.newWorld(t)
 		}
 		parent := w.T
 		ok := t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -99,7 +100,8 @@ var operations = []*operation{
 		}
 	}},
 	{name: "rebalance", prepare: uneven, act: func(w *world, _ string) error {
-		return w.rebalance(w.Context())
+		_, err := w.rebalance(w.Context(), "--yes")
+		return err
 	}, check: even},
 	{name: "change-ports", prepare: single, act: acts(func(w *world, name string) {
 		d := w.services[name]
@@ -205,17 +207,24 @@ func uneven(w *world, name string) {
 	w.settled(w.add(name+"-2", work, []kind{floating4}, opened))
 	exclude(nil)
 	clear(w.unfit)
+	w.await(settleLimit, func(ctx context.Context) (string, error) {
+		text, err := w.rebalance(ctx, "--dry-run")
+		if err == nil && !strings.Contains(text, "/"+name) {
+			return "that a move of " + name + " would be made: " + text, nil
+		}
+		return "", err
+	})
 }
 
 // rebalance asks for an even spread, as an operator does.
-func (w *world) rebalance(ctx context.Context) error {
+func (w *world) rebalance(ctx context.Context, flag string) (string, error) {
 	w.Helper()
-	text, err := exec.CommandContext(ctx, w.programs.Backend, "rebalance", "--yes",
+	text, err := exec.CommandContext(ctx, w.programs.Backend, "rebalance", flag,
 		"--socket="+w.pair.Socket).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("oxide-backend rebalance: %w: %s", err, text)
+		return "", fmt.Errorf("oxide-backend rebalance: %w: %s", err, text)
 	}
-	return nil
+	return string(text), nil
 }
 
 // even asks for an even spread once more if there is none: it was asked for once, and who is gone does
@@ -225,5 +234,6 @@ func even(w *world, name string) (string, error) {
 		return "", nil
 	}
 	// It is refused while there is no session, and asked for again.
-	return fmt.Sprint("an even spread; asked again: ", w.rebalance(w.Context())), nil
+	_, err := w.rebalance(w.Context(), "--yes")
+	return fmt.Sprint("an even spread; asked again: ", err), nil
 }
