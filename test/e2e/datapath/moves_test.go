@@ -71,7 +71,7 @@ func (s *scene) drain(kind source, port int32) {
 	ctx, cancel := s.within(limit)
 	defer cancel()
 	of := s.make(kind.wanted("drain", port))[0]
-	clients, inside := s.call(clientNamespace, "", of, kinds...), s.callFromInside(of)
+	clients, inside := s.call(clientNamespace, "", of, kinds...), s.callFromInside(ctx, of)
 	for _, each := range append(inside, clients) {
 		s.must(each.await(ctx, enough))
 	}
@@ -89,9 +89,21 @@ func (s *scene) drain(kind source, port int32) {
 }
 
 // callFromInside starts clients on the node that carries the address of a Service, in a pod there and
-// in one elsewhere.
-func (s *scene) callFromInside(of service) []*traffic {
+// in one elsewhere, once their proxies have it: a flow that they have not translated goes on so.
+func (s *scene) callFromInside(ctx context.Context, of service) []*traffic {
 	s.Helper()
+	var first []*traffic
+	for _, m := range []*machine{of.machine, s.another(of)} {
+		first = append(first, s.call(m.podNamespace, "", of, newTCP, newUDP))
+	}
+	for _, clients := range first {
+		s.must(clients.await(ctx, enough/10))
+	}
+	end(first...)
+	for _, clients := range first {
+		_, err := clients.stop()
+		s.must(err)
+	}
 	return []*traffic{
 		s.call(of.machine.name, "", of, newTCP),
 		s.call(of.machine.podNamespace, "", of, keptUDP),
