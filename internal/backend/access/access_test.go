@@ -308,8 +308,8 @@ func TestConnectionsOfAClientAreBounded(t *testing.T) {
 	}
 }
 
-// A greedy client has as many calls as it may have, over as many connections as it likes, and harms nobody
-// but itself: the own user is served all the while, and it too once it has ended some.
+// A greedy client has as many calls as it may have, over as many connections as it likes: one more
+// is refused on each, until it has ended some.
 func TestCallsOfAClientAreBounded(t *testing.T) {
 	uid := uint32(os.Geteuid())
 	for _, tt := range []struct {

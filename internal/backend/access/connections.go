@@ -67,8 +67,8 @@ func (c *serverCredentials) keep(conn net.Conn, names Identities) (net.Conn, err
 	return &countedConn{Conn: conn, closed: closed}, nil
 }
 
-// admit has a call begin, unless its client has as many as it may have; nothing of the request has been read
-// by then. The own user has no such limit: nobody else takes its place.
+// admit has a call begin, unless its client has as many as it may have; nothing of the request has
+// been read by then. The own user has no such limit: nobody else takes its place.
 func (c *serverCredentials) admit(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	var names Identities
 	switch info := authInfo(ctx).(type) {
