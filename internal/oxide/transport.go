@@ -76,16 +76,13 @@ type transport struct {
 	metrics *metrics
 }
 
-// newBaseTransport returns the transport below: several addresses behind the host's name are tried
-// in turn within the dial timeout, since a rack answers DNS with all its API servers and offers no
-// address that moves. There is no limit on waiting for the answer's header: an attach may take a
-// minute, and every call has a context with a deadline.
+// newBaseTransport returns the transport below. There is no limit on waiting for the answer's header: an
+// attach may take a minute, and every call has a context with a deadline.
 func newBaseTransport(cfg Config) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext = cfg.Dial
 	if t.DialContext == nil {
-		dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
-		t.DialContext = dialer.DialContext
+		t.DialContext = newDialer().DialContext
 	}
 	t.MaxIdleConnsPerHost = 16
 	// Without pings an HTTP/2 connection to an API server that died is used until TCP gives up.
