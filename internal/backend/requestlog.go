@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -19,26 +20,75 @@ import (
 	backendv1 "github.com/oxidecomputer/oxide-cloud-controller-manager/proto/oxide/backend/v1"
 )
 
-// logUnary writes one line per call: at level debug if it succeeded, else with what went wrong.
-func logUnary(
+const (
+	// callLines is how many lines are written in callWindow about calls of one method that fail in the
+	// same way: while Oxide is away all of them do, as many as there are nodes and clients that ask.
+	callLines  = 5
+	callWindow = time.Minute
+)
+
+// callLog writes the lines about calls. It may be used concurrently.
+type callLog struct {
+	mu sync.Mutex
+	// failures are those of the last time, by what is alike in them: methods, codes and reasons are
+	// few.
+	failures map[failure]*failureCount
+}
+
+// failure is what calls have in common that fail in the same way.
+type failure struct{ method, code, reason string }
+
+// failureCount counts such calls since a time.
+type failureCount struct {
+	since            time.Time
+	written, omitted int
+}
+
+func newCallLog() *callLog { return &callLog{failures: make(map[failure]*failureCount)} }
+
+// admit decides whether a line is written, and returns how many were not since the last one.
+func (l *callLog) admit(f failure, now time.Time) (write bool, omitted int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	count := l.failures[f]
+	if count == nil {
+		count = &failureCount{since: now}
+		l.failures[f] = count
+	}
+	if now.Sub(count.since) >= callWindow {
+		count.since, count.written = now, 0
+	}
+	if count.written == callLines {
+		count.omitted++
+		return false, 0
+	}
+	count.written++
+	omitted, count.omitted = count.omitted, 0
+	return true, omitted
+}
+
+// unary writes one line per call: at level debug if it succeeded, else with what went wrong. Below level
+// debug, of those that fail alike only the first in a minute are written, and then how many were not.
+func (l *callLog) unary(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
 	start := time.Now()
 	resp, err := handler(ctx, req)
-	logCall(ctx, info.FullMethod, start, err, about(req)...)
+	l.log(ctx, info.FullMethod, start, err, about(req)...)
 	return resp, err
 }
 
-func logStream(
+// stream is unary for streams, when they have ended.
+func (l *callLog) stream(
 	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
 	start := time.Now()
 	err := handler(srv, stream)
-	logCall(stream.Context(), info.FullMethod, start, err)
+	l.log(stream.Context(), info.FullMethod, start, err)
 	return err
 }
 
-func logCall(
+func (l *callLog) log(
 	ctx context.Context, method string, start time.Time, err error, subject ...slog.Attr,
 ) {
 	st := status.Convert(err)
@@ -52,8 +102,13 @@ func logCall(
 		level = levelOf(st.Code())
 		attrs = append(attrs, slog.String("error", st.Message()))
 	}
+	alike := failure{method: method, code: st.Code().String()}
+	if st.Code() == codes.Unimplemented {
+		alike.method = "" // it may be any text
+	}
 	for _, detail := range st.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			alike.reason = info.GetReason()
 			attrs = append(attrs, slog.String("reason", info.GetReason()))
 			if id := info.GetMetadata()["request_id"]; id != "" {
 				attrs = append(attrs, slog.String("request_id", id))
@@ -62,6 +117,15 @@ func logCall(
 	}
 	if id := tracing.ID(ctx); id != "" {
 		attrs = append(attrs, slog.String("trace_id", id))
+	}
+	if err != nil && !slog.Default().Enabled(ctx, slog.LevelDebug) {
+		write, omitted := l.admit(alike, start)
+		if !write {
+			return
+		}
+		if omitted > 0 {
+			attrs = append(attrs, slog.Int("alike_omitted", omitted))
+		}
 	}
 	slog.LogAttrs(ctx, level, "call", attrs...)
 }

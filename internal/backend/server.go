@@ -81,12 +81,13 @@ func newServer(
 	streaming, endStreams := context.WithCancel(context.WithoutCancel(ctx))
 	calling, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{health: health.NewServer(), endStreams: endStreams, endCalls: endCalls}
+	calls := newCallLog()
 	s.ready = newReadiness(client, s.health, registerer)
 	options = append(append(append(rpc.ReceiveOptions(), otlp.ServerOptions()...),
-		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), logUnary,
+		grpc.ChainUnaryInterceptor(metrics.UnaryServerInterceptor(), calls.unary,
 			rpc.UnaryErrors, rpc.UnarySkew, endCallsWith(calling), s.ready.doubtAll,
 			recovery.UnaryServerInterceptor(recovered)),
-		grpc.ChainStreamInterceptor(ofKnownMethods(metrics.StreamServerInterceptor()), logStream,
+		grpc.ChainStreamInterceptor(ofKnownMethods(metrics.StreamServerInterceptor()), calls.stream,
 			rpc.StreamErrors, endStreamsWith(streaming), recovery.StreamServerInterceptor(recovered)),
 		grpc.UnknownServiceHandler(rpc.UnknownMethod),
 		grpc.MaxConcurrentStreams(maxStreams),
