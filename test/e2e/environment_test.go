@@ -156,6 +156,10 @@ func (e *environment) restart() {
 }
 
 func (e *environment) ccmOptions(s settings) stack.CCMOptions {
+	if !stack.Verbose() {
+		// Of nodes that are kept the shim logs at lower levels only what changes, see checked.
+		s.shimFlags = append([]string{"--v=4"}, s.shimFlags...)
+	}
 	return stack.CCMOptions{
 		Group: e.group, Programs: shared.programs, Cluster: e.cluster, Rack: e.rack, Name: e.name,
 		Kubeconfig: e.kubeconfig, Dir: e.dir, Child: s.child, ShimFlags: s.shimFlags,

@@ -142,16 +142,22 @@ func TestARevokedRoleRemovesNoNode(t *testing.T) {
 // monitored waits until the shim came back to a Node n times more: each time it says something.
 func (e *environment) monitored(node string, n int) {
 	e.Helper()
-	before := e.said(node)
+	before := e.checked(node)
 	e.eventually(func(ctx context.Context) (string, error) {
 		if _, err := e.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{}); err != nil {
 			return "", fmt.Errorf("the Node %s has to stay: %w", node, err)
 		}
-		if got := e.said(node) - before; got < n {
-			return fmt.Sprintf("%d more words of the shim about %s, got %d", n, node, got), nil
+		if got := e.checked(node) - before; got < n {
+			return fmt.Sprintf("%d more checks of %s by the shim, got %d", n, node, got), nil
 		}
 		return "", nil
 	})
+}
+
+// checked counts how often the shim has checked a node, and kept it, or has tried to initialize it.
+func (e *environment) checked(node string) int {
+	e.Helper()
+	return e.said("Kept a node that is not ready", `node="`+node+`"`) + e.said("error syncing '"+node+"'")
 }
 
 func (e *environment) awaitTaint(name, taint string, want bool) {

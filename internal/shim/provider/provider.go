@@ -76,6 +76,8 @@ type Provider struct {
 	removals *removals.Pacer
 	unproven unprovenAbsences
 	topology Topology
+
+	kept keptNodes
 }
 
 var (
@@ -118,6 +120,7 @@ func (p *Provider) forget(object any) {
 	if node, ok := object.(*v1.Node); ok {
 		p.reporter.Forget(node.UID)
 		p.unproven.forget(node.UID)
+		p.kept.remove(node.UID)
 	}
 }
 
@@ -128,8 +131,8 @@ func (p *Provider) ProviderName() string { return Name }
 // kube-system, or by the flag.
 func (p *Provider) HasClusterID() bool { return true }
 
-// InstancesV2 is supported.
-func (p *Provider) InstancesV2() (cloudprovider.InstancesV2, bool) { return p, true }
+// InstancesV2 is supported, without the errors of which the framework would log one for each node.
+func (p *Provider) InstancesV2() (cloudprovider.InstancesV2, bool) { return quiet{p, &p.kept}, true }
 
 // LoadBalancer is supported, unless load balancers are switched off.
 func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) {
