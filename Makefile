@@ -168,7 +168,7 @@ coverage: ## Report what the unit tests cover of each package, and hold all of e
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver (E2E_VERBOSE=1: with all that they can log)
 	@cd test/e2e && go run ./cmd/control-plane build # before, not within, their time limit
-	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v -e /e2e/model$$ -e /e2e/crash$$)
+	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v -E '/e2e/(model|crash|faults)$$')
 	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
 	$(MAKE) --no-print-directory crash SAMPLE=1
 
@@ -183,6 +183,11 @@ model: ## Hold the invariants over 10,000 random operations (MODEL_OPERATIONS=n;
 crash: ## Kill the programs at each request of what they do (POINT=name, or its start, repeats; SAMPLE=1: a few points)
 	cd test/e2e && CRASH_POINT="$(POINT)" CRASH_ALL="$(if $(SAMPLE),,1)" go test -count=1 -timeout 3h -v ./crash \
 		| grep --line-buffered -v -e '^===' -e '^ *--- PASS' -e '^PASS' -e '^ok '
+
+.PHONY: faults
+faults: ## Let everything fail once that may, and print a table of what came of it (RUN=regexp selects; LENGTH=1m; SAMPLE=1)
+	@cd test/e2e && FAULTS=$(if $(SAMPLE),sample,all) FAULTS_RUN="$(RUN)" FAULTS_LENGTH="$(LENGTH)" \
+		go test -count=1 -timeout 1h -v ./faults | grep --line-buffered -v -e '^=== ' -e '^ *--- PASS'
 
 FUZZTIME ?= 1m
 

@@ -41,6 +41,12 @@ type Cluster struct {
 	address netip.Addr
 	// taint lets new Nodes be tainted as not ready, as everywhere.
 	taint bool
+
+	// group, apiServer, apiServerSpec and apiServerReady are for a restart of kube-apiserver.
+	group          *process.Group
+	apiServer      *process.Process
+	apiServerSpec  process.Spec
+	apiServerReady func(context.Context) error
 }
 
 // Start runs etcd and kube-apiserver as members of group, with their state in dir, and waits until
@@ -122,11 +128,21 @@ func (c *Cluster) startAPIServer(
 		if err := writeKubeconfig(c.AdminKubeconfig, "admin", c.Admin); err != nil {
 			return err
 		}
-		_, err = group.Run(ctx, process.Spec{
+		c.group, c.apiServerReady = group, process.HTTPGet(client, c.URL+"/readyz")
+		c.apiServerSpec = process.Spec{
 			Name: "kube-apiserver", Path: path, Args: c.apiServerArgs(ports[0], etcd),
-		}, process.HTTPGet(client, c.URL+"/readyz"))
-		return err
+		}
+		return c.ResumeAPIServer(ctx)
 	})
+}
+
+// KillAPIServer ends kube-apiserver at once.
+func (c *Cluster) KillAPIServer() { c.apiServer.Kill() }
+
+// ResumeAPIServer starts kube-apiserver again, where it was, and waits until it is ready.
+func (c *Cluster) ResumeAPIServer(ctx context.Context) (err error) {
+	c.apiServer, err = c.group.Run(ctx, c.apiServerSpec, c.apiServerReady)
+	return err
 }
 
 func (c *Cluster) apiServerArgs(port int, etcd string) []string {

@@ -391,6 +391,11 @@ type Fault struct {
 	LatencyMS int `json:"latency_ms,omitempty"`
 	// PageCap is how many items a page of a list has at most.
 	PageCap int `json:"page_cap,omitempty"`
+	// Truncate sends only so many bytes of the body, and with Reset announces all of them.
+	Truncate int `json:"truncate,omitempty"`
+	// Probability spoils a request by chance, the same ones for the same Seed; 0 means every one.
+	Probability float64 `json:"probability,omitempty"`
+	Seed        uint64  `json:"seed,omitempty"`
 	// Omit is the probability with which an item of a page is left out.
 	Omit float64 `json:"omit,omitempty"`
 }

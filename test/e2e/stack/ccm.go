@@ -44,6 +44,8 @@ type CCM struct {
 	token   string
 	health  string
 	secure  string
+	// shim is how the shim was started last.
+	shim process.Spec
 }
 
 // CCMOptions say what to start, and where.
@@ -245,6 +247,7 @@ func (c *CCM) runShim(ctx context.Context) error {
 	}}
 	return process.WithFreePorts(1, func(_ int, ports []int) error {
 		spec := c.shimSpec(ports[0])
+		c.shim = spec
 		c.secure = net.JoinHostPort(c.address(), strconv.Itoa(ports[0]))
 		shim, err := c.options.Group.Run(ctx, spec, process.HTTPGet(insecure, c.ShimURL("/healthz")))
 		if err == nil {
@@ -252,6 +255,16 @@ func (c *CCM) runShim(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// ResumeShim starts the shim again after it ended by itself, as a kubelet does: it waits for nothing, and
+// leaves the lease as it is.
+func (c *CCM) ResumeShim() error {
+	shim, err := c.options.Group.Start(c.shim)
+	if err == nil {
+		c.Shim = shim
+	}
+	return err
 }
 
 func (c *CCM) shimSpec(port int) process.Spec {
