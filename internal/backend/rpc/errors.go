@@ -247,8 +247,8 @@ var stopping = verdict{
 // ErrStopping is the error of calls and streams that the backend ends because it is about to stop.
 var ErrStopping = errors.New("the backend is about to stop; connect again")
 
-// ErrTooManyCalls is the status of a call that is refused before anything of its request is read, since its
-// client has as many as it may have.
+// ErrTooManyCalls is the status of a call that is refused before anything of its request is read,
+// since its client has as many as it may have.
 var ErrTooManyCalls = status.Error(codes.ResourceExhausted,
 	"the client has 100 calls and streams, the most that it may have at a time; end some")
 
