@@ -40,11 +40,16 @@ func (k *Keeper) write(ctx context.Context, w *writer) {
 	case k.stopping, due.IsZero(), due.After(began):
 	default:
 		w.writtenAt = began
+		w.noteWritten()
 		k.mu.Unlock()
 		err := k.put(ctx, w, before, &merged, scopesOf(desired))
 		k.mu.Lock()
 		after := time.Now()
 		w.noteUnsettled(differing)
+		if !w.unsettled {
+			w.written = nil
+			w.compare(after, k)
+		}
 		switch {
 		case err != nil:
 			w.fail(after, err, k.timings)

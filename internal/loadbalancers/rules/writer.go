@@ -44,6 +44,9 @@ type writer struct {
 	// was not answered with success; of these load balancers.
 	unsettled   bool
 	unsettledOf map[ownership.Key]bool
+	// written are the load balancers of which rules are in a write that is under way or not settled: they may
+	// be stored at any moment.
+	written map[ownership.Key]bool
 	// merged is what would have to be written, as far as is known.
 	merged ruleset.Merged
 	// failure is why the last write did not succeed, failures how many did not in a row, retryAt until when
@@ -106,6 +109,11 @@ func (w *writer) compare(now time.Time, k *Keeper) {
 	refusals := len(w.merged.Refused)
 	wasBlocked := w.isBlocked()
 	w.differs, w.merged = ruleset.Differs(stored, all...), ruleset.Merge(stored, all...)
+	for key := range w.written {
+		if desired := w.desired[key.Scope]; len(desired.Rules[key.Name]) == 0 && !desired.Stay[key.Name] {
+			w.differs[key] = true // it may be stored although it is not read
+		}
+	}
 	if n := len(w.merged.Refused); n > refusals {
 		k.metrics.refusals.Add(float64(n - refusals))
 	}
@@ -117,6 +125,20 @@ func (w *writer) compare(now time.Time, k *Keeper) {
 		w.differsAt = time.Time{}
 	case w.differsAt.IsZero():
 		w.differsAt = now
+	}
+}
+
+// noteWritten notes that a write of what is desired begins.
+func (w *writer) noteWritten() {
+	if w.written == nil {
+		w.written = make(map[ownership.Key]bool)
+	}
+	for scope, desired := range w.desired {
+		for name, rules := range desired.Rules {
+			if len(rules) > 0 {
+				w.written[ownership.Key{Scope: scope, Name: name}] = true
+			}
+		}
 	}
 }
 

@@ -56,6 +56,38 @@ func TestAnEndDoesNotWaitForLongForItsRule(t *testing.T) {
 	}
 }
 
+// A rule that is being written while its load balancer ends goes as well, and nobody takes it for an orphan.
+func TestARuleThatIsBeingWrittenGoesWithItsLoadBalancer(t *testing.T) {
+	for name, slow := range map[string]fault{
+		"stored when it is answered": {method: http.MethodPut, delay: 3 * time.Second},
+		"stored, and not in force": {
+			method: http.MethodPut, stored: true, status: 500, code: "Internal", delay: 3 * time.Second,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeepersWorld(t, 2, func(w *world) {
+				o := w.open().sync()
+				defer o.close()
+				w.spoil(slow)
+				key := o.opened("default/web", nil, 80)
+				w.await(time.Minute, "a write", func() bool { return w.writes() > 0 })
+				o.opened("default/web", func(d *session.Desired) { d.Ending = plan.EndRelease })
+				w.await(time.Minute, "the release", func() bool { return o.isReleased(key) })
+				o.send(session.Item{Removed: &session.Removal{Key: key, OwnerUID: "uid-of-default-web"}})
+				time.Sleep(10 * time.Second)
+				w.heal()
+				w.await(time.Minute, "the end of the rule", func() bool { return len(w.kept()) == 0 })
+				time.Sleep(2 * time.Minute)
+				o.mu.Lock()
+				defer o.mu.Unlock()
+				if len(w.kept()) > 0 || len(o.unused) > 0 {
+					t.Errorf("kept: %v, reported as orphans: %+v", w.kept(), o.unused)
+				}
+			})
+		})
+	}
+}
+
 // One of the same name that comes at once keeps the port open.
 func TestALoadBalancerThatComesBackHasItsRule(t *testing.T) {
 	inKeepersWorld(t, 2, func(w *world) {

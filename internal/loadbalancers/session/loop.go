@@ -269,8 +269,8 @@ func (l *loop) take(item Item, now time.Time) {
 		if b := l.balancers[item.Removed.Key]; b != nil && b.desired.OwnerUID == item.Removed.OwnerUID {
 			b.work.end()
 			delete(l.balancers, item.Removed.Key)
-			if b.released && l.keepsRules() && !l.isClosed(b.lb.Key) {
-				l.firewalls.ended[b.lb.Key.Name] = true
+			if b.released && l.keepsRules() {
+				l.firewalls.ended[b.lb.Key.Name] = true // until it is seen that no rule is left
 			}
 			l.session.forget(*item.Removed)
 			l.claimsChanged = true
