@@ -44,8 +44,8 @@ type writer struct {
 	// was not answered with success; of these load balancers.
 	unsettled   bool
 	unsettledOf map[ownership.Key]bool
-	// written are the load balancers of which rules are in a write that is under way or not settled: they may
-	// be stored at any moment.
+	// written are the load balancers of which rules are in a write that is under way or not settled:
+	// they may be stored at any moment.
 	written map[ownership.Key]bool
 	// merged is what would have to be written, as far as is known.
 	merged ruleset.Merged
