@@ -18,8 +18,8 @@ const gcPercent = 40
 // needs what that took no more.
 const startEnds = 30 * time.Second
 
-// SaveMemory has garbage collected earlier than Go does by default, unless GOGC says when, and gives back
-// what only the start took.
+// SaveMemory has garbage collected earlier than Go does by default, unless GOGC says when, and gives
+// back what only the start took.
 func SaveMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

@@ -10,10 +10,11 @@ import (
 	"k8s.io/client-go/informers"
 )
 
-// trimCaches keeps out of the cache of Nodes what nobody here reads, the framework included: who wrote
-// which of the fields, and the images on a Node, which are most of it. What is written from a cached Node
-// is a patch of what differs from it, or an update of its labels, taints and spec: the API server keeps the
-// managed fields that an update leaves out, and the status. Of a Service we do read who wrote it.
+// trimCaches keeps out of the cache of Nodes what nobody here reads, the framework included: who
+// wrote which of the fields, and the images on a Node, which are most of it. What is written from a
+// cached Node is a patch of what differs from it, or an update of its labels, taints and spec: the
+// API server keeps the managed fields that an update leaves out, and the status. Of a Service we do
+// read who wrote it.
 func trimCaches(factory informers.SharedInformerFactory) {
 	// Only an informer that has been started refuses.
 	utilruntime.Must(factory.Core().V1().Nodes().Informer().SetTransform(trimNode))

@@ -65,13 +65,14 @@ func (w *world) grown(ctx context.Context, n int, found figures) error {
 		f.grownNodes, f.grownServices, f.grownRest, f.grownFailover, f.grownRestart,
 	} {
 		mine := figures{}
-		if err := step(ctx, mine); err != nil {
+		err := step(ctx, mine)
+		mine.print(os.Stderr) // at once: all of it takes a quarter of an hour
+		if err != nil {
 			return err
 		}
 		for name, figure := range mine {
 			found[fmt.Sprintf("scale_%s_%d", name, n)] = figure
 		}
-		mine.print(os.Stderr) // at once: all of it takes a quarter of an hour
 	}
 	return f.ccm.Stop()
 }
@@ -189,7 +190,9 @@ func (f *fleet) grownFailover(ctx context.Context, found figures) error {
 	for _, ip := range state.FloatingIPs {
 		carried[ip.Instance]++
 	}
-	i := slices.IndexFunc(state.FloatingIPs, func(ip rack.FloatingIP) bool { return carried[ip.Instance] == 1 })
+	i := slices.IndexFunc(state.FloatingIPs, func(ip rack.FloatingIP) bool {
+		return carried[ip.Instance] == 1
+	})
 	if i < 0 {
 		return errors.New("no instance carries one address alone")
 	}

@@ -30,7 +30,7 @@ import (
 const (
 	// latency is added by the rack to every request.
 	latency = 50 * time.Millisecond
-	// initLimit bounds the initialization of all nodes.
+	// initLimit bounds the initialization of up to a thousand nodes.
 	initLimit = 5 * time.Minute
 	// defaultSubnet is how many instances have room in the subnet that every VPC has.
 	defaultSubnet = 1000
@@ -149,11 +149,14 @@ func (f *fleet) widenPool(ctx context.Context) error {
 	return nil
 }
 
+// limit bounds what is done for all nodes, or for as many Services.
+func (f *fleet) limit() time.Duration { return initLimit * time.Duration(max(1, f.n/thousand)) }
+
 func nodeName(i int) string { return fmt.Sprintf("node-%04d", i) }
 
 // join registers the nodes, all at once, and waits until the last one is initialized.
 func (f *fleet) join(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, initLimit)
+	ctx, cancel := context.WithTimeout(ctx, f.limit())
 	defer cancel()
 	nodes := f.cluster.Client.CoreV1().Nodes()
 	if err := f.each(ctx, func(ctx context.Context, name string) error {

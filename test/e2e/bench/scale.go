@@ -22,7 +22,7 @@ import (
 const (
 	// thousand is how many Services the cluster with a thousand nodes has.
 	thousand = 1000
-	// manyAtOnce has Services made many at a time, which is not measured.
+	// manyAtOnce has Services made many at a time, not the few that the framework makes by default.
 	manyAtOnce = "--concurrent-service-syncs=50"
 )
 
@@ -104,7 +104,7 @@ func (f *fleet) awaitConfirmed(ctx context.Context, n int) error {
 	}
 	defer func() { _ = conn.Close() }()
 	service := backendv1.NewLoadBalancerServiceClient(conn)
-	ctx, cancel := context.WithTimeout(ctx, initLimit)
+	ctx, cancel := context.WithTimeout(ctx, f.limit())
 	defer cancel()
 	return process.Await(ctx, func(ctx context.Context) (bool, error) {
 		confirmed := 0

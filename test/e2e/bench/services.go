@@ -69,7 +69,7 @@ func (f *fleet) measureServices(ctx context.Context, found figures) error {
 
 // serve creates n Services and waits until each has its status.
 func (f *fleet) serve(ctx context.Context, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, initLimit)
+	ctx, cancel := context.WithTimeout(ctx, f.limit())
 	defer cancel()
 	services := f.cluster.Client.CoreV1().Services("default")
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -111,7 +111,7 @@ func (f *fleet) scaleUp(ctx context.Context) error {
 	if _, err := nodes.Create(ctx, objects.Node(name), metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	ready, cancel := context.WithTimeout(ctx, initLimit)
+	ready, cancel := context.WithTimeout(ctx, f.limit())
 	defer cancel()
 	if err := process.Await(ready, func(ctx context.Context) (bool, error) {
 		node, err := nodes.Get(ctx, name, metav1.GetOptions{})
