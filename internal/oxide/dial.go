@@ -20,10 +20,10 @@ const (
 	dialStagger = 300 * time.Millisecond
 )
 
-// dialer connects to a host that may have several addresses: a rack answers DNS with all its API servers,
-// and offers no address that moves. Each connection begins with another of them, so that one that accepts
-// connections and is silent then does not get every attempt, and an address that does not answer delays
-// the next one only a moment.
+// dialer connects to a host that may have several addresses: a rack answers DNS with all its API
+// servers, and offers no address that moves. Each connection begins with another of them, so that
+// one that accepts connections and is silent then does not get every attempt, and an address that
+// does not answer delays the next one only a moment.
 type dialer struct {
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)

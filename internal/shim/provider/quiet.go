@@ -69,10 +69,10 @@ const (
 	joiningWait = 5 * time.Minute
 )
 
-// InstanceMetadata implements cloudprovider.InstancesV2. The framework tries again after pauses that
-// double, with two lines in the log each time: after an outage of ten minutes a node that joined in it
-// would wait for ten more. So what fails for a reason that concerns all nodes is tried again here, of the
-// Node as it is then.
+// InstanceMetadata implements cloudprovider.InstancesV2. The framework tries again after pauses
+// that double, with two lines in the log each time: after an outage of ten minutes a node that
+// joined in it would wait for ten more. So what fails for a reason that concerns all nodes is tried
+// again here, of the Node as it is then.
 func (q quiet) InstanceMetadata(ctx context.Context, node *v1.Node,
 ) (*cloudprovider.InstanceMetadata, error) {
 	for began := time.Now(); ; {
@@ -177,7 +177,9 @@ func (k *keptNodes) log() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
-	maps.DeleteFunc(k.nodes, func(_ types.UID, n keptNode) bool { return now.Sub(n.checked) >= keptInterval })
+	maps.DeleteFunc(k.nodes, func(_ types.UID, n keptNode) bool {
+		return now.Sub(n.checked) >= keptInterval
+	})
 	groups := make(map[string][]keptNode)
 	for _, each := range k.nodes {
 		groups[each.key] = append(groups[each.key], each)

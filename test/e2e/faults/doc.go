@@ -3,8 +3,8 @@
 // file, You can obtain one at https://mozilla.org/MPL/2.0/.
 
 // Package faults holds what is promised of everything that may fail around the programs: the rack, what
-// is between that and them, and kube-apiserver. It runs real processes on a real kube-apiserver, lets one
-// fault happen for a minute, and holds for each that
+// is between that and them, and kube-apiserver. It runs real processes on a real kube-apiserver, lets
+// one fault happen for a minute, and holds for each that
 //
 //   - no Node is deleted, whose instance exists, and no address is touched: invariants 1 and 2;
 //   - the statuses of Services stay as they are;
@@ -16,9 +16,9 @@
 //     recorded at most twice for each of those, and 20 besides.
 //
 // One fault is one row in rows_test.go. Each row has a rack and both programs of its own; three rows run
-// side by side. A table of the figures is printed at the end. `make faults` runs all rows, `make faults
-// RUN=regexp` some of them, and `make faults SAMPLE=1` the sample: the five rows that are marked so, always
-// the same ones, each fault for 15 s.
+// side by side. A table of the figures is printed at the end. `make faults` runs all rows, `make
+// faults RUN=regexp` some of them, and `make faults SAMPLE=1` the sample: the five rows that are marked
+// so, always the same ones, each fault for 15 s.
 //
 //	rows_test.go          the faults
 //	measure_test.go       what is measured of each, and the limits

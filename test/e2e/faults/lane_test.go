@@ -204,8 +204,8 @@ func named(dir, program, name string, addresses ...netip.Addr) (string, error) {
 	script := fmt.Sprintf("#!/bin/sh\nexec %s %s--mount /bin/sh -c '%s' sh \"$@\"\n", unshare, user, inside)
 	path := filepath.Join(dir, "named-backend")
 	if err := errors.Join(
-		os.WriteFile(hosts, []byte(text.String()), 0o644), //nolint:gosec // as /etc/hosts
-		os.WriteFile(path, []byte(script), 0o700),         //nolint:gosec // it is a program
+		os.WriteFile(hosts, []byte(text.String()), 0o644),
+		os.WriteFile(path, []byte(script), 0o700),
 	); err != nil {
 		return "", err
 	}

@@ -6,6 +6,7 @@ package faults
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -39,8 +40,8 @@ func table(all []*figures) string {
 			continue
 		}
 		cells = append(cells, []string{
-			f.name, seconds(f.lasted), fmt.Sprint(f.nodesDeleted), fmt.Sprint(f.touched),
-			fmt.Sprint(f.writes), yes(f.live), yes(f.readyAtEnd), seconds(f.recovered),
+			f.name, seconds(f.lasted), strconv.Itoa(f.nodesDeleted), strconv.Itoa(f.touched),
+			strconv.Itoa(f.writes), yes(f.live), yes(f.readyAtEnd), seconds(f.recovered),
 			fmt.Sprintf("%.0f", f.backendLines), fmt.Sprintf("%.0f", f.shimLines),
 			fmt.Sprintf("%.0f", f.events),
 		})

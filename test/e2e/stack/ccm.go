@@ -257,8 +257,8 @@ func (c *CCM) runShim(ctx context.Context) error {
 	})
 }
 
-// ResumeShim starts the shim again after it ended by itself, as a kubelet does: it waits for nothing, and
-// leaves the lease as it is.
+// ResumeShim starts the shim again after it ended by itself, as a kubelet does: it waits for
+// nothing, and leaves the lease as it is.
 func (c *CCM) ResumeShim() error {
 	shim, err := c.options.Group.Start(c.shim)
 	if err == nil {
