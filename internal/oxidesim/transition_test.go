@@ -65,7 +65,8 @@ func TestTheSameOperationRepeatedInTransitionCompletes(t *testing.T) {
 
 // OXIDE_API.md §8, §13: two of the same at the same time both succeed, and the state moves once.
 func TestTheSameOperationTwiceAtOnceSucceedsTwice(t *testing.T) {
-	r := startRack(t, oxidesim.Config{TimeScale: 0.05})
+	// Each takes about a second, so that the first is seen under way however busy the machine is.
+	r := startRack(t, oxidesim.Config{TimeScale: 0.5})
 	i := r.instance("node-1")
 	for _, k := range r.attachables() {
 		for _, step := range []struct {
