@@ -30,8 +30,8 @@ const (
 // callLog writes the lines about calls. It may be used concurrently.
 type callLog struct {
 	mu sync.Mutex
-	// failures are those of the last time, by what is alike in them: methods, codes and reasons are
-	// few.
+	// failures are those of the last time, by what is alike in them: methods that there are, codes and
+	// reasons are few.
 	failures map[failure]*failureCount
 }
 
@@ -74,7 +74,7 @@ func (l *callLog) unary(
 ) (any, error) {
 	start := time.Now()
 	resp, err := handler(ctx, req)
-	l.log(ctx, info.FullMethod, start, err, about(req)...)
+	l.log(ctx, info.FullMethod, info.FullMethod, start, err, about(req)...)
 	return resp, err
 }
 
@@ -84,12 +84,18 @@ func (l *callLog) stream(
 ) error {
 	start := time.Now()
 	err := handler(srv, stream)
-	l.log(stream.Context(), info.FullMethod, start, err)
+	alike := info.FullMethod
+	if srv == nil { // only grpc.UnknownServiceHandler has no service, and its methods may be any text
+		alike = ""
+	}
+	l.log(stream.Context(), info.FullMethod, alike, start, err)
 	return err
 }
 
+// log writes a line about a call, unless enough are written about those that have `alike` in common with
+// it, and how they fail.
 func (l *callLog) log(
-	ctx context.Context, method string, start time.Time, err error, subject ...slog.Attr,
+	ctx context.Context, method, alike string, start time.Time, err error, subject ...slog.Attr,
 ) {
 	st := status.Convert(err)
 	attrs := append([]slog.Attr{
@@ -102,13 +108,10 @@ func (l *callLog) log(
 		level = levelOf(st.Code())
 		attrs = append(attrs, slog.String("error", st.Message()))
 	}
-	alike := failure{method: method, code: st.Code().String()}
-	if st.Code() == codes.Unimplemented {
-		alike.method = "" // it may be any text
-	}
+	fails := failure{method: alike, code: st.Code().String()}
 	for _, detail := range st.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
-			alike.reason = info.GetReason()
+			fails.reason = info.GetReason()
 			attrs = append(attrs, slog.String("reason", info.GetReason()))
 			if id := info.GetMetadata()["request_id"]; id != "" {
 				attrs = append(attrs, slog.String("request_id", id))
@@ -119,7 +122,7 @@ func (l *callLog) log(
 		attrs = append(attrs, slog.String("trace_id", id))
 	}
 	if err != nil && !slog.Default().Enabled(ctx, slog.LevelDebug) {
-		write, omitted := l.admit(alike, start)
+		write, omitted := l.admit(fails, start)
 		if !write {
 			return
 		}

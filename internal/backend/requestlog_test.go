@@ -5,8 +5,14 @@
 package backend
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // While Oxide is away what is logged of calls does not grow with the nodes and clients that ask, and how
@@ -36,3 +42,31 @@ func TestLinesOfCallsThatFailAlikeAreBounded(t *testing.T) {
 		t.Errorf("a call that fails otherwise: written %v with %d left out, want true and none", write, omitted)
 	}
 }
+
+// A client that is refused, too, may call methods that do not exist, under ever more names: none of them
+// is remembered.
+func TestNamesOfUnknownMethodsAreNotRemembered(t *testing.T) {
+	log := newCallLog()
+	for _, code := range []codes.Code{codes.PermissionDenied, codes.Unavailable, codes.Unimplemented} {
+		for i := range 100 {
+			info := &grpc.StreamServerInfo{FullMethod: fmt.Sprintf("/any/text-%d", i)}
+			err := log.stream(nil, quietStream{ctx: t.Context()}, info, func(any, grpc.ServerStream) error {
+				return status.Error(code, "no")
+			})
+			if status.Code(err) != code {
+				t.Fatalf("the error becomes %v", err)
+			}
+		}
+	}
+	if n := len(log.failures); n != 3 {
+		t.Errorf("%d kinds of failures are remembered, want one for each of three codes", n)
+	}
+}
+
+// quietStream is a stream on which nothing comes.
+type quietStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // a stream hands it out
+}
+
+func (s quietStream) Context() context.Context { return s.ctx }
