@@ -45,11 +45,7 @@ func (k *Keeper) write(ctx context.Context, w *writer) {
 		err := k.put(ctx, w, before, &merged, scopesOf(desired))
 		k.mu.Lock()
 		after := time.Now()
-		w.noteUnsettled(differing)
-		if !w.unsettled {
-			w.written = nil
-			w.compare(after, k)
-		}
+		k.noteEnd(w, after, differing)
 		switch {
 		case err != nil:
 			w.fail(after, err, k.timings)
@@ -59,6 +55,16 @@ func (k *Keeper) write(ctx context.Context, w *writer) {
 		}
 	}
 	k.mu.Unlock()
+}
+
+// noteEnd notes that a write has ended, of the rules of these load balancers: one that is in force
+// everywhere settles those before it, too. The lock is held.
+func (k *Keeper) noteEnd(w *writer, now time.Time, written map[ownership.Key]bool) {
+	w.noteUnsettled(written)
+	if !w.unsettled {
+		w.written = nil
+		w.compare(now, k)
+	}
 }
 
 // noteUnsettled notes whose rules are perhaps not in force everywhere.
@@ -192,5 +198,9 @@ func (k *Keeper) removeNow(
 	for i := range removed {
 		scopes = append(scopes, removed[i].Marker.Key.Scope)
 	}
-	return removed, k.put(ctx, w, before, &merged, scopes)
+	err = k.put(ctx, w, before, &merged, scopes)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.noteEnd(w, time.Now(), nil)
+	return removed, err
 }

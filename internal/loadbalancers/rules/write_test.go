@@ -5,6 +5,7 @@
 package rules_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -113,6 +114,26 @@ func TestAWriteThatIsStoredAfterItsAnswerWasLostIsRepeated(t *testing.T) {
 		if n := w.metric("oxide_backend_firewall_foreign_changes_total"); n != 0 {
 			t.Errorf("%v changes of others are counted", n)
 		}
+	})
+}
+
+// A write by hand that Oxide says is in force everywhere settles what an earlier one had left open: a load
+// balancer that ended meanwhile has no rules any more, and nothing waits for them.
+func TestAWriteByHandSettlesAnEarlierOne(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.desire(nameOf(1))
+		time.Sleep(time.Minute)
+		w.hasKept(nameOf(1))
+		w.spoil(func(n int) bool { return n == 1 }, false, http.StatusServiceUnavailable)
+		w.desire(nameOf(1), nameOf(2))
+		time.Sleep(2 * time.Second) // one write, whose end is not known
+		w.hasWritten(2)
+		w.desire()
+		_, err := w.keeper.Remove(context.Background(), w.vpc, everything)
+		w.must(err)
+		time.Sleep(time.Minute)
+		w.hasKept()
+		w.isSettled()
 	})
 }
 
