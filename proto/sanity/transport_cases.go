@@ -39,8 +39,7 @@ func transportCases() []Case {
 					"returns the same address, wherever that is attached",
 			}},
 		{Name: "transport/many-calls", run: manyCalls, Contract: []string{
-			"a deadline that passes while the call waits for one of the 1,000 streams that a connection may " +
-				"have.",
+			"a deadline that passes while the call waits for one of the 1,000 streams that a connection may have",
 		}},
 		{Name: "transport/reconnects", run: reconnects, Contract: []string{"GetInfo describes the backend."}},
 	}
@@ -120,13 +119,14 @@ func cancelledChange(ctx context.Context, c *checker) {
 	equal(c, "how many addresses there are after cancelled calls", len(found), 1)
 }
 
+// manyCalls makes fewer calls at a time than the 100 of a client that is not the backend's own user.
 func manyCalls(ctx context.Context, c *checker) {
-	const calls = 200
+	const calls = 90
 	var wg sync.WaitGroup
 	for range calls {
 		wg.Go(func() {
 			got, err := c.backend.GetInfo(ctx, &backendv1.GetInfoRequest{})
-			if c.ok("one of 200 calls at the same time", err) {
+			if c.ok("one of 90 calls at the same time", err) {
 				equal(c, "project.id", got.GetProject().GetId(), c.info.GetProject().GetId())
 			}
 		})
