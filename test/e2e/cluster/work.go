@@ -32,7 +32,14 @@ type work struct {
 func measurePackages(ctx context.Context, spec BuildSpec) work {
 	const format = `{{.ImportPath}}|{{.Name}}|{{.Stale}}|{{.Dir}}|{{range .GoFiles}}{{.}} {{end}}`
 	args := append([]string{"list", "-deps", "-f", format}, spec.flags()...)
+	// An interrupted `go list` leaves its folder behind, unlike `go build`.
+	tmp, err := os.MkdirTemp("", "oxide-build-")
+	if err != nil {
+		return work{}
+	}
+	defer os.RemoveAll(tmp)
 	cmd := goCommand(ctx, spec.Dir, append(args, spec.Packages...)...)
+	cmd.Env = append(cmd.Env, "GOTMPDIR="+tmp)
 	cmd.SysProcAttr = ownGroup()
 	out, err := cmd.Output()
 	if err != nil {
