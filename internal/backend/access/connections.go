@@ -20,6 +20,10 @@ const (
 	// maxDeniedConnections is how many all clients without any right may have together.
 	maxDeniedConnections = 16
 
+	// maxHandshakes is how many TLS handshakes may be under way: until theirs has ended clients are not
+	// known, and the descriptors that they hold are all clients', those of the unix sockets included.
+	maxHandshakes = 256
+
 	// maxCalls is how many calls and streams a client may have at a time, over all its connections.
 	maxCalls = 100
 

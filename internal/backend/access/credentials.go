@@ -28,6 +28,9 @@ type serverCredentials struct {
 	// open are the connections, and calls the calls of clients that are not the own user.
 	open, calls counts
 
+	// handshakes are those that are under way over TCP, of no client yet.
+	handshakes counts
+
 	// tooMany is the error of a call of a client that has too many.
 	tooMany error
 }
@@ -71,6 +74,11 @@ func (c *serverCredentials) ServerHandshake(conn net.Conn) (net.Conn, credential
 }
 
 func (c *serverCredentials) serveTLS(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	ended, ok := c.handshakes.take("", maxHandshakes)
+	if !ok {
+		return nil, nil, fmt.Errorf("%d handshakes are under way, the most at a time", maxHandshakes)
+	}
+	defer ended()
 	conn, info, err := c.tls.ServerHandshake(raw)
 	if err != nil {
 		return nil, nil, err
