@@ -66,7 +66,7 @@ func TestNamesOfUnknownMethodsAreNotRemembered(t *testing.T) {
 // quietStream is a stream on which nothing comes.
 type quietStream struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // a stream hands it out
+	ctx context.Context
 }
 
 func (s quietStream) Context() context.Context { return s.ctx }
