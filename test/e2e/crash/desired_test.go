@@ -59,6 +59,8 @@ type state struct {
 	otherRules []string
 	// unfit are the Nodes that nothing may be on.
 	unfit map[string]bool
+	// mayStay: what is on them may stay there all the same.
+	mayStay bool
 }
 
 func newState() *state {
@@ -158,7 +160,8 @@ func (w *world) missingOf(
 		if !strings.HasPrefix(ip.Description, d.text) {
 			return fmt.Sprintf("the text %q in %+v", d.text, ip), nil
 		}
-		if ip.AttachState != rack.Attached || nodes[ip.Instance] != d.role || w.unfit[ip.Instance] {
+		if ip.AttachState != rack.Attached || nodes[ip.Instance] != d.role ||
+			w.unfit[ip.Instance] && !w.mayStay {
 			return fmt.Sprintf("the attachment of %+v where it can serve", ip), nil
 		}
 		instance, _ := now.Instance(ip.Instance)

@@ -158,6 +158,7 @@ func (w *world) finish(o *operation, name string) {
 	if o.undo != nil {
 		o.undo(w)
 		clear(w.unfit)
+		w.mayStay = false
 	}
 	w.clear()
 }
@@ -205,6 +206,7 @@ func (w *world) run(p point) (reached bool) {
 		}
 	}
 	if reached {
+		w.mayStay = p.operation.unseen && (p.who == shim || p.who == both)
 		w.react(p, old)
 		close(at.resumed)
 		<-at.over

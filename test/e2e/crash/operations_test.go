@@ -26,6 +26,8 @@ type operation struct {
 	act func(w *world, name string) error
 	// check says what else is missing in the end; nil: nothing.
 	check func(w *world, name string) (string, error)
+	// unseen: a shim that starts afterwards has not seen it happen, and may leave everything where it is.
+	unseen bool
 	// undo makes Nodes fit again; nil: they are.
 	undo func(w *world)
 }
@@ -92,7 +94,7 @@ var operations = []*operation{
 		w.create(w.services[name])
 	})},
 	{name: "delete", prepare: single, act: acts((*world).remove)},
-	{name: "drain", prepare: single, act: acts(func(w *world, name string) {
+	{name: "drain", unseen: true, prepare: single, act: acts(func(w *world, name string) {
 		w.patchNode(w.leaves(name), map[string]any{"spec": map[string]any{"unschedulable": true}})
 	}), undo: func(w *world) {
 		for name := range w.unfit {
