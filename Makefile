@@ -169,7 +169,7 @@ coverage: ## Report what the unit tests cover of each package, and hold all of e
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real processes on a real kube-apiserver (E2E_VERBOSE=1: with all that they can log)
 	@cd test/e2e && go run ./cmd/control-plane build # before, not within, their time limit
-	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v -E '/e2e/(model|crash|faults)$$')
+	cd test/e2e && go test -count=1 -timeout 25m $$(go list ./... | grep -v -E '/e2e/(model|crash|faults|soak)$$')
 	$(MAKE) --no-print-directory model MODEL_OPERATIONS=
 	$(MAKE) --no-print-directory crash SAMPLE=1
 
@@ -189,6 +189,11 @@ crash: ## Kill the programs at each request of what they do (POINT=name, or its 
 faults: ## Let everything fail once that may, and print a table of what came of it (RUN=regexp selects; LENGTH=1m; SAMPLE=1)
 	@cd test/e2e && FAULTS=$(if $(SAMPLE),sample,all) FAULTS_RUN="$(RUN)" FAULTS_LENGTH="$(LENGTH)" \
 		go test -count=1 -timeout 1h -v ./faults | grep --line-buffered -v -e '^=== ' -e '^ *--- PASS'
+
+.PHONY: soak
+soak: ## Ten minutes without the rack, 100 kills of the backend, 10,000 calls: what is left (RUN=regexp; LENGTH=30s KILLS=n CALLS=n shorten)
+	@cd test/e2e && SOAK_LENGTH="$(LENGTH)" SOAK_KILLS="$(KILLS)" SOAK_CALLS="$(CALLS)" \
+		go test -count=1 -timeout 2h -v -run "$(RUN)" ./soak | grep --line-buffered -v -e '^=== ' -e '^ *--- PASS'
 
 FUZZTIME ?= 1m
 
