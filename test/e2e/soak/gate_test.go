@@ -29,6 +29,10 @@ type gate struct {
 	transport *http.Transport
 	server    *http.Server
 	running   sync.WaitGroup
+
+	mu sync.Mutex
+	// idle are the connections that wait for a request.
+	idle map[net.Conn]struct{}
 }
 
 func newGate(t *testing.T, upstream string) *gate {
@@ -37,7 +41,9 @@ func newGate(t *testing.T, upstream string) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{address: gateHost + ":0", transport: new(http.Transport)}
+	g := &gate{
+		address: gateHost + ":0", transport: new(http.Transport), idle: make(map[net.Conn]struct{}),
+	}
 	g.proxy = httputil.NewSingleHostReverseProxy(to)
 	g.proxy.Transport = g.transport
 	// What breaks off here is broken off there: a gateway's own answer is none of the rack's.
@@ -56,9 +62,31 @@ func (g *gate) open() error {
 		return err
 	}
 	g.address = listener.Addr().String()
-	g.server = &http.Server{Handler: g.proxy, ReadHeaderTimeout: 30 * time.Second}
+	g.server = &http.Server{
+		Handler: g.proxy, ReadHeaderTimeout: 30 * time.Second, ConnState: g.keep,
+	}
 	g.running.Go(func() { _ = g.server.Serve(listener) })
 	return nil
+}
+
+// keep keeps which connections wait for a request.
+func (g *gate) keep(conn net.Conn, state http.ConnState) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if state == http.StateIdle {
+		g.idle[conn] = struct{}{}
+	} else {
+		delete(g.idle, conn)
+	}
+}
+
+// dropIdle closes the connections that wait for a request, as many a server does.
+func (g *gate) dropIdle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for conn := range g.idle {
+		_ = conn.Close()
+	}
 }
 
 // shut drops all connections, and refuses others.
