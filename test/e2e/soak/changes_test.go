@@ -24,6 +24,8 @@ import (
 const (
 	// changePause is the time between two changes that people make.
 	changePause = 150 * time.Millisecond
+	// publicPrefix is what floating IPs begin with on a simulated rack, and private addresses do not.
+	publicPrefix = "198.51.100."
 	// fewest and most are how many Services there are meanwhile.
 	fewest, most = 4, 12
 )
@@ -36,6 +38,10 @@ type people struct {
 	wanted map[string]string
 	// silent is the Node whose kubelet is silent; empty: none.
 	silent string
+	// shown are the floating IPs that Services have published, by UID, and replaced counts those that
+	// became others.
+	shown    map[types.UID]string
+	replaced int
 	// made counts what was done.
 	made map[string]int
 	next int32
@@ -44,7 +50,7 @@ type people struct {
 func newPeople(w *world) *people {
 	return &people{
 		world: w, random: rand.New(rand.NewPCG(18, 6)), wanted: make(map[string]string),
-		made: make(map[string]int), next: 8000,
+		shown: make(map[types.UID]string), made: make(map[string]int), next: 8000,
 	}
 }
 
@@ -145,8 +151,8 @@ func (p *people) missing(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// missingOf returns what is missing of a Service: one address, attached where it can serve, and a status
-// that says so.
+// missingOf returns what is missing of a Service: one address, attached where it can serve, and a
+// status that says so.
 func (p *people) missingOf(service *corev1.Service, state rack.State) string {
 	var own []rack.FloatingIP
 	for _, ip := range state.FloatingIPs {
@@ -175,8 +181,29 @@ func (p *people) missingOf(service *corev1.Service, state rack.State) string {
 	return ""
 }
 
-// settleForGood waits until everything is as it has to be, and holds that it stays so when the programs
-// look again.
+// look compares which addresses Services have published with those that they had before: clients
+// use them.
+func (p *people) look() {
+	p.Helper()
+	list, err := p.services().List(p.Context(), metav1.ListOptions{})
+	p.must(err)
+	for i := range list.Items {
+		service := &list.Items[i]
+		for _, ingress := range service.Status.LoadBalancer.Ingress {
+			if !strings.HasPrefix(ingress.IP, publicPrefix) {
+				continue
+			}
+			if was := p.shown[service.UID]; was != "" && was != ingress.IP {
+				p.Logf("%s became %s at %s", was, ingress.IP, service.Name)
+				p.replaced++
+			}
+			p.shown[service.UID] = ingress.IP
+		}
+	}
+}
+
+// settleForGood waits until everything is as it has to be, and holds that it stays so when the
+// programs look again.
 func (p *people) settleForGood() {
 	p.Helper()
 	p.await(settleLimit, p.missing)

@@ -5,20 +5,23 @@
 // Package soak runs the programs for long, or often, and measures what is left of it. It runs real
 // processes on a real kube-apiserver, beside the simulated rack, and holds that
 //
-//   - while the rack refuses all connections for ten minutes no Node is deleted, no address is touched,
-//     and the backend is live and not ready; within 30 s after that everything works;
-//   - after the backend was killed 100 times, while Services were created, moved, changed and deleted,
-//     there are exactly the addresses that are desired, each attached once, and they stay so;
-//   - after 10,000 calls on the socket, some of which fail and some of which are cancelled, nothing is
-//     left of them;
-//   - after each of these both programs have no more goroutines and file descriptors than before, and
-//     their resident memory has grown by less than 5 MB.
+//   - while the rack refuses all connections for ten minutes no Node is deleted, no address is
+//     touched, and the backend is live and not ready; within 30 s after that everything works;
+//   - after the backend was killed 100 times, while Services were created, moved, changed and
+//     deleted, there are exactly the addresses that are desired, each attached once, none was
+//     replaced that had been published, and they stay so;
+//   - after 10,000 calls on the socket, some of which fail and some of which are cancelled, nothing
+//     is left of them;
+//   - after each of these both programs have no more goroutines and file descriptors than before,
+//     and their resident memory has grown by less than 5 MB.
 //
-// What a program has is the least of ten seconds, after a minute's rest and without idle connections to
-// the rack. Both times everything was done once before, and the cluster has the same Nodes and Services.
+// What a program has is the least of ten seconds, after a minute's rest and without idle
+// connections to the rack. Both times everything was done once before, and the cluster has the same
+// Nodes and Services.
 //
-// `make soak` runs all three, one after the other, and ends with a table. `RUN=regexp` selects tests,
-// `LENGTH=30s` shortens the time without a rack, `KILLS=n` and `CALLS=n` change how many there are.
+// `make soak` runs all three, one after the other, and ends with a table. `RUN=regexp` selects
+// tests, `LENGTH=30s` shortens the time without a rack, `KILLS=n` and `CALLS=n` change how many
+// there are.
 //
 //	main_test.go       options, and the table at the end
 //	rack_down_test.go  ten minutes without a rack

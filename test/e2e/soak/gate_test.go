@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// gateHost is an address of loopback at which hardly anybody else listens: the gate comes back at the
-// port that it had.
+// gateHost is an address of loopback at which hardly anybody else listens: the gate comes back at
+// the port that it had.
 const gateHost = "127.0.0.2"
 
 // gate passes requests on to the rack. While it is shut, its port refuses connections.

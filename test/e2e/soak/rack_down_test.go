@@ -29,8 +29,8 @@ const (
 type outage struct {
 	*world
 	nodes, places, statuses map[string]string
-	// deletedNodes, touched and changed count Nodes, addresses and statuses; dead the checks of liveness
-	// that failed.
+	// deletedNodes, touched and changed count Nodes, addresses and statuses; dead the checks of
+	// liveness that failed.
 	deletedNodes, touched, changed, dead int
 	// unready is how soon the backend was not ready, and readyAgain how often it was after that.
 	unready    time.Duration
@@ -38,8 +38,9 @@ type outage struct {
 	why        string
 }
 
-// The rack refuses all connections for ten minutes, while a Node joins and a Service is created: no Node is
-// deleted, no address is touched, the backend is live and not ready, and within 30 s all of it works.
+// The rack refuses all connections for ten minutes, while a Node joins and a Service is created: no
+// Node is deleted, no address is touched, the backend is live and not ready, and within 30 s all of
+// it works.
 func TestTheRackIsDown(t *testing.T) {
 	const soak = "rack down"
 	w := newWorld(t, options{})
@@ -64,7 +65,9 @@ func TestTheRackIsDown(t *testing.T) {
 	w.await(3*recoveryLimit, w.missing)
 	recovered := time.Since(ended)
 	o.compare()
-	results.add(t, figure{soak, "lasted", "", seconds(lasted), seconds(chosen.length), lasted >= chosen.length})
+	results.add(t, figure{
+		soak, "lasted", "", seconds(lasted), seconds(chosen.length), lasted >= chosen.length,
+	})
 	results.count(t, soak, "Nodes deleted", o.deletedNodes, 0)
 	results.count(t, soak, "addresses touched", o.touched, 0)
 	results.count(t, soak, "statuses changed", o.changed, 0)
@@ -102,7 +105,8 @@ func (w *world) takeAway() {
 	})
 }
 
-// last looks until the rack was down for long enough. A third into it, a Node joins and a Service is created.
+// last looks until the rack was down for long enough. A third into it, a Node joins and a Service
+// is created.
 func (o *outage) last(began time.Time) {
 	o.Helper()
 	added := false

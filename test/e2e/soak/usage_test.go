@@ -45,7 +45,8 @@ func least(a, b usage) usage {
 // both is what both programs have.
 type both struct{ backend, shim usage }
 
-// anyone is who asks for metrics. The shim signs its own certificate, and nothing secret is asked for.
+// anyone is who asks for metrics. The shim signs its own certificate, and nothing secret is asked
+// for.
 var anyone = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 	TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 	DisableKeepAlives: true,
@@ -110,8 +111,9 @@ func (w *world) rested() both {
 	return w.window()
 }
 
-// window returns the least that both programs have in the next ten seconds. What they keep of connections
-// to the rack, up to 16 for 90 s after they were used, is closed before: how many depends on the moment.
+// window returns the least that both programs have in the next ten seconds. What they keep of
+// connections to the rack, up to 16 for 90 s after they were used, is closed before: how many
+// depends on the moment.
 func (w *world) window() (all both) {
 	w.Helper()
 	w.gate.dropIdle()

@@ -38,7 +38,8 @@ const (
 	newNode = "new-node"
 )
 
-// steadyNodes carry addresses, and unreadyNodes never do: the shim asks for their instances all the time.
+// steadyNodes carry addresses, and unreadyNodes never do: the shim asks for their instances all the
+// time.
 var (
 	steadyNodes  = []string{"node-a", "node-b", "node-c", "node-d"}
 	unreadyNodes = []string{"unready-1", "unready-2"}
@@ -139,7 +140,8 @@ func (w *world) backendFlags() []string {
 	return append([]string{"--metrics-listen=" + w.metrics}, w.flags...)
 }
 
-// restartBackend starts the backend again, with its metrics at another port: somebody may have the old one.
+// restartBackend starts the backend again, with its metrics at another port: somebody may have the
+// old one.
 func (w *world) restartBackend() {
 	w.Helper()
 	w.metrics = freeAddress(w.T)
