@@ -218,7 +218,7 @@ e2e-pod: image ## Test installations, as root: this machine becomes a node for a
 e2e-datapath: ## Measure what clients lose, through real kube-proxies, as root, in network namespaces (RUN=regexp, PROXY=mode, SHORT=1)
 	@mkdir -p bin
 	cd test/e2e && go test -c -tags e2edatapath -o ../../bin/e2e-datapath.test ./datapath
-	@cd test/e2e/datapath && DATAPATH_PROXY="$(PROXY)" exec ../../../bin/e2e-datapath.test -test.v -test.timeout 15m \
+	@cd test/e2e/datapath && DATAPATH_PROXY="$(PROXY)" exec ../../../bin/e2e-datapath.test -test.v -test.timeout 30m \
 		$(if $(SHORT),-test.short) \
 		-test.run "$(RUN)"
 
