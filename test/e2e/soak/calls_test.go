@@ -45,7 +45,7 @@ func TestCallsLeaveNothing(t *testing.T) {
 		ids = append(ids, instance.ID)
 	}
 	w.call(ids, chosen.calls/5)
-	before := w.rested()
+	before := w.rested(firstRest)
 	began := time.Now()
 	e := w.call(ids, chosen.calls)
 	took := time.Since(began)

@@ -15,9 +15,9 @@
 //   - after each of these both programs have no more goroutines and file descriptors than before,
 //     and their resident memory has grown by less than 5 MB.
 //
-// What a program has is the least of ten seconds, after a minute's rest and without idle
-// connections to the rack. Both times everything was done once before, and the cluster has the same
-// Nodes and Services.
+// What a program has is the least of ten seconds, after a rest of a minute, at first of three, and
+// without idle connections to the rack. Both times everything was done once before, and the cluster
+// has the same Nodes and Services.
 //
 // `make soak` runs all three, one after the other, and ends with a table. `RUN=regexp` selects
 // tests, `LENGTH=30s` shortens the time without a rack, `KILLS=n` and `CALLS=n` change how many

@@ -37,7 +37,7 @@ func TestTheBackendIsKilled(t *testing.T) {
 	})
 	p := newPeople(w)
 	p.everythingOnce()
-	before := w.rested()
+	before := w.rested(firstRest)
 	nodes, shim := p.uids(), w.ccm.Shim
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan error, 1)

@@ -51,7 +51,7 @@ func TestTheRackIsDown(t *testing.T) {
 	w.add()
 	w.await(settleLimit, w.missing)
 	w.takeAway()
-	before := w.rested()
+	before := w.rested(firstRest)
 	o := &outage{world: w, nodes: w.uids(), statuses: w.statuses()}
 	var err error
 	o.places, err = w.addresses(w.Context())

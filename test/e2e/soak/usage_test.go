@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// restTime is how long everything rests before it is measured.
-	restTime = time.Minute
+	// restTime is how long everything rests before it is measured, and firstRest the first time: a
+	// program that has just started takes some collections of its memory until it has what it needs.
+	restTime, firstRest = time.Minute, 3 * time.Minute
 	// window is how long is looked at for the least, once in a second.
 	window = 10
 	// flatLimit is how long after the rest it may take until all is as before.
@@ -105,9 +106,9 @@ func goroutines(ctx context.Context, url string) (int, error) {
 }
 
 // rested returns what both programs have after a rest.
-func (w *world) rested() both {
+func (w *world) rested(rest time.Duration) both {
 	w.Helper()
-	w.rest(restTime)
+	w.rest(rest)
 	return w.window()
 }
 
@@ -134,7 +135,7 @@ func (w *world) window() (all both) {
 // hold measures both programs after a rest, and holds them against what they had before.
 func (w *world) hold(soak string, before both) {
 	w.Helper()
-	after := w.rested()
+	after := w.rested(restTime)
 	for deadline := time.Now().Add(flatLimit); time.Now().Before(deadline) &&
 		(!flat(before.backend, after.backend) || !flat(before.shim, after.shim)); {
 		after = w.window()
