@@ -164,8 +164,9 @@ func newTimings(scale float64) timings {
 
 const (
 	poolMaxAge = 5 * time.Minute
-	// missingMaxAge is how long a pool that could not be read is not read again.
-	missingMaxAge = 30 * time.Second
+	// missingMaxAge is how long a pool that could not be read is not read again: less than the 30 s within
+	// which everything works again after an outage in which it was not found.
+	missingMaxAge = 20 * time.Second
 	// listSpacing is the least time from one list of external subnets to the next.
 	listSpacing = time.Second / 2
 	// unusedRelist is how many times more seldom the addresses of a kind are listed that nobody uses.
