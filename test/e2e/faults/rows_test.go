@@ -129,8 +129,8 @@ func rows() []row {
 	return []row{
 		latency(row{name: "latency 1 s", ready: kept, sample: true}, time.Second),
 		latency(row{name: "latency 5 s", ready: kept}, 5*time.Second),
-		latency(row{name: "latency 20 s", says: "in time"}, 20*time.Second),
-		latency(row{name: "latency 60 s", says: "in time"}, time.Minute),
+		latency(row{name: "latency 20 s", says: "time for it was up"}, 20*time.Second),
+		latency(row{name: "latency 60 s", says: "time for it was up"}, time.Minute),
 		status(row{name: "429 for everything", says: "429"}, http.StatusTooManyRequests, ""),
 		status(row{name: "500 for everything", says: "500"}, http.StatusInternalServerError, "Internal"),
 		status(row{name: "502 for everything", says: "502"}, http.StatusBadGateway, ""),
@@ -168,8 +168,8 @@ func rows() []row {
 			every(rack.Fault{Body: html, ContentType: "text/html"})),
 		onRack(row{name: "502 with HTML", says: "502"},
 			every(rack.Fault{Status: http.StatusBadGateway, Body: html, ContentType: "text/html"})),
-		between(row{name: "the rack is silent", says: "in time"}, 1, silent),
-		between(row{name: "the rack is off", says: "in time|timeout"}, 1, dead),
+		between(row{name: "the rack is silent", says: "time for it was up"}, 1, silent),
+		between(row{name: "the rack is off", says: "time for it was up"}, 1, dead),
 		between(row{name: "no TLS", says: "TLS"}, 1, plain),
 		certificate(row{name: "certificate of an unknown authority", says: "authority"},
 			func(*world) (*tls.Config, error) {
