@@ -102,7 +102,7 @@ func TestAReleaseSignsAllThatItPublishes(t *testing.T) {
 		"images, of each platform":  `cosign sign --yes --recursive "$image"`,
 		"what they are made of":     `cosign attest --yes --type cyclonedx --predicate "$file" "$image"`,
 		"the chart":                 `cosign sign --yes "$charts/`,
-		"the checksums of all else": "cosign sign-blob --yes --bundle dist/SHA256SUMS.sigstore.json dist/SHA256SUMS",
+		"the checksums of all else": "cosign sign-blob --yes --new-bundle-format --bundle dist/SHA256SUMS.sigstore.json dist/SHA256SUMS",
 	} {
 		if !strings.Contains(before, command) {
 			t.Errorf("before the release is made, nothing signs %s: %s", what, command)
