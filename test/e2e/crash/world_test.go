@@ -227,15 +227,7 @@ func (w *world) end(t *testing.T) {
 	if w.pair != nil {
 		w.pair.proxy.end()
 	}
-	secrets, err := stack.NewSecrets()
-	if err = errors.Join(err, secrets.InFiles(w.group.LogDir())); err != nil {
-		t.Error(err)
-	}
-	if !t.Failed() {
-		os.RemoveAll(w.dir)
-		return
-	}
-	t.Logf("the logs are in %s", w.group.LogDir())
+	stack.EndLogs(t, w.group, w.dir)
 }
 
 // must fails the point at an error.

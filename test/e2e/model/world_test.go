@@ -228,15 +228,7 @@ func (w *world) end() {
 	if err := w.group.StopAll(25 * time.Second); err != nil {
 		w.Error(err)
 	}
-	secrets, err := stack.NewSecrets()
-	if err = errors.Join(err, secrets.InFiles(w.group.LogDir())); err != nil {
-		w.Error(err)
-	}
-	if !w.Failed() {
-		os.RemoveAll(w.dir)
-		return
-	}
-	w.Logf("the logs are in %s", w.group.LogDir())
+	stack.EndLogs(w.T, w.group, w.dir)
 }
 
 // must fails the test at an error.

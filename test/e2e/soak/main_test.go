@@ -10,10 +10,10 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
+
+	"github.com/oxidecomputer/oxide-cloud-controller-manager/test/e2e/progress"
 )
 
 // settings are what the environment may change.
@@ -88,24 +88,5 @@ func (r *report) table() string {
 		}
 		cells = append(cells, []string{f.soak, f.name, f.before, f.after, f.limit, holds})
 	}
-	widths := make([]int, len(cells[0]))
-	for _, line := range cells {
-		for i, cell := range line {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	var b strings.Builder
-	for n, line := range cells {
-		for i, cell := range line {
-			fmt.Fprintf(&b, "| %-*s ", widths[i], cell)
-		}
-		b.WriteString("|\n")
-		if n == 0 {
-			for _, width := range widths {
-				b.WriteString("|" + strings.Repeat("-", width+2))
-			}
-			b.WriteString("|\n")
-		}
-	}
-	return b.String()
+	return progress.Table(cells)
 }

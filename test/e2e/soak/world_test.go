@@ -161,19 +161,13 @@ func freeAddress(t *testing.T) string {
 
 // end ends everything, and keeps the logs of a test that failed.
 func (w *world) end(t *testing.T) {
-	err := w.group.StopAll(25 * time.Second)
+	if err := w.group.StopAll(25 * time.Second); err != nil {
+		t.Error(err)
+	}
 	if w.gate != nil {
 		w.gate.close()
 	}
-	secrets, wrong := stack.NewSecrets()
-	if err = errors.Join(err, wrong, secrets.InFiles(w.group.LogDir())); err != nil {
-		t.Error(err)
-	}
-	if t.Failed() {
-		t.Logf("the logs are in %s", w.group.LogDir())
-		return
-	}
-	os.RemoveAll(w.dir)
+	stack.EndLogs(t, w.group, w.dir)
 }
 
 func (w *world) must(err error) {
